@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up what they need by themselves; see README.md.
+PYTHON ?= python3
+export PYTHONUNBUFFERED = 1
+RUN = .venv/bin/python
+QUICKSTART = output/quickstart/panoptic
+DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
+
+.PHONY: help setup demo test lint slow cuda-check lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## make .venv: pinned packages, Detectron2, the compiled operator
+	@$(PYTHON) tools/setup_env.py
+
+demo: setup  ## draw the quickstart data set, train on it, score and draw predictions
+	$(RUN) datasets/draw_quickstart.py
+	$(RUN) train_net.py --quiet --config-file configs/quickstart/panoptic.yaml
+	$(RUN) tools/draw_predictions.py --config-file configs/quickstart/panoptic.yaml \
+		MODEL.WEIGHTS $(QUICKSTART)/model_final.pth
+	@echo
+	@echo "Scores: above, and in $(QUICKSTART)/metrics.json    Log: $(QUICKSTART)/log.txt"
+	@echo "Predictions beside the ground truth: $(QUICKSTART)/pictures"
+	@echo "Weights: $(QUICKSTART)/model_final.pth    Data set: $(DATASETS)/quickstart"
+	@echo "Next: draw on a picture of your own choice:"
+	@echo "  $(RUN) demo/demo.py --config-file configs/quickstart/panoptic.yaml --output output/drawn \\"
+	@echo "      --input $(DATASETS)/quickstart/images/val/000001.png --opts MODEL.WEIGHTS $(QUICKSTART)/model_final.pth"
+
+test: setup lint  ## lint, types and all tests but the slow ones
+	@$(RUN) -m pytest -n 2 -m "not slow"
+
+lint: setup  ## ruff and mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+slow: setup  ## the slow tests: overfitting, training runs
+	@$(RUN) -m pytest -m slow
+
+cuda-check: setup  ## compile the CUDA sources; needs nvcc, no GPU
+	@$(RUN) tools/check_cuda_build.py
+
+lock: setup  ## pin the newest versions that requirements/lock.in allows
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+		--override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt --upgrade
+
+clean:  ## remove .venv and everything that was built
+	rm -rf .venv build *.egg-info mask2former/ops/*.so

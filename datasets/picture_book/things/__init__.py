@@ -1,0 +1,1 @@
+"""The kinds of things: shapes and how they are painted."""

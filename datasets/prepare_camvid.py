@@ -1,0 +1,48 @@
+"""Bring CamVid, as the SegNet tutorial gives it, into this project's layout.
+
+Reads   SOURCE/{train,val}/*.png pictures and SOURCE/{train,val}annot/*.png labels: 0 to 10, 11 for "unlabelled"
+Writes  ROOT/camvid/images/{train,val}/*.png and ROOT/camvid/annotations/{train,val}/*.png: 0 to 10, 255 ignored
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+NUM_CLASSES = 11
+IGNORE_LABEL = 255
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True, type=Path, help="the tutorial's CamVid folder")
+    parser.add_argument(
+        "--root", default=os.environ.get("DETECTRON2_DATASETS", "datasets"), help="folder to hold camvid/ [%(default)s]"
+    )
+    options = parser.parse_args(arguments)
+
+    for split in ("train", "val"):
+        images, annotations = (Path(options.root) / "camvid" / kind / split for kind in ("images", "annotations"))
+        images.mkdir(parents=True, exist_ok=True)
+        annotations.mkdir(parents=True, exist_ok=True)
+        pictures = sorted((options.source / split).glob("*.png"))
+        if not pictures:
+            raise SystemExit(f"{options.source / split} holds no png files; see datasets/README.md.")
+        for picture in tqdm(pictures, desc=f"camvid {split}"):
+            label_file = options.source / f"{split}annot" / picture.name
+            labels = np.array(Image.open(label_file))
+            if labels.ndim != 2 or labels.max() > NUM_CLASSES:
+                raise SystemExit(f"{label_file}: found labels up to {labels.max()}; they are 0 to {NUM_CLASSES}.")
+            labels[labels == NUM_CLASSES] = IGNORE_LABEL
+            shutil.copyfile(picture, images / picture.name)
+            Image.fromarray(labels).save(annotations / picture.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Mask2Former, universal image segmentation, as a Detectron2 extension.
+
+``import mask2former`` registers the meta-architecture, heads, decoders and backbones in Detectron2's registries.
+Data sets are registered by :func:`mask2former.data.register_all`, because their root is the caller's to say.
+"""
+
+from mask2former import compat
+
+compat.apply()  # before anything imports a Detectron2 submodule
+
+from mask2former import modeling  # noqa: E402
+from mask2former.config import add_maskformer2_config  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "add_maskformer2_config", "modeling"]

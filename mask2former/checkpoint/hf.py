@@ -1,0 +1,80 @@
+"""Parameter names of Hugging Face's ``Mask2FormerForUniversalSegmentation``, to and from ours: everything but the
+backbone, whose layouts differ from Detectron2's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mask2former.checkpoint.renaming import Rule, rename
+
+_THEIR_PIXEL = "model.pixel_level_module.decoder."
+_THEIR_DECODER = "model.transformer_module."
+_THEIR_LAYER = _THEIR_DECODER + "decoder.layers.{}."
+_PIXEL = "sem_seg_head.pixel_decoder."
+_DECODER = "sem_seg_head.predictor."
+_LAYER = _DECODER + "layers.{}."
+
+RULES: list[Rule] = [
+    (_THEIR_PIXEL + "level_embed", _PIXEL + "level_embed"),
+    (_THEIR_PIXEL + "input_projections.", _PIXEL + "input_proj."),
+    (_THEIR_PIXEL + "encoder.layers.{}.self_attn.", _PIXEL + "layers.{}.self_attention.attention."),
+    (_THEIR_PIXEL + "encoder.layers.{}.self_attn_layer_norm.", _PIXEL + "layers.{}.self_attention.norm."),
+    (_THEIR_PIXEL + "encoder.layers.{}.fc", _PIXEL + "layers.{}.feed_forward.linear"),
+    (_THEIR_PIXEL + "encoder.layers.{}.final_layer_norm.", _PIXEL + "layers.{}.feed_forward.norm."),
+    (_THEIR_PIXEL + "mask_projection.", _PIXEL + "mask_features."),
+    (_THEIR_PIXEL + "adapter_1.1.", _PIXEL + "lateral_convs.0.norm."),
+    (_THEIR_PIXEL + "adapter_1.0.", _PIXEL + "lateral_convs.0."),
+    (_THEIR_PIXEL + "layer_1.1.", _PIXEL + "output_convs.0.norm."),
+    (_THEIR_PIXEL + "layer_1.0.", _PIXEL + "output_convs.0."),
+    (_THEIR_DECODER + "queries_embedder.", _DECODER + "query_embed."),
+    (_THEIR_DECODER + "queries_features.", _DECODER + "query_feat."),
+    (_THEIR_DECODER + "level_embed.", _DECODER + "level_embed."),
+    (_THEIR_DECODER + "input_projections.", _DECODER + "input_proj."),
+    (_THEIR_LAYER + "self_attn.", _LAYER + "self_attention.attention."),
+    (_THEIR_LAYER + "self_attn_layer_norm.", _LAYER + "self_attention.norm."),
+    (_THEIR_LAYER + "cross_attn.", _LAYER + "cross_attention.attention."),
+    (_THEIR_LAYER + "cross_attn_layer_norm.", _LAYER + "cross_attention.norm."),
+    (_THEIR_LAYER + "fc", _LAYER + "feed_forward.linear"),
+    (_THEIR_LAYER + "final_layer_norm.", _LAYER + "feed_forward.norm."),
+    (_THEIR_DECODER + "decoder.layernorm.", _DECODER + "norm."),
+    (_THEIR_DECODER + "decoder.mask_predictor.mask_embedder.{}.0.", _DECODER + "mask_embed.layers.{}."),
+    ("class_predictor.", _DECODER + "class_embed."),
+]
+_EMPTY_WEIGHT = "criterion.empty_weight"
+_PARTS = ("q_proj", "k_proj", "v_proj")
+
+
+def is_hf(state: Mapping[str, object]) -> bool:
+    """Whether the names are Hugging Face's."""
+    return any(name.startswith((_THEIR_PIXEL, _THEIR_DECODER)) for name in state)
+
+
+def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their names -> ours; the self-attention's three projections are packed into one. Others are kept."""
+    converted: dict[str, Tensor] = {}
+    for name, value in state.items():
+        ours = rename(name, RULES)
+        if name == _EMPTY_WEIGHT or (ours and any(part in ours for part in _PARTS[1:])):
+            continue  # derived from the config; packed together with q_proj
+        if ours and _PARTS[0] in ours:
+            value = torch.cat([state[name.replace(_PARTS[0], part)] for part in _PARTS])
+            ours = ours.replace(f"{_PARTS[0]}.", "in_proj_")
+        converted[ours or name] = value
+    return converted
+
+
+def to_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our names -> theirs; the inverse of :func:`from_hf`."""
+    converted: dict[str, Tensor] = {}
+    for name, value in state.items():
+        theirs = rename(name, RULES, reverse=True)
+        if theirs and ".self_attn.in_proj_" in theirs:
+            for part, piece in zip(_PARTS, value.chunk(3), strict=True):
+                converted[theirs.replace("in_proj_", f"{part}.")] = piece
+        else:
+            converted[theirs or name] = value
+    return converted

@@ -1,0 +1,86 @@
+"""Parameter names of the published Mask2Former, to and from ours. Only names differ, never values.
+
+The backbone's names are the same in both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mask2former.checkpoint.renaming import Rule, rename
+
+_PIXEL = "sem_seg_head.pixel_decoder."
+_ENCODER = _PIXEL + "transformer.encoder.layers.{}."
+_OUR_ENCODER = _PIXEL + "layers.{}."
+_DECODER = "sem_seg_head.predictor."
+_OUR_DECODER = _DECODER + "layers.{}."
+
+RULES: list[Rule] = [
+    (_PIXEL + "transformer.level_embed", _PIXEL + "level_embed"),
+    (_ENCODER + "self_attn.", _OUR_ENCODER + "self_attention.attention."),
+    (_ENCODER + "norm1.", _OUR_ENCODER + "self_attention.norm."),
+    (_ENCODER + "linear", _OUR_ENCODER + "feed_forward.linear"),
+    (_ENCODER + "norm2.", _OUR_ENCODER + "feed_forward.norm."),
+    (_DECODER + "transformer_cross_attention_layers.{}.multihead_attn.", _OUR_DECODER + "cross_attention.attention."),
+    (_DECODER + "transformer_cross_attention_layers.{}.norm.", _OUR_DECODER + "cross_attention.norm."),
+    (_DECODER + "transformer_self_attention_layers.{}.self_attn.", _OUR_DECODER + "self_attention.attention."),
+    (_DECODER + "transformer_self_attention_layers.{}.norm.", _OUR_DECODER + "self_attention.norm."),
+    (_DECODER + "transformer_ffn_layers.{}.", _OUR_DECODER + "feed_forward."),
+    (_DECODER + "decoder_norm.", _DECODER + "norm."),
+]
+_EMPTY_WEIGHT = "criterion.empty_weight"
+_OLD_QUERY = _DECODER + "static_query."
+_NO_OBJECT_WEIGHT = 0.1  # of every published model
+
+
+def is_published(state: Mapping[str, object]) -> bool:
+    """Whether the names are the published ones."""
+    return any(rename(name, RULES) is not None or name.startswith(_OLD_QUERY) for name in state)
+
+
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published names -> ours. Names that no rule knows are kept.
+
+    Two older spellings are understood: ``static_query`` for ``query_feat``, and files whose pixel decoder lacks its
+    ``pixel_decoder.`` level.
+    """
+    levels = _fpn_levels(state, r"(?:pixel_decoder\.)?(?:adapter|layer)_(\d+)\.")
+    converted = {}
+    for name, value in state.items():
+        if name == _EMPTY_WEIGHT:
+            continue  # derived from the config, not learnt
+        if re.match(r"sem_seg_head\.(?!pixel_decoder\.|predictor\.)", name):
+            name = name.replace("sem_seg_head.", _PIXEL, 1)
+        name = name.replace(_OLD_QUERY, _DECODER + "query_feat.")
+        converted[rename(name, _fpn_rules(levels) + RULES) or name] = value
+    return converted
+
+
+def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our names -> published ones, with the loss's class weights, which published files hold."""
+    levels = _fpn_levels(state, r"pixel_decoder\.lateral_convs\.(\d+)\.", start=0)
+    converted = {rename(name, _fpn_rules(levels) + RULES, reverse=True) or name: value for name, value in state.items()}
+    classes = converted.get(_DECODER + "class_embed.bias")
+    if classes is not None:
+        empty_weight = torch.ones(len(classes))
+        empty_weight[-1] = _NO_OBJECT_WEIGHT
+        converted[_EMPTY_WEIGHT] = empty_weight
+    return converted
+
+
+def _fpn_levels(state: Mapping[str, object], pattern: str, start: int = 1) -> int:
+    numbers = [int(match[1]) for name in state if (match := re.search(r"sem_seg_head\." + pattern, name))]
+    return max(numbers, default=start - 1) + 1 - start
+
+
+def _fpn_rules(levels: int) -> list[Rule]:
+    """The published FPN counts from the finest level and from 1, ours in the order of computation and from 0."""
+    return [
+        (f"{_PIXEL}{theirs}_{level}.", f"{_PIXEL}{ours}.{levels - level}.")
+        for level in range(1, levels + 1)
+        for theirs, ours in (("adapter", "lateral_convs"), ("layer", "output_convs"))
+    ]

@@ -1,0 +1,53 @@
+"""What Detectron2 0.6 needs on today's NumPy and Pillow, and without its own compiled code.
+
+Detectron2 0.6 was released in 2021 and reads names that NumPy and Pillow have since removed. The package
+registry's copy of it also lacks ``detectron2._C``, whose operators (deformable convolution, rotated boxes) a mask
+architecture never calls but whose import must succeed.
+
+Every step is conditional on the fault that it mends, so on Detectron2's main branch :func:`apply` changes nothing.
+"""
+
+import importlib.util
+import sys
+import types
+
+import numpy
+import PIL.Image
+
+
+def apply() -> None:
+    """Mend what is missing. Has to run before the first import of a Detectron2 submodule; safe to repeat."""
+    _restore_removed_names()
+    if importlib.util.find_spec("detectron2") is None:
+        raise ModuleNotFoundError(
+            "Detectron2 is not installed. From a checkout of this project `make setup` installs it; "
+            "elsewhere see 'Installing' in the README."
+        )
+    if importlib.util.find_spec("detectron2._C") is None:
+        _stand_in_for_compiled_code()
+
+
+def _restore_removed_names() -> None:
+    for name, builtin in (("int", int), ("float", float), ("bool", bool), ("object", object)):
+        if name not in vars(numpy):  # not hasattr(): NumPy answers removed names with a warning
+            setattr(numpy, name, builtin)
+    if not hasattr(PIL.Image, "LINEAR"):
+        PIL.Image.LINEAR = PIL.Image.BILINEAR  # type: ignore[attr-defined]
+
+
+def _stand_in_for_compiled_code() -> None:
+    if "detectron2._C" in sys.modules:
+        return
+    stand_in = types.ModuleType("detectron2._C", "Stand-in for compiled code that this Detectron2 lacks.")
+    stand_in.__file__ = __file__
+    stand_in.get_compiler_version = lambda: "not compiled"  # type: ignore[attr-defined]
+    stand_in.get_cuda_version = lambda: "not compiled"  # type: ignore[attr-defined]
+    stand_in.has_cuda = lambda: False  # type: ignore[attr-defined]
+    sys.modules["detectron2._C"] = stand_in
+
+    # Its faster COCO evaluation is compiled too; the official one gives the same numbers.
+    from pycocotools.cocoeval import COCOeval
+
+    fast_eval_api = types.ModuleType("detectron2.evaluation.fast_eval_api")
+    fast_eval_api.COCOeval_opt = COCOeval  # type: ignore[attr-defined]
+    sys.modules["detectron2.evaluation.fast_eval_api"] = fast_eval_api

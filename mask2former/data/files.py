@@ -1,0 +1,89 @@
+"""Reading picture files and paths that come from annotation files, with errors that name them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePosixPath, PureWindowsPath
+
+import numpy as np
+from detectron2.data import detection_utils
+from detectron2.utils.file_io import PathManager
+from PIL import Image, UnidentifiedImageError
+
+
+def join_below(root: str, name: object, source: str) -> str:
+    """``root`` joined with a file name out of an annotation file, which must not lead out of ``root``.
+
+    Annotation files are downloaded from strangers, so a name may be ``../../etc/passwd``. The check is on the name
+    alone: symbolic links below ``root`` are the user's own and are followed.
+
+    Args:
+        root: folder on this machine, or a URL that Detectron2's ``PathManager`` knows.
+        name: the file name found, relative to ``root``.
+        source: where it was found (file and id), for the error.
+
+    Raises:
+        ValueError: the name is absolute, climbs out by "..", or is no text.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{source}: the file name is {name!r}; it has to be a path relative to {root}.")
+    windows, posix = PureWindowsPath(name), PurePosixPath(name)
+    if windows.anchor or posix.is_absolute() or ".." in windows.parts or "://" in name:
+        raise ValueError(
+            f"{source}: the file name {name!r} leads out of {root}. Only paths below that folder are read; "
+            "correct the annotation file."
+        )
+    return os.path.join(root, name)
+
+
+def read_picture(path: str, image_format: str) -> np.ndarray:
+    """A picture as [H, W, 3] uint8 (or [H, W, 1] for format "L"), turned as its EXIF entry says.
+
+    Args:
+        path: file, 8 bits a channel; grey, palette and alpha pictures are converted.
+        image_format: "RGB", "BGR" or another format of Detectron2's ``read_image``.
+
+    Raises:
+        ValueError: not a readable picture, or more than 8 bits a channel (which Pillow would clip to white).
+    """
+    mode = _image_mode(path)
+    if mode.startswith("I") or mode == "F":
+        raise ValueError(
+            f"{path}: the picture has more than 8 bits a channel (mode {mode!r}); convert it to 8 bits, "
+            "scaled to the range that matters in it."
+        )
+    return _read(path, image_format)
+
+
+def read_labels(path: str) -> np.ndarray:
+    """A label picture as [H, W] integers: the pixel's number (palette index), whatever its colour."""
+    labels = _read(path, None)
+    if labels.ndim != 2 or labels.dtype.kind not in "uib":
+        raise ValueError(
+            f"{path}: found an array of shape {labels.shape}, {labels.dtype}; a semantic label picture has one channel "
+            "of whole numbers. Convert colours to class numbers first."
+        )
+    return labels.astype(np.uint8) if labels.dtype == bool else labels
+
+
+def read_panoptic_ids(path: str) -> np.ndarray:
+    """A COCO panoptic png as [H, W] int32 segment ids: R + 256 G + 65536 B."""
+    rgb = _read(path, "RGB").astype(np.int32)
+    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+
+
+def _image_mode(path: str) -> str:
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            return image.mode
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a picture that Pillow can read. Is the file whole?") from error
+
+
+def _read(path: str, image_format: str | None) -> np.ndarray:
+    try:
+        return detection_utils.read_image(path, format=image_format)
+    except FileNotFoundError:
+        raise  # names the file already
+    except (OSError, SyntaxError) as error:  # Pillow's answers to broken files; they do not say which file
+        raise ValueError(f"{path}: the picture cannot be read ({error}). Is the file whole?") from error

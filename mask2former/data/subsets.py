@@ -1,0 +1,45 @@
+"""Panoptic subsets: the part of a panoptic data set that an instance file names.
+
+The evaluation of PQ reads a ground-truth json with exactly the evaluated pictures. It is written from the whole one
+when the data set is loaded, into a cache folder, because data folders are often read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection
+from typing import Any
+
+from detectron2.utils.file_io import PathManager
+
+
+def subset_json_path(name: str, source: str) -> str:
+    """Where the annotation file of subset ``name`` of the file ``source`` is kept; iopath's cache, ``FVCORE_CACHE``."""
+    cache = os.path.expanduser(os.getenv("FVCORE_CACHE", "~/.torch/iopath_cache"))
+    digest = hashlib.sha256(os.path.abspath(source).encode()).hexdigest()[:12]
+    return os.path.join(cache, "mask2former", f"{name}_{digest}.json")
+
+
+def image_ids(json_file: str) -> set[Any]:
+    """The ids of the pictures that a COCO file lists."""
+    with PathManager.open(json_file, "r") as file:
+        return {image["id"] for image in json.load(file)["images"]}
+
+
+def write_subset(panoptic_json: str, ids: Collection[Any], target: str) -> None:
+    """Write the part of ``panoptic_json`` that is about the pictures ``ids`` to ``target``.
+
+    Several processes may do so at once: each writes its own file and moves it into place.
+    """
+    with PathManager.open(panoptic_json, "r") as file:
+        content = json.load(file)
+    content["images"] = [image for image in content["images"] if image["id"] in ids]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), suffix=".json")
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file)
+    os.replace(temporary, target)

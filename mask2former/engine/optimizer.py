@@ -1,0 +1,145 @@
+"""Optimiser and learning rate schedule, with the published hyper-parameters."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import LRMultiplier
+from detectron2.solver import build_lr_scheduler as build_detectron2_lr_scheduler
+from detectron2.solver.build import maybe_add_gradient_clipping
+from fvcore.common.param_scheduler import ParamScheduler
+from torch import nn
+
+NORM_LAYERS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+)
+# Position tables of Swin: they are looked up, not multiplied, so they are not decayed.
+UNDECAYED_NAMES = ("relative_position_bias_table", "absolute_pos_embed")
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW or SGD as ``SOLVER.OPTIMIZER`` says, over :func:`parameter_groups`.
+
+    Clipping by "value" or "norm" (each parameter by itself) is Detectron2's and happens inside ``optimizer.step()``.
+    Clipping by "full_model" needs gradients without the loss scale of mixed precision and is done by the trainer.
+
+    Raises:
+        ValueError: an optimiser or a clipping of another name.
+    """
+    solver = cfg.SOLVER
+    classes = {"ADAMW": torch.optim.AdamW, "SGD": torch.optim.SGD}
+    if solver.OPTIMIZER not in classes:
+        raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; known are {', '.join(classes)}.")
+    clip_type = solver.CLIP_GRADIENTS.CLIP_TYPE
+    if solver.CLIP_GRADIENTS.ENABLED and clip_type not in ("full_model", "norm", "value"):
+        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; known are full_model, norm, value.")
+
+    optimizer_class = classes[solver.OPTIMIZER]
+    if clip_type != "full_model":
+        optimizer_class = maybe_add_gradient_clipping(cfg, optimizer_class)
+    arguments: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
+    if solver.OPTIMIZER == "SGD":
+        arguments |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    groups = parameter_groups(cfg, model)
+    # One kernel for all parameters of a group: a third of the time on a CPU. Other devices do not all have it.
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    return optimizer_class(groups, fused=devices <= {"cpu", "cuda"}, **arguments)
+
+
+def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters, each once, in one group for each (learning rate, weight decay).
+
+    Parameters below a module with "backbone" in its name learn at BASE_LR * BACKBONE_MULTIPLIER. Weight decay is
+    WEIGHT_DECAY_NORM in normalisation layers, WEIGHT_DECAY_EMBED in ``nn.Embedding``, 0 for Swin's position tables
+    and WEIGHT_DECAY otherwise.
+
+    Few groups make the multi-tensor and fused optimisers fast.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module_name, module, parameter_name, parameter in _trainable(model):
+        rate = cfg.SOLVER.BASE_LR * (cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in module_name else 1.0)
+        if isinstance(module, NORM_LAYERS):
+            decay = cfg.SOLVER.WEIGHT_DECAY_NORM
+        elif isinstance(module, nn.Embedding):
+            decay = cfg.SOLVER.WEIGHT_DECAY_EMBED
+        elif any(name in parameter_name for name in UNDECAYED_NAMES):
+            decay = 0.0
+        else:
+            decay = cfg.SOLVER.WEIGHT_DECAY
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
+    seen: set[nn.Parameter] = set()
+    for module_name, module in model.named_modules():
+        for parameter_name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                yield module_name, module, parameter_name, parameter
+
+
+class WarmupPoly(ParamScheduler):
+    """``warmup(i) * (1 - i / max_iter) ** power``, as a factor on the base learning rate at iteration i.
+
+    The warm-up multiplies the decay, as in Detectron2's DeepLab project, whose schedule the published configs name
+    and which an installed Detectron2 may lack. (Detectron2's own WarmupParamScheduler goes in a straight line to
+    the value that the decay has at the end of the warm-up.)
+
+    Args:
+        constant_ending: least value of the decay after the warm-up; 0 for none.
+        warmup_method: "linear", from ``warmup_factor`` to 1, or "constant", ``warmup_factor`` then 1.
+    """
+
+    def __init__(
+        self,
+        max_iter: int,
+        power: float = 0.9,
+        constant_ending: float = 0.0,
+        warmup_iters: int = 0,
+        warmup_factor: float = 1.0,
+        warmup_method: str = "linear",
+    ) -> None:
+        if warmup_method not in ("linear", "constant"):
+            raise ValueError(f"SOLVER.WARMUP_METHOD is {warmup_method!r}; known are linear, constant.")
+        self.max_iter = max_iter
+        self.power = power
+        self.constant_ending = constant_ending
+        self.warmup_iters = warmup_iters
+        self.warmup_factor = warmup_factor
+        self.warmup_method = warmup_method
+
+    def __call__(self, where: float) -> float:
+        """The factor at the share ``where`` (0 to 1) of the training."""
+        iteration = round(where * self.max_iter)
+        decay = max(0.0, 1.0 - iteration / self.max_iter) ** self.power
+        if iteration >= self.warmup_iters:
+            return max(decay, self.constant_ending)
+        done = iteration / self.warmup_iters if self.warmup_method == "linear" else 0.0
+        return decay * (self.warmup_factor * (1.0 - done) + done)
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """``SOLVER.LR_SCHEDULER_NAME``: WarmupPolyLR, or one that Detectron2 knows (WarmupMultiStepLR, WarmupCosineLR)."""
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        return build_detectron2_lr_scheduler(cfg, optimizer)
+    factor = WarmupPoly(
+        solver.MAX_ITER,
+        power=solver.POLY_LR_POWER,
+        constant_ending=solver.POLY_LR_CONSTANT_ENDING,
+        warmup_iters=solver.WARMUP_ITERS,
+        warmup_factor=solver.WARMUP_FACTOR,
+        warmup_method=solver.WARMUP_METHOD,
+    )
+    return LRMultiplier(optimizer, factor, max_iter=solver.MAX_ITER)

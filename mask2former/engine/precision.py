@@ -1,0 +1,64 @@
+"""Which number format a training step computes in."""
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number format of the forward pass on a kind of device; weights and losses stay float32.
+
+    Attributes:
+        device_type: "cuda", "cpu", ...
+        dtype: float16, bfloat16, or float32 for no mixed precision.
+    """
+
+    device_type: str
+    dtype: torch.dtype = torch.float32
+
+    def autocast(self) -> AbstractContextManager:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=self.dtype)
+
+    def grad_scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss in float16, whose small numbers vanish; does nothing in the other formats."""
+        return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+
+
+def build_precision(cfg: CfgNode) -> Precision:
+    """Reads ``SOLVER.AMP.ENABLED``, ``SOLVER.AMP.DTYPE`` and ``MODEL.DEVICE``.
+
+    "auto" is float16 on a GPU, as published. On a CPU it is bfloat16 where the processor computes in it: elsewhere
+    bfloat16 is emulated, several times slower than float32.
+    """
+    device_type = torch.device(cfg.MODEL.DEVICE).type
+    if not cfg.SOLVER.AMP.ENABLED:
+        return Precision(device_type)
+    wanted = cfg.SOLVER.AMP.DTYPE
+    if wanted in DTYPES:
+        return Precision(device_type, DTYPES[wanted])
+    if wanted != "auto":
+        raise ValueError(f"SOLVER.AMP.DTYPE is {wanted!r}; known are auto, {', '.join(DTYPES)}.")
+    if device_type == "cuda":
+        return Precision(device_type, torch.float16)
+    if device_type == "cpu" and cpu_computes_bfloat16():
+        return Precision(device_type, torch.bfloat16)
+    logger.info("SOLVER.AMP: this %s has no fast half precision, so training computes in float32.", device_type)
+    return Precision(device_type)
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; False where PyTorch is too old to say."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))

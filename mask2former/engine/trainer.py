@@ -1,0 +1,135 @@
+"""Detectron2's trainer with this project's parts in it."""
+
+import logging
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_train_loader
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data.mapper import Mapper
+from mask2former.engine.logs import NOTICE
+from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
+from mask2former.engine.precision import build_precision
+from mask2former.engine.progress import Progress
+from mask2former.engine.step import TrainStep
+from mask2former.evaluation.build import build_evaluator
+from mask2former.evaluation.scores import score_table
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Trains the model of a configuration, checkpoints and evaluates it.
+
+    ``TEST.EVAL_PERIOD`` is in iterations; 0 evaluates at the end only. ``SOLVER.IMS_PER_BATCH`` counts the pictures of
+    all processes together. Progress goes to the terminal and to log.txt, scalars to metrics.json and TensorBoard.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # Not DefaultTrainer's: it fixes the training step and the checkpointer. What it builds is built here alike.
+        super(DefaultTrainer, self).__init__()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        clipping = cfg.SOLVER.CLIP_GRADIENTS
+        self._trainer = TrainStep(
+            self._distribute(cfg, model),
+            data_loader,
+            optimizer,
+            precision=build_precision(cfg),
+            max_grad_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
+            norm_type=clipping.NORM_TYPE,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = MaskFormerCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @staticmethod
+    def _distribute(cfg: CfgNode, model: nn.Module) -> nn.Module:
+        on_cpu = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
+        return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = build_model(cfg)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        logger.info(
+            "%s with %.1f million parameters on %s.", cfg.MODEL.META_ARCHITECTURE, count / 1e6, cfg.MODEL.DEVICE
+        )
+        logger.debug("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable:
+        return build_detection_train_loader(cfg, mapper=Mapper(cfg, True))
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict[str, Any]:
+        """Scores of each of ``DATASETS.TEST``, {task: {metric: value}}; {data set: that} if there are several."""
+        if not cfg.DATASETS.TEST:
+            return {}
+        logger.log(NOTICE, "Evaluating on %s.", ", ".join(cfg.DATASETS.TEST))
+        results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            logger.log(NOTICE, "Scores:\n%s", score_table(results))
+        return results
+
+    def build_hooks(self) -> list[HookBase | None]:
+        hooks = super().build_hooks()
+        if comm.is_main_process():
+            # After the timer, whose times it shows; before the schedule's step and the last evaluation.
+            hooks.insert(1, Progress(self.cfg.SOLVER.IMS_PER_BATCH))
+        return hooks
+
+    def build_writers(self) -> list[EventWriter]:
+        PathManager.mkdirs(self.cfg.OUTPUT_DIR)
+        # Not Detectron2's CommonMetricPrinter: it prints every loss of every decoder layer.
+        return [JSONWriter(f"{self.cfg.OUTPUT_DIR}/metrics.json"), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
+
+    def train(self) -> dict[str, Any]:
+        """Train from ``start_iter`` to the end.
+
+        Returns:
+            The scores of the last evaluation, as :meth:`test` gives them; empty where this is not the main process.
+        """
+        super().train()
+        return getattr(self, "_last_eval_results", {})
+
+    # Detectron2 0.6 leaves the optimiser out of checkpoints. These write it, under the name of its main branch.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super(DefaultTrainer, self).load_state_dict(state_dict)
+        if "_trainer" in state_dict:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+        else:
+            logger.warning("The checkpoint holds no optimiser state (Detectron2 0.6 wrote none): it starts afresh.")

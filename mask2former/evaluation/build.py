@@ -1,0 +1,106 @@
+"""Which evaluators a data set gets: by its ``evaluator_type`` and by what the model is told to give."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
+    COCOPanopticEvaluator,
+    DatasetEvaluator,
+    DatasetEvaluators,
+    SemSegEvaluator,
+)
+
+from mask2former.evaluation.instance import InstanceEvaluator
+
+logger = logging.getLogger(__name__)
+
+COCO_DETECTIONS = 100  # predictions of a picture that COCO's average precision looks at
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluator.
+
+    Attributes:
+        switch: it runs if this key of ``MODEL.MASK_FORMER.TEST`` is true.
+        build: (cfg, data set name, output folder) -> evaluator.
+        lacks: data set name -> what the ground truth lacks for this evaluator; "" if nothing.
+    """
+
+    switch: str
+    build: Callable[[CfgNode, str, str], DatasetEvaluator]
+    lacks: Callable[[str], str] = lambda name: ""
+
+
+def _metadata_lacks(key: str) -> Callable[[str], str]:
+    return lambda name: "" if MetadataCatalog.get(name).get(key) else f"metadata `{key}`"
+
+
+def _sem_seg_files_lack(name: str) -> str:
+    return "" if "sem_seg_file_name" in DatasetCatalog.get(name)[0] else "`sem_seg_file_name` of its pictures"
+
+
+def _build_instance(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    if limit > COCO_DETECTIONS:
+        logger.info("AP on %s counts %d detections a picture (TEST.DETECTIONS_PER_IMAGE).", name, limit)
+    return InstanceEvaluator(name, folder, max_dets_per_image=max(limit, COCO_DETECTIONS))
+
+
+PANOPTIC = Entry(
+    "PANOPTIC_ON", lambda cfg, name, folder: COCOPanopticEvaluator(name, folder), _metadata_lacks("panoptic_json")
+)
+INSTANCE = Entry("INSTANCE_ON", _build_instance)
+INSTANCE_OF_PANOPTIC = Entry("INSTANCE_ON", _build_instance, _metadata_lacks("json_file"))
+SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: SemSegEvaluator(name, output_dir=folder), _sem_seg_files_lack)
+CITYSCAPES_INSTANCE = Entry("INSTANCE_ON", lambda cfg, name, folder: CityscapesInstanceEvaluator(name))
+CITYSCAPES_SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))
+
+EVALUATORS: dict[str, tuple[Entry, ...]] = {
+    "coco": (INSTANCE,),
+    "sem_seg": (SEMANTIC,),
+    "coco_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC),
+    "ade20k_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC),
+    "mapillary_vistas_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC),
+    "cityscapes_instance": (CITYSCAPES_INSTANCE,),
+    "cityscapes_sem_seg": (CITYSCAPES_SEMANTIC,),
+    "cityscapes_panoptic_seg": (PANOPTIC, CITYSCAPES_INSTANCE, CITYSCAPES_SEMANTIC),
+}
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+    """Everything that can be scored on a data set with the tasks that ``cfg`` switches on.
+
+    A task whose ground truth the data set lacks is left out, with a logged warning. Files go to ``inference`` in the
+    output folder, or to a folder for each data set in it if ``DATASETS.TEST`` has several.
+
+    Raises:
+        ValueError: a data set of an unknown type, or nothing to score.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind not in EVALUATORS:
+        raise ValueError(
+            f"Data set {dataset_name}: its metadata has evaluator_type {kind!r}; known are {', '.join(EVALUATORS)}."
+        )
+    folder = Path(cfg.OUTPUT_DIR, "inference", *([dataset_name] if len(cfg.DATASETS.TEST) > 1 else []))
+    evaluators = []
+    for entry in EVALUATORS[kind]:
+        if not cfg.MODEL.MASK_FORMER.TEST[entry.switch]:
+            continue
+        if missing := entry.lacks(dataset_name):
+            logger.warning("%s is on, but %s lacks %s: not scored.", entry.switch, dataset_name, missing)
+        else:
+            evaluators.append(entry.build(cfg, dataset_name, str(folder)))
+    if not evaluators:
+        switches = ", ".join(entry.switch for entry in EVALUATORS[kind])
+        raise ValueError(
+            f"Data set {dataset_name} (evaluator_type {kind}) has nothing to score: set one of "
+            f"MODEL.MASK_FORMER.TEST.{{{switches}}} for which it has ground truth."
+        )
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)

@@ -1,0 +1,94 @@
+"""COCO's average precision for any numbering of the classes."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.data.catalog import Metadata
+from detectron2.evaluation import COCOEvaluator
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class InstanceEvaluator(COCOEvaluator):
+    """Detectron2's COCOEvaluator without its assumption that things have the contiguous ids 0 ... n - 1.
+
+    On panoptic data sets things and stuff share one numbering and things may stand anywhere in it (ADE20K,
+    Cityscapes). Predictions of classes that are not things have no boxes to be compared with and are left out.
+    Average precision for boxes and for masks by the official code; its report goes to the log.
+
+    Args:
+        dataset_name: with metadata ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
+        output_dir: where the predictions are written; None: nowhere.
+        max_dets_per_image: predictions of a picture that count, best scores first; COCO's are 100.
+
+    Raises:
+        ValueError: a thing of the metadata is no category of the file.
+    """
+
+    _metadata: Metadata  # the data set's, set by Detectron2
+
+    def __init__(self, dataset_name: str, output_dir: str | None = None, max_dets_per_image: int = 100) -> None:
+        super().__init__(
+            dataset_name,
+            tasks=("bbox", "segm"),
+            output_dir=output_dir,
+            max_dets_per_image=max_dets_per_image,
+            use_fast_impl=False,
+        )
+        metadata = self._metadata
+        self._dense_ids: Tensor | None = None  # contiguous id -> index among the things, -1 for stuff
+        things = metadata.get("thing_dataset_id_to_contiguous_id")
+        if things is None:  # the model's class ids are those of the file, as Detectron2 has it
+            return
+        categories = self._coco_api.loadCats(sorted(self._coco_api.getCatIds()))
+        unknown = sorted(set(things) - {category["id"] for category in categories})
+        if unknown:
+            raise ValueError(
+                f"Data set {dataset_name}: category ids {unknown} of its metadata "
+                f"thing_dataset_id_to_contiguous_id are not among the categories of {metadata.json_file}."
+            )
+        self._dense_ids = _dense_ids(things)
+        self._metadata = Metadata(
+            name=dataset_name,
+            json_file=metadata.json_file,
+            # In the file's order, which is that of COCO's results by category.
+            thing_classes=[category["name"] for category in categories],
+            thing_dataset_id_to_contiguous_id={id_: int(self._dense_ids[things[id_]]) for id_ in things},
+        )
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        super().process(inputs, [self._things_only(output) for output in outputs])
+
+    def _things_only(self, output: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._dense_ids is None or "instances" not in output:
+            return output
+        instances = output["instances"].to(torch.device("cpu"))
+        classes = instances.pred_classes
+        dense = torch.full_like(classes, -1)
+        known = classes < len(self._dense_ids)
+        dense[known] = self._dense_ids[classes[known]]
+        things = instances[dense >= 0]
+        things.pred_classes = dense[dense >= 0]
+        return {**output, "instances": things}
+
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
+        """{"bbox" or "segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
+        report = io.StringIO()
+        with contextlib.redirect_stdout(report):
+            results = super().evaluate(img_ids)
+        if report.getvalue():
+            logger.info("COCO's report:\n%s", report.getvalue().rstrip())
+        return results
+
+
+def _dense_ids(things: Mapping[int, int]) -> Tensor:
+    """[largest contiguous id + 1] int64: the place of each contiguous id among the things, -1 where it is not one."""
+    contiguous = sorted(things.values())
+    table = torch.full((contiguous[-1] + 1,), -1, dtype=torch.int64)
+    table[contiguous] = torch.arange(len(contiguous))
+    return table

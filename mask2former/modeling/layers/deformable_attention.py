@@ -1,0 +1,115 @@
+"""Multi-scale deformable self-attention (Deformable DETR, arXiv 2010.04159, equation 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mask2former.modeling.layers.residual import ResidualBlock
+from mask2former.ops import ms_deform_attn
+
+
+class PixelGrid(NamedTuple):
+    """The pixels of all levels, level after level and row by row; S in all.
+
+    Attributes:
+        sizes: (H, W) of each of L levels.
+        centres: [S, 2] (x, y) in [0, 1], float32.
+        pixel_size: [L, 2] width and height of a pixel, of the same unit.
+    """
+
+    sizes: list[tuple[int, int]]
+    centres: Tensor
+    pixel_size: Tensor
+
+    @classmethod
+    def of(cls, sizes: Sequence[tuple[int, int]], device: torch.device) -> PixelGrid:
+        # Made on the device: copying numbers there from Python would wait for it.
+        centres, pixels = [], []
+        for height, width in sizes:
+            y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+            x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+            centres.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).flatten(0, 1))
+            pixels += [torch.full((), 1 / width, device=device), torch.full((), 1 / height, device=device)]
+        return cls(list(sizes), torch.cat(centres), torch.stack(pixels).unflatten(0, (-1, 2)))
+
+
+class MSDeformAttn(nn.Module):
+    """Every pixel of every level looks at a few points of all levels, whose offsets and weights it predicts.
+
+    Args:
+        channels: C.
+        num_levels: feature levels.
+        num_heads: attention heads; must divide ``channels``.
+        num_points: sampling points of each head in each level.
+    """
+
+    def __init__(self, channels: int, *, num_levels: int, num_heads: int, num_points: int) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(f"{channels} channels cannot be divided among {num_heads} attention heads.")
+        self.shape = (num_heads, num_levels, num_points)
+        samples = math.prod(self.shape)
+        self.sampling_offsets = nn.Linear(channels, samples * 2)
+        self.attention_weights = nn.Linear(channels, samples)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self._reset_parameters()
+
+    def _reset_parameters(self) -> None:
+        """At first each head looks in a direction of its own, point p at a distance of p + 1 pixels (section 4.1)."""
+        heads, levels, points = self.shape
+        angle = torch.arange(heads, dtype=torch.float32) * (2 * math.pi / heads)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(dim=-1, keepdim=True)
+        distance = torch.arange(1, points + 1, dtype=torch.float32)
+        offsets = direction[:, None, None, :] * distance[:, None]
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.expand(heads, levels, points, 2).flatten())
+        for zeroed in (self.sampling_offsets.weight, self.attention_weights.weight, self.attention_weights.bias):
+            nn.init.zeros_(zeroed)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, query: Tensor, value: Tensor, grid: PixelGrid) -> Tensor:
+        """Attend.
+
+        Args:
+            query: [B, S, C], with position; value: [B, S, C], without.
+            grid: where the S pixels lie.
+
+        Returns:
+            [B, S, C].
+        """
+        heads, levels, points = self.shape
+        offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
+        weights = self.attention_weights(query).unflatten(-1, (heads, levels * points)).softmax(-1)
+        # Offsets are in pixels of their level. Half formats resolve only a pixel or so, hence at least float32.
+        offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
+        locations = grid.centres[:, None, None, None, :] + offsets * grid.pixel_size[:, None, :]
+        attended = ms_deform_attn(
+            self.value_proj(value).unflatten(-1, (heads, -1)),
+            grid.sizes,
+            locations,
+            weights.unflatten(-1, (levels, points)),
+        )
+        return self.output_proj(attended)
+
+
+class DeformableSelfAttention(ResidualBlock):
+    """:class:`MSDeformAttn` with its residual connection and normalisation."""
+
+    def __init__(
+        self, channels: int, *, num_levels: int, num_heads: int, num_points: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__(channels, dropout=dropout)
+        self.attention = MSDeformAttn(channels, num_levels=num_levels, num_heads=num_heads, num_points=num_points)
+
+    def forward(self, x: Tensor, position: Tensor, grid: PixelGrid) -> Tensor:
+        """x [B, S, C]; position [S, C]."""
+        return self.residual(x, lambda x: self.attention(x + position, x, grid))

@@ -1,0 +1,87 @@
+"""Bipartite matching between predictions and targets (DETR, arXiv 2005.12872, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mask2former.modeling.layers.point_sampling import sample_masks, sample_points
+from mask2former.structures import MaskPrediction, MaskTargets
+
+Matching = list[tuple[Tensor, Tensor]]
+"""For each image: indices of matched queries and of their targets, int64 [min(Q, N)] each, on the CPU."""
+
+_FORBIDDEN = 1e9  # stands in for a cost that is not finite, which the assignment would refuse
+
+
+class HungarianMatcher(nn.Module):
+    """Assigns to every target the query that is cheapest over all (Mask2Former, arXiv 2112.01527, section 3.3).
+
+    cost = class_weight * (-probability) + mask_weight * binary cross-entropy + dice_weight * dice, the mask terms
+    at random points that all masks of an image share.
+
+    Args:
+        class_weight, mask_weight, dice_weight: weights of the terms.
+        num_points: P, points drawn in each image (in each frame: the same ones).
+    """
+
+    def __init__(self, *, class_weight: float, mask_weight: float, dice_weight: float, num_points: int) -> None:
+        super().__init__()
+        self.class_weight = class_weight
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.num_points = num_points
+
+    @torch.no_grad()
+    def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTargets]) -> list[Matching]:
+        """Match each of several predictions of the same features (those of all decoder layers) to the targets.
+
+        Returns:
+            A matching for each prediction. The costs of all of them reach the CPU in one copy.
+        """
+        costs = [self._cost(predictions, image, target) for image, target in enumerate(targets)]
+        flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
+        ends = np.cumsum([cost.numel() for cost in costs])
+        on_cpu = [part.reshape(c.shape) for part, c in zip(np.split(flat, ends[:-1]), costs, strict=True)]
+        return [[_assign(cost[layer]) for cost in on_cpu] for layer in range(len(predictions))]
+
+    def _cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
+        """[predictions, Q, N] float32."""
+        probability = torch.stack([p.class_logits[image] for p in predictions]).float().softmax(-1)
+        embed = torch.stack([p.masks.mask_embed[image] for p in predictions]).float()
+        features = predictions[0].masks.mask_features[image].transpose(0, 1).float()  # [T, C, H, W]
+        frames = len(features)
+        points = torch.rand(self.num_points, 2, device=features.device)
+        sampled = sample_points(features, points.expand(frames, -1, -1)).transpose(0, 1).flatten(1)  # [C, T * P]
+        truth = sample_masks(target.masks.flatten(0, 1), points).unflatten(0, (-1, frames)).flatten(1)  # [N, T * P]
+        with torch.autocast(embed.device.type, enabled=False):
+            logits = embed @ sampled
+            cost = self.class_weight * -probability[..., target.classes]
+            cost = cost + self.mask_weight * _pairwise_cross_entropy(logits, truth)
+            return cost + self.dice_weight * _pairwise_dice(logits, truth)
+
+
+def _pairwise_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean binary cross-entropy of each logits row [..., Q, P] with each row of truth [N, P]: [..., Q, N].
+
+    -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product does.
+    """
+    return (F.softplus(logits).sum(-1, keepdim=True) - logits @ truth.T) / logits.shape[-1]
+
+
+def _pairwise_dice(logits: Tensor, truth: Tensor) -> Tensor:
+    """Dice loss (V-Net, arXiv 1606.04797) of each pair of rows, smoothed by one: [..., Q, N]."""
+    mask = logits.sigmoid()
+    overlap = 2 * (mask @ truth.T)
+    return 1 - (overlap + 1) / (mask.sum(-1, keepdim=True) + truth.sum(-1) + 1)
+
+
+def _assign(cost: np.ndarray) -> tuple[Tensor, Tensor]:
+    # A diverged network gives NaN. The loss says so with the iteration; here it must only not crash first.
+    rows, columns = linear_sum_assignment(np.nan_to_num(cost, nan=_FORBIDDEN, posinf=_FORBIDDEN, neginf=-_FORBIDDEN))
+    return torch.from_numpy(rows), torch.from_numpy(columns)

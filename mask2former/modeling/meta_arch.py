@@ -1,0 +1,198 @@
+"""The meta-architecture: images in, losses or results out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_seg_head
+from detectron2.structures import BitMasks, ImageList, Instances
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mask2former.modeling.criterion import SetCriterion
+from mask2former.modeling.matcher import HungarianMatcher
+from mask2former.modeling.postprocess import ResizedMasks, instance_inference, panoptic_inference, semantic_inference
+from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
+
+
+@META_ARCH_REGISTRY.register()
+class MaskFormer(nn.Module):
+    """A mask architecture for semantic, panoptic and instance segmentation (arXiv 2107.06278, 2112.01527).
+
+    Args:
+        backbone: images [B, 3, H, W] -> features by name.
+        sem_seg_head: features -> ``MaskPrediction``.
+        criterion: (``MaskPrediction``, targets) -> weighted losses.
+        pixel_mean, pixel_std: of each channel, in the pictures' units.
+        size_divisibility: batches are padded to a multiple of this, in pixels.
+        things: classes in [0, K) of countable objects; panoptic results need them.
+        semantic_on, panoptic_on, instance_on: results that inference gives.
+        object_mask_threshold, overlap_threshold: see :func:`panoptic_inference`.
+        resize_before_semantic: resize masks to the picture before the semantic sum, not its result.
+        detections_per_image: most instances of a picture.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        sem_seg_head: nn.Module,
+        criterion: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        size_divisibility: int,
+        things: Collection[int],
+        semantic_on: bool,
+        panoptic_on: bool,
+        instance_on: bool,
+        object_mask_threshold: float,
+        overlap_threshold: float,
+        resize_before_semantic: bool,
+        detections_per_image: int,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = sem_seg_head
+        self.criterion = criterion
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        self.size_divisibility = size_divisibility
+        self.things = frozenset(things)
+        self.semantic_on = semantic_on
+        self.panoptic_on = panoptic_on
+        self.instance_on = instance_on
+        self.object_mask_threshold = object_mask_threshold
+        self.overlap_threshold = overlap_threshold
+        self.resize_before_semantic = resize_before_semantic or panoptic_on or instance_on
+        self.detections_per_image = detections_per_image
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        backbone = build_backbone(cfg)
+        node = cfg.MODEL.MASK_FORMER
+        weights = {
+            "class_weight": node.CLASS_WEIGHT,
+            "mask_weight": node.MASK_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "num_points": node.TRAIN_NUM_POINTS,
+        }
+        num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+        criterion = SetCriterion(
+            num_classes,
+            matcher=HungarianMatcher(**weights),
+            no_object_weight=node.NO_OBJECT_WEIGHT,
+            oversample_ratio=node.OVERSAMPLE_RATIO,
+            importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
+            deep_supervision=node.DEEP_SUPERVISION,
+            **weights,
+        )
+        return {
+            "backbone": backbone,
+            "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "criterion": criterion,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "size_divisibility": node.SIZE_DIVISIBILITY if node.SIZE_DIVISIBILITY > 0 else backbone.size_divisibility,
+            "things": _thing_classes(cfg),
+            "semantic_on": node.TEST.SEMANTIC_ON,
+            "panoptic_on": node.TEST.PANOPTIC_ON,
+            "instance_on": node.TEST.INSTANCE_ON,
+            "object_mask_threshold": node.TEST.OBJECT_MASK_THRESHOLD,
+            "overlap_threshold": node.TEST.OVERLAP_THRESHOLD,
+            "resize_before_semantic": node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE,
+            "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Train or infer.
+
+        Args:
+            batched_inputs: for each picture ``image``, uint8 or float [3, H, W]; in training ``instances`` with
+                ``gt_classes`` and ``gt_masks``; at inference optionally ``height`` and ``width`` of the result.
+
+        Returns:
+            In training the weighted losses. At inference for each picture a dict of what is switched on:
+            ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments), ``instances``.
+        """
+        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        batch = ImageList.from_tensors(images, self.size_divisibility)
+        prediction = self.sem_seg_head(self.backbone(batch.tensor))
+        padded_size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
+        if self.training:
+            targets = [self._targets(x, padded_size) for x in batched_inputs]
+            return self.criterion(prediction, targets)
+        return [
+            self._postprocess(prediction, index, padded_size, image_size, (x.get("height"), x.get("width")))
+            for index, (x, image_size) in enumerate(zip(batched_inputs, batch.image_sizes, strict=True))
+        ]
+
+    def _targets(self, inputs: dict[str, Any], padded_size: tuple[int, int]) -> MaskTargets:
+        instances: Instances = inputs["instances"].to(self.device)
+        masks = instances.gt_masks.tensor if isinstance(instances.gt_masks, BitMasks) else instances.gt_masks
+        height, width = masks.shape[-2:]
+        padded = F.pad(masks.bool(), (0, padded_size[1] - width, 0, padded_size[0] - height))
+        return MaskTargets(instances.gt_classes, padded[:, None])
+
+    def _postprocess(
+        self,
+        prediction: MaskPrediction,
+        index: int,
+        padded_size: tuple[int, int],
+        image_size: tuple[int, int],
+        wanted: tuple[int | None, int | None],
+    ) -> dict[str, Any]:
+        size = (wanted[0] or image_size[0], wanted[1] or image_size[1])
+        class_logits = prediction.class_logits[index]
+        masks = ResizedMasks(prediction.masks, index, padded_size, image_size, size)
+        result: dict[str, Any] = {}
+        if self.semantic_on:
+            if self.resize_before_semantic:
+                result["sem_seg"] = semantic_inference(class_logits, masks)
+            else:
+                unresized = ResizedMasks(prediction.masks, index, padded_size, image_size, output_size=None)
+                result["sem_seg"] = resize_frames(semantic_inference(class_logits, unresized)[None], size)[0]
+        if self.panoptic_on:
+            result["panoptic_seg"] = panoptic_inference(
+                class_logits,
+                masks,
+                things=self.things,
+                object_mask_threshold=self.object_mask_threshold,
+                overlap_threshold=self.overlap_threshold,
+                size=size,
+            )
+        if self.instance_on:
+            result["instances"] = instance_inference(
+                class_logits,
+                masks,
+                top_k=self.detections_per_image,
+                things=self.things if self.panoptic_on else None,
+                size=size,
+            )
+        return result
+
+
+def _thing_classes(cfg: CfgNode) -> set[int]:
+    """Contiguous ids of the things of the data set that is trained on (or, without one, tested on)."""
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        contiguous = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
+        if contiguous is not None:
+            return set(contiguous.values())
+    if cfg.MODEL.MASK_FORMER.TEST.PANOPTIC_ON:
+        raise ValueError(
+            "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs to know which classes are things, but none of the data sets "
+            f"{[*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]} is registered with `thing_dataset_id_to_contiguous_id`. "
+            "Call mask2former.data.register_all(root) first, or name a registered data set in DATASETS.TRAIN."
+        )
+    return set()

@@ -1,0 +1,19 @@
+"""What every pixel decoder gives to the transformer decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PixelDecoderOutput(NamedTuple):
+    """Features of B * T pictures.
+
+    Attributes:
+        mask_features: [B * T, mask_dim, H, W] at the finest stride; masks are their product with the mask embeddings.
+        multi_scale_features: [B * T, C, H_l, W_l] for each level, coarse to fine.
+    """
+
+    mask_features: Tensor
+    multi_scale_features: list[Tensor]

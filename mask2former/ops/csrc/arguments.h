@@ -1,0 +1,121 @@
+// What the kernels are called with: the tensors' sizes, checked. Shared by the CPU and the CUDA library.
+//
+// Letters: B batch, S positions of all levels together, H heads, C channels of a head, Q queries, L levels, P points.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "bilinear.h"
+
+namespace mask2former {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+struct Level {
+  int32_t height;
+  int32_t width;
+  int32_t start;  // of its first position among the S ones
+};
+
+struct Sizes {
+  int64_t batch, positions, heads, channels, queries, levels, points;
+
+  MASK2FORMER_INLINE int64_t samples() const { return levels * points; }  // of one head of one query
+};
+
+// The Python function says this at more length; here it keeps calls that bypass it from reading foreign memory.
+inline Sizes checked_sizes(
+    const Tensor& value,
+    const std::vector<int64_t>& spatial_shapes,
+    const Tensor& locations,
+    const Tensor& weights) {
+  STD_TORCH_CHECK(value.dim() == 4, "ms_deform_attn: value has to be [B, S, heads, C], found ", value.dim(), " axes");
+  STD_TORCH_CHECK(
+      locations.dim() == 6 && locations.size(5) == 2,
+      "ms_deform_attn: sampling_locations has to be [B, Q, heads, L, P, 2]");
+  STD_TORCH_CHECK(weights.dim() == 5, "ms_deform_attn: attention_weights has to be [B, Q, heads, L, P]");
+  const Sizes n{
+      value.size(0), value.size(1), value.size(2), value.size(3), locations.size(1), locations.size(3), locations.size(4)};
+  STD_TORCH_CHECK(
+      locations.size(0) == n.batch && locations.size(2) == n.heads,
+      "ms_deform_attn: sampling_locations and value differ in batch or heads");
+  for (int64_t axis = 0; axis < 5; ++axis) {
+    STD_TORCH_CHECK(
+        weights.size(axis) == locations.size(axis),
+        "ms_deform_attn: attention_weights and sampling_locations differ in axis ",
+        axis);
+  }
+  STD_TORCH_CHECK(
+      static_cast<int64_t>(spatial_shapes.size()) == 2 * n.levels,
+      "ms_deform_attn: spatial_shapes has to hold the height and width of ",
+      n.levels,
+      " levels");
+  // A position's index is an int32 in the kernels, with room for what lies beside the picture; offsets are 64-bit.
+  STD_TORCH_CHECK(n.positions < (int64_t{1} << 28), "ms_deform_attn: value has 2^28 positions or more");
+  int64_t total = 0;
+  for (int64_t level = 0; level < n.levels; ++level) {
+    const int64_t height = spatial_shapes[2 * level], width = spatial_shapes[2 * level + 1];
+    // With both at most S (and S below 2^28) neither their product nor the sum can overflow.
+    STD_TORCH_CHECK(
+        height > 0 && width > 0 && height <= n.positions && width <= n.positions,
+        "ms_deform_attn: spatial_shapes of level ",
+        level,
+        " does not fit value");
+    total += height * width;
+    STD_TORCH_CHECK(total <= n.positions, "ms_deform_attn: spatial_shapes holds more positions than value");
+  }
+  STD_TORCH_CHECK(
+      total == n.positions,
+      "ms_deform_attn: spatial_shapes adds up to ",
+      total,
+      " positions, value has ",
+      n.positions);
+  return n;
+}
+
+inline std::vector<Level> levels_of(const std::vector<int64_t>& spatial_shapes) {
+  std::vector<Level> levels;
+  int32_t start = 0;
+  for (size_t i = 0; i + 1 < spatial_shapes.size(); i += 2) {
+    const auto height = static_cast<int32_t>(spatial_shapes[i]), width = static_cast<int32_t>(spatial_shapes[i + 1]);
+    levels.push_back({height, width, start});
+    start += height * width;
+  }
+  return levels;
+}
+
+// Half formats are summed in float32; locations always come in this type, since half formats are too coarse for them.
+inline ScalarType accumulation_type(ScalarType type) {
+  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline void check_dtypes(const Tensor& value, const Tensor& locations, const Tensor& weights) {
+  const ScalarType type = value.scalar_type();
+  STD_TORCH_CHECK(
+      type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+          type == ScalarType::BFloat16,
+      "ms_deform_attn: value has to be float32, float64, float16 or bfloat16");
+  STD_TORCH_CHECK(weights.scalar_type() == type, "ms_deform_attn: attention_weights and value differ in dtype");
+  STD_TORCH_CHECK(
+      locations.scalar_type() == accumulation_type(type),
+      "ms_deform_attn: sampling_locations has to be float64 where value is, else float32");
+}
+
+inline void check_grad(const Tensor& grad_output, const Tensor& value, const Sizes& n) {
+  STD_TORCH_CHECK(
+      grad_output.dim() == 3 && grad_output.size(0) == n.batch && grad_output.size(1) == n.queries &&
+          grad_output.size(2) == n.heads * n.channels,
+      "ms_deform_attn: grad_output has to be [B, Q, heads * C]");
+  STD_TORCH_CHECK(
+      grad_output.scalar_type() == value.scalar_type(), "ms_deform_attn: grad_output and value differ in dtype");
+}
+
+}  // namespace mask2former

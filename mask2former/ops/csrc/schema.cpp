@@ -1,0 +1,14 @@
+// The operators' signatures. Their fake kernels and the derivative are registered in ms_deform_attn.py.
+//
+// spatial_shapes is flat: the height and the width of the first level, those of the second and so on.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY_FRAGMENT(mask2former, m) {
+  m.def(
+      "ms_deform_attn(Tensor value, SymInt[] spatial_shapes, Tensor sampling_locations, Tensor attention_weights)"
+      " -> Tensor");
+  m.def(
+      "ms_deform_attn_backward(Tensor grad_output, Tensor value, SymInt[] spatial_shapes, Tensor sampling_locations,"
+      " Tensor attention_weights) -> (Tensor, Tensor, Tensor)");
+  m.def("_limit_cpu_variant(int highest) -> int");
+}

@@ -1,0 +1,142 @@
+"""The compiled operators: loads what was built and tells PyTorch what it has to know about them.
+
+The libraries hold no Python symbols and keep to PyTorch's stable ABI, so one file serves every Python version and every
+torch from 2.10 on. They are `libmask2former_cpu.so` (schema and CPU kernels) and, where it was built,
+`libmask2former_cuda.so`, by these names on all systems.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).resolve().parent
+# By device type; the CPU library goes first, since it holds the schema.
+LIBRARIES = {"cpu": FOLDER / "libmask2former_cpu.so", "cuda": FOLDER / "libmask2former_cuda.so"}
+
+_logger = logging.getLogger(__name__)
+_loaded: set[str] = set()
+_warned: set[str] = set()
+
+
+def _load() -> None:
+    """Load what is there. A library that does not load is a broken installation: that is an error, not a slow run."""
+    for device, path in LIBRARIES.items():
+        if not path.exists() or (device == "cuda" and torch.version.cuda is None):
+            continue
+        try:
+            torch.ops.load_library(str(path))
+        except OSError as error:
+            raise ImportError(
+                f"{path} cannot be loaded with torch {torch.__version__}: {error}\n"
+                f"Build it again with `pip install --no-build-isolation .`, or delete the file to use plain PyTorch."
+            ) from error
+        _loaded.add(device)
+    if "cpu" in _loaded:
+        _register()
+
+
+def _register() -> None:
+    torch.library.register_fake("mask2former::ms_deform_attn", _fake)
+    torch.library.register_fake("mask2former::ms_deform_attn_backward", _fake_backward)
+    torch.library.register_autograd("mask2former::ms_deform_attn", _differentiate, setup_context=_remember)
+    torch.library.register_autograd("mask2former::ms_deform_attn_backward", _refuse)
+
+
+def _fake(
+    value: Tensor, spatial_shapes: Sequence[int], sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    batch, _, heads, channels = value.shape
+    return value.new_empty(batch, sampling_locations.shape[1], heads * channels)
+
+
+def _fake_backward(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Sequence[int],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = (value, sampling_locations, attention_weights)
+    grad_value, grad_locations, grad_weights = (x.new_empty(x.shape) for x in inputs)
+    return grad_value, grad_locations, grad_weights
+
+
+def _remember(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    value, spatial_shapes, sampling_locations, attention_weights = inputs
+    ctx.save_for_backward(value, sampling_locations, attention_weights)
+    ctx.spatial_shapes = spatial_shapes
+
+
+def _differentiate(ctx, grad_output):  # type: ignore[no-untyped-def]
+    value, sampling_locations, attention_weights = ctx.saved_tensors
+    if grad_output.is_cuda and torch.are_deterministic_algorithms_enabled():
+        _complain_nondeterministic()
+    grad_value, grad_locations, grad_weights = torch.ops.mask2former.ms_deform_attn_backward(
+        grad_output, value, ctx.spatial_shapes, sampling_locations, attention_weights
+    )
+    return grad_value, None, grad_locations, grad_weights
+
+
+def _complain_nondeterministic() -> None:
+    message = (
+        "ms_deform_attn on CUDA adds up its gradients in an order that changes from run to run; "
+        "torch.use_deterministic_algorithms asks for one that does not. On the CPU the order is fixed."
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(message)
+    _logger.warning(message)
+
+
+def _refuse(ctx, *grads):  # type: ignore[no-untyped-def]
+    raise RuntimeError(
+        "ms_deform_attn can be differentiated once; a second derivative (create_graph=True) is not implemented."
+    )
+
+
+def is_loaded(device_type: str) -> bool:
+    """Whether compiled kernels for ``cpu`` or ``cuda`` are there."""
+    return device_type in _loaded
+
+
+def cpu_instructions() -> str:
+    """The instruction set that the CPU kernels were chosen for on this machine."""
+    names = ("instructions that every machine of its kind has", "AVX2", "AVX-512")
+    return names[torch.ops.mask2former._limit_cpu_variant(len(names) - 1)]
+
+
+@torch.compiler.assume_constant_result
+def use_compiled(device_type: str) -> bool:
+    """Whether tensors of this kind of device go to the compiled operator; says once when they do not.
+
+    While ``torch.compile`` traces, this runs in Python as ever and its answer is taken as a constant.
+    """
+    if is_loaded(device_type):
+        return True
+    if device_type != "meta" and device_type not in _warned:
+        _warned.add(device_type)
+        _logger.warning("ms_deform_attn runs on %s in plain PyTorch. %s", device_type, how_to_speed_up(device_type))
+    return False
+
+
+def how_to_speed_up(device_type: str) -> str:
+    """What the plain path costs on a device that has no compiled kernels, and how to get those."""
+    if device_type == "cpu":
+        return (
+            "That takes several times as long and as much memory as the compiled operator. To get it, run "
+            "`pip install --no-build-isolation .` in the sources with a C++ compiler and without MASK2FORMER_NO_EXT."
+        )
+    if device_type == "cuda":
+        return (
+            "That takes several times as long and as much memory as the compiled operator. To get it, run "
+            "`FORCE_CUDA=1 pip install --no-build-isolation .` in the sources, with a CUDA toolkit (nvcc) of the "
+            f"major version of torch's own ({torch.version.cuda}) and without MASK2FORMER_NO_EXT."
+        )
+    return "There is no compiled operator for it; those for cpu and cuda are several times as fast as plain PyTorch."
+
+
+_load()

@@ -1,0 +1,39 @@
+"""Multi-scale deformable attention in plain PyTorch: for any device and dtype, and to compare the compiled one with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ms_deform_attn_reference(
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Equation 3 of Deformable DETR (arXiv 2010.04159) by ``grid_sample``, one level after the other.
+
+    Arguments and result are those of :func:`mask2former.ops.ms_deform_attn`, which also checks them. Half formats are
+    summed in float32. Differentiable as often as ``grid_sample`` is, which is once.
+    """
+    batch, _, heads, channels = value.shape
+    queries = sampling_locations.shape[1]
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    # More than a pixel outside counts as zero however far out it is. Bringing it near keeps `grid_sample` from turning
+    # huge numbers into integers, and NaN, which it reads as a place in the picture, goes outside with the rest.
+    locations = sampling_locations.to(dtype).clamp(-2, 3).nan_to_num(nan=-2.0)
+    grids = (2 * locations - 1).transpose(1, 2)  # [B, heads, Q, L, P, 2]
+    weights = attention_weights.to(dtype).transpose(1, 2)  # [B, heads, Q, L, P]
+    levels = value.to(dtype).split([height * width for height, width in spatial_shapes], dim=1)
+
+    total = value.new_zeros(batch * heads, channels, queries, dtype=dtype)
+    for index, (level, (height, width)) in enumerate(zip(levels, spatial_shapes, strict=True)):
+        images = level.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+        grid = grids[:, :, :, index].flatten(0, 1)  # [B * heads, Q, P, 2]
+        sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        total = total + (sampled * weights[:, :, :, index].flatten(0, 1)[:, None]).sum(-1)
+    return total.view(batch, heads * channels, queries).transpose(1, 2).to(value.dtype)

@@ -1,0 +1,91 @@
+"""Pictures of every depth, broken ones, and file names that lead elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mask2former.data.files import join_below, read_labels, read_panoptic_ids, read_picture
+
+
+@pytest.mark.parametrize("name", ["a.png", "city/a.png", "a..b.png", "./a.png", "..a/b.png"])
+def test_names_below_the_root_are_joined(name: str) -> None:
+    assert Path(join_below("/data", name, "x.json")) == Path("/data") / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a/../../b.png",
+        "..\\secret.png",
+        "C:\\a.png",
+        "s3://bucket/a.png",
+        "",
+        None,
+        3,
+    ],
+)
+def test_names_that_lead_out_of_the_root_are_refused(name: object) -> None:
+    with pytest.raises(ValueError, match=r"x\.json, image 7"):
+        join_below("/data", name, "x.json, image 7")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])
+def test_every_eight_bit_picture_becomes_three_channels(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(path)
+    image = read_picture(str(path), "RGB")
+    assert image.shape == (4, 5, 3) and image.dtype == np.uint8
+    assert (image == 255).all()
+
+
+def test_bgr_is_rgb_reversed(picture: Path) -> None:
+    np.testing.assert_array_equal(read_picture(str(picture), "BGR")[..., ::-1], read_picture(str(picture), "RGB"))
+
+
+def test_sixteen_bit_pictures_are_refused_not_clipped(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((4, 5), 40000, np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"deep\.png.*8 bits"):
+        read_picture(str(path), "RGB")
+
+
+def test_broken_pictures_are_named(tmp_path: Path, picture: Path) -> None:
+    truncated = tmp_path / "truncated.png"
+    truncated.write_bytes(picture.read_bytes()[:600])
+    with pytest.raises(ValueError, match=r"truncated\.png"):
+        read_picture(str(truncated), "RGB")
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    with pytest.raises(ValueError, match=r"text\.png"):
+        read_picture(str(text), "RGB")
+    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+        read_picture(str(tmp_path / "absent.png"), "RGB")
+
+
+def test_labels_are_palette_indices_not_colours(tmp_path: Path) -> None:
+    labels = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    image = Image.fromarray(labels)
+    image.putpalette([7, 7, 7] * 256)
+    image.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_labels(str(tmp_path / "palette.png")), labels)
+
+
+def test_labels_over_255_are_read(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 5), 846, np.uint16)).save(tmp_path / "many.png")
+    assert (read_labels(str(tmp_path / "many.png")) == 846).all()
+
+
+def test_coloured_labels_are_refused(picture: Path) -> None:
+    with pytest.raises(ValueError, match=r"picture\.png.*one channel"):
+        read_labels(str(picture))
+
+
+def test_panoptic_ids_use_all_three_channels(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255], [0, 0, 0]]], np.uint8)).save(tmp_path / "ids.png")
+    assert read_panoptic_ids(str(tmp_path / "ids.png")).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1, 0]]

@@ -1,0 +1,135 @@
+"""The scripts that bring public data sets into this project's layout."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from mask2former.data import register_all
+
+SCRIPTS = Path(__file__).parents[2] / "datasets"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[[Path], None]]:
+    before = MetadataCatalog.get("coco_2017_val").json_file.split("coco")[0]
+    yield lambda root: register_all(str(root))
+    register_all(before)
+
+
+def save(array: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, np.uint8)).save(path)
+
+
+def test_coco_semantic(tmp_path: Path, register: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.zeros((3, 4, 3), np.uint8)
+    ids[0, :, 0], ids[1, :, 1], ids[2, :2, 2] = 1, 1, 1
+    save(ids, tmp_path / "coco/panoptic_val2017/7.png")
+    save(ids, tmp_path / "coco/val2017/7.jpg")
+    segments = [
+        {"id": 1, "category_id": 90, "iscrowd": 0},  # toothbrush, the last thing
+        {"id": 256, "category_id": 200, "iscrowd": 0},  # rug-merged, the last stuff
+        {"id": 65536, "category_id": 1, "iscrowd": 1},  # a crowd of persons
+    ]
+    content = {
+        "images": [{"id": 7, "file_name": "7.jpg", "height": 3, "width": 4}],
+        "annotations": [{"image_id": 7, "file_name": "7.png", "segments_info": segments}],
+    }
+    (tmp_path / "coco/annotations").mkdir()
+    (tmp_path / "coco/annotations/panoptic_val2017.json").write_text(json.dumps(content))
+    module = script("prepare_coco_semantic")
+    monkeypatch.setitem(__import__("sys").modules, "prepare_coco_semantic", module)  # for the worker processes
+    module.main(["--root", str(tmp_path), "--splits", "val", "--workers", "1"])
+
+    register(tmp_path)
+    (record,) = DatasetCatalog.get("coco_2017_val_panoptic_with_sem_seg")
+    names = MetadataCatalog.get("coco_2017_val_panoptic_with_sem_seg").stuff_classes
+    labels = np.asarray(Image.open(record["sem_seg_file_name"]))
+    assert [names[row[0]] for row in labels] == ["toothbrush", "rug-merged", "person"]
+    assert (labels[:2] == labels[:2, :1]).all() and labels[2].tolist() == [0, 0, 255, 255]
+
+
+def test_ade20k(tmp_path: Path, register: Callable) -> None:
+    for split in ("training", "validation"):
+        save([[0, 1], [150, 2]], tmp_path / f"ADEChallengeData2016/annotations/{split}/a.png")
+        save(np.zeros((2, 2, 3)), tmp_path / f"ADEChallengeData2016/images/{split}/a.jpg")
+    script("prepare_ade20k_sem_seg").main(["--root", str(tmp_path)])
+    register(tmp_path)
+    for name in ("ade20k_sem_seg_train", "ade20k_sem_seg_val"):
+        (record,) = DatasetCatalog.get(name)
+        assert np.asarray(Image.open(record["sem_seg_file_name"])).tolist() == [[255, 0], [149, 1]]
+
+
+def test_ade20k_files_of_something_else(tmp_path: Path) -> None:
+    module = script("prepare_ade20k_sem_seg")
+    with pytest.raises(SystemExit, match="holds no png"):
+        module.main(["--root", str(tmp_path)])
+    save([[0, 151]], tmp_path / "ADEChallengeData2016/annotations/training/wrong.png")
+    with pytest.raises(SystemExit, match=r"wrong\.png.*151"):
+        module.main(["--root", str(tmp_path)])
+
+
+def test_camvid(tmp_path: Path, register: Callable, make_mapper: Callable) -> None:
+    for split in ("train", "val"):
+        save(np.zeros((2, 3, 3)), tmp_path / f"tutorial/{split}/a.png")
+        save([[0, 10, 11], [1, 1, 1]], tmp_path / f"tutorial/{split}annot/a.png")
+    script("prepare_camvid").main(["--source", str(tmp_path / "tutorial"), "--root", str(tmp_path / "out")])
+    register(tmp_path / "out")
+    for name in ("camvid_train_sem_seg", "camvid_val_sem_seg"):
+        (record,) = DatasetCatalog.get(name)
+        instances = make_mapper("mask_former_semantic", 11, MIN_SIZE_TRAIN=(2,))(record)["instances"]
+        assert instances.gt_classes.tolist() == [0, 1, 10]
+        assert not instances.gt_masks.tensor[:, 0, 2].any()
+
+
+def test_nuclei(tmp_path: Path, register: Callable, make_mapper: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    module = script("prepare_nuclei")
+    of_split: dict[str, list[str]] = {"train": [], "val": []}
+    for i in range(40):
+        of_split[module.split_of(f"picture{i}")].append(f"picture{i}")
+    assert 0 < len(of_split["val"]) < 15
+    chosen = [*of_split["train"][:2], *of_split["val"][:2]]
+    for i, name in enumerate(chosen):
+        grey = i % 2 == 0  # one of each split belongs to the subset
+        picture = np.full((256, 256, 3), 30)
+        picture[..., 0] += 0 if grey else 90
+        save(picture, tmp_path / f"raw/{name}/images/{name}.png")
+        for j, (y, x) in enumerate(((10, 10), (20, 20), (200, 100))):  # the first two overlap
+            mask = np.zeros((256, 256))
+            mask[y : y + 15, x : x + 15] = 255
+            save(mask, tmp_path / f"raw/{name}/masks/{j}.png")
+    module.main(["--source", str(tmp_path / "raw"), "--root", str(tmp_path)])
+
+    register(tmp_path)
+    for split in ("train", "val"):
+        for subset, count in (("", 2), ("_fluo256", 1)):
+            instances = DatasetCatalog.get(f"nuclei_{split}_instance{subset}")
+            panoptic = DatasetCatalog.get(f"nuclei_{split}_panoptic{subset}")
+            assert len(instances) == len(panoptic) == count
+            assert [r["file_name"] for r in instances] == [r["file_name"] for r in panoptic]
+            inputs = {"MIN_SIZE_TRAIN": (256,)}
+            nuclei = make_mapper("mask_former_instance", 1, **inputs)(instances[0])["instances"]
+            everything = make_mapper("mask_former_panoptic", 2, **inputs)(panoptic[0])["instances"]
+            assert nuclei.gt_masks.tensor.sum(dim=(1, 2)).tolist() == [225, 225 - 25, 225]
+            assert everything.gt_classes.tolist() == [1, 0, 0, 0]
+            assert (everything.gt_masks.tensor[1:] == nuclei.gt_masks.tensor).all()
+            assert everything.gt_masks.tensor.sum(dim=0).eq(1).all()

@@ -1,0 +1,106 @@
+"""The criterion against dense formulas, with points at all pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mask2former.modeling import criterion as criterion_module
+from mask2former.modeling.criterion import SetCriterion
+from mask2former.modeling.matcher import HungarianMatcher
+from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
+
+CLASSES, QUERIES, SIZE = 5, 7, (8, 12)
+WEIGHTS = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 3.0}
+
+
+def make_criterion(**changes: float) -> SetCriterion:
+    options = {"no_object_weight": 0.1, "num_points": 64, "oversample_ratio": 3.0, "importance_sample_ratio": 0.75}
+    options.update(changes)
+    return SetCriterion(CLASSES, matcher=HungarianMatcher(**WEIGHTS, num_points=64), **WEIGHTS, **options)  # type: ignore[arg-type]
+
+
+def make_prediction(images: int, frames: int = 1, layers: int = 3) -> MaskPrediction:
+    features = torch.randn(images, 6, frames, *SIZE, requires_grad=True)
+    predictions = [
+        MaskPrediction(
+            torch.randn(images, QUERIES, CLASSES + 1, requires_grad=True),
+            LazyMasks(torch.randn(images, QUERIES, 6, requires_grad=True), features),
+        )
+        for _ in range(layers)
+    ]
+    return MaskPrediction(predictions[-1].class_logits, predictions[-1].masks, aux=predictions[:-1])
+
+
+def make_targets(counts: list[int], frames: int = 1) -> list[MaskTargets]:
+    """Masks at the size of the logits, so that all pixels are points and sampling reads them exactly."""
+    return [MaskTargets(torch.randint(0, CLASSES, (n,)), torch.rand(n, frames, *SIZE) > 0.6) for n in counts]
+
+
+def pixel_centres(logits: Tensor, *_: object, **__: object) -> Tensor:
+    height, width = logits.shape[-2:]
+    y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
+    return torch.stack([x, y], -1).flatten(0, 1).expand(len(logits), -1, -1)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_equals_dense_formulas(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criterion_module, "uncertain_points", pixel_centres)
+    criterion = make_criterion()
+    prediction, targets = make_prediction(2, frames), make_targets([3, 4], frames)
+    layers = [*prediction.aux, prediction]
+    torch.manual_seed(1)
+    matchings = criterion.matcher(layers, targets)
+    torch.manual_seed(1)  # the same points for the matching inside
+    losses = criterion(prediction, targets)
+    assert set(losses) == {f"loss_{n}{s}" for n in ("ce", "mask", "dice") for s in ("_0", "_1", "")}
+    for layer, matching, suffix in zip(layers, matchings, ("_0", "_1", ""), strict=True):
+        cross_entropy = dice = torch.zeros(())
+        wanted = torch.full((2, QUERIES), CLASSES)
+        for image, (rows, columns) in enumerate(matching):
+            for q, n in zip(rows, columns, strict=True):
+                wanted[image, q] = targets[image].classes[n]
+                for logits, truth in zip(layer.masks.logits(image)[q], targets[image].masks[n].float(), strict=True):
+                    cross_entropy = cross_entropy + F.binary_cross_entropy_with_logits(logits, truth)
+                    p = logits.sigmoid()
+                    dice = dice + 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
+        log_p = layer.class_logits.log_softmax(-1)
+        weight = torch.where(wanted == CLASSES, 0.1, 1.0)
+        classification = -(weight * log_p.gather(-1, wanted[..., None])[..., 0]).sum() / weight.sum()
+        torch.testing.assert_close(losses["loss_ce" + suffix], 2.0 * classification)
+        torch.testing.assert_close(losses["loss_mask" + suffix], 5.0 * cross_entropy / 7)
+        torch.testing.assert_close(losses["loss_dice" + suffix], 3.0 * dice / 7)
+
+
+@pytest.mark.parametrize("counts", [[0, 0], [0, 3], [QUERIES + 4, 1]])
+def test_few_and_many_objects(counts: list[int]) -> None:
+    """No objects at all, and more than queries: finite, and every parameter gets a gradient (or DDP would hang)."""
+    prediction = make_prediction(2)
+    losses = make_criterion()(prediction, make_targets(counts))
+    assert all(value.isfinite() for value in losses.values())
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for layer in (*prediction.aux, prediction):
+        assert layer.class_logits.grad is not None and layer.masks.mask_embed.grad is not None
+    assert prediction.masks.mask_features.grad is not None
+    if sum(counts) == 0:
+        assert losses["loss_mask"] == 0 and losses["loss_dice"] == 0 and losses["loss_ce"] > 0
+
+
+def test_without_deep_supervision_only_the_last_layer_counts() -> None:
+    losses = make_criterion(deep_supervision=False)(make_prediction(1), make_targets([2]))
+    assert set(losses) == {"loss_ce", "loss_mask", "loss_dice"}
+
+
+def test_perfect_prediction_costs_nothing() -> None:
+    targets = make_targets([3])
+    truth = targets[0].masks.float()
+    features = torch.cat([truth[:, 0], torch.ones(1, *SIZE)])[None, :, None]  # a channel each, and a constant
+    embed = torch.cat([torch.eye(3) * 200, torch.full((3, 1), -100.0)], dim=1)[None]
+    classes = F.one_hot(targets[0].classes, CLASSES + 1).float()[None] * 100
+    losses = make_criterion()(MaskPrediction(classes, LazyMasks(embed, features)), targets)
+    assert losses["loss_ce"] < 1e-3
+    # Points between pixels read blurred edges, where no prediction is perfect; away from them there is no loss.
+    worst = make_criterion()(MaskPrediction(classes.flip(1), LazyMasks(-embed, features)), targets)
+    assert losses["loss_dice"] < worst["loss_dice"]

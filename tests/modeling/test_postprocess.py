@@ -1,0 +1,128 @@
+"""Post-processing against slow, obvious versions of its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from mask2former.modeling.postprocess import ResizedMasks, instance_inference, panoptic_inference, semantic_inference
+from mask2former.structures import LazyMasks
+
+THINGS = {0, 2}
+
+
+def slow_panoptic(
+    class_logits: Tensor, masks: Tensor, score_threshold: float, overlap_threshold: float
+) -> tuple[Tensor, list[dict]]:
+    """Pixel by pixel and query by query."""
+    classes = class_logits.shape[-1] - 1
+    kept = []
+    for q, logits in enumerate(class_logits):
+        probability = logits.softmax(0)
+        if probability.argmax() != classes and probability.max() > score_threshold:
+            kept.append((q, probability.max(), int(probability.argmax())))
+    height, width = masks.shape[1:]
+    winner = torch.full((height, width), -1)
+    for y in range(height):
+        for x in range(width):
+            best = -1.0
+            for index, (q, score, _) in enumerate(kept):
+                value = (score * masks[q, y, x].sigmoid()).item()
+                if value > best:
+                    best, winner[y, x] = value, index
+    result, segments, stuff = torch.zeros(height, width, dtype=torch.int32), [], {}
+    for index, (q, _, category) in enumerate(kept):
+        own = masks[q].sigmoid() >= 0.5
+        segment = (winner == index) & own
+        if not segment.any() or (winner == index).sum().item() / own.sum().item() < overlap_threshold:
+            continue
+        if category not in THINGS and category in stuff:
+            result[segment] = stuff[category]
+            continue
+        segments.append({"id": len(segments) + 1, "isthing": category in THINGS, "category_id": category})
+        result[segment] = len(segments)
+        if category not in THINGS:
+            stuff[category] = len(segments)
+    return result, segments
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    seed=st.integers(0, 10**6),
+    queries=st.integers(0, 40),
+    scale=st.sampled_from([0.0, 0.1, 3.0, 50.0]),
+    class_scale=st.sampled_from([0.5, 4.0]),
+    thresholds=st.tuples(st.sampled_from([0.0, 0.4, 0.8]), st.sampled_from([0.0, 0.5, 0.8])),
+)
+def test_panoptic_equals_slow_version(
+    seed: int, queries: int, scale: float, class_scale: float, thresholds: tuple[float, float]
+) -> None:
+    """Also with ties everywhere (scale 0), saturated masks (50) and no queries."""
+    generator = torch.Generator().manual_seed(seed)
+    class_logits = torch.randn(queries, 5, generator=generator) * class_scale
+    masks = torch.randn(queries, 4, 5, generator=generator) * scale
+    panoptic, segments = panoptic_inference(
+        class_logits,
+        lambda q: masks[q],
+        things=THINGS,
+        object_mask_threshold=thresholds[0],
+        overlap_threshold=thresholds[1],
+        size=(4, 5),
+    )
+    expected, expected_segments = slow_panoptic(class_logits, masks, *thresholds)
+    assert segments == expected_segments
+    assert panoptic.dtype == torch.int32
+    assert torch.equal(panoptic, expected)
+
+
+def test_semantic_equals_its_sum() -> None:
+    class_logits, masks = torch.randn(37, 6), torch.randn(37, 8, 9)
+    expected = torch.einsum("qk,qhw->khw", class_logits.softmax(-1)[:, :5], masks.sigmoid())
+    torch.testing.assert_close(semantic_inference(class_logits, lambda q: masks[q]), expected)
+
+
+@pytest.mark.parametrize("things", [None, THINGS])
+@pytest.mark.parametrize(("queries", "top_k"), [(30, 25), (3, 100), (1, 1)])
+def test_instances_equal_slow_version(things: set[int] | None, queries: int, top_k: int) -> None:
+    """Also with more results wanted than there are (query, class) pairs."""
+    class_logits, masks = torch.randn(queries, 5) * 3, torch.randn(queries, 8, 9)
+    masks[0] = -5.0  # an empty mask
+    found = instance_inference(class_logits, lambda q: masks[q], top_k=top_k, things=things, size=(8, 9))
+    probability = class_logits.softmax(-1)
+    pairs = [(probability[q, k].item(), q, k) for q in range(queries) for k in range(4)]
+    expected = []
+    for score, q, k in sorted(pairs, reverse=True)[:top_k]:
+        if things is not None and k not in things:
+            continue
+        mask = masks[q] > 0
+        quality = (masks[q].sigmoid() * mask).sum() / (mask.sum() + 1e-6)
+        expected.append((score * quality.item(), k, mask))
+    order = found.scores.argsort(descending=True, stable=True)
+    assert len(found) == len(expected)
+    assert found.scores[order].tolist() == pytest.approx(sorted((e[0] for e in expected), reverse=True), abs=1e-6)
+    by_score = {round(score, 5): (k, mask) for score, k, mask in expected}
+    for score, k, mask, box in zip(
+        found.scores, found.pred_classes, found.pred_masks, found.pred_boxes.tensor, strict=True
+    ):
+        if score > 0:
+            assert int(k) == by_score[round(score.item(), 5)][0]
+            assert torch.equal(mask, by_score[round(score.item(), 5)][1])
+            rows, columns = mask.nonzero(as_tuple=True)
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        else:
+            assert not mask.any() and box.tolist() == [0, 0, 0, 0]
+
+
+def test_masks_are_resized_as_published() -> None:
+    """To the padded input, cropped to the picture, then to the wanted size."""
+    masks = LazyMasks(torch.randn(2, 5, 6), torch.randn(2, 6, 1, 8, 16))
+    source = ResizedMasks(masks, 1, padded_size=(32, 64), image_size=(30, 50), output_size=(61, 99))
+    dense = F.interpolate(masks.logits()[1].transpose(0, 1), (32, 64), mode="bilinear", align_corners=False)
+    expected = F.interpolate(dense[..., :30, :50], (61, 99), mode="bilinear", align_corners=False)[0]
+    queries = torch.tensor([4, 0, 4])
+    torch.testing.assert_close(source(queries), expected[queries])
+    torch.testing.assert_close(ResizedMasks(masks, 1, (32, 64), (30, 50), None)(queries), dense[0, queries, :30, :50])

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Draw a model's predictions over the pictures of a data set, beside the ground truth. ``--help`` shows how."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+from detectron2.data import DatasetCatalog
+from tqdm import tqdm
+
+from mask2former.data import register_all
+from mask2former.data.files import read_picture
+from mask2former.engine import ConfigError, load_config
+from mask2former.predictor import Predictor
+from mask2former.visualization import RESULTS, save_comparisons
+
+EXAMPLE = """
+example:
+  draw_predictions.py --config-file configs/quickstart/panoptic.yaml --number 24 \\
+      MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Draw a model's predictions over the pictures of a data set, beside the ground truth.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--dataset", metavar="NAME", help="registered name [the first of DATASETS.TEST]")
+    parser.add_argument("--number", type=int, default=24, metavar="N", help="pictures, evenly spread [%(default)s]")
+    parser.add_argument("--task", choices=list(RESULTS), help="[the first that the model gives]")
+    parser.add_argument("--threshold", type=float, default=0.5, help="least score of drawn instances [%(default)s]")
+    parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/pictures]")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="of the configuration, at the end")
+    args = parser.parse_args()
+
+    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    try:
+        cfg = load_config(args.config_file, args.opts)
+        predictor = Predictor(cfg)
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    records = DatasetCatalog.get(args.dataset or cfg.DATASETS.TEST[0])
+    chosen = records[:: max(1, len(records) // args.number)][: args.number]
+
+    def results() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        for record in tqdm(chosen, desc="drawing", unit="picture"):
+            yield record, predictor(read_picture(record["file_name"], "RGB"))
+
+    folder = Path(args.output or f"{cfg.OUTPUT_DIR}/pictures")
+    sheet, *files = save_comparisons(results(), predictor.metadata, folder, args.threshold, args.task)
+    print(f"{len(files)} comparisons with the ground truth in {folder}; the first of them together: {sheet}")
+
+
+if __name__ == "__main__":
+    main()

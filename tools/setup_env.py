@@ -1,0 +1,100 @@
+"""Make the .venv that the Makefile's commands run in. Needs nothing but Python, a C++ compiler and a package registry.
+
+Three steps, each done again only when what it depends on has changed: the pinned packages, Detectron2, this package
+with its compiled operator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+DONE = VENV / "installed.json"
+UV = "uv==0.13.8"
+PYTHONS = [(3, 12), (3, 13), (3, 11), (3, 10)]  # supported ones, the preferred first
+
+PINNED = ROOT / "requirements" / "lock.txt"
+DETECTRON2 = ROOT / "requirements" / "detectron2.txt"
+NO_ISOLATION = ["--no-deps", "--no-build-isolation"]
+# Its metadata asks pip for what no registry holds, and its sources for a compiler run that needs files it lacks.
+DETECTRON2_OPTIONS = ["-C=--global-option=build_py", "-C=--build-option=--skip-build", "--require-hashes"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--force", action="store_true", help="do every step again")
+    force = parser.parse_args().force
+
+    started = time.perf_counter()
+    done: dict[str, str] = {} if force or not DONE.exists() else json.loads(DONE.read_text())
+    if not (BIN / "python").exists():
+        done = {}
+        make_venv()
+    build_inputs = [ROOT / "setup.py", ROOT / "pyproject.toml", *sorted((ROOT / "mask2former/ops/csrc").glob("*"))]
+    pinned = digest([PINNED])
+    detectron2 = digest([DETECTRON2]) + pinned
+    # The library belongs to the torch it was built against, and to this checkout.
+    package = digest(build_inputs) + pinned + str(ROOT)
+    steps = [
+        ("packages", pinned, "pinned packages (about 5 GB)", ["--no-deps", "-r", PINNED]),
+        ("detectron2", detectron2, "Detectron2 0.6", [*NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2]),
+        ("package", package, "mask2former and its operator", [*NO_ISOLATION, "-e", ROOT]),
+    ]
+    for name, wanted, words, arguments in steps:
+        if done.get(name) == wanted:
+            continue
+        print(f"setup: {words} ...", flush=True)
+        run([BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", *arguments])
+        done[name] = wanted
+        DONE.write_text(json.dumps(done))
+        print(f"setup: {words}: done, {time.perf_counter() - started:.0f} s so far", flush=True)
+
+
+def make_venv() -> None:
+    python = find_python()
+    print(f"setup: .venv with {python} ...", flush=True)
+    run([python, "-m", "venv", "--clear", VENV], "On Debian and Ubuntu: apt install python3-venv")
+    run([BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
+
+
+def find_python() -> str:
+    """This interpreter if it is of a supported version, else the first supported one on the PATH."""
+    if sys.version_info[:2] in PYTHONS:
+        return sys.executable
+    for major, minor in PYTHONS:
+        if found := shutil.which(f"python{major}.{minor}"):
+            return found
+    versions = ", ".join(f"{major}.{minor}" for major, minor in sorted(PYTHONS))
+    sys.exit(f"setup: needs one of Python {versions}; this is {sys.version.split()[0]} and no other is on the PATH.")
+
+
+def run(command: Iterable[str | Path], hint: str = "") -> None:
+    words = [str(word) for word in command]
+    code = subprocess.run(words, cwd=ROOT).returncode
+    if code:
+        sys.exit(
+            f"setup: this command failed with exit status {code}; its output is above.\n  {' '.join(words)}\n{hint}"
+        )
+
+
+def digest(files: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

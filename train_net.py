@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Train or evaluate a model of a configuration file. ``--help`` shows how."""
+
+import argparse
+import os
+import sys
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, launch
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data import register_all
+from mask2former.engine import ConfigError, load_config
+from mask2former.engine.logs import setup_run
+from mask2former.engine.trainer import Trainer
+
+EXAMPLES = """
+examples:
+  Train, then evaluate (on a GPU if there is one, else on the CPU):
+    train_net.py --config-file configs/quickstart/panoptic.yaml OUTPUT_DIR output/quickstart
+  Go on from the last checkpoint in OUTPUT_DIR, if there is one:
+    train_net.py --config-file configs/quickstart/panoptic.yaml --resume OUTPUT_DIR output/quickstart
+  Evaluate a checkpoint:
+    train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/quickstart/model_final.pth
+  Change anything of the configuration, as KEY value pairs at the end:
+    train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.00005
+  Eight GPUs of one machine (IMS_PER_BATCH is shared out among them):
+    train_net.py --config-file FILE --num-gpus 8
+  Two machines of eight GPUs (the same on both, but for the rank):
+    train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://FIRST:29500
+    train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 1 --dist-url tcp://FIRST:29500
+
+Data sets lie below the folder that the environment variable DETECTRON2_DATASETS names ("datasets" by default); see
+datasets/README.md. Checkpoints, log.txt, metrics.json and TensorBoard files go to OUTPUT_DIR.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    result = default_argument_parser(epilog=EXAMPLES)
+    result.description = "Train or evaluate a model of a configuration file."
+    result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    return result
+
+
+def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
+    """What each process does. Returns the scores: {task: {metric: value}}, or {data set: that} for several."""
+    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    setup_run(cfg, args, quiet=args.quiet)
+    if not args.eval_only:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    model = Trainer.build_model(cfg)
+    MaskFormerCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def main() -> None:
+    args = parser().parse_args()
+    try:
+        cfg = load_config(args.config_file, args.opts)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:
+        sys.exit("error: --eval-only needs the weights to evaluate: MODEL.WEIGHTS FILE at the end, or --resume.")
+    if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
+        sys.exit("error: --num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
+    cfg.freeze()
+    launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(cfg, args),
+    )
+
+
+if __name__ == "__main__":
+    main()
