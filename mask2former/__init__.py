@@ -4,12 +4,17 @@
 Data sets are registered by :func:`mask2former.data.register_all`, because their root is the caller's to say.
 """
 
+import warnings
+
 from mask2former import compat
 
 compat.apply()  # before anything imports a Detectron2 submodule
 
-from mask2former import modeling  # noqa: E402
-from mask2former.config import add_maskformer2_config  # noqa: E402
+with warnings.catch_warnings():
+    # Detectron2 scripts some functions while it is imported. PyTorch warns of that; its users can do nothing about it.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    from mask2former import modeling
+    from mask2former.config import add_maskformer2_config
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "add_maskformer2_config", "modeling"]
