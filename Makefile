@@ -27,7 +27,7 @@ demo: setup  ## draw the quickstart data set, train on it, score and draw predic
 	@echo "      --input $(DATASETS)/quickstart/images/val/000001.png --opts MODEL.WEIGHTS $(QUICKSTART)/model_final.pth"
 
 test: setup lint  ## lint, types and all tests but the slow ones
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m "not slow"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m "not slow"
 
 lint: setup  ## ruff and mypy
 	@$(RUN) -m ruff check .
