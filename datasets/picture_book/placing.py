@@ -10,10 +10,10 @@ from picture_book.stage import SAND, STUFF, Stage
 from picture_book.things.kinds import KINDS, Kind
 from picture_book.things.sprite import Sprite, paint
 
-FEWEST, MOST = 3, 8  # things that a scene should have; it has fewer where no more fit
+FEWEST, MOST = 3, 7  # things that a scene should have; it has fewer where no more fit
 LEAST_ROOM = 0.05  # share of the picture that has to be a kind's home
 FARTHEST_HAZE = 0.3  # things do not stand on the hills behind it
-NEAREST = 0.25  # distance of two things, relative to the sum of their sizes
+NEAREST = 0.4  # distance of two things, relative to the sum of their sizes
 TRIES = 25  # places that are tried for a thing
 
 
