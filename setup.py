@@ -20,10 +20,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
-from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError, CompileError, LinkError
+try:
+    from setuptools import Extension, setup
+    from setuptools.command.bdist_wheel import bdist_wheel
+    from setuptools.command.build_ext import build_ext
+    from setuptools.errors import BaseError, CompileError, LinkError
+except ImportError:  # --no-build-isolation also means that nobody looks at the versions pyproject.toml asks for
+    sys.exit("mask2former: setuptools is too old to build this package: pip install -U 'setuptools>=77' wheel")
 
 
 def find_toolkit() -> None:

@@ -57,7 +57,10 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
     model = Trainer.build_model(cfg)
-    MaskFormerCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    checkpointer = MaskFormerCheckpointer(model, cfg.OUTPUT_DIR)
+    if not cfg.MODEL.WEIGHTS and not checkpointer.has_checkpoint():
+        sys.exit(f"error: there is no checkpoint in OUTPUT_DIR {cfg.OUTPUT_DIR} to evaluate, and no MODEL.WEIGHTS.")
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)

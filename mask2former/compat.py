@@ -10,6 +10,7 @@ Every step is conditional on the fault that it mends, so on Detectron2's main br
 import importlib.util
 import sys
 import types
+from pathlib import Path
 
 import numpy
 import PIL.Image
@@ -17,14 +18,21 @@ import PIL.Image
 
 def apply() -> None:
     """Mend what is missing. Has to run before the first import of a Detectron2 submodule; safe to repeat."""
-    _restore_removed_names()
-    if importlib.util.find_spec("detectron2") is None:
+    spec = importlib.util.find_spec("detectron2")
+    if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
             "Detectron2 is not installed. From a checkout of this project `make setup` installs it; "
             "elsewhere see 'Installing' in the README."
         )
+    if _reads_removed_names(Path(spec.submodule_search_locations[0])):
+        _restore_removed_names()
     if importlib.util.find_spec("detectron2._C") is None:
         _stand_in_for_compiled_code()
+
+
+def _reads_removed_names(package: Path) -> bool:
+    """By its source: 0.6 and the main branch give the same version number."""
+    return "Image.LINEAR" in (package / "data" / "transforms" / "transform.py").read_text(encoding="utf-8")
 
 
 def _restore_removed_names() -> None:

@@ -68,11 +68,6 @@ class LazyMasks:
     def num_frames(self) -> int:
         return self.mask_features.shape[2]
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the mask features."""
-        return self.mask_features.shape[3], self.mask_features.shape[4]
-
     def logits(self, image: int | None = None, queries: Tensor | None = None) -> Tensor:
         """Logits at the features' own size.
 

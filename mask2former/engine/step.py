@@ -43,7 +43,9 @@ class TrainStep(SimpleTrainer):
         self.norm_type = norm_type
 
     def run_step(self) -> None:
-        """Raises FloatingPointError, before the weights are touched, if a loss is infinite or not a number."""
+        """Raises FloatingPointError, before the main process touches the weights, if the loss or, where no loss
+        scaling takes care of it, the gradient is infinite or not a number.
+        """
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -73,9 +75,12 @@ class TrainStep(SimpleTrainer):
         values = dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
         parts = {name: values[name] for name in losses}
         total = sum(parts.values())
-        if not math.isfinite(total):
+        # With loss scaling an overflowing gradient is expected now and then, and its step is left out.
+        gradient = 0.0 if self.grad_scaler.is_enabled() else values.get("grad_norm", 0.0)
+        if not (math.isfinite(total) and math.isfinite(gradient)):
+            what = "gradient" if math.isfinite(total) else "loss"
             raise FloatingPointError(
-                f"The loss is not finite at iteration {self.iter}: {parts}. The weights are those before this step. "
+                f"The {what} is not finite at iteration {self.iter}: {parts}. The weights are those before this step. "
                 "Usual reasons: a learning rate (SOLVER.BASE_LR) too high, or SOLVER.AMP.DTYPE float16 overflowing."
             )
         get_event_storage().put_scalars(total_loss=total, data_time=data_time, **values)

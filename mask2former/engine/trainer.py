@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -43,14 +43,13 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        clipping = cfg.SOLVER.CLIP_GRADIENTS
         self._trainer = TrainStep(
             self._distribute(cfg, model),
             data_loader,
             optimizer,
             precision=build_precision(cfg),
-            max_grad_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
-            norm_type=clipping.NORM_TYPE,
+            max_grad_norm=_largest_norm(cfg),
+            norm_type=cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = MaskFormerCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
@@ -85,6 +84,10 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
         return build_detection_train_loader(cfg, mapper=Mapper(cfg, True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
+        return build_detection_test_loader(cfg, dataset_name, mapper=Mapper(cfg, False))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -133,3 +136,10 @@ class Trainer(DefaultTrainer):
             self._trainer.load_state_dict(state_dict["_trainer"])
         else:
             logger.warning("The checkpoint holds no optimiser state (Detectron2 0.6 wrote none): it starts afresh.")
+
+
+def _largest_norm(cfg: CfgNode) -> float | None:
+    """Of the gradient over the whole model; None where it is not clipped so. Zero means no limit, as published."""
+    clipping = cfg.SOLVER.CLIP_GRADIENTS
+    whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model" and clipping.CLIP_VALUE > 0
+    return clipping.CLIP_VALUE if whole_model else None

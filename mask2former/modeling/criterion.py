@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mask2former.modeling.layers.point_sampling import sample_masks, sample_points, uncertain_points
 from mask2former.modeling.matcher import HungarianMatcher, Matching
-from mask2former.structures import MaskPrediction, MaskTargets
+from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
 
 
 class SetCriterion(nn.Module):
@@ -68,41 +68,43 @@ class SetCriterion(nn.Module):
         layers = [*aux, prediction]
         matchings = self.matcher(layers, targets)
         num_masks = _mean_over_ranks(sum(len(target) for target in targets), prediction.class_logits.device)
+        device = prediction.class_logits.device
+        features = prediction.masks.mask_features.float()  # shared by all layers, so widened once
         losses = {}
-        for index, (layer, matching) in enumerate(zip(layers, matchings, strict=True)):
+        for index, (layer, matching) in enumerate(zip(layers, _to_device(matchings, device), strict=True)):
             suffix = f"_{index}" if index < len(aux) else ""
-            parts = {"loss_ce": self._class_loss(layer, targets, matching)}
-            parts["loss_mask"], parts["loss_dice"] = self._mask_losses(layer, targets, matching, num_masks)
+            parts = {"loss_ce": self._class_loss(layer.class_logits.float(), targets, matching)}
+            of_layer = LazyMasks(layer.masks.mask_embed.float(), features)
+            parts["loss_mask"], parts["loss_dice"] = self._mask_losses(of_layer, targets, matching, num_masks)
             losses.update({name + suffix: self.weights[name] * value for name, value in parts.items()})
         return losses
 
-    def _class_loss(self, prediction: MaskPrediction, targets: Sequence[MaskTargets], matching: Matching) -> Tensor:
+    def _class_loss(self, logits: Tensor, targets: Sequence[MaskTargets], matching: Matching) -> Tensor:
         """Cross-entropy over all queries; those without a target are to say "no object"."""
-        logits = prediction.class_logits.float()
         wanted = torch.full(logits.shape[:2], self.num_classes, device=logits.device)
         for image, (queries, chosen) in enumerate(matching):
-            wanted[image, queries.to(logits.device)] = targets[image].classes[chosen.to(logits.device)]
+            wanted[image, queries] = targets[image].classes[chosen]
         return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), self.empty_weight)
 
     def _mask_losses(
-        self, prediction: MaskPrediction, targets: Sequence[MaskTargets], matching: Matching, num_masks: Tensor
+        self, masks: LazyMasks, targets: Sequence[MaskTargets], matching: Matching, num_masks: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy and dice at points, summed over matched pairs and frames, divided by ``num_masks``."""
-        with torch.autocast(prediction.class_logits.device.type, enabled=False):
-            logits = _matched_logits(prediction, matching)  # [R, H, W]; R = M * T rows
+        with torch.autocast(masks.mask_embed.device.type, enabled=False):
+            logits = [masks.logits(image, queries).flatten(0, 1) for image, (queries, _) in enumerate(matching)]
+            rows = torch.cat(logits)  # [R, H, W], a row for each matched pair and frame
             points = uncertain_points(
-                logits.detach(),
+                rows.detach(),
                 self.num_points,
                 oversample_ratio=self.oversample_ratio,
                 importance_sample_ratio=self.importance_sample_ratio,
             )
-            sampled = sample_points(logits[:, None], points).squeeze(1)  # [R, P]
+            sampled = sample_points(rows[:, None], points).squeeze(1)  # [R, P]
+        of_image = points.split([len(part) for part in logits])
         truth = torch.cat(
             [
-                sample_masks(target.masks[chosen.to(target.masks.device)].flatten(0, 1), part)
-                for target, (_, chosen), part in zip(
-                    targets, matching, _split_rows(points, matching, prediction.masks.num_frames), strict=True
-                )
+                sample_masks(target.masks[chosen].flatten(0, 1), part)
+                for target, (_, chosen), part in zip(targets, matching, of_image, strict=True)
             ]
         )
         cross_entropy = F.binary_cross_entropy_with_logits(sampled, truth, reduction="none").mean(1).sum()
@@ -111,19 +113,12 @@ class SetCriterion(nn.Module):
         return cross_entropy / num_masks, dice.sum() / num_masks
 
 
-def _matched_logits(prediction: MaskPrediction, matching: Matching) -> Tensor:
-    """Mask logits of the matched queries alone, at the features' size, float32 [M * T, H, W]."""
-    masks = prediction.masks
-    return torch.cat(
-        [
-            torch.einsum("nc,cthw->nthw", masks.mask_embed[image, queries].float(), masks.mask_features[image].float())
-            for image, (queries, _) in enumerate(matching)
-        ]
-    ).flatten(0, 1)
-
-
-def _split_rows(points: Tensor, matching: Matching, num_frames: int) -> tuple[Tensor, ...]:
-    return points.split([len(queries) * num_frames for queries, _ in matching])
+def _to_device(matchings: list[Matching], device: torch.device) -> list[Matching]:
+    """All indices of all layers and images in one copy; one by one each would wait for the device."""
+    pairs = [pair for matching in matchings for pair in matching]
+    flat = torch.cat([index for pair in pairs for index in pair]).to(device)
+    parts = iter(flat.split([len(index) for pair in pairs for index in pair]))
+    return [[(next(parts), next(parts)) for _ in matching] for matching in matchings]
 
 
 def _mean_over_ranks(count: int, device: torch.device) -> Tensor:

@@ -44,20 +44,21 @@ class HungarianMatcher(nn.Module):
         Returns:
             A matching for each prediction. The costs of all of them reach the CPU in one copy.
         """
-        costs = [self._cost(predictions, image, target) for image, target in enumerate(targets)]
+        features = predictions[0].masks.mask_features.float()
+        costs = [self._cost(predictions, features[i], i, target) for i, target in enumerate(targets)]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         ends = np.cumsum([cost.numel() for cost in costs])
         on_cpu = [part.reshape(c.shape) for part, c in zip(np.split(flat, ends[:-1]), costs, strict=True)]
         return [[_assign(cost[layer]) for cost in on_cpu] for layer in range(len(predictions))]
 
-    def _cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
-        """[predictions, Q, N] float32."""
+    def _cost(self, predictions: Sequence[MaskPrediction], features: Tensor, image: int, target: MaskTargets) -> Tensor:
+        """[predictions, Q, N] float32, from the image's mask features [C, T, H, W]."""
         probability = torch.stack([p.class_logits[image] for p in predictions]).float().softmax(-1)
         embed = torch.stack([p.masks.mask_embed[image] for p in predictions]).float()
-        features = predictions[0].masks.mask_features[image].transpose(0, 1).float()  # [T, C, H, W]
-        frames = len(features)
+        frames = features.shape[1]
         points = torch.rand(self.num_points, 2, device=features.device)
-        sampled = sample_points(features, points.expand(frames, -1, -1)).transpose(0, 1).flatten(1)  # [C, T * P]
+        by_frame = sample_points(features.transpose(0, 1), points.expand(frames, -1, -1))  # [T, C, P]
+        sampled = by_frame.transpose(0, 1).flatten(1)  # [C, T * P]
         truth = sample_masks(target.masks.flatten(0, 1), points).unflatten(0, (-1, frames)).flatten(1)  # [N, T * P]
         with torch.autocast(embed.device.type, enabled=False):
             logits = embed @ sampled

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from detectron2.structures import BitMasks, Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from mask2former.structures import LazyMasks, resize_frames
@@ -194,7 +194,21 @@ def instance_inference(
 
     result = Instances(size)
     result.pred_masks = binary[place]
-    result.pred_boxes = BitMasks(binary).get_bounding_boxes().to(scores.device)[place]
+    result.pred_boxes = Boxes(_bounding_boxes(binary)[place])
     result.scores = scores * quality[place]
     result.pred_classes = classes
     return result
+
+
+def _bounding_boxes(masks: Tensor) -> Tensor:
+    """float32 [n, 4] (x0, y0, x1, y1) in pixels, right and bottom exclusive, around bool masks [n, H, W]; zeros where
+    a mask is empty. Detectron2's own goes mask by mask and waits for the device at each.
+    """
+    ends = []
+    for occupied in (masks.any(dim=1), masks.any(dim=2)):  # columns, rows
+        first = occupied.int().argmax(dim=1)
+        last = occupied.shape[1] - occupied.flip(1).int().argmax(dim=1)
+        ends.append((first, last))
+    (left, right), (top, bottom) = ends
+    boxes = torch.stack([left, top, right, bottom], dim=1)
+    return (boxes * masks.flatten(1).any(dim=1, keepdim=True)).float()

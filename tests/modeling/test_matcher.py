@@ -53,7 +53,7 @@ def test_cost_equals_definition(frames: int, monkeypatch: pytest.MonkeyPatch) ->
     matcher = HungarianMatcher(**WEIGHTS, num_points=50)
     monkeypatch.setattr(torch, "rand", lambda *size, **_: points)
     for image in range(2):
-        (cost,) = matcher._cost([prediction], image, target)
+        (cost,) = matcher._cost([prediction], prediction.masks.mask_features[image], image, target)
         np.testing.assert_allclose(cost, slow_cost(prediction, image, target, points), atol=1e-5)
 
 

@@ -31,7 +31,8 @@ def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
     for column, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
         for row, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+            # Whole numbers before the product: float32 cannot count the pixels of very large pictures.
+            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
             corner = flat.gather(1, index) if points.ndim == 3 else flat[:, index]
             sampled += corner * (weight_x * weight_y * inside)
     return sampled
