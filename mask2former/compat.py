@@ -26,7 +26,7 @@ def apply() -> None:
         )
     if _reads_removed_names(Path(spec.submodule_search_locations[0])):
         _restore_removed_names()
-    if importlib.util.find_spec("detectron2._C") is None:
+    if "detectron2._C" not in sys.modules and importlib.util.find_spec("detectron2._C") is None:
         _stand_in_for_compiled_code()
 
 
@@ -44,8 +44,6 @@ def _restore_removed_names() -> None:
 
 
 def _stand_in_for_compiled_code() -> None:
-    if "detectron2._C" in sys.modules:
-        return
     stand_in = types.ModuleType("detectron2._C", "Stand-in for compiled code that this Detectron2 lacks.")
     stand_in.__file__ = __file__
     stand_in.get_compiler_version = lambda: "not compiled"  # type: ignore[attr-defined]

@@ -118,3 +118,10 @@ def test_arrays_survive(protocol: int) -> None:
     loaded = load_arrays(io.BytesIO(pickle.dumps(data, protocol=protocol)), "file.pkl")
     assert np.array_equal(loaded["a"], data["a"]) and loaded["b"] == 1.5 and loaded["c"] == data["c"]
     assert np.array_equal(loaded["d"], data["d"])
+
+
+def test_hugging_face_files_are_not_loaded_by_halves(tmp_path: Path) -> None:
+    names = ["model.pixel_level_module.encoder.x.weight", "model.pixel_level_module.decoder.level_embed"]
+    torch.save({name: torch.ones(3) for name in names}, tmp_path / "hf.bin")
+    with pytest.raises(NotImplementedError, match="Hugging Face weights with a backbone"):
+        MaskFormerCheckpointer(Holder(["a"])).load(str(tmp_path / "hf.bin"))

@@ -110,6 +110,15 @@ def test_a_loss_that_is_not_finite_is_named_and_leaves_the_weights():
     assert torch.equal(flat(step.model), before)
 
 
+def test_a_gradient_that_is_not_finite_is_named_and_leaves_the_weights():
+    step = make(max_grad_norm=1.0)
+    before = flat(step.model)
+    step.model.second.bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match="gradient is not finite at iteration 0"):
+        run(step)
+    assert torch.equal(flat(step.model), before)
+
+
 def test_every_loss_is_recorded():
     storage = run(make())
     latest = {name: value for name, (value, _) in storage.latest().items()}
