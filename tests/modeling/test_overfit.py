@@ -85,7 +85,7 @@ def test_coco_pictures_by_heart(data_root: Path) -> None:
             *("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.5"),
         ],
     )
-    model, records = _learn_by_heart(cfg, steps=400)
+    model, records = _learn_by_heart(cfg, steps=700)
     evaluator = COCOPanopticEvaluator("coco_sample_panoptic")
     evaluator.reset()
     mapper = Mapper(cfg, False)
