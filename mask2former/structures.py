@@ -64,10 +64,6 @@ class LazyMasks:
     mask_embed: Tensor
     mask_features: Tensor
 
-    @property
-    def num_frames(self) -> int:
-        return self.mask_features.shape[2]
-
     def logits(self, image: int | None = None, queries: Tensor | None = None) -> Tensor:
         """Logits at the features' own size.
 
