@@ -67,58 +67,62 @@ class SetCriterion(nn.Module):
         aux = prediction.aux if self.deep_supervision else []
         layers = [*aux, prediction]
         matchings = self.matcher(layers, targets)
-        num_masks = _mean_over_ranks(sum(len(target) for target in targets), prediction.class_logits.device)
-        device = prediction.class_logits.device
-        features = prediction.masks.mask_features.float()  # shared by all layers, so widened once
+        with torch.autocast(prediction.class_logits.device.type, enabled=False):
+            class_loss = self._class_loss(torch.stack([x.class_logits for x in layers]).float(), targets, matchings)
+            # Taken apart once: each indexing would give the backward pass another gradient of the size of the whole.
+            embeds = torch.stack([x.masks.mask_embed for x in layers]).float().unbind(1)
+            features = prediction.masks.mask_features.float().unbind()
+            of_images = [self._mask_losses(*x) for x in zip(embeds, features, targets, matchings, strict=True)]
+            num_masks = _mean_over_ranks(sum(len(target) for target in targets), features[0].device)
+            mask_loss, dice_loss = torch.stack(of_images).sum(0) / num_masks
         losses = {}
-        for index, (layer, matching) in enumerate(zip(layers, _to_device(matchings, device), strict=True)):
-            suffix = f"_{index}" if index < len(aux) else ""
-            parts = {"loss_ce": self._class_loss(layer.class_logits.float(), targets, matching)}
-            of_layer = LazyMasks(layer.masks.mask_embed.float(), features)
-            parts["loss_mask"], parts["loss_dice"] = self._mask_losses(of_layer, targets, matching, num_masks)
-            losses.update({name + suffix: self.weights[name] * value for name, value in parts.items()})
+        for name, by_layer in (("loss_ce", class_loss), ("loss_mask", mask_loss), ("loss_dice", dice_loss)):
+            for index, value in enumerate((self.weights[name] * by_layer).unbind()):
+                losses[f"{name}_{index}" if index < len(aux) else name] = value
         return losses
 
-    def _class_loss(self, logits: Tensor, targets: Sequence[MaskTargets], matching: Matching) -> Tensor:
-        """Cross-entropy over all queries; those without a target are to say "no object"."""
-        wanted = torch.full(logits.shape[:2], self.num_classes, device=logits.device)
-        for image, (queries, chosen) in enumerate(matching):
-            wanted[image, queries] = targets[image].classes[chosen]
-        return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), self.empty_weight)
+    def _class_loss(self, logits: Tensor, targets: Sequence[MaskTargets], matchings: Sequence[Matching]) -> Tensor:
+        """Cross-entropy over all queries, those without a target being to say "no object".
 
-    def _mask_losses(
-        self, masks: LazyMasks, targets: Sequence[MaskTargets], matching: Matching, num_masks: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Binary cross-entropy and dice at points, summed over matched pairs and frames, divided by ``num_masks``."""
-        with torch.autocast(masks.mask_embed.device.type, enabled=False):
-            logits = [masks.logits(image, queries).flatten(0, 1) for image, (queries, _) in enumerate(matching)]
-            rows = torch.cat(logits)  # [R, H, W], a row for each matched pair and frame
-            points = uncertain_points(
-                rows.detach(),
-                self.num_points,
-                oversample_ratio=self.oversample_ratio,
-                importance_sample_ratio=self.importance_sample_ratio,
-            )
-            sampled = sample_points(rows[:, None], points).squeeze(1)  # [R, P]
-        of_image = points.split([len(part) for part in logits])
-        truth = torch.cat(
-            [
-                sample_masks(target.masks[chosen].flatten(0, 1), part)
-                for target, (_, chosen), part in zip(targets, matching, of_image, strict=True)
-            ]
+        Args:
+            logits: [L, B, Q, K + 1] of L layers.
+
+        Returns:
+            [L].
+        """
+        wanted = torch.full(logits.shape[:-1], self.num_classes, device=logits.device)
+        for image, (target, (queries, chosen)) in enumerate(zip(targets, matchings, strict=True)):
+            wanted[:, image].scatter_(1, queries, target.classes[chosen])
+        loss = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), self.empty_weight, reduction="none")
+        return loss.view(len(logits), -1).sum(1) / self.empty_weight[wanted].flatten(1).sum(1)
+
+    def _mask_losses(self, embed: Tensor, features: Tensor, target: MaskTargets, matching: Matching) -> Tensor:
+        """Binary cross-entropy and dice of one image at points, summed over matched pairs and frames.
+
+        Args:
+            embed: [L, Q, C] of L layers.
+            features: [C, T, H, W].
+
+        Returns:
+            [2, L].
+        """
+        queries, chosen = matching
+        matched = embed.gather(1, queries[..., None].expand(-1, -1, embed.shape[-1])).flatten(0, 1)  # [L * M, C]
+        rows = LazyMasks(matched[None], features[None]).logits(0).flatten(0, 1)  # [L * M * T, H, W]
+        points = uncertain_points(
+            rows.detach(),
+            self.num_points,
+            oversample_ratio=self.oversample_ratio,
+            importance_sample_ratio=self.importance_sample_ratio,
         )
-        cross_entropy = F.binary_cross_entropy_with_logits(sampled, truth, reduction="none").mean(1).sum()
+        sampled = sample_points(rows[:, None], points).squeeze(1)  # [L * M * T, P]
+        frames = target.masks.shape[1]
+        of_frame = (chosen.flatten()[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
+        truth = sample_masks(target.masks.flatten(0, 1), points, of_frame)
+        cross_entropy = F.binary_cross_entropy_with_logits(sampled, truth, reduction="none").mean(1)
         mask = sampled.sigmoid()
         dice = 1 - (2 * (mask * truth).sum(1) + 1) / (mask.sum(1) + truth.sum(1) + 1)
-        return cross_entropy / num_masks, dice.sum() / num_masks
-
-
-def _to_device(matchings: list[Matching], device: torch.device) -> list[Matching]:
-    """All indices of all layers and images in one copy; one by one each would wait for the device."""
-    pairs = [pair for matching in matchings for pair in matching]
-    flat = torch.cat([index for pair in pairs for index in pair]).to(device)
-    parts = iter(flat.split([len(index) for pair in pairs for index in pair]))
-    return [[(next(parts), next(parts)) for _ in matching] for matching in matchings]
+        return torch.stack([cross_entropy, dice]).view(2, len(embed), queries.shape[1] * frames).sum(-1)
 
 
 def _mean_over_ranks(count: int, device: torch.device) -> Tensor:

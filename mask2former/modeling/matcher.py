@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from mask2former.modeling.layers.point_sampling import sample_masks, sample_points
 from mask2former.structures import MaskPrediction, MaskTargets
 
-Matching = list[tuple[Tensor, Tensor]]
-"""For each image: indices of matched queries and of their targets, int64 [min(Q, N)] each, on the CPU."""
+Matching = tuple[Tensor, Tensor]
+"""Of one image: indices of matched queries and of their targets, int64 [predictions, min(Q, N)] each."""
 
 _FORBIDDEN = 1e9  # stands in for a cost that is not finite, which the assignment would refuse
 
@@ -42,14 +42,17 @@ class HungarianMatcher(nn.Module):
         """Match each of several predictions of the same features (those of all decoder layers) to the targets.
 
         Returns:
-            A matching for each prediction. The costs of all of them reach the CPU in one copy.
+            A matching for each image. All costs reach the CPU in one copy, and all indices the device in another: one
+            by one each would wait for the device.
         """
         features = predictions[0].masks.mask_features.float()
         costs = [self._cost(predictions, features[i], i, target) for i, target in enumerate(targets)]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         ends = np.cumsum([cost.numel() for cost in costs])
         on_cpu = [part.reshape(c.shape) for part, c in zip(np.split(flat, ends[:-1]), costs, strict=True)]
-        return [[_assign(cost[layer]) for cost in on_cpu] for layer in range(len(predictions))]
+        assigned = [np.stack([_assign(cost) for cost in of_image]) for of_image in on_cpu]  # each [predictions, 2, M]
+        indices = torch.from_numpy(np.concatenate(assigned, axis=-1)).to(features.device)
+        return [(pairs[:, 0], pairs[:, 1]) for pairs in indices.split([x.shape[-1] for x in assigned], dim=-1)]
 
     def _cost(self, predictions: Sequence[MaskPrediction], features: Tensor, image: int, target: MaskTargets) -> Tensor:
         """[predictions, Q, N] float32, from the image's mask features [C, T, H, W]."""
@@ -82,7 +85,8 @@ def _pairwise_dice(logits: Tensor, truth: Tensor) -> Tensor:
     return 1 - (overlap + 1) / (mask.sum(-1, keepdim=True) + truth.sum(-1) + 1)
 
 
-def _assign(cost: np.ndarray) -> tuple[Tensor, Tensor]:
+def _assign(cost: np.ndarray) -> np.ndarray:
+    """Rows and columns, int64 [2, M], of the cheapest assignment."""
     # A diverged network gives NaN. The loss says so with the iteration; here it must only not crash first.
-    rows, columns = linear_sum_assignment(np.nan_to_num(cost, nan=_FORBIDDEN, posinf=_FORBIDDEN, neginf=-_FORBIDDEN))
-    return torch.from_numpy(rows), torch.from_numpy(columns)
+    finite = np.nan_to_num(cost, nan=_FORBIDDEN, posinf=_FORBIDDEN, neginf=-_FORBIDDEN)
+    return np.stack(linear_sum_assignment(finite))

@@ -56,11 +56,11 @@ def test_equals_dense_formulas(frames: int, monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(1)  # the same points for the matching inside
     losses = criterion(prediction, targets)
     assert set(losses) == {f"loss_{n}{s}" for n in ("ce", "mask", "dice") for s in ("_0", "_1", "")}
-    for layer, matching, suffix in zip(layers, matchings, ("_0", "_1", ""), strict=True):
+    for index, (layer, suffix) in enumerate(zip(layers, ("_0", "_1", ""), strict=True)):
         cross_entropy = dice = torch.zeros(())
         wanted = torch.full((2, QUERIES), CLASSES)
-        for image, (rows, columns) in enumerate(matching):
-            for q, n in zip(rows, columns, strict=True):
+        for image, (rows, columns) in enumerate(matchings):
+            for q, n in zip(rows[index], columns[index], strict=True):
                 wanted[image, q] = targets[image].classes[n]
                 for logits, truth in zip(layer.masks.logits(image)[q], targets[image].masks[n].float(), strict=True):
                     cross_entropy = cross_entropy + F.binary_cross_entropy_with_logits(logits, truth)

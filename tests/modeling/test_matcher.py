@@ -76,7 +76,7 @@ def test_assignment_is_the_cheapest(queries: int, counts: list[int], frames: int
     matcher._cost = lambda *args: costs.append(original(*args)) or costs[-1]  # type: ignore[method-assign]
     matchings = matcher(predictions, targets)
     for layer, image in itertools.product(range(layers), range(len(counts))):
-        rows, columns = matchings[layer][image]
+        rows, columns = (indices[layer] for indices in matchings[image])
         cost = costs[image][layer]
         assert len(rows) == len(columns) == min(queries, counts[image])
         assert len(set(rows.tolist())) == len(rows) and len(set(columns.tolist())) == len(columns)
@@ -94,5 +94,5 @@ def test_costs_that_are_not_finite_do_not_crash() -> None:
     prediction.class_logits[:] = float("nan")
     prediction.masks.mask_embed[0, 0] = float("inf")
     matcher = HungarianMatcher(**WEIGHTS, num_points=20)
-    ((rows, columns),) = matcher([prediction], [random_target(2, 3, 1, (8, 8))])[0]
-    assert len(rows) == len(columns) == 2
+    ((rows, columns),) = matcher([prediction], [random_target(2, 3, 1, (8, 8))])
+    assert rows.shape == columns.shape == (1, 2)

@@ -28,6 +28,11 @@ def test_masks_read_as_floats_would(rows: int, height: int, width: int, points: 
     torch.testing.assert_close(sample_masks(masks, where), expected[:, 0, 0], atol=1e-5, rtol=0)
 
 
+def test_rows_choose_masks() -> None:
+    masks, rows, where = torch.rand(4, 5, 7) > 0.5, torch.tensor([3, 0, 3]), torch.rand(3, 11, 2)
+    assert torch.equal(sample_masks(masks, where, rows), sample_masks(masks[rows], where))
+
+
 def test_pixel_centres_read_pixels() -> None:
     maps = torch.randn(2, 3, 4, 5)
     y, x = torch.meshgrid((torch.arange(4) + 0.5) / 4, (torch.arange(5) + 0.5) / 5, indexing="ij")

@@ -13,28 +13,31 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False).squeeze(2)
 
 
-def sample_masks(masks: Tensor, points: Tensor) -> Tensor:
+def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> Tensor:
     """Sample bool masks bilinearly: the same as :func:`sample_points` of ``masks.float()``, which is never made.
 
     Args:
-        masks: [R, H, W] bool.
-        points: [R, P, 2], or [P, 2] when all masks share them.
+        masks: [N, H, W] bool.
+        points: [R, P, 2], or [P, 2] when all rows share them.
+        rows: [R] int64, the mask that each row of the result samples, without copying it; None: all masks in turn.
 
     Returns:
         [R, P] float32 in [0, 1].
     """
     height, width = masks.shape[-2:]
+    if rows is None:
+        rows = torch.arange(len(masks), device=masks.device)
     x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
     left, top = x.floor(), y.floor()
-    flat = masks.flatten(1)
-    sampled = torch.zeros(len(masks), points.shape[-2], device=masks.device)
+    flat = masks.flatten()
+    start = rows[:, None] * (height * width)
+    sampled = torch.zeros(len(rows), points.shape[-2], device=masks.device)
     for column, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
         for row, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             # Whole numbers before the product: float32 cannot count the pixels of very large pictures.
             index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            corner = flat.gather(1, index) if points.ndim == 3 else flat[:, index]
-            sampled += corner * (weight_x * weight_y * inside)
+            sampled += flat[start + index] * (weight_x * weight_y * inside)
     return sampled
 
 
