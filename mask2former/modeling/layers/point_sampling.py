@@ -27,18 +27,27 @@ def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> T
     height, width = masks.shape[-2:]
     if rows is None:
         rows = torch.arange(len(masks), device=masks.device)
-    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
-    left, top = x.floor(), y.floor()
     flat = masks.flatten()
     start = rows[:, None] * (height * width)
+    across, down = _neighbours(points[..., 0], width), _neighbours(points[..., 1], height)
     sampled = torch.zeros(len(rows), points.shape[-2], device=masks.device)
-    for column, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
-        for row, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            # Whole numbers before the product: float32 cannot count the pixels of very large pictures.
-            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            sampled += flat[start + index] * (weight_x * weight_y * inside)
+    for row, weight_y in down:
+        start_of_row = start + row * width
+        for column, weight_x in across:
+            sampled += flat[start_of_row + column] * (weight_x * weight_y)
     return sampled
+
+
+def _neighbours(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    """(Index, weight) of the pixels before and after each place along an axis; outside the picture the weight is 0."""
+    place = place * size - 0.5
+    before = place.floor()
+    after_weight = place - before
+    return [
+        # Indices as whole numbers: in float32 their products could not count the pixels of very large pictures.
+        (index.clamp(0, size - 1).long(), weight * ((index >= 0) & (index < size)))
+        for index, weight in ((before, 1 - after_weight), (before + 1, after_weight))
+    ]
 
 
 @torch.no_grad()
