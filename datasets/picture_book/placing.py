@@ -10,10 +10,10 @@ from picture_book.stage import SAND, STUFF, Stage
 from picture_book.things.kinds import KINDS, Kind
 from picture_book.things.sprite import Sprite, paint
 
-FEWEST, MOST = 3, 7  # things that a scene should have; it has fewer where no more fit
+FEWEST, MOST = 3, 6  # things that a scene should have; it has fewer where no more fit
 LEAST_ROOM = 0.05  # share of the picture that has to be a kind's home
 FARTHEST_HAZE = 0.3  # things do not stand on the hills behind it
-NEAREST = 0.4  # distance of two things, relative to the sum of their sizes
+NEAREST = 0.45  # distance of two things, relative to the sum of their sizes
 TRIES = 25  # places that are tried for a thing
 
 
@@ -86,7 +86,7 @@ def _find_spot(
                 y, scale = depth * stage.horizon, rng.uniform(0.6, 1.1)
             else:
                 y = stage.horizon + depth * (stage.height - stage.horizon)
-                scale = (0.42 + 0.58 * depth) * rng.uniform(0.85, 1.15)
+                scale = (0.5 + 0.5 * depth) * rng.uniform(0.85, 1.15)
             size = scale * kind.size * stage.unit
         if _at_home(stage, kind, x, y, size) and not _crowded(things, x, y, size):
             return x, y, size

@@ -16,7 +16,7 @@ from picture_book.surfaces import paint_surfaces
 from picture_book.things.kinds import KINDS
 
 LEAST_VISIBLE = 12  # pixels of the finished picture; what shows less is left out
-LEAST_SHARE = 0.25  # of a thing's pixels that have to be visible
+LEAST_SHARE = 0.35  # of a thing's pixels that have to be visible
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Scene:
 def draw_scene(seed: tuple[int, ...], height: int, width: int) -> Scene:
     """Draw the scene of a seed; the same seed and size give the same scene on every machine.
 
-    Scenes in which a kind of stuff would show only some crumbs are thrown away and drawn anew.
+    Scenes without things, and those in which a kind of stuff would show only some crumbs, are drawn anew.
     """
     attempt = 0
     while True:
@@ -54,7 +54,7 @@ def _try_scene(rng: np.random.Generator, height: int, width: int) -> Scene | Non
     things = place_things(stage)
     segments, things = _hide_crumbs(stage, things)
     present, areas = np.unique(segments, return_counts=True)
-    if areas.min() < LEAST_VISIBLE:
+    if not things or areas.min() < LEAST_VISIBLE:
         return None
     paint_surfaces(stage)
     for thing in things:

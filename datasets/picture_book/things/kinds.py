@@ -44,12 +44,12 @@ class Kind:
 
 
 KINDS = {
-    "tree": Kind(ashore.tree, 60, (GRASS, SAND), 0.04, 0.9, company=0.2),
-    "house": Kind(ashore.house, 46, (GRASS, SAND), 0.04, 0.8, company=0.1),
-    "boat": Kind(afloat.boat, 44, (WATER,), 0.05, 0.9, (0.5, 0.12), company=0.1, chance=1.6, casts_shadow=False),
-    "ball": Kind(ashore.ball, 19, (GRASS, SAND), 0.2, 0.97),
-    "fish": Kind(afloat.fish, 30, (WATER,), 0.2, 0.95, (0.5, 0.12), company=0.2, chance=1.5, casts_shadow=False),
-    "bird": Kind(afloat.bird, 27, (SKY,), 0.1, 0.85, (0.5, 0.35), company=0.2, casts_shadow=False),
-    "balloon": Kind(afloat.balloon, 36, (SKY,), 0.15, 0.75, (0.5, 0.35), company=0.1, casts_shadow=False),
-    "mushroom": Kind(ashore.mushroom, 24, (GRASS,), 0.2, 0.97, company=0.2),
+    "tree": Kind(ashore.tree, 70, (GRASS, SAND), 0.04, 0.9, company=0.2),
+    "house": Kind(ashore.house, 50, (GRASS, SAND), 0.04, 0.8, company=0.1),
+    "boat": Kind(afloat.boat, 62, (WATER,), 0.05, 0.9, (0.5, 0.12), company=0.1, chance=1.6, casts_shadow=False),
+    "ball": Kind(ashore.ball, 25, (GRASS, SAND), 0.2, 0.97),
+    "fish": Kind(afloat.fish, 44, (WATER,), 0.2, 0.95, (0.5, 0.12), company=0.2, chance=1.5, casts_shadow=False),
+    "bird": Kind(afloat.bird, 40, (SKY,), 0.1, 0.85, (0.5, 0.35), company=0.2, casts_shadow=False),
+    "balloon": Kind(afloat.balloon, 44, (SKY,), 0.15, 0.75, (0.5, 0.35), company=0.1, casts_shadow=False),
+    "mushroom": Kind(ashore.mushroom, 34, (GRASS,), 0.2, 0.97, company=0.2),
 }
