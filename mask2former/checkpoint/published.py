@@ -1,10 +1,11 @@
 """Parameter names of the published Mask2Former, to and from ours. Only names differ, never values.
 
-The backbone's names are the same in both.
+The backbone's names are the same in both, but published files also hold Swin's table of indices.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -34,6 +35,7 @@ RULES: list[Rule] = [
 ]
 _EMPTY_WEIGHT = "criterion.empty_weight"
 _OLD_QUERY = _DECODER + "static_query."
+_TABLE, _INDEX = ".relative_position_bias_table", ".relative_position_index"
 _NO_OBJECT_WEIGHT = 0.1  # of every published model
 
 
@@ -51,7 +53,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     levels = _fpn_levels(state, r"(?:pixel_decoder\.)?(?:adapter|layer)_(\d+)\.")
     converted = {}
     for name, value in state.items():
-        if name == _EMPTY_WEIGHT:
+        if name == _EMPTY_WEIGHT or name.endswith(_INDEX):
             continue  # derived from the config, not learnt
         if re.match(r"sem_seg_head\.(?!pixel_decoder\.|predictor\.)", name):
             name = name.replace("sem_seg_head.", _PIXEL, 1)
@@ -61,7 +63,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names -> published ones, with the loss's class weights, which published files hold."""
+    """Our names -> published ones, with the loss's class weights and Swin's indices, which published files hold."""
     levels = _fpn_levels(state, r"pixel_decoder\.lateral_convs\.(\d+)\.", start=0)
     converted = {rename(name, _fpn_rules(levels) + RULES, reverse=True) or name: value for name, value in state.items()}
     classes = converted.get(_DECODER + "class_embed.bias")
@@ -69,7 +71,17 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         empty_weight = torch.ones(len(classes))
         empty_weight[-1] = _NO_OBJECT_WEIGHT
         converted[_EMPTY_WEIGHT] = empty_weight
+    for name in [name for name in converted if name.endswith(_TABLE)]:
+        converted[name.replace(_TABLE, _INDEX)] = _relative_position_index(len(converted[name]))
     return converted
+
+
+def _relative_position_index(rows: int) -> Tensor:
+    """Row of a table of (2 M - 1)^2 offsets for each pair of the M * M pixels of a window."""
+    side = math.isqrt(rows)
+    y, x = torch.meshgrid(*[torch.arange((side + 1) // 2)] * 2, indexing="ij")
+    corner = (y * side + x).flatten()
+    return corner[:, None] - corner + rows // 2
 
 
 def _fpn_levels(state: Mapping[str, object], pattern: str, start: int = 1) -> int:
