@@ -67,13 +67,18 @@ def test_is_short_and_loads(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 15 or path.name == "base.yaml"
 
 
-def test_r50_has_the_published_parameters(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spec", "changes"),
+    [("r50", []), ("swin_tiny", ["MODEL.BACKBONE.NAME", "D2SwinTransformer"])],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_has_the_published_parameters(tmp_path: Path, spec: str, changes: list[str]) -> None:
     """Names and shapes, and values that go there and back."""
     register_all(str(tmp_path))
-    cfg = load_config(str(ROOT / "configs/coco/panoptic/r50.yaml"), ["MODEL.DEVICE", "cpu"])
+    cfg = load_config(str(ROOT / "configs/coco/panoptic/r50.yaml"), ["MODEL.DEVICE", "cpu", *changes])
     state = build_model(cfg).state_dict()
     published = to_published(state)
-    spec = json.loads((ROOT / "tests/spec/published_params_coco_panoptic_r50.json").read_text())
-    assert {name: list(value.shape) for name, value in published.items()} == spec
+    expected = json.loads((ROOT / f"tests/spec/published_params_coco_panoptic_{spec}.json").read_text())
+    assert {name: list(value.shape) for name, value in published.items()} == expected
     back = from_published(published)
     assert back.keys() == state.keys() and all(back[name] is state[name] for name in state)

@@ -1,5 +1,6 @@
-"""Parameter names of Hugging Face's ``Mask2FormerForUniversalSegmentation``, to and from ours: everything but the
-backbone, whose layouts differ from Detectron2's.
+"""Parameter names of Hugging Face's ``Mask2FormerForUniversalSegmentation``, to and from ours.
+
+Of the backbones Swin is known; names of others are kept as they are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mask2former.checkpoint import hf_swin
 from mask2former.checkpoint.renaming import Rule, rename
 
 _THEIR_PIXEL = "model.pixel_level_module.decoder."
@@ -43,9 +45,12 @@ RULES: list[Rule] = [
     (_THEIR_DECODER + "decoder.layernorm.", _DECODER + "norm."),
     (_THEIR_DECODER + "decoder.mask_predictor.mask_embedder.{}.0.", _DECODER + "mask_embed.layers.{}."),
     ("class_predictor.", _DECODER + "class_embed."),
+    *hf_swin.RULES,
 ]
 _EMPTY_WEIGHT = "criterion.empty_weight"
+# Projections that are one parameter in our names, and three in theirs.
 _PARTS = ("q_proj", "k_proj", "v_proj")
+_PACKED = [(".self_attention.attention.in_proj_", ".self_attention.attention."), (".attn.qkv.", ".attn.")]
 
 
 def is_hf(state: Mapping[str, object]) -> bool:
@@ -54,7 +59,8 @@ def is_hf(state: Mapping[str, object]) -> bool:
 
 
 def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their names -> ours; the self-attention's three projections are packed into one. Others are kept."""
+    """Their names -> ours; the three projections of a self-attention are packed into one. Others are kept."""
+    state = {hf_swin.current(name): value for name, value in state.items() if not hf_swin.is_derived(name)}
     converted: dict[str, Tensor] = {}
     for name, value in state.items():
         ours = rename(name, RULES)
@@ -62,19 +68,21 @@ def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue  # derived from the config; packed together with q_proj
         if ours and _PARTS[0] in ours:
             value = torch.cat([state[name.replace(_PARTS[0], part)] for part in _PARTS])
-            ours = ours.replace(f"{_PARTS[0]}.", "in_proj_")
+            for together, apart in _PACKED:
+                ours = ours.replace(f"{apart}{_PARTS[0]}.", together)
         converted[ours or name] = value
     return converted
 
 
 def to_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names -> theirs; the inverse of :func:`from_hf`."""
+    """Our names -> theirs (of current releases); the inverse of :func:`from_hf`."""
     converted: dict[str, Tensor] = {}
     for name, value in state.items():
-        theirs = rename(name, RULES, reverse=True)
-        if theirs and ".self_attn.in_proj_" in theirs:
-            for part, piece in zip(_PARTS, value.chunk(3), strict=True):
-                converted[theirs.replace("in_proj_", f"{part}.")] = piece
-        else:
-            converted[theirs or name] = value
+        together, apart = next((pair for pair in _PACKED if pair[0] in name), (None, ""))
+        spelled = {name: value}
+        if together:
+            pieces = zip(_PARTS, value.chunk(3), strict=True)
+            spelled = {name.replace(together, f"{apart}{part}."): piece for part, piece in pieces}
+        for ours, piece in spelled.items():
+            converted[rename(ours, RULES, reverse=True) or ours] = piece
     return converted

@@ -1,8 +1,22 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
-from mask2former.modeling.decoders import MultiScaleMaskedTransformerDecoder
+from mask2former.modeling.backbones import D2SwinTransformer
+from mask2former.modeling.decoders import MultiScaleMaskedTransformerDecoder, StandardTransformerDecoder
 from mask2former.modeling.heads import MaskFormerHead
 from mask2former.modeling.meta_arch import MaskFormer
-from mask2former.modeling.pixel_decoders import MSDeformAttnPixelDecoder
+from mask2former.modeling.pixel_decoders import (
+    BasePixelDecoder,
+    MSDeformAttnPixelDecoder,
+    TransformerEncoderPixelDecoder,
+)
 
-__all__ = ["MSDeformAttnPixelDecoder", "MaskFormer", "MaskFormerHead", "MultiScaleMaskedTransformerDecoder"]
+__all__ = [
+    "BasePixelDecoder",
+    "D2SwinTransformer",
+    "MSDeformAttnPixelDecoder",
+    "MaskFormer",
+    "MaskFormerHead",
+    "MultiScaleMaskedTransformerDecoder",
+    "StandardTransformerDecoder",
+    "TransformerEncoderPixelDecoder",
+]

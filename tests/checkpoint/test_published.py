@@ -14,6 +14,7 @@ from torch import nn
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.published import from_published, is_published, to_published
 from mask2former.checkpoint.safe_pickle import load_arrays
+from mask2former.modeling.layers.window_attention import relative_position_index
 
 PIXEL, DECODER = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 # Ours and the published spelling of one parameter of each kind.
@@ -120,8 +121,16 @@ def test_arrays_survive(protocol: int) -> None:
     assert np.array_equal(loaded["d"], data["d"])
 
 
+def test_indices_of_swin_are_dropped_and_computed_again() -> None:
+    table = "backbone.layers.0.blocks.1.attn.relative_position_bias_table"
+    index = table.replace("bias_table", "index")
+    published = to_published({table: torch.rand(25, 2)})
+    assert torch.equal(published[index], relative_position_index(3))
+    assert from_published(published).keys() == {table}
+
+
 def test_hugging_face_files_are_not_loaded_by_halves(tmp_path: Path) -> None:
     names = ["model.pixel_level_module.encoder.x.weight", "model.pixel_level_module.decoder.level_embed"]
     torch.save({name: torch.ones(3) for name in names}, tmp_path / "hf.bin")
-    with pytest.raises(NotImplementedError, match="Hugging Face weights with a backbone"):
+    with pytest.raises(NotImplementedError, match="Hugging Face weights with a backbone other than Swin"):
         MaskFormerCheckpointer(Holder(["a"])).load(str(tmp_path / "hf.bin"))

@@ -52,6 +52,8 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         encode_time: tell frames apart by their position encoding (clips).
     """
 
+    multi_scale = True
+
     @configurable
     def __init__(
         self,

@@ -16,13 +16,15 @@ class MultiHeadAttention(nn.Module):
     Args:
         channels: C of queries, keys, values and output.
         num_heads: heads; must divide ``channels``.
+        dropout: rate on the attention.
     """
 
-    def __init__(self, channels: int, num_heads: int) -> None:
+    def __init__(self, channels: int, num_heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         if channels % num_heads:
             raise ValueError(f"{channels} channels cannot be divided among {num_heads} attention heads.")
         self.num_heads = num_heads
+        self.dropout = dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
         self.out_proj = nn.Linear(channels, channels)
@@ -45,7 +47,9 @@ class MultiHeadAttention(nn.Module):
             self._split_heads(F.linear(x, weight, bias))
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        attended = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0
+        )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:

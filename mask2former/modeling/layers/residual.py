@@ -29,7 +29,7 @@ class SelfAttention(ResidualBlock):
 
     def __init__(self, channels: int, num_heads: int, *, pre_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__(channels, pre_norm=pre_norm, dropout=dropout)
-        self.attention = MultiHeadAttention(channels, num_heads)
+        self.attention = MultiHeadAttention(channels, num_heads, dropout=dropout)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """x, position: [B, Q, C] (position may broadcast over B)."""
@@ -46,7 +46,7 @@ class CrossAttention(ResidualBlock):
 
     def __init__(self, channels: int, num_heads: int, *, pre_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__(channels, pre_norm=pre_norm, dropout=dropout)
-        self.attention = MultiHeadAttention(channels, num_heads)
+        self.attention = MultiHeadAttention(channels, num_heads, dropout=dropout)
 
     def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
         """x [B, Q, C]; key, value [B, S, C]; allowed bool [B, 1, Q, S] or None: see :class:`MultiHeadAttention`."""

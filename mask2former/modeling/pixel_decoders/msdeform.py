@@ -8,17 +8,16 @@ from typing import Any
 import fvcore.nn.weight_init as weight_init
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.modeling.layers.convolution import pyramid_conv
 from mask2former.modeling.layers.deformable_attention import DeformableSelfAttention, PixelGrid
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.residual import FeedForward
-from mask2former.modeling.pixel_decoders.output import PixelDecoderOutput
-
-_NUM_DECODER_LEVELS = 3  # levels that the transformer decoder attends to in turn (paper, section 3.2.2)
+from mask2former.modeling.pixel_decoders.output import NUM_LEVELS, PixelDecoderOutput
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -105,10 +104,10 @@ class MSDeformAttnPixelDecoder(nn.Module):
         )
 
         self.lateral_convs = nn.ModuleList(
-            _conv(input_shape[name].channels, conv_dim, norm, kernel_size=1) for name in self.fpn_features
+            pyramid_conv(input_shape[name].channels, conv_dim, norm, kernel_size=1) for name in self.fpn_features
         )
         self.output_convs = nn.ModuleList(
-            _conv(conv_dim, conv_dim, norm, kernel_size=3, relu=True) for _ in self.fpn_features
+            pyramid_conv(conv_dim, conv_dim, norm, kernel_size=3, relu=True) for _ in self.fpn_features
         )
         self.mask_features = Conv2d(conv_dim, mask_dim, kernel_size=1)
         weight_init.c2_xavier_fill(self.mask_features)
@@ -137,7 +136,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         for name, lateral, output in zip(self.fpn_features, self.lateral_convs, self.output_convs, strict=True):
             skip = lateral(features[name])
             finest = output(skip + F.interpolate(finest, size=skip.shape[-2:], mode="bilinear", align_corners=False))
-        return PixelDecoderOutput(self.mask_features(finest), levels[:_NUM_DECODER_LEVELS])
+        return PixelDecoderOutput(self.mask_features(finest), levels[:NUM_LEVELS], levels[0])
 
     def _encode(self, features: list[Tensor]) -> list[Tensor]:
         """Run the transformer over all levels at once; [B, conv_dim, H_l, W_l] for each, coarse to fine."""
@@ -163,17 +162,3 @@ def _input_projection(in_channels: int, out_channels: int) -> nn.Sequential:
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, nn.GroupNorm(32, out_channels))
-
-
-def _conv(in_channels: int, out_channels: int, norm: str, *, kernel_size: int, relu: bool = False) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=norm == "",
-        norm=get_norm(norm, out_channels),
-        activation=F.relu if relu else None,
-    )
-    weight_init.c2_xavier_fill(conv)
-    return conv

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+NUM_LEVELS = 3  # levels that a multi-scale transformer decoder attends to in turn (arXiv 2112.01527, section 3.2.2)
+
 
 class PixelDecoderOutput(NamedTuple):
     """Features of B * T pictures.
@@ -13,7 +15,9 @@ class PixelDecoderOutput(NamedTuple):
     Attributes:
         mask_features: [B * T, mask_dim, H, W] at the finest stride; masks are their product with the mask embeddings.
         multi_scale_features: [B * T, C, H_l, W_l] for each level, coarse to fine.
+        encoded: [B * T, C, H_l, W_l], the coarsest level after a transformer encoder, where there is one.
     """
 
     mask_features: Tensor
     multi_scale_features: list[Tensor]
+    encoded: Tensor | None = None

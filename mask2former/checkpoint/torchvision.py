@@ -1,0 +1,37 @@
+"""torchvision's ResNet checkpoints, as the weights of Detectron2's ResNet backbone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"^(conv1|bn1)\.", r"stem.\1."),
+    (r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}."),
+    (r"\.downsample\.0\.", ".shortcut."),
+    (r"\.downsample\.1\.", ".shortcut.norm."),
+    (r"\.bn(\d)\.", r".conv\1.norm."),
+]
+
+
+def is_torchvision(state: Mapping[str, object]) -> bool:
+    """Whether the names are those of torchvision's ResNets."""
+    return "bn1.running_mean" in state and "layer1.0.conv1.weight" in state
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their names -> ours of the backbone, without the classifier.
+
+    torchvision strides in the 3x3 convolutions and wants RGB pictures: ``MODEL.RESNETS.STRIDE_IN_1X1`` False,
+    ``INPUT.FORMAT`` RGB, as in ``configs/_base_/mask2former.yaml``.
+    """
+    converted = {}
+    for name, value in state.items():
+        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+            continue
+        for pattern, replacement in _RULES:
+            name = re.sub(pattern, replacement, name)
+        converted["backbone." + name] = value
+    return converted

@@ -1,0 +1,122 @@
+"""Weights of backbones by themselves: Swin's own classification checkpoints and torchvision's ResNets."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+from torch import Tensor, nn
+
+from mask2former import add_maskformer2_config
+from mask2former.checkpoint import MaskFormerCheckpointer
+from mask2former.checkpoint.swin import from_swin, is_swin
+from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
+from mask2former.modeling import D2SwinTransformer
+from mask2former.modeling.layers.window_attention import relative_position_index
+
+SMALL = {"embed_dim": 12, "depths": (1, 2, 1, 1), "num_heads": (1, 2, 3, 4)}
+OUTPUT_NORMS = {f"backbone.norm{i}.{kind}" for i in range(4) for kind in ("weight", "bias")}
+
+
+class Model(nn.Module):
+    """A backbone at its place in a model."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+
+def classifier(window: int) -> dict[str, Tensor]:
+    """What a Swin classifier's checkpoint holds."""
+    state = dict(D2SwinTransformer(**SMALL, window_size=window).state_dict())
+    state = {name: torch.randn_like(value) for name, value in state.items() if not name.startswith("norm")}
+    for name in [name for name in state if name.endswith("bias_table")]:
+        state[name.replace("bias_table", "index")] = relative_position_index(window)
+    state["layers.1.blocks.1.attn_mask"] = torch.zeros(4, window**2, window**2)
+    state |= {"norm.weight": torch.ones(96), "norm.bias": torch.zeros(96)}
+    return state | {"head.weight": torch.zeros(10, 96), "head.bias": torch.zeros(10)}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl"])
+def test_swin_classifier_is_loaded(tmp_path: Path, suffix: str) -> None:
+    state = classifier(4)
+    path = tmp_path / ("swin" + suffix)
+    if suffix == ".pth":
+        torch.save({"model": state}, path)
+    else:  # as the published system's own converter writes it
+        arrays = {name: value.numpy() for name, value in state.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "third_party", "matching_heuristics": True}))
+    model = Model(D2SwinTransformer(**SMALL, window_size=4))
+    before = model.state_dict()["backbone.norm3.weight"].clone()
+    checkpointer = MaskFormerCheckpointer(model)
+    report = checkpointer._load_model(checkpointer._load_file(str(path)))
+    assert set(report.missing_keys) == OUTPUT_NORMS and not report.unexpected_keys  # classifiers have none
+    after = model.state_dict()
+    assert torch.equal(after["backbone.norm3.weight"], before)
+    loaded = {name for name in after if name not in OUTPUT_NORMS}
+    assert loaded and all(torch.equal(after[name], state[name.removeprefix("backbone.")]) for name in loaded)
+
+
+def test_tables_of_another_window_are_resized() -> None:
+    state = classifier(4)
+    table = "layers.0.blocks.0.attn.relative_position_bias_table"
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 7), torch.linspace(-1, 1, 7), indexing="ij")
+    state[table] = (2 * y + x).flatten()[:, None]  # a slope, whose direction must survive
+    model = Model(D2SwinTransformer(**SMALL, window_size=7))
+    MaskFormerCheckpointer(model)._load_model({"model": state})
+    resized = model.backbone.layers[0].blocks[0].attn.relative_position_bias_table.detach().view(13, 13)
+    assert resized[6, 6] == pytest.approx(0, abs=1e-5)
+    torch.testing.assert_close(resized, -resized.flip(0, 1), atol=1e-5, rtol=0)
+    dy, dx = resized.diff(dim=0), resized.diff(dim=1)
+    torch.testing.assert_close(dy, 2 * dx.T)
+    # Bicubic interpolation keeps slopes roughly, away from the border: 2/3 a row on 7 rows, now on 13.
+    torch.testing.assert_close(dy[3:-3], torch.full((6, 13), 2 / 3 * 7 / 13), atol=0.05, rtol=0)
+
+
+def test_absolute_positions_become_a_map() -> None:
+    state = classifier(4) | {"absolute_pos_embed": torch.randn(1, 16 * 16, 12)}
+    assert is_swin(state)
+    converted = from_swin(state)["backbone.absolute_pos_embed"]
+    assert converted.shape == (1, 12, 16, 16)
+    assert torch.equal(converted[0, :, 2, 5], state["absolute_pos_embed"][0, 2 * 16 + 5])
+    model = Model(D2SwinTransformer(**SMALL, window_size=4, absolute_position=96))
+    assert from_swin(state, model.state_dict())["backbone.absolute_pos_embed"].shape == (1, 12, 24, 24)
+
+
+def resnet_config(depth: int, **values: object) -> CfgNode:
+    cfg = get_cfg()
+    add_maskformer2_config(cfg)
+    node = cfg.MODEL.RESNETS
+    node.DEPTH, node.STRIDE_IN_1X1, node.OUT_FEATURES = depth, False, ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    if depth < 50:
+        node.RES2_OUT_CHANNELS = 64
+    for key, value in values.items():
+        node[key] = value
+    return cfg
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@torch.no_grad()
+def test_torchvision_resnet_gives_the_same_features(tmp_path: Path, depth: int) -> None:
+    theirs = torchvision.models.get_model(f"resnet{depth}", weights=None).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    torch.save(theirs.state_dict(), tmp_path / "resnet.pth")
+    assert is_torchvision(theirs.state_dict())
+    ours = Model(build_backbone(resnet_config(depth), ShapeSpec(channels=3))).eval()
+    assert from_torchvision(theirs.state_dict()).keys() == ours.state_dict().keys()
+    MaskFormerCheckpointer(ours).load(str(tmp_path / "resnet.pth"))
+    pictures = torch.randn(1, 3, 64, 96)
+    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(pictures))))
+    for name, feature in ours.backbone(pictures).items():
+        x = theirs.get_submodule(f"layer{int(name[-1]) - 1}")(x)
+        torch.testing.assert_close(feature, x, atol=1e-4, rtol=1e-4)
