@@ -15,6 +15,7 @@ from PIL import Image
 
 from mask2former.data import datasets, register_all
 from mask2former.data.categories import load_categories, panoptic_metadata
+from mask2former.data.checks import check_dataset
 from mask2former.data.targets import semantic_objects
 
 SPLITS = ("train", "val")
@@ -276,6 +277,19 @@ def test_the_three_quickstart_views_agree(small_root: Path, make_mapper: Callabl
     both = make_mapper("mask_former_panoptic", 12, MIN_SIZE_TRAIN=(4,))(panoptic)["instances"]
     assert boat.gt_classes.tolist() == [2] and both.gt_classes.tolist() == [8, 2]
     assert (boat.gt_masks.tensor[0] == both.gt_masks.tensor[1]).all()
+
+
+def test_checks_follow_the_metadata(small_root: Path) -> None:
+    register_all(str(small_root))
+    reports = check_dataset("quickstart_val_panoptic")
+    assert [(task, report.faults) for task, report in reports.items()] == [
+        ("panoptic", []), ("instance", []), ("semantic", []),
+    ]  # fmt: skip
+    assert {name: tally.pixels for name, tally in reports["panoptic"].classes.items()} == {"boat": 12, "sky": 12}
+    assert reports["instance"].classes["boat"].pixels == 12
+    assert list(check_dataset("quickstart_val_sem_seg")) == ["semantic"]
+    (small_root / "quickstart/images/val/0.png").unlink()
+    assert all(report.faults for report in check_dataset("quickstart_val_panoptic").values())
 
 
 def test_a_subset_has_its_own_ground_truth(small_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

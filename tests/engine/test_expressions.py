@@ -54,7 +54,7 @@ def _same(ours, python) -> bool:
     return type(ours) is type(python) and ours == python
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(scalars, sequences), st.integers(-3, 9))
 def test_agrees_with_python(expression, x):
     # The variable is given to both by a comprehension of one round.
@@ -76,7 +76,7 @@ def test_agrees_with_python(expression, x):
         assert _same(ours, expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(max_size=40), st.text("x1.()[],+-*/ forinrangelambda:=_'", max_size=60)))
 def test_any_text_is_evaluated_or_refused(text):
     with contextlib.suppress(ExpressionError):
