@@ -45,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     result = default_argument_parser(epilog=EXAMPLES)
     result.description = "Train or evaluate a model of a configuration file."
     result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    result.add_argument(
+        "--allow-unsafe-config",
+        action="store_true",
+        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
+    )
     return result
 
 
@@ -70,7 +75,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
 def main() -> None:
     args = parser().parse_args()
     try:
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
     except ConfigError as error:
         sys.exit(f"error: {error}")
     if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:

@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--style", choices=["overlay", "side-by-side"], default="overlay", help="[%(default)s]")
     parser.add_argument(
+        "--allow-unsafe-config",
+        action="store_true",
+        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
+    )
+    parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,
         default=[],
@@ -117,7 +122,7 @@ def _share(text: str) -> float:
 
 
 def _config(args: argparse.Namespace) -> CfgNode:
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
     if args.confidence_threshold is not None:
         cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD = args.confidence_threshold
     cfg.freeze()

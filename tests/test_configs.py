@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
@@ -17,14 +20,27 @@ from mask2former.engine import load_config
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = json.loads((ROOT / "tests/spec/published_configs.json").read_text())
-OURS = {
-    "coco/panoptic/r50": "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep",
-    "coco/instance/r50": "coco/instance-segmentation/maskformer2_R50_bs16_50ep",
-    "ade20k/semantic/r50": "ade20k/semantic-segmentation/maskformer2_R50_bs16_160k",
-    "cityscapes/panoptic/r50": "cityscapes/panoptic-segmentation/maskformer2_R50_bs16_90k",
-    "cityscapes/instance/r50": "cityscapes/instance-segmentation/maskformer2_R50_bs16_90k",
-    "cityscapes/semantic/r50": "cityscapes/semantic-segmentation/maskformer2_R50_bs16_90k",
+BACKBONES = {
+    "R50": "r50",
+    "R101": "r101",
+    "swin_tiny": "swin",
+    "swin_small": "swin_small",
+    "swin_base_384": "swin_base",
+    "swin_base_IN21k_384": "swin_base_in21k",
+    "swin_large_IN21k_384": "swin_large_in21k",
 }
+
+
+def our_name(published: str) -> str:
+    """coco/panoptic-segmentation/swin/maskformer2_swin_tiny_bs16_50ep.yaml -> coco/panoptic/swin."""
+    dataset, task, *_, file = published.split("/")
+    backbone = re.fullmatch(r"maskformer2?_(.+)_bs16_.*\.yaml", file)
+    assert backbone, published
+    return f"{dataset.replace('-', '_')}/{task.removesuffix('-segmentation')}/{BACKBONES[backbone[1]]}"
+
+
+# Every published model on images. No key is left out of the comparison: paths of weights are the published ones too.
+OURS = {our_name(p): p for p in PUBLISHED["configs"] if "youtubevis" not in p and "/Base-" not in p}
 ALL = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if "_base_" not in p.parts)
 
 
@@ -51,14 +67,46 @@ def test_defaults_are_the_published_ones() -> None:
     ]
 
 
+def test_every_published_image_model_has_a_configuration() -> None:
+    published = {"coco", "ade20k", "cityscapes", "mapillary_vistas"}
+    ours = {str(p.relative_to(ROOT / "configs").with_suffix("")) for p in ALL}
+    assert len(OURS) == 47
+    assert {name for name in ours if name.split("/")[0] in published} == OURS.keys()
+
+
 @pytest.mark.parametrize("name", OURS)
-def test_resolves_to_the_published_configuration(name: str) -> None:
+def test_resolves_to_the_published_configuration(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # else MODEL.DEVICE falls back to the CPU
     resolved = flatten(load_config(str(ROOT / f"configs/{name}.yaml")))
-    expected = {**defaults(), **PUBLISHED["configs"][f"{OURS[name]}.yaml"]}
-    device = {"MODEL.DEVICE"}  # falls back to the CPU where there is no GPU
-    assert {k: v for k, v in resolved.items() if k not in device} == {
-        k: v for k, v in expected.items() if k not in device
-    }
+    assert resolved == {**defaults(), **PUBLISHED["configs"][OURS[name]]}
+
+
+@pytest.mark.parametrize("published", PUBLISHED["configs"])
+def test_published_file_loads_unchanged(published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys in a file upon a base, sizes by the line that the published files compute them with."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    values = PUBLISHED["configs"][published]
+    keys = sorted(values)
+    (tmp_path / "base.yaml").write_text("VERSION: 2\n" + as_yaml({key: values[key] for key in keys[::2]}))
+    (tmp_path / "top.yaml").write_text("_BASE_: base.yaml\n" + as_yaml({key: values[key] for key in keys[1::2]}))
+    assert flatten(load_config(str(tmp_path / "top.yaml"))) == {**defaults(), **values}
+
+
+def as_yaml(flat: dict[str, Any]) -> str:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *nodes, leaf = key.split(".")
+        node = nested
+        for name in nodes:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+    text = yaml.safe_dump(nested, default_flow_style=None, width=1000)
+    sizes = flat.get("INPUT.MIN_SIZE_TRAIN", [])
+    if len(sizes) == 16:
+        line = f'!!python/object/apply:eval ["[int(x * 0.1 * {sizes[5]}) for x in range(5, 21)]"]'
+        assert str(sizes) in text
+        text = text.replace(str(sizes), line)
+    return text
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(ROOT / "configs")))

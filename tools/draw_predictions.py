@@ -41,12 +41,17 @@ def main() -> None:
     parser.add_argument("--task", choices=list(RESULTS), help="[the first that the model gives]")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score of drawn instances [%(default)s]")
     parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/pictures]")
+    parser.add_argument(
+        "--allow-unsafe-config",
+        action="store_true",
+        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="of the configuration, at the end")
     args = parser.parse_args()
 
     register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
     try:
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
         predictor = Predictor(cfg)
     except (ConfigError, ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -8,12 +8,13 @@ from typing import Any
 
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
-Category = dict[str, Any]  # id, name, isthing (0 or 1), color ([r, g, b], 0 to 255)
+# id, name and, as far as the data set tells, isthing (0 or 1) and color ([r, g, b], 0 to 255).
+Category = dict[str, Any]
 CATALOG = Path(__file__).parent / "catalog"
 
 
 def load_categories(name: str) -> list[Category]:
-    """The categories of a data set: "quickstart", "camvid", "nuclei", or "coco" (Detectron2's 133)."""
+    """The categories of a data set: a file of ``catalog``, or "coco" (Detectron2's 133)."""
     if name == "coco":
         return COCO_CATEGORIES
     return json.loads((CATALOG / f"{name}.json").read_text(encoding="utf-8"))
@@ -24,28 +25,48 @@ def instance_metadata(categories: list[Category]) -> dict[str, Any]:
     things = [category for category in categories if category["isthing"]]
     return {
         "thing_classes": [category["name"] for category in things],
-        "thing_colors": [list(category["color"]) for category in things],
+        **_colors("thing_colors", things),
         "thing_dataset_id_to_contiguous_id": {category["id"]: i for i, category in enumerate(things)},
     }
 
 
-def panoptic_metadata(categories: list[Category]) -> dict[str, Any]:
-    """One contiguous id space over all categories: things first, then stuff, each in the order of the table.
+def panoptic_metadata(categories: list[Category], things_first: bool = True) -> dict[str, Any]:
+    """One contiguous id space over all categories, in the order of the table.
 
-    So the things' ids are 0 to n - 1, as instance evaluation wants. ``stuff_*`` hold all categories, as semantic
-    evaluation wants: it counts every category as a class of pixels.
+    ``stuff_*`` hold all categories, as semantic evaluation wants: it counts every category as a class of pixels.
+
+    Args:
+        categories: the table.
+        things_first: things have the ids 0 to n - 1, stuff follows. If False, things and stuff keep their places in
+            the table, as published models of ADE20K and Mapillary Vistas have learnt them; ``thing_*`` then hold all
+            categories too, so that a class's number finds its name in either.
     """
-    ordered = sorted(categories, key=lambda category: not category["isthing"])
-    return {
+    ordered = sorted(categories, key=lambda category: not category["isthing"]) if things_first else categories
+    everything = {category["id"]: i for i, category in enumerate(ordered)}
+    metadata = {
         **instance_metadata(ordered),
         **semantic_metadata(ordered),
-        "stuff_dataset_id_to_contiguous_id": {category["id"]: i for i, category in enumerate(ordered)},
+        "stuff_dataset_id_to_contiguous_id": everything,
     }
+    if not things_first:
+        metadata["thing_classes"] = metadata["stuff_classes"]
+        metadata["thing_colors"] = metadata["stuff_colors"]
+        metadata["thing_dataset_id_to_contiguous_id"] = {
+            category["id"]: everything[category["id"]] for category in ordered if category["isthing"]
+        }
+    return metadata
 
 
 def semantic_metadata(categories: list[Category]) -> dict[str, Any]:
     """Every category as a class of pixels, in the order of the table; label pictures hold contiguous ids."""
     return {
         "stuff_classes": [category["name"] for category in categories],
-        "stuff_colors": [list(category["color"]) for category in categories],
+        **_colors("stuff_colors", categories),
     }
+
+
+def _colors(key: str, categories: list[Category]) -> dict[str, Any]:
+    """Nothing unless every category has its colour: Detectron2 wants all or none."""
+    if not all("color" in category for category in categories):
+        return {}
+    return {key: [list(category["color"]) for category in categories]}

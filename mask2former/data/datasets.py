@@ -8,39 +8,31 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.data.datasets import load_coco_json, load_sem_seg
+from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets import load_sem_seg as detectron2_load_sem_seg
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 from detectron2.data.datasets.cityscapes_panoptic import load_cityscapes_panoptic
 from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
 
-from mask2former.data.categories import instance_metadata, load_categories, panoptic_metadata, semantic_metadata
-from mask2former.data.readers import Record, read_coco_instances, read_coco_panoptic, read_sem_seg
-from mask2former.data.subsets import image_ids, subset_json_path, write_subset
+from mask2former.data.categories import load_categories
+from mask2former.data.published_sets import published_rows
+from mask2former.data.readers import Record
+from mask2former.data.rows import (
+    DataSet,
+    instance_facts,
+    load_instances,
+    load_panoptic,
+    load_panoptic_subset,
+    load_sem_seg,
+    panoptic_facts,
+    sem_seg_facts,
+)
+from mask2former.data.subsets import subset_json_path
 
-IGNORE_LABEL = 255
 _registered: set[str] = set()  # names that register_all has given to the catalogs
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """One row.
-
-    Attributes:
-        name: in Detectron2's catalogs.
-        load: from the metadata to the list of data set dicts.
-        paths: metadata key -> path below the root.
-        facts: all other metadata; None for data sets that Detectron2 registers itself, whose facts are kept.
-    """
-
-    name: str
-    load: Callable[[Metadata], list[Record]]
-    paths: dict[str, str]
-    facts: dict[str, Any] | None
 
 
 def register_all(root: str) -> None:
@@ -50,7 +42,7 @@ def register_all(root: str) -> None:
     stay as they are where ``root`` is the same folder, and are moved to ``root`` where it is not.
     """
     root = os.path.expanduser(root)
-    for row in (*_own_rows(), *_detectron2_rows()):
+    for row in (*_own_rows(), *published_rows(), *_detectron2_rows()):
         _register(row, root)
 
 
@@ -84,34 +76,7 @@ def _load(name: str, load: Callable[[Metadata], list[Record]]) -> list[Record]:
     return load(MetadataCatalog.get(name))
 
 
-# Loaders: metadata -> data set dicts. Ours:
-
-
-def _panoptic(meta: Metadata) -> list[Record]:
-    return read_coco_panoptic(
-        meta.panoptic_json,
-        meta.panoptic_root,
-        meta.image_root,
-        meta.thing_dataset_id_to_contiguous_id,
-        meta.stuff_dataset_id_to_contiguous_id,
-        meta.get("sem_seg_root"),
-    )
-
-
-def _panoptic_subset(meta: Metadata) -> list[Record]:
-    write_subset(meta.subset_of, image_ids(meta.json_file), meta.panoptic_json)
-    return _panoptic(meta)
-
-
-def _instances(meta: Metadata) -> list[Record]:
-    return read_coco_instances(meta.json_file, meta.image_root, meta.thing_dataset_id_to_contiguous_id)
-
-
-def _sem_seg(meta: Metadata) -> list[Record]:
-    return read_sem_seg(meta.image_root, meta.sem_seg_root)
-
-
-# Detectron2's own, for its own data sets:
+# Detectron2's own loaders, for its own data sets: metadata -> data set dicts.
 
 
 def _detectron2_coco(meta: Metadata) -> list[Record]:
@@ -123,7 +88,7 @@ def _detectron2_coco_panoptic(meta: Metadata) -> list[Record]:
 
 
 def _detectron2_sem_seg(meta: Metadata) -> list[Record]:
-    return load_sem_seg(meta.sem_seg_root, meta.image_root, gt_ext="png", image_ext="jpg")
+    return detectron2_load_sem_seg(meta.sem_seg_root, meta.image_root, gt_ext="png", image_ext="jpg")
 
 
 def _detectron2_cityscapes_instances(meta: Metadata) -> list[Record]:
@@ -138,26 +103,6 @@ def _detectron2_cityscapes_panoptic(meta: Metadata) -> list[Record]:
     return load_cityscapes_panoptic(meta.image_root, meta.panoptic_root, meta.panoptic_json, meta.as_dict())
 
 
-# Facts by task.
-
-
-def _panoptic_facts(categories: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        **panoptic_metadata(categories),
-        "evaluator_type": "coco_panoptic_seg",
-        "ignore_label": IGNORE_LABEL,
-        "label_divisor": 1000,
-    }
-
-
-def _instance_facts(categories: list[dict[str, Any]]) -> dict[str, Any]:
-    return {**instance_metadata(categories), "evaluator_type": "coco"}
-
-
-def _sem_seg_facts(categories: list[dict[str, Any]]) -> dict[str, Any]:
-    return {**semantic_metadata(categories), "evaluator_type": "sem_seg", "ignore_label": IGNORE_LABEL}
-
-
 def _own_rows() -> Iterator[DataSet]:
     for split in ("train", "val"):
         yield from _coco_rows(split)
@@ -165,21 +110,21 @@ def _own_rows() -> Iterator[DataSet]:
         yield from _nuclei_rows(split)
         yield DataSet(
             f"camvid_{split}_sem_seg",
-            _sem_seg,
+            load_sem_seg,
             {"image_root": f"camvid/images/{split}", "sem_seg_root": f"camvid/annotations/{split}"},
-            _sem_seg_facts(load_categories("camvid")),
+            sem_seg_facts(load_categories("camvid")),
         )
     # Two pictures to try things on. Its instance file lists 133 categories instead of the 80 things, so it is of no
     # use to the instance evaluation.
     yield DataSet(
         "coco_sample_panoptic",
-        _panoptic,
+        load_panoptic,
         {
             "panoptic_json": "coco_sample/annotations/panoptic_examples.json",
             "panoptic_root": "coco_sample/panoptic",
             "image_root": "coco_sample/images",
         },
-        _panoptic_facts(load_categories("coco")),
+        panoptic_facts(load_categories("coco")),
     )
 
 
@@ -188,7 +133,7 @@ def _coco_rows(split: str) -> Iterator[DataSet]:
     # datasets/prepare_coco_semantic.py makes.
     yield DataSet(
         f"coco_2017_{split}_panoptic_with_sem_seg",
-        _panoptic,
+        load_panoptic,
         {
             "panoptic_json": f"coco/annotations/panoptic_{split}2017.json",
             "panoptic_root": f"coco/panoptic_{split}2017",
@@ -196,7 +141,7 @@ def _coco_rows(split: str) -> Iterator[DataSet]:
             "json_file": f"coco/annotations/instances_{split}2017.json",
             "sem_seg_root": f"coco/panoptic_semseg_{split}2017",
         },
-        _panoptic_facts(load_categories("coco")),
+        panoptic_facts(load_categories("coco")),
     )
 
 
@@ -210,9 +155,11 @@ def _quickstart_rows(split: str) -> Iterator[DataSet]:
         "panoptic_root": f"quickstart/panoptic/{split}",
     }
     name = f"quickstart_{split}"
-    yield DataSet(f"{name}_panoptic", _panoptic, images | instances | semantic | panoptic, _panoptic_facts(categories))
-    yield DataSet(f"{name}_instance", _instances, images | instances, _instance_facts(categories))
-    yield DataSet(f"{name}_sem_seg", _sem_seg, images | semantic, _sem_seg_facts(categories))
+    yield DataSet(
+        f"{name}_panoptic", load_panoptic, images | instances | semantic | panoptic, panoptic_facts(categories)
+    )
+    yield DataSet(f"{name}_instance", load_instances, images | instances, instance_facts(categories))
+    yield DataSet(f"{name}_sem_seg", load_sem_seg, images | semantic, sem_seg_facts(categories))
 
 
 def _nuclei_rows(split: str) -> Iterator[DataSet]:
@@ -222,12 +169,14 @@ def _nuclei_rows(split: str) -> Iterator[DataSet]:
     panoptic_json = f"nuclei/annotations/panoptic_{split}.json"
     for subset in ("", "_fluo256"):
         instances = {"json_file": f"nuclei/annotations/instances_{split}{subset}.json"}
-        yield DataSet(f"nuclei_{split}_instance{subset}", _instances, images | instances, _instance_facts(categories))
+        yield DataSet(
+            f"nuclei_{split}_instance{subset}", load_instances, images | instances, instance_facts(categories)
+        )
         yield DataSet(
             f"nuclei_{split}_panoptic{subset}",
-            _panoptic_subset if subset else _panoptic,
+            load_panoptic_subset if subset else load_panoptic,
             images | instances | pngs | {"subset_of" if subset else "panoptic_json": panoptic_json},
-            _panoptic_facts(categories),
+            panoptic_facts(categories),
         )
 
 

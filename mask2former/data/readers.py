@@ -18,6 +18,7 @@ from mask2former.data.files import join_below
 
 Record = dict[str, Any]
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LABEL_SUFFIXES = (".png", ".tif")  # tif: 16 bits, for more than 255 classes
 
 
 def read_coco_panoptic(
@@ -107,13 +108,13 @@ def read_coco_instances(json_file: str, image_root: str, thing_ids: Mapping[int,
 
 
 def read_sem_seg(image_root: str, sem_seg_root: str) -> list[Record]:
-    """Semantic pngs: one a picture, of the same name but for the suffix; pixels are contiguous class numbers.
+    """Semantic label files: one a picture, of the same name but for the suffix; pixels are contiguous class numbers.
 
     Returns:
         Dicts with ``file_name, image_id`` (the name without suffix) and ``sem_seg_file_name``.
     """
     pictures = _files_by_stem(image_root, PICTURE_SUFFIXES)
-    labels = _files_by_stem(sem_seg_root, (".png",))
+    labels = _files_by_stem(sem_seg_root, LABEL_SUFFIXES)
     for root, other, missing in (
         (image_root, sem_seg_root, sorted(labels.keys() - pictures.keys())),
         (sem_seg_root, image_root, sorted(pictures.keys() - labels.keys())),
@@ -121,7 +122,7 @@ def read_sem_seg(image_root: str, sem_seg_root: str) -> list[Record]:
         if missing:
             raise FileNotFoundError(
                 f"{root} lacks a file for {len(missing)} of the names in {other}, {missing[0]!r} the first. "
-                "Each picture needs its label png; add them, or take the others away."
+                "Each picture needs its label file; add them, or take the others away."
             )
     return [
         {"file_name": pictures[stem], "image_id": stem, "sem_seg_file_name": labels[stem]} for stem in sorted(pictures)

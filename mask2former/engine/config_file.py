@@ -7,16 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode, downgrade_config, get_cfg, upgrade_config
+from detectron2.config.compat import guess_version
 
 from mask2former.config import add_maskformer2_config
+from mask2former.engine.safe_yaml import ConfigError, read_with_bases
 
 logger = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file or the option, and the way out."""
 
 
 def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_unsafe: bool = False) -> CfgNode:
@@ -27,7 +24,8 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
     Args:
         config_file: a YAML file; None or "" for the defaults alone.
         opts: ``["KEY", "value", ...]`` as on a command line.
-        allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for a file that you trust.
+        allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for a file that you trust;
+            arithmetic in ``!!python/object/apply:eval``, as in published files, is understood without it.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a value of the wrong type, or code in the file.
@@ -44,19 +42,28 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
 def _merge_file(cfg: CfgNode, config_file: str, allow_unsafe: bool) -> None:
     if not Path(config_file).is_file():
         raise ConfigError(f"{config_file}: no such configuration file.{_like_named(Path(config_file))}")
+    content = read_with_bases(config_file, allow_unsafe)
     try:
-        cfg.merge_from_file(config_file, allow_unsafe=allow_unsafe)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{config_file}: its _BASE_ names {error.filename}, which does not exist.") from error
-    except yaml.constructor.ConstructorError as error:
-        raise ConfigError(
-            f"{_place(error, config_file)}: {error.problem}. Tags that begin with !!python run code while the file is "
-            "read, so they are refused. Write the value itself instead of the code that computes it."
-        ) from error
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{_place(error, config_file)}: not valid YAML: {error.problem}.") from error
+        _merge_version(cfg, CfgNode(content), config_file)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise ConfigError(f"{config_file} (or a file in its _BASE_): {_explain(error, cfg)}") from error
+
+
+def _merge_version(cfg: CfgNode, loaded: CfgNode, config_file: str) -> None:
+    """Merge in place; files of Detectron2's version 1, whose keys had other names, are brought up to date."""
+    version = loaded.get("VERSION", None)
+    if version is None:
+        version = guess_version(loaded, config_file)
+    if version == cfg.VERSION:
+        cfg.merge_from_other_cfg(loaded)
+        return
+    if not isinstance(version, int) or not 0 < version < cfg.VERSION:
+        raise ValueError(f"VERSION {version} is not one of Detectron2's, 1 to {cfg.VERSION}.")
+    old = downgrade_config(cfg, to_version=version)
+    old.merge_from_other_cfg(loaded)
+    new = upgrade_config(old)
+    cfg.clear()
+    cfg.update(new)
 
 
 def _merge_options(cfg: CfgNode, opts: list[str]) -> None:
@@ -86,11 +93,6 @@ def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(value, CfgNode):
             yield from _keys(value, f"{prefix}{name}.")
-
-
-def _place(error: yaml.MarkedYAMLError, config_file: str) -> str:
-    mark = error.problem_mark
-    return f"{mark.name}, line {mark.line + 1}" if mark else config_file
 
 
 def _like_named(path: Path) -> str:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from mask2former.data import register_all
+from mask2former.evaluation.instance import InstanceEvaluator
 
 SCRIPTS = Path(__file__).parents[2] / "datasets"
 
@@ -84,6 +87,76 @@ def test_ade20k_files_of_something_else(tmp_path: Path) -> None:
         module.main(["--root", str(tmp_path)])
     save([[0, 151]], tmp_path / "ADEChallengeData2016/annotations/training/wrong.png")
     with pytest.raises(SystemExit, match=r"wrong\.png.*151"):
+        module.main(["--root", str(tmp_path)])
+
+
+def test_ade20k_panoptic_and_instances(tmp_path: Path, register: Callable, make_mapper: Callable) -> None:
+    scene = np.array([[1, 1, 1, 3], [8, 8, 8, 8], [13, 13, 0, 1]], np.uint8)  # wall, sky, bed, person, other
+    objects = np.zeros((3, 4, 3), np.uint8)
+    objects[1, :2] = (1, 1, 9)  # the first bed
+    objects[1, 2:] = (1, 2, 9)  # the second
+    objects[2, 0] = (4, 1, 9)  # a person; the pixel beside it is a person and no instance
+    root = tmp_path / "ADEChallengeData2016"
+    for part in ("training", "validation"):
+        save(np.zeros((3, 4, 3)), root / f"images/{part}/a.jpg")
+        save(scene, root / f"annotations/{part}/a.png")
+        save(objects, root / f"annotations_instance/{part}/a.png")
+    script("prepare_ade20k_sem_seg").main(["--root", str(tmp_path)])
+    script("prepare_ade20k_pan_seg").main(["--root", str(tmp_path)])
+
+    register(tmp_path)
+    for split in ("train", "val"):
+        (panoptic,) = DatasetCatalog.get(f"ade20k_panoptic_{split}")
+        (instance,) = DatasetCatalog.get(f"ade20k_instance_{split}")
+        assert panoptic["image_id"] == instance["image_id"] == "a"
+        names = MetadataCatalog.get(f"ade20k_panoptic_{split}").stuff_classes
+        found = [(names[s["category_id"]], s["isthing"], s["area"]) for s in panoptic["segments_info"]]
+        assert found == [("wall", False, 4), ("sky", False, 1), ("bed", True, 2), ("bed", True, 2), ("person", True, 1)]
+        assert [s["bbox"] for s in panoptic["segments_info"]][2:] == [[0, 1, 2, 1], [2, 1, 2, 1], [0, 2, 1, 1]]
+        inputs = {"MIN_SIZE_TRAIN": (3,)}
+        everything = make_mapper("mask_former_panoptic", 150, **inputs)(panoptic)["instances"]
+        things = make_mapper("mask_former_instance", 100, **inputs)(instance)["instances"]
+        words = MetadataCatalog.get(f"ade20k_instance_{split}").thing_classes
+        assert [words[number] for number in things.gt_classes] == ["bed", "bed", "person"]
+        assert (everything.gt_masks.tensor[2:] == things.gt_masks.tensor).all()
+        assert np.array_equal(everything.gt_masks.tensor.any(dim=0), np.isin(scene, (0, 13)) <= (objects[..., 0] > 0))
+
+
+def test_ade20k_panoptic_evaluation_of_the_truth(tmp_path: Path, register: Callable) -> None:
+    """Ids of pictures and categories agree between the instance file, the panoptic file and the metadata."""
+    root = tmp_path / "ADEChallengeData2016"
+    objects = np.zeros((40, 40, 3), np.uint8)
+    objects[5:25, 5:25] = (4, 1, 0)
+    save(np.zeros((40, 40, 3)), root / "images/validation/a.jpg")
+    save(np.where(objects[..., 0], 13, 1), root / "annotations/validation/a.png")
+    save(objects, root / "annotations_instance/validation/a.png")
+    script("prepare_ade20k_pan_seg").main(["--root", str(tmp_path), "--splits", "val"])
+    register(tmp_path)
+    (record,) = DatasetCatalog.get("ade20k_panoptic_val")
+    evaluator = InstanceEvaluator("ade20k_panoptic_val", str(tmp_path / "out"))
+    evaluator.reset()
+    truth = Instances((40, 40))
+    truth.pred_masks = torch.from_numpy(objects[None, ..., 0] > 0)
+    truth.pred_boxes = Boxes(torch.tensor([[5.0, 5.0, 25.0, 25.0]]))
+    truth.pred_classes = torch.tensor([MetadataCatalog.get("ade20k_panoptic_val").stuff_classes.index("person")])
+    truth.scores = torch.ones(1)
+    evaluator.process([record], [{"instances": truth}])
+    scores = evaluator.evaluate()
+    assert scores["segm"]["AP"] == pytest.approx(100) and scores["segm"]["AP-person"] == pytest.approx(100)
+
+
+def test_ade20k_panoptic_files_of_something_else(tmp_path: Path) -> None:
+    module = script("prepare_ade20k_pan_seg")
+    with pytest.raises(SystemExit, match="holds no png"):
+        module.main(["--root", str(tmp_path)])
+    root = tmp_path / "ADEChallengeData2016"
+    save(np.zeros((2, 2, 3)), root / "images/training/a.jpg")
+    save(np.zeros((2, 2)), root / "annotations/training/a.png")
+    save(np.full((2, 2, 3), 101), root / "annotations_instance/training/a.png")
+    with pytest.raises(SystemExit, match=r"annotations_instance.*a\.png.*red up to 100"):
+        module.main(["--root", str(tmp_path)])
+    save(np.zeros((3, 2, 3)), root / "annotations_instance/training/a.png")
+    with pytest.raises(SystemExit, match=r"differ in size"):
         module.main(["--root", str(tmp_path)])
 
 

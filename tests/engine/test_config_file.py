@@ -58,7 +58,7 @@ def test_code_is_refused_with_its_line_and_not_run(tmp_path):
     proof = tmp_path / "ran"
     path = write(
         tmp_path / "code.yaml",
-        f"SOLVER:\n  MAX_ITER: 5\n  STEPS: !!python/object/apply:pathlib.Path.touch [{str(proof)!r}]\n",
+        f"SOLVER:\n  MAX_ITER: 5\n  STEPS: !!python/object/apply:os.mkdir [{str(proof)!r}]\n",
     )
     with pytest.raises(ConfigError, match=r"code\.yaml, line 3.*refused"):
         load_config(path)
@@ -66,11 +66,11 @@ def test_code_is_refused_with_its_line_and_not_run(tmp_path):
 
 
 def test_code_is_refused_in_a_base_too(tmp_path):
-    write(tmp_path / "base.yaml", '\nINPUT: {MIN_SIZE_TRAIN: !!python/object/apply:eval ["[1]"]}\n')
+    write(tmp_path / "base.yaml", '\nINPUT: {MIN_SIZE_TRAIN: !!python/object/apply:eval ["[len(())]"]}\n')
     path = write(tmp_path / "child.yaml", "_BASE_: base.yaml\n")
     with pytest.raises(ConfigError, match=r"base\.yaml, line 2"):
         load_config(path)
-    assert load_config(path, allow_unsafe=True).INPUT.MIN_SIZE_TRAIN == (1,)
+    assert load_config(path, allow_unsafe=True).INPUT.MIN_SIZE_TRAIN == (0,)
 
 
 def test_broken_yaml_names_file_and_line(tmp_path):
@@ -92,3 +92,17 @@ def test_no_gpu_falls_back_to_the_cpu_and_says_so(monkeypatch, caplog):
 def test_gpu_is_kept_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert load_config(None, ["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cuda:1"
+
+
+def test_unknown_key_of_a_published_file_is_named(tmp_path):
+    path = write(tmp_path / "a.yaml", "MODEL: {MASK_FORMER: {SOME_NEW_KEY: 3}}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml.*unknown key MODEL\.MASK_FORMER\.SOME_NEW_KEY"):
+        load_config(path)
+
+
+def test_file_of_detectron2s_first_version_is_brought_up_to_date(tmp_path):
+    path = write(tmp_path / "old.yaml", "VERSION: 1\nMODEL: {WEIGHT: old.pkl}\n")
+    cfg = load_config(path)
+    assert cfg.MODEL.WEIGHTS == "old.pkl" and cfg.VERSION == 2
+    with pytest.raises(ConfigError, match="VERSION"):
+        load_config(write(tmp_path / "later.yaml", "VERSION: 99\n"))

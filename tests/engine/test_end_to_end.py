@@ -122,3 +122,15 @@ def test_mistakes_end_with_one_line(monkeypatch, arguments, message):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit, match=message):
         module.main()
+
+
+def test_code_in_a_configuration_needs_the_flag(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("train_net", ROOT / "train_net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "code.yaml").write_text('SOLVER: {MAX_ITER: !!python/object/apply:eval ["len([1])"]}\n')
+    arguments = ["train_net.py", "--eval-only", "--config-file", str(tmp_path / "code.yaml")]
+    for flags, message in [([], "refused to evaluate"), (["--allow-unsafe-config"], "--eval-only needs the weights")]:
+        monkeypatch.setattr(sys, "argv", arguments + flags)
+        with pytest.raises(SystemExit, match=message):
+            module.main()

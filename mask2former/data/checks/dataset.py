@@ -1,0 +1,108 @@
+"""Checks of a registered data set: which ones follows from its metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from mask2former.data.checks.coco import check_instances, check_panoptic
+from mask2former.data.checks.report import Report
+from mask2former.data.files import read_labels
+from mask2former.data.readers import LABEL_SUFFIXES, PICTURE_SUFFIXES
+
+
+def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
+    """Check a registered data set by what its metadata names.
+
+    Args:
+        name: in Detectron2's catalogs.
+        decode: read every picture whole, not its first bytes alone.
+
+    Returns:
+        {"panoptic", "instance" or "semantic": what was found in these annotations}.
+
+    Raises:
+        ValueError: a data set of a kind that has no checks here (Cityscapes: its own scripts make and check its files).
+    """
+    if name not in DatasetCatalog:
+        raise ValueError(f"No data set {name!r} is registered; known are {', '.join(sorted(DatasetCatalog.list()))}.")
+    meta = MetadataCatalog.get(name)
+    if meta.get("gt_dir") or not meta.get("image_root"):
+        raise ValueError(f"{name}: its files are of a kind that is not checked here (evaluator {meta.evaluator_type}).")
+    things = {id_: meta.thing_classes[i] for id_, i in meta.get("thing_dataset_id_to_contiguous_id", {}).items()}
+    stuff = {id_: meta.stuff_classes[i] for id_, i in meta.get("stuff_dataset_id_to_contiguous_id", {}).items()}
+    reports = {}
+    if meta.get("panoptic_json"):
+        if meta.get("subset_of"):
+            DatasetCatalog.get(name)  # which writes the subset's file
+        reports["panoptic"] = check_panoptic(
+            meta.panoptic_json, meta.panoptic_root, meta.image_root, stuff | things, decode
+        )
+    if meta.get("json_file"):
+        reports["instance"] = check_instances(meta.json_file, meta.image_root, things, decode)
+    if meta.get("sem_seg_root"):
+        classes = meta.stuff_classes
+        reports["semantic"] = check_labels(meta.image_root, meta.sem_seg_root, classes, meta.ignore_label, decode)
+    return reports
+
+
+def check_labels(
+    image_root: str, sem_seg_root: str, classes: Sequence[str], ignore_label: int, decode: bool = False
+) -> Report:
+    """Label files against pictures of the same names: presence, size, and range of the labels.
+
+    Args:
+        image_root: folder of the pictures.
+        sem_seg_root: folder of the label files.
+        classes: names; labels have to be below their number, or ``ignore_label``.
+        ignore_label: of pixels that belong to no class.
+        decode: read every picture whole.
+    """
+    report = Report()
+    pictures = _by_stem(report, image_root, PICTURE_SUFFIXES)
+    labels = _by_stem(report, sem_seg_root, LABEL_SUFFIXES)
+    for stem in sorted(pictures.keys() - labels.keys()):
+        report.fault(pictures[stem], f"the picture has no label file in {sem_seg_root}")
+    for stem in sorted(labels.keys() - pictures.keys()):
+        report.fault(labels[stem], f"the labels have no picture in {image_root}")
+    for stem in sorted(pictures.keys() & labels.keys()):
+        size = report.picture_size(pictures[stem], decode)
+        try:
+            found = read_labels(labels[stem])
+        except ValueError as error:
+            report.fault(labels[stem], str(error))
+            continue
+        if size is not None and found.shape != size:
+            report.fault(labels[stem], f"the size (height, width) is {found.shape}, the picture's {size}")
+        values, areas = (part.tolist() for part in np.unique(found, return_counts=True))
+        if values == [ignore_label]:
+            report.fault(labels[stem], "every pixel is ignored")
+        for value, area in zip(values, areas, strict=True):
+            if value == ignore_label:
+                report.counts["ignored pixels"] += area
+            elif 0 <= value < len(classes):
+                report.classes[classes[value]].add(area)
+            else:
+                report.fault(
+                    labels[stem],
+                    f"{area} pixels have the label {value}; labels are below {len(classes)}, or {ignore_label}",
+                )
+    return report
+
+
+def _by_stem(report: Report, root: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+    if not PathManager.isdir(root):
+        report.fault(root, "the folder is missing")
+        return {}
+    files = [os.path.splitext(name) for name in sorted(PathManager.ls(root)) if not name.startswith(".")]
+    found: dict[str, str] = {}
+    for stem, suffix in files:
+        if suffix.lower() in suffixes:
+            if stem in found:
+                report.fault(os.path.join(root, stem + suffix), f"it differs from {found[stem]} only in its suffix")
+            found[stem] = os.path.join(root, stem + suffix)
+    return found

@@ -1,0 +1,78 @@
+"""The result of checks, and the checks of a picture file that all of them share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+
+# Areas that part small, medium and large objects, in pixels: COCO's.
+SMALL, LARGE = 32**2, 96**2
+EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+
+
+@dataclass
+class Tally:
+    """What was found of one class: objects by size (of semantic labels: pictures by what they show of it)."""
+
+    small: int = 0
+    medium: int = 0
+    large: int = 0
+    pixels: int = 0
+
+    @property
+    def objects(self) -> int:
+        return self.small + self.medium + self.large
+
+    def add(self, area: int) -> None:
+        """Count one object of so many pixels."""
+        self.pixels += area
+        if area < SMALL:
+            self.small += 1
+        elif area < LARGE:
+            self.medium += 1
+        else:
+            self.large += 1
+
+
+@dataclass
+class Report:
+    """Result of the checks.
+
+    Attributes:
+        faults: (file, what is wrong, with the id where there is one).
+        classes: class name -> what was found of it.
+        counts: other numbers, by what they count.
+    """
+
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    classes: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def fault(self, file: str, text: str) -> None:
+        self.faults.append((file, text))
+
+    def picture_size(self, path: str, decode: bool) -> tuple[int, int] | None:
+        """(H, W) of a picture file as its EXIF entry turns it; None, and a fault, where it cannot be read.
+
+        Args:
+            path: the file.
+            decode: read all of it, not its first bytes alone.
+        """
+        try:
+            with PathManager.open(path, "rb") as file, Image.open(file) as image:
+                width, height = image.size
+                if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
+                    width, height = height, width
+                if decode:
+                    image.load()
+        except FileNotFoundError:
+            self.fault(path, "the picture is missing")
+        except (OSError, SyntaxError, ValueError) as error:
+            self.fault(path, f"the picture cannot be read: {error}")
+        else:
+            self.counts["pictures"] += 1
+            return height, width
+        return None

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""List what is wrong with a data set, and what is in it. ``--help`` shows how."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+from tabulate import tabulate
+
+from mask2former.data import register_all
+from mask2former.data.checks import Report, check_dataset, check_instances
+
+EXAMPLES = """
+examples:
+  check_dataset.py quickstart_train_panoptic
+  check_dataset.py --coco annotations/instances.json images/
+
+The status is 0 where nothing is wrong, 1 where there are faults, 2 where the data set cannot be checked.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; ``arguments`` are those after its name. Returns its status."""
+    parser = argparse.ArgumentParser(
+        description="Check a data set: files, sizes, ids, range of labels, empty and doubled masks; count its classes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root")
+    chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its pictures")
+    parser.add_argument("--root", default=os.environ.get("DETECTRON2_DATASETS", "datasets"), help="[%(default)s]")
+    parser.add_argument("--decode", action="store_true", help="read every picture whole, which takes longer")
+    parser.add_argument("--show", type=int, default=100, metavar="N", help="faults listed at most [%(default)s]")
+    args = parser.parse_args(arguments)
+
+    if args.coco:
+        reports = {"instance": check_instances(*args.coco, decode=args.decode)}
+    else:
+        register_all(args.root)
+        try:
+            reports = check_dataset(args.name, args.decode)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    for task, report in reports.items():
+        _print(task, report, args.show)
+    faults = sum(len(report.faults) for report in reports.values())
+    print(f"{faults} faults" if faults else "no faults")
+    return 1 if faults else 0
+
+
+def _print(task: str, report: Report, show: int) -> None:
+    print(f"{task}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
+    rows = [
+        (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels)
+        for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
+    ]
+    unit = "pictures" if task == "semantic" else "objects"
+    print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels"]))
+    for file, text in report.faults[:show]:
+        print(f"fault: {file}: {text}")
+    if len(report.faults) > show:
+        print(f"... and {len(report.faults) - show} more; --show {len(report.faults)} lists them all")
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
