@@ -5,7 +5,7 @@ RUN = .venv/bin/python
 QUICKSTART = output/quickstart/panoptic
 DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
 
-.PHONY: help setup demo test lint slow cuda-check lock clean
+.PHONY: help setup demo test lint slow cuda-check wheel wheel-check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,9 +40,15 @@ slow: setup  ## the slow tests: overfitting, training runs
 cuda-check: setup  ## compile the CUDA sources; needs nvcc, no GPU
 	@$(RUN) tools/check_cuda_build.py
 
+wheel: setup  ## build dist/mask2former-*.whl, for every Python and torch that is supported
+	@$(RUN) tools/make_wheel.py
+
+wheel-check: wheel  ## install that wheel without a compiler in a fresh environment and try it
+	@$(RUN) tools/check_wheel.py dist/*.whl
+
 lock: setup  ## pin the newest versions that requirements/lock.in allows
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
 		--override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt --upgrade
 
 clean:  ## remove .venv and everything that was built
-	rm -rf .venv build *.egg-info mask2former/ops/*.so
+	rm -rf .venv build dist *.egg-info mask2former/ops/*.so

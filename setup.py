@@ -4,6 +4,7 @@ Environment:
     MASK2FORMER_NO_EXT=1   install without compiled code; the operator then runs in plain PyTorch
     FORCE_CUDA=1 or 0      build the CUDA library or do not, whatever is found (found: see cuda_is_wanted)
     TORCH_CUDA_ARCH_LIST   the GPU architectures to build for, e.g. "8.0;9.0+PTX"
+    MASK2FORMER_ALL_GPUS=1 build for all common ones although this machine shows a GPU (for wheels)
     MAX_JOBS               compilers that run at a time
 
 The libraries keep to PyTorch's stable ABI and hold no Python symbols. So they need little of PyTorch's headers (the CPU
@@ -112,7 +113,8 @@ def extensions() -> list[Extension]:
     )
     if not cuda_is_wanted():
         return [cpu]
-    if "TORCH_CUDA_ARCH_LIST" not in os.environ and not torch.cuda.is_available():
+    all_gpus = is_set("MASK2FORMER_ALL_GPUS") or not torch.cuda.is_available()
+    if "TORCH_CUDA_ARCH_LIST" not in os.environ and all_gpus:
         os.environ["TORCH_CUDA_ARCH_LIST"] = default_architectures()
     cuda = cpp_extension.CUDAExtension(
         "mask2former.ops.libmask2former_cuda",

@@ -1,0 +1,131 @@
+"""Those who compute multi-scale deformable attention, each behind the same signature.
+
+All take the raw inputs: where an operator asks for locations and weights instead of offsets and logits, the arithmetic
+and the softmax in between are done in PyTorch and count as part of it, since the models need them either way.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Inputs
+
+Operator = Callable[[Inputs], Tensor]  # gives [B, Q, heads * C]
+
+
+def locations(inputs: Inputs) -> Tensor:
+    """[B, Q, heads, L, P, 2] in [0, 1], at least float32."""
+    offsets = inputs.offsets.to(torch.promote_types(inputs.offsets.dtype, torch.float32))
+    pixel_size, _, _ = _levels(tuple(inputs.shapes), inputs.value.device)
+    return inputs.reference[:, :, None, :, None] + offsets * pixel_size[:, None]
+
+
+def weights(inputs: Inputs) -> Tensor:
+    """[B, Q, heads, L, P] that add up to 1 over L * P."""
+    return inputs.logits.flatten(-2).softmax(-1).view_as(inputs.logits)
+
+
+@functools.cache  # models make these once for all layers
+def _levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """[L, 2] width and height of a pixel, [L, 2] (H, W), [L] first positions."""
+    sizes = torch.tensor(shapes, device=device)
+    numbers = sizes.prod(1)
+    return 1 / sizes.flip(1).float(), sizes, numbers.cumsum(0) - numbers
+
+
+def _classic() -> Operator:
+    operator = importlib.import_module("mask2former.ops").ms_deform_attn
+
+    def run(inputs: Inputs) -> Tensor:
+        return operator(inputs.value, inputs.shapes, locations(inputs), weights(inputs))
+
+    return run
+
+
+def _fused() -> Operator:
+    ops = importlib.import_module("mask2former.ops")
+    if not hasattr(ops, "ms_deform_attn_fused"):
+        raise ImportError("mask2former.ops has no ms_deform_attn_fused")
+    return lambda inputs: ops.ms_deform_attn_fused(
+        inputs.value, inputs.shapes, inputs.reference, inputs.offsets, inputs.logits
+    )
+
+
+def _plain() -> Operator:
+    operator = importlib.import_module("mask2former.ops").ms_deform_attn_reference
+
+    def run(inputs: Inputs) -> Tensor:
+        return operator(inputs.value, inputs.shapes, locations(inputs), weights(inputs))
+
+    return run
+
+
+def _hugging_face() -> Operator:
+    module = importlib.import_module("transformers.models.mask2former.modeling_mask2former")
+
+    def run(inputs: Inputs) -> Tensor:
+        places = locations(inputs).to(inputs.value.dtype)
+        return module.multi_scale_deformable_attention(inputs.value, inputs.shapes, places, weights(inputs))
+
+    return run
+
+
+def _deformops() -> Operator:
+    msda = importlib.import_module("deformops.registry").msda
+
+    def run(inputs: Inputs) -> Tensor:
+        _, shapes, starts = _levels(tuple(inputs.shapes), inputs.value.device)
+        return msda(inputs.value, shapes, starts, locations(inputs), inputs.logits, method="softmax")
+
+    return run
+
+
+def _mmcv() -> Operator:
+    module = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
+
+    def run(inputs: Inputs) -> Tensor:
+        _, shapes, starts = _levels(tuple(inputs.shapes), inputs.value.device)
+        places = locations(inputs).to(inputs.value.dtype)
+        if not inputs.value.is_cuda:
+            return module.multi_scale_deformable_attn_pytorch(inputs.value, shapes, places, weights(inputs))
+        function = module.MultiScaleDeformableAttnFunction
+        return function.apply(inputs.value, shapes, starts, places, weights(inputs), len(inputs.value))
+
+    return run
+
+
+@dataclass(frozen=True)
+class Contestant:
+    label: str
+    about: str
+    load: Callable[[], Operator]  # raises ImportError where it is not installed
+
+
+CONTESTANTS = {
+    "fused": Contestant("ours, fused", "mask2former.ops.ms_deform_attn_fused, softmax and locations inside", _fused),
+    "classic": Contestant("ours, classic", "mask2former.ops.ms_deform_attn after softmax and locations", _classic),
+    "plain": Contestant("plain PyTorch", "mask2former.ops.ms_deform_attn_reference, likewise", _plain),
+    "huggingface": Contestant(
+        "Hugging Face", "the function of transformers' Mask2Former, likewise; locations in the dtype", _hugging_face
+    ),
+    "deformops": Contestant("deformops", "deformops.registry.msda(method='softmax') after locations", _deformops),
+    "mmcv": Contestant("mmcv", "its CUDA function, or plain PyTorch on a CPU; locations in the dtype", _mmcv),
+}
+
+
+def load(names: list[str]) -> tuple[dict[str, Operator], dict[str, str]]:
+    """Those that are there, and why the others are not."""
+    present, absent = {}, {}
+    for name in names:
+        try:
+            present[name] = CONTESTANTS[name].load()
+        except (ImportError, AttributeError) as error:
+            missing = isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] != "mask2former"
+            absent[name] = "not installed" if missing else str(error)
+    return present, absent

@@ -1,0 +1,75 @@
+"""What the machine could do at best: bytes copied and multiply-adds a second."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.timing import Patience, take_turns
+
+COPY_BYTES = 512 * 2**20  # far beyond most caches
+MATRIX = {"cpu": 1024, "cuda": 8192}
+PATIENCE = Patience(rounds=7)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The fastest of a few runs: bytes read and written a second, multiply-adds a second by dtype."""
+
+    bandwidth: float
+    multiply_adds: dict[str, float]
+
+    def floor(self, moved: int, multiply_adds: int, dtype: str) -> float:
+        """Seconds that nothing can be faster than that moves so many bytes and computes so much."""
+        return max(moved / self.bandwidth, multiply_adds / self.multiply_adds[dtype])
+
+
+def measure_limits(
+    device: torch.device,
+    dtypes: Sequence[str],
+    threads: Sequence[int] = (1,),
+    copy_bytes: int = COPY_BYTES,
+    matrix: int | None = None,
+) -> dict[int, Limits]:
+    """By number of CPU threads: a copy of a large array, and the product of two square matrices in each dtype."""
+    size = matrix or MATRIX.get(device.type, 1024)
+    source = torch.ones(copy_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    work: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(source)}
+    for name in dtypes:
+        matrices = torch.randn(2, size, size, device=device).to(getattr(torch, name))
+        work[name] = functools.partial(torch.mm, *matrices, out=torch.empty_like(matrices[0]))
+    times = take_turns(work, PATIENCE, device, threads)
+    return {
+        count: Limits(
+            2 * copy_bytes / times["copy", count].fastest, {n: size**3 / times[n, count].fastest for n in dtypes}
+        )
+        for count in threads
+    }
+
+
+def describe(device: torch.device) -> dict[str, str | int | float]:
+    facts: dict[str, str | int | float] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "cores": os.cpu_count() or 1,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+    }
+    if hasattr(os, "getloadavg"):  # what else was running
+        facts["load"] = round(os.getloadavg()[0], 2)
+    return facts
+
+
+def _processor() -> str:
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()} ({torch.backends.cpu.get_cpu_capability()})"
+    return platform.processor() or platform.machine()

@@ -1,0 +1,94 @@
+"""Times of several functions, taken in turns, so that a machine that slows down slows all of them down."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+SHORTEST = 0.01  # seconds; a call that takes less is repeated, and its time divided
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of repeated measurements of one thing, in seconds."""
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    fastest: float
+    runs: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Statistics:
+        """Quartiles lie between measurements, by proportion; the quartiles of one measurement are itself."""
+        if not seconds:
+            raise ValueError("there is nothing to take the statistics of.")
+        if len(seconds) == 1:
+            return cls(seconds[0], seconds[0], seconds[0], seconds[0], 1)
+        lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(median, lower, upper, min(seconds), len(seconds))
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to measure: that many rounds, or else as many as fit into the seconds for each function."""
+
+    rounds: int | None = None
+    seconds: float = 5.0
+
+
+def take_turns(
+    functions: Mapping[str, Callable[[], object]],
+    patience: Patience,
+    device: torch.device,
+    threads: Sequence[int] = (1,),
+) -> dict[tuple[str, int], Statistics]:
+    """Call every function once a round, with each number of CPU threads; by (name, threads)."""
+    before = torch.get_num_threads()
+    times: dict[tuple[str, int], list[float]] = {(name, count): [] for count in threads for name in functions}
+    calls = {}
+    try:
+        for name, count in times:  # not counted: first calls load code and fill memory pools
+            _use_threads(count)
+            functions[name]()
+            calls[name, count] = max(1, math.ceil(SHORTEST / max(_time(functions[name], 1, device), 1e-7)))
+        end = time.perf_counter() + patience.seconds * len(times)
+        done = 0
+        while done < (patience.rounds or FEWEST_ROUNDS) or (not patience.rounds and time.perf_counter() < end):
+            for count in threads:
+                _use_threads(count)
+                for name, function in functions.items():
+                    times[name, count].append(_time(function, calls[name, count], device))
+            done += 1
+    finally:
+        torch.set_num_threads(before)
+    return {key: Statistics.of(seconds) for key, seconds in times.items()}
+
+
+def _use_threads(count: int) -> None:
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    torch.ones(1 << 18).add_(1)  # starts the threads, which is nobody's time
+
+
+def _time(function: Callable[[], object], calls: int, device: torch.device) -> float:
+    """Seconds of one call, on the average of so many in a row."""
+    if device.type == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(device)
+        start.record()
+        for _ in range(calls):
+            function()
+        end.record()
+        torch.cuda.synchronize(device)
+        return start.elapsed_time(end) / 1000 / calls
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - started) / calls
