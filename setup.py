@@ -80,7 +80,7 @@ def nvcc_version() -> str | None:
 
 def cuda_is_wanted() -> bool:
     """Whether there is a CUDA toolkit that fits a CUDA build of torch. A GPU need not be there: images are often built
-    without one, and the CUDA library for six generations takes no more than some 15 seconds of one core."""
+    without one. The CUDA library takes about half a minute of one core for each generation of GPUs."""
     if "FORCE_CUDA" in os.environ and not is_set("FORCE_CUDA"):
         return False
     toolkit, ours = nvcc_version(), torch.version.cuda

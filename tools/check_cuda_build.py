@@ -17,7 +17,8 @@ ASK = """
 import sys, torch
 for name in ("cpu", "cuda"):
     torch.ops.load_library(f"{sys.argv[1]}/libmask2former_{name}.so")
-for name in ("ms_deform_attn", "ms_deform_attn_backward"):
+operators = [name + end for name in ("ms_deform_attn", "ms_deform_attn_fused") for end in ("", "_backward")]
+for name in operators:
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"mask2former::{name}", "CUDA"), name
 """
 

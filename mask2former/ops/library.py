@@ -1,4 +1,4 @@
-"""The compiled operators: loads what was built and tells PyTorch what it has to know about them.
+"""The compiled operators: loads what was built, and tells whether a device has them.
 
 The libraries hold no Python symbols and keep to PyTorch's stable ABI, so one file serves every Python version and every
 torch from 2.10 on. They are `libmask2former_cpu.so` (schema and CPU kernels) and, where it was built,
@@ -8,11 +8,11 @@ torch from 2.10 on. They are `libmask2former_cpu.so` (schema and CPU kernels) an
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+
+from mask2former.ops import derivatives
 
 FOLDER = Path(__file__).resolve().parent
 # By device type; the CPU library goes first, since it holds the schema.
@@ -37,65 +37,7 @@ def _load() -> None:
             ) from error
         _loaded.add(device)
     if "cpu" in _loaded:
-        _register()
-
-
-def _register() -> None:
-    torch.library.register_fake("mask2former::ms_deform_attn", _fake)
-    torch.library.register_fake("mask2former::ms_deform_attn_backward", _fake_backward)
-    torch.library.register_autograd("mask2former::ms_deform_attn", _differentiate, setup_context=_remember)
-    torch.library.register_autograd("mask2former::ms_deform_attn_backward", _refuse)
-
-
-def _fake(
-    value: Tensor, spatial_shapes: Sequence[int], sampling_locations: Tensor, attention_weights: Tensor
-) -> Tensor:
-    batch, _, heads, channels = value.shape
-    return value.new_empty(batch, sampling_locations.shape[1], heads * channels)
-
-
-def _fake_backward(
-    grad_output: Tensor,
-    value: Tensor,
-    spatial_shapes: Sequence[int],
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = (value, sampling_locations, attention_weights)
-    grad_value, grad_locations, grad_weights = (x.new_empty(x.shape) for x in inputs)
-    return grad_value, grad_locations, grad_weights
-
-
-def _remember(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    value, spatial_shapes, sampling_locations, attention_weights = inputs
-    ctx.save_for_backward(value, sampling_locations, attention_weights)
-    ctx.spatial_shapes = spatial_shapes
-
-
-def _differentiate(ctx, grad_output):  # type: ignore[no-untyped-def]
-    value, sampling_locations, attention_weights = ctx.saved_tensors
-    if grad_output.is_cuda and torch.are_deterministic_algorithms_enabled():
-        _complain_nondeterministic()
-    grad_value, grad_locations, grad_weights = torch.ops.mask2former.ms_deform_attn_backward(
-        grad_output, value, ctx.spatial_shapes, sampling_locations, attention_weights
-    )
-    return grad_value, None, grad_locations, grad_weights
-
-
-def _complain_nondeterministic() -> None:
-    message = (
-        "ms_deform_attn on CUDA adds up its gradients in an order that changes from run to run; "
-        "torch.use_deterministic_algorithms asks for one that does not. On the CPU the order is fixed."
-    )
-    if not torch.is_deterministic_algorithms_warn_only_enabled():
-        raise RuntimeError(message)
-    _logger.warning(message)
-
-
-def _refuse(ctx, *grads):  # type: ignore[no-untyped-def]
-    raise RuntimeError(
-        "ms_deform_attn can be differentiated once; a second derivative (create_graph=True) is not implemented."
-    )
+        derivatives.register()
 
 
 def is_loaded(device_type: str) -> bool:

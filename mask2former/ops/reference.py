@@ -37,3 +37,20 @@ def ms_deform_attn_reference(
         sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         total = total + (sampled * weights[:, :, :, index].flatten(0, 1)[:, None]).sum(-1)
     return total.view(batch, heads * channels, queries).transpose(1, 2).to(value.dtype)
+
+
+def ms_deform_attn_fused_reference(
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+) -> Tensor:
+    """As :func:`mask2former.ops.ms_deform_attn_fused`, which also checks the arguments: one step after the other."""
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    # Made on the device: copying numbers there from Python would wait for it.
+    pixels = [torch.full((), 1 / size, dtype=dtype, device=value.device) for h, w in spatial_shapes for size in (w, h)]
+    pixel_size = torch.stack(pixels).view(-1, 1, 2)  # [L, 1, 2]
+    locations = reference_points.to(dtype)[:, :, None, :, None] + sampling_offsets.to(dtype) * pixel_size
+    weights = attention_logits.to(dtype).flatten(-2).softmax(-1).view(attention_logits.shape)
+    return ms_deform_attn_reference(value, spatial_shapes, locations, weights)

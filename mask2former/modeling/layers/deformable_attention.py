@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.residual import ResidualBlock
-from mask2former.ops import ms_deform_attn
+from mask2former.ops import ms_deform_attn_fused
 
 
 class PixelGrid(NamedTuple):
@@ -19,23 +19,20 @@ class PixelGrid(NamedTuple):
     Attributes:
         sizes: (H, W) of each of L levels.
         centres: [S, 2] (x, y) in [0, 1], float32.
-        pixel_size: [L, 2] width and height of a pixel, of the same unit.
     """
 
     sizes: list[tuple[int, int]]
     centres: Tensor
-    pixel_size: Tensor
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]], device: torch.device) -> PixelGrid:
         # Made on the device: copying numbers there from Python would wait for it.
-        centres, pixels = [], []
+        centres = []
         for height, width in sizes:
             y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
             x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
             centres.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).flatten(0, 1))
-            pixels += [torch.full((), 1 / width, device=device), torch.full((), 1 / height, device=device)]
-        return cls(list(sizes), torch.cat(centres), torch.stack(pixels).unflatten(0, (-1, 2)))
+        return cls(list(sizes), torch.cat(centres))
 
 
 class MSDeformAttn(nn.Module):
@@ -88,16 +85,10 @@ class MSDeformAttn(nn.Module):
         """
         heads, levels, points = self.shape
         offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
-        weights = self.attention_weights(query).unflatten(-1, (heads, levels * points)).softmax(-1)
-        # Offsets are in pixels of their level. Half formats resolve only a pixel or so, hence at least float32.
-        offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
-        locations = grid.centres[:, None, None, None, :] + offsets * grid.pixel_size[:, None, :]
-        attended = ms_deform_attn(
-            self.value_proj(value).unflatten(-1, (heads, -1)),
-            grid.sizes,
-            locations,
-            weights.unflatten(-1, (levels, points)),
-        )
+        logits = self.attention_weights(query).unflatten(-1, (heads, levels, points))
+        values = self.value_proj(value).unflatten(-1, (heads, -1))
+        centres = grid.centres[None, :, None]  # of all pictures and levels alike
+        attended = ms_deform_attn_fused(values, grid.sizes, centres, offsets, logits)
         return self.output_proj(attended)
 
 

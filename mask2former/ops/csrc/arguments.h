@@ -31,8 +31,15 @@ struct Sizes {
   MASK2FORMER_INLINE int64_t samples() const { return levels * points; }  // of one head of one query
 };
 
-// The Python function says this at more length; here it keeps calls that bypass it from reading foreign memory.
+// What an operator calls its [B, Q, heads, L, P, 2] and its [B, Q, heads, L, P] argument.
+struct Names {
+  const char *locations, *weights;
+};
+constexpr Names CLASSIC{"sampling_locations", "attention_weights"}, FUSED{"sampling_offsets", "attention_logits"};
+
+// The Python functions say this at more length; here it keeps calls that bypass them from reading foreign memory.
 inline Sizes checked_sizes(
+    const Names& names,
     const Tensor& value,
     const std::vector<int64_t>& spatial_shapes,
     const Tensor& locations,
@@ -40,18 +47,17 @@ inline Sizes checked_sizes(
   STD_TORCH_CHECK(value.dim() == 4, "ms_deform_attn: value has to be [B, S, heads, C], found ", value.dim(), " axes");
   STD_TORCH_CHECK(
       locations.dim() == 6 && locations.size(5) == 2,
-      "ms_deform_attn: sampling_locations has to be [B, Q, heads, L, P, 2]");
-  STD_TORCH_CHECK(weights.dim() == 5, "ms_deform_attn: attention_weights has to be [B, Q, heads, L, P]");
+      "ms_deform_attn: ", names.locations, " has to be [B, Q, heads, L, P, 2]");
+  STD_TORCH_CHECK(weights.dim() == 5, "ms_deform_attn: ", names.weights, " has to be [B, Q, heads, L, P]");
   const Sizes n{
       value.size(0), value.size(1), value.size(2), value.size(3), locations.size(1), locations.size(3), locations.size(4)};
   STD_TORCH_CHECK(
       locations.size(0) == n.batch && locations.size(2) == n.heads,
-      "ms_deform_attn: sampling_locations and value differ in batch or heads");
+      "ms_deform_attn: ", names.locations, " and value differ in batch or heads");
   for (int64_t axis = 0; axis < 5; ++axis) {
     STD_TORCH_CHECK(
         weights.size(axis) == locations.size(axis),
-        "ms_deform_attn: attention_weights and sampling_locations differ in axis ",
-        axis);
+        "ms_deform_attn: ", names.weights, " and ", names.locations, " differ in axis ", axis);
   }
   STD_TORCH_CHECK(
       static_cast<int64_t>(spatial_shapes.size()) == 2 * n.levels,
@@ -97,16 +103,52 @@ inline ScalarType accumulation_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-inline void check_dtypes(const Tensor& value, const Tensor& locations, const Tensor& weights) {
-  const ScalarType type = value.scalar_type();
+inline void check_value_dtype(ScalarType type) {
   STD_TORCH_CHECK(
       type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
           type == ScalarType::BFloat16,
       "ms_deform_attn: value has to be float32, float64, float16 or bfloat16");
+}
+
+inline void check_dtypes(const Tensor& value, const Tensor& locations, const Tensor& weights) {
+  const ScalarType type = value.scalar_type();
+  check_value_dtype(type);
   STD_TORCH_CHECK(weights.scalar_type() == type, "ms_deform_attn: attention_weights and value differ in dtype");
   STD_TORCH_CHECK(
       locations.scalar_type() == accumulation_type(type),
       "ms_deform_attn: sampling_locations has to be float64 where value is, else float32");
+}
+
+inline void check_fused_dtypes(
+    const Tensor& value, const Tensor& references, const Tensor& offsets, const Tensor& logits) {
+  const ScalarType type = value.scalar_type();
+  check_value_dtype(type);
+  STD_TORCH_CHECK(offsets.scalar_type() == type, "ms_deform_attn: sampling_offsets and value differ in dtype");
+  STD_TORCH_CHECK(logits.scalar_type() == type, "ms_deform_attn: attention_logits and value differ in dtype");
+  STD_TORCH_CHECK(
+      references.scalar_type() == accumulation_type(type),
+      "ms_deform_attn: reference_points has to be float64 where value is, else float32");
+}
+
+// Steps from one batch, query, level and coordinate to the next; 0 along an axis that is broadcast.
+struct ReferenceStrides {
+  int64_t step[4];
+};
+
+inline ReferenceStrides checked_references(const Tensor& references, const Sizes& n) {
+  STD_TORCH_CHECK(
+      references.dim() == 4 && references.size(3) == 2,
+      "ms_deform_attn: reference_points has to be broadcastable to [B, Q, L, 2]");
+  const int64_t wanted[4] = {n.batch, n.queries, n.levels, 2};
+  ReferenceStrides strides{};
+  for (int64_t axis = 0; axis < 4; ++axis) {
+    const int64_t size = references.size(axis);
+    STD_TORCH_CHECK(
+        size == 1 || size == wanted[axis],
+        "ms_deform_attn: reference_points has to be broadcastable to [B, Q, L, 2]; axis ", axis, " is ", size);
+    strides.step[axis] = size == 1 ? 0 : references.stride(axis);
+  }
+  return strides;
 }
 
 inline void check_grad(const Tensor& grad_output, const Tensor& value, const Sizes& n) {

@@ -20,19 +20,25 @@ struct Corners {
   T right, bottom;   // distance from the left and the upper pixels' centres, in [0, 1)
 };
 
-// Pixel centres lie at (i + 0.5) / size. A location more than a pixel outside has no neighbours inside, wherever it is:
-// bringing it to the edge of that zone keeps the conversion to int32 defined for any number, infinities and NaN too.
+// A location in [0, 1] in pixels: pixel centres lie at (i + 0.5) / size.
 template <typename T>
 MASK2FORMER_INLINE T to_pixels(T location, int32_t size) {
-  T pixel = location * static_cast<T>(size) - static_cast<T>(0.5);
+  return location * static_cast<T>(size) - static_cast<T>(0.5);
+}
+
+// A place more than a pixel outside has no neighbours inside, wherever it is: bringing it to the edge of that zone keeps
+// the conversion to int32 defined for any number, infinities and NaN too.
+template <typename T>
+MASK2FORMER_INLINE T brought_near(T pixel, int32_t size) {
   const T low = static_cast<T>(-2), high = static_cast<T>(size) + static_cast<T>(1);
   pixel = pixel > low ? pixel : low;  // NaN, which compares with nothing, becomes `low`
   return pixel < high ? pixel : high;
 }
 
+// Of a place in pixels, counted from the centre of the first one.
 template <typename T>
 MASK2FORMER_INLINE Corners<T> corners_of(T x, T y, int32_t height, int32_t width, int32_t start) {
-  const T column = to_pixels(x, width), row = to_pixels(y, height);
+  const T column = brought_near(x, width), row = brought_near(y, height);
   // floor() by hand: it needs no instruction that the oldest x86-64 lacks, so that the loop vectorises there too.
   int32_t left = static_cast<int32_t>(column), top = static_cast<int32_t>(row);
   left -= column < static_cast<T>(left) ? 1 : 0;

@@ -1,4 +1,6 @@
 // What a CPU kernel works on, in plain pointers. No code: this is seen by all variants of the kernels alike.
+//
+// A "row" is one head of one query: an index into [B, Q, H].
 #pragma once
 
 #include <cstdint>
@@ -7,16 +9,27 @@
 
 namespace mask2former {
 
-constexpr int64_t QUERY_BLOCK = 16;  // queries that the backward kernel plans together
+constexpr int64_t ROWS = 16;  // rows that are planned together: as many numbers as the widest vector of float32 holds
 
-// All tensors are contiguous. The forward kernel uses `output`; the backward kernel the gradients.
+// Half formats as they lie in memory.
+struct Float16Bits {
+  uint16_t bits;
+};
+struct BFloat16Bits {
+  uint16_t bits;
+};
+
+// Locations and weights come ready. All tensors are contiguous. The forward kernel uses `output`; the backward kernel
+// the gradients.
 template <typename T>
-struct Job {
+struct ClassicJob {
+  using Number = T;  // what is computed with
+  using Raw = T;     // what the tensors hold that are of the size of the queries
   Sizes sizes;
   const Level* levels;
-  const T* value;        // [B, S, H, C]
-  const T* locations;    // [B, Q, H, L, P, 2]
-  const T* weights;      // [B, Q, H, L, P]
+  const T* value;                  // [B, S, H, C]
+  const T* locations;              // [B, Q, H, L, P, 2]
+  const T* weights;                // [B, Q, H, L, P]
   T* output = nullptr;             // [B, Q, H, C]
   const T* grad_output = nullptr;  // [B, Q, H, C]
   T* grad_value = nullptr;         // zeros at first
@@ -24,19 +37,46 @@ struct Job {
   T* grad_weights = nullptr;
 };
 
-// One thread's working memory. `capacity` samples, corner after corner: entry [corner * capacity + sample].
+// Locations and weights follow from what linear layers leave, which may be of a half format R.
+template <typename T, typename R>
+struct FusedJob {
+  using Number = T;
+  using Raw = R;
+  Sizes sizes;
+  const Level* levels;
+  const T* value;                  // [B, S, H, C]
+  const T* references;             // [B, Q, L, 2], anyhow strided
+  ReferenceStrides reference_strides;
+  const R* offsets;                // [B, Q, H, L, P, 2]
+  const R* logits;                 // [B, Q, H, L, P]
+  R* output = nullptr;             // [B, Q, H, C]
+  const R* grad_output = nullptr;  // [B, Q, H, C]
+  T* grad_value = nullptr;         // zeros at first
+  R* grad_offsets = nullptr;
+  R* grad_logits = nullptr;
+  T* grad_weights = nullptr;       // [B, Q, H, L, P], by the backward kernel, for the softmax kernel; may be grad_logits
+};
+
+// Rows first, first + step and so on, as many as `rows`; levels first_level, as many as `levels`.
+struct Block {
+  int64_t first, step, rows, first_level, levels;
+};
+
+// One thread's working memory. `capacity` samples, row after row, and corner after corner: entry
+// [corner * capacity + sample].
 template <typename T>
 struct Scratch {
   int64_t capacity;
+  int32_t *height, *width, *start;  // [capacity] the level of each sample
+  T *column, *row;   // [capacity] where it lies, in pixels
+  T* attention;      // [capacity]
   int32_t* index;    // [4, capacity] position of a corner, -1 outside the picture
   T* weight;         // [4, capacity] bilinear weight times attention weight
-  T* right;          // [capacity] see Corners
-  T* bottom;         // [capacity]
-  T* location;       // [capacity, 2]
-  T* attention;      // [capacity]
+  T *right, *bottom; // [capacity] see Corners
   T* dot;            // [capacity * 4, rounded up to 16 more] per sample and corner: <grad_output, value>
-  T* partial;        // 16 times the dots of one query: the same, not yet summed over vector lanes
-  int32_t *height, *width, *start;  // [capacity] the level of each sample
+  T* partial;        // 16 times the dots of one row: the same, not yet summed over vector lanes
+  T* softmax;        // [L * P, ROWS] of the rows' logits
+  T* channels;       // [C] of one row, of what is read or written in a half format
 };
 
 }  // namespace mask2former

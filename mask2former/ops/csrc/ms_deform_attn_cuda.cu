@@ -1,132 +1,22 @@
-// Multi-scale deformable attention on CUDA (Deformable DETR, arXiv 2010.04159, equation 3).
+// Multi-scale deformable attention on CUDA (Deformable DETR, arXiv 2010.04159, equation 3): checks and launches.
 //
-// Sums are float32 for half formats, float64 for float64. Offsets are 64-bit. Kernels run on the tensors' device and its
-// current stream; every launch is checked.
+// Offsets are 64-bit. Kernels run on the tensors' device and its current stream; every launch is checked.
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
 #include <tuple>
 #include <vector>
 
 #include "arguments.h"
+#include "cuda_kernels.h"
 
 namespace mask2former {
 namespace {
 
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
-
-constexpr int WARP = 32;
-constexpr int WARPS_PER_BLOCK = 8;
-constexpr int THREADS_PER_BLOCK = WARP * WARPS_PER_BLOCK;
-constexpr int MAX_LEVELS = 16;  // they travel with the launch, so that nothing has to be copied to the device before
-
-struct Levels {
-  Level level[MAX_LEVELS];
-};
-
-template <typename T>
-struct AccumulatorOf {
-  using type = float;
-};
-template <>
-struct AccumulatorOf<double> {
-  using type = double;
-};
-
-template <typename T>
-using Accumulator = typename AccumulatorOf<T>::type;
-
-// One thread computes one channel of one head of one query; a head's channels are neighbours, so their reads coalesce.
-template <typename T>
-__global__ void __launch_bounds__(THREADS_PER_BLOCK) forward_kernel(
-    const Sizes n, const Levels levels, const T* __restrict__ value, const Accumulator<T>* __restrict__ locations,
-    const T* __restrict__ weights, T* __restrict__ output) {
-  using A = Accumulator<T>;
-  const int64_t total = n.batch * n.queries * n.heads * n.channels, stride = n.heads * n.channels;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += step) {
-    const int64_t row = i / n.channels;  // of [B, Q, H]
-    const int64_t batch = row / (n.queries * n.heads), head = row % n.heads, channel = i % n.channels;
-    const T* image = value + batch * n.positions * stride + head * n.channels + channel;
-    int64_t sample = row * n.samples();
-    A sum = 0;
-    for (int l = 0; l < static_cast<int>(n.levels); ++l) {
-      const Level level = levels.level[l];
-      for (int64_t p = 0; p < n.points; ++p, ++sample) {
-        const Corners<A> at = corners_of(
-            locations[2 * sample], locations[2 * sample + 1], level.height, level.width, level.start);
-        A corner[4];
-        for (int k = 0; k < 4; ++k)
-          corner[k] = at.index[k] < 0 ? A(0) : static_cast<A>(image[at.index[k] * stride]);
-        const A upper = corner[0] + at.right * (corner[1] - corner[0]);
-        const A lower = corner[2] + at.right * (corner[3] - corner[2]);
-        sum += static_cast<A>(weights[sample]) * (upper + at.bottom * (lower - upper));
-      }
-    }
-    output[i] = static_cast<T>(sum);
-  }
-}
-
-template <typename A>
-__device__ __forceinline__ A warp_sum(A x) {
-  for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-  return x;
-}
-
-// One warp works on one head of one query; its lanes share the channels. All lanes of a warp take the same branches
-// around warp_sum. Gradients of the values meet from many queries, hence the atomic additions, in the accumulator's type.
-template <typename T>
-__global__ void __launch_bounds__(THREADS_PER_BLOCK) backward_kernel(
-    const Sizes n, const Levels levels, const T* __restrict__ grad_output, const T* __restrict__ value,
-    const Accumulator<T>* __restrict__ locations, const T* __restrict__ weights,
-    Accumulator<T>* __restrict__ grad_value, Accumulator<T>* __restrict__ grad_locations,
-    T* __restrict__ grad_weights) {
-  using A = Accumulator<T>;
-  const int64_t rows = n.batch * n.queries * n.heads, stride = n.heads * n.channels;
-  const int lane = threadIdx.x % WARP;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * WARPS_PER_BLOCK + threadIdx.x / WARP;
-  for (int64_t row = first; row < rows; row += static_cast<int64_t>(gridDim.x) * WARPS_PER_BLOCK) {
-    const int64_t batch = row / (n.queries * n.heads), head = row % n.heads;
-    const int64_t image = batch * n.positions * stride + head * n.channels;
-    int64_t sample = row * n.samples();
-    for (int l = 0; l < static_cast<int>(n.levels); ++l) {
-      const Level level = levels.level[l];
-      for (int64_t p = 0; p < n.points; ++p, ++sample) {
-        const Corners<A> at = corners_of(
-            locations[2 * sample], locations[2 * sample + 1], level.height, level.width, level.start);
-        const A weight = static_cast<A>(weights[sample]);
-        const A share[4] = {
-            (1 - at.bottom) * (1 - at.right), (1 - at.bottom) * at.right, at.bottom * (1 - at.right),
-            at.bottom * at.right};
-        A dot[4] = {0, 0, 0, 0};  // <grad_output, value> at each corner
-        for (int64_t c = lane; c < n.channels; c += WARP) {
-          const A grad = static_cast<A>(grad_output[row * n.channels + c]);
-          for (int k = 0; k < 4; ++k) {
-            if (at.index[k] < 0) continue;
-            const int64_t offset = image + at.index[k] * stride + c;
-            dot[k] += grad * static_cast<A>(value[offset]);
-            atomicAdd(grad_value + offset, weight * share[k] * grad);
-          }
-        }
-        // Three sums instead of four: what the lanes have to exchange is linear in the dots.
-        const A upper = dot[0] + at.right * (dot[1] - dot[0]), lower = dot[2] + at.right * (dot[3] - dot[2]);
-        const A along_x = dot[1] - dot[0] + at.bottom * (dot[3] - dot[2] - dot[1] + dot[0]);
-        const A grad_weight = warp_sum(upper + at.bottom * (lower - upper));
-        const A grad_x = warp_sum(along_x), grad_y = warp_sum(lower - upper);
-        if (lane == 0) {
-          grad_weights[sample] = static_cast<T>(grad_weight);
-          grad_locations[2 * sample] = weight * static_cast<A>(level.width) * grad_x;
-          grad_locations[2 * sample + 1] = weight * static_cast<A>(level.height) * grad_y;
-        }
-      }
-    }
-  }
-}
 
 struct Launch {
   unsigned blocks;
@@ -151,7 +41,7 @@ T* mutable_data(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-// Calls f.template operator()<T>() with the C++ type of a dtype, which check_dtypes has let through.
+// Calls f(T{}) with the C++ type of a dtype, which the checks have let through.
 template <typename F>
 void for_type(ScalarType type, const F& f) {
   switch (type) {
@@ -183,9 +73,107 @@ void check_device(const Tensor& tensor, const Tensor& value, const char* name) {
       " has to be on the device of value");
 }
 
+// Numbers that a lane reads at a time: 16 bytes where the channels of a head come out even and all tensors begin so.
+template <typename T>
+bool in_packs(const Sizes& n, std::initializer_list<const void*> pointers) {
+  return n.channels % static_cast<int64_t>(16 / sizeof(T)) == 0 &&
+      std::all_of(pointers.begin(), pointers.end(), [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
+}
+
+// The lanes that a row's channels fill, at N a lane: a power of two up to a warp.
+int lanes_for(const Sizes& n, int64_t numbers) {
+  int lanes = 1;
+  while (lanes < WARP && lanes * numbers < n.channels) lanes *= 2;
+  return lanes;
+}
+
+template <int N, typename S>
+void launch_forward(const Sizes& n, const Levels& levels, const S& source, const Tensor& value, const Tensor& output) {
+  using T = typename S::Value;
+  const int lanes = lanes_for(n, N);
+  const Launch launch = launch_for(n.batch * n.queries * n.heads, THREADS_PER_BLOCK / lanes, value);
+  forward_kernel<S, N><<<launch.blocks, THREADS_PER_BLOCK, 0, launch.stream>>>(
+      n, levels, lanes, source, data<T>(value), mutable_data<T>(output));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <typename S>
+void forward(const Sizes& n, const Levels& levels, const S& source, const Tensor& value, const Tensor& output) {
+  using T = typename S::Value;
+  if (in_packs<T>(n, {value.const_data_ptr(), output.const_data_ptr()})) {
+    launch_forward<16 / sizeof(T)>(n, levels, source, value, output);
+  } else {
+    launch_forward<1>(n, levels, source, value, output);
+  }
+}
+
+template <int N, typename S, typename Target>
+void launch_backward(
+    const Sizes& n, const Levels& levels, const S& source, const Tensor& grad, const Tensor& value,
+    const Target& target) {
+  using T = typename S::Value;
+  const int lanes = lanes_for(n, N);
+  const Launch launch = launch_for(n.batch * n.queries * n.heads, THREADS_PER_BLOCK / lanes, value);
+  backward_kernel<S, N, Target><<<launch.blocks, THREADS_PER_BLOCK, 0, launch.stream>>>(
+      n, levels, lanes, source, data<T>(grad), data<T>(value), target);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <typename S>
+Tensor backward_floating(
+    const Sizes& n, const Levels& levels, const S& source, const Tensor& grad, const Tensor& value) {
+  using T = typename S::Value;
+  using A = typename S::A;
+  const ScalarType type = value.scalar_type();
+  Tensor sums = torch::stable::new_zeros(value, value.sizes(), accumulation_type(type));
+  const FloatingSum<A> target{mutable_data<A>(sums)};
+  if (in_packs<T>(n, {value.const_data_ptr(), grad.const_data_ptr(), sums.const_data_ptr()})) {
+    launch_backward<16 / sizeof(T)>(n, levels, source, grad, value, target);
+  } else {
+    launch_backward<1>(n, levels, source, grad, value, target);
+  }
+  return sums.scalar_type() == type ? sums : torch::stable::to(sums, type);
+}
+
+template <typename T>
+void find_largest(const Tensor& tensor, unsigned long long* largest) {
+  const Launch launch = launch_for(std::min<int64_t>(tensor.numel(), int64_t{1} << 20), THREADS_PER_BLOCK, tensor);
+  largest_kernel<T><<<launch.blocks, THREADS_PER_BLOCK, 0, launch.stream>>>(data<T>(tensor), tensor.numel(), largest);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// `weights`: what may be larger than one; of a softmax there is nothing to look up.
+template <typename S>
+Tensor backward_fixed(
+    const Sizes& n, const Levels& levels, const S& source, const Tensor& grad, const Tensor& value,
+    const Tensor* weights) {
+  using T = typename S::Value;
+  static_assert(sizeof(FixedPoint) == 3 * sizeof(int64_t), "a tensor of three integers");
+  Tensor sums = torch::stable::new_zeros(value, value.sizes(), ScalarType::Long);
+  Tensor found = torch::stable::new_zeros(value, {3}, ScalarType::Long);
+  auto* point = static_cast<FixedPoint*>(found.mutable_data_ptr());
+  find_largest<T>(grad, &point->largest_grad);
+  double shares = static_cast<double>(n.queries);  // a query's weights of a head add up to one
+  if (weights != nullptr) {
+    find_largest<T>(*weights, &point->largest_weight);
+    shares *= static_cast<double>(n.points);
+  } else {
+    const Tensor one = torch::stable::fill_(torch::stable::new_empty(value, {1}), 1.0);
+    find_largest<T>(one, &point->largest_weight);
+  }
+  const FixedSum target{static_cast<unsigned long long*>(sums.mutable_data_ptr()), point, shares};
+  launch_backward<1>(n, levels, source, grad, value, target);
+  Tensor grad_value = torch::stable::new_empty(value, value.sizes());
+  const Launch launch = launch_for(sums.numel(), THREADS_PER_BLOCK, value);
+  convert_kernel<T><<<launch.blocks, THREADS_PER_BLOCK, 0, launch.stream>>>(
+      target.sums, point, shares, sums.numel(), mutable_data<T>(grad_value));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  return grad_value;
+}
+
 Tensor ms_deform_attn(
     const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations, const Tensor& weights) {
-  const Sizes n = checked_sizes(value, spatial_shapes, locations, weights);
+  const Sizes n = checked_sizes(CLASSIC, value, spatial_shapes, locations, weights);
   check_dtypes(value, locations, weights);
   check_device(locations, value, "sampling_locations");
   check_device(weights, value, "attention_weights");
@@ -195,20 +183,17 @@ Tensor ms_deform_attn(
   const Tensor w = torch::stable::contiguous(weights);
   Tensor output = torch::stable::new_empty(v, {n.batch, n.queries, n.heads * n.channels});
   if (output.numel() == 0) return output;
-  const Launch launch = launch_for(output.numel(), THREADS_PER_BLOCK, v);
   for_type(v.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    forward_kernel<T><<<launch.blocks, THREADS_PER_BLOCK, 0, launch.stream>>>(
-        n, levels, data<T>(v), data<Accumulator<T>>(l), data<T>(w), mutable_data<T>(output));
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    forward(n, levels, Classic<T>{data<Accumulator<T>>(l), data<T>(w), nullptr, nullptr}, v, output);
   });
   return output;
 }
 
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
     const Tensor& grad_output, const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& locations,
-    const Tensor& weights) {
-  const Sizes n = checked_sizes(value, spatial_shapes, locations, weights);
+    const Tensor& weights, bool deterministic) {
+  const Sizes n = checked_sizes(CLASSIC, value, spatial_shapes, locations, weights);
   check_dtypes(value, locations, weights);
   check_grad(grad_output, value, n);
   check_device(locations, value, "sampling_locations");
@@ -218,24 +203,83 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
   const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
   const Tensor v = torch::stable::contiguous(value), l = torch::stable::contiguous(locations);
   const Tensor w = torch::stable::contiguous(weights), g = torch::stable::contiguous(grad_output);
-  const ScalarType type = v.scalar_type();
-  Tensor grad_value = torch::stable::new_zeros(v, v.sizes(), accumulation_type(type));
-  Tensor grad_locations = torch::stable::new_empty(l, l.sizes());
-  Tensor grad_weights = torch::stable::new_empty(w, w.sizes());
-  const int64_t rows = n.batch * n.queries * n.heads;
-  if (rows > 0 && n.samples() > 0) {
-    const Launch launch = launch_for(rows, WARPS_PER_BLOCK, v);
-    for_type(type, [&](auto zero) {
-      using T = decltype(zero);
-      using A = Accumulator<T>;
-      backward_kernel<T><<<launch.blocks, THREADS_PER_BLOCK, 0, launch.stream>>>(
-          n, levels, data<T>(g), data<T>(v), data<A>(l), data<T>(w), mutable_data<A>(grad_value),
-          mutable_data<A>(grad_locations), mutable_data<T>(grad_weights));
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-    });
+  if (g.numel() == 0 || w.numel() == 0) {
+    return {
+        torch::stable::new_zeros(v, v.sizes()), torch::stable::new_zeros(l, l.sizes()),
+        torch::stable::new_zeros(w, w.sizes())};
   }
-  if (grad_value.scalar_type() != type) grad_value = torch::stable::to(grad_value, type);
+  Tensor grad_value = v;
+  Tensor grad_locations = torch::stable::new_empty(l, l.sizes()), grad_weights = torch::stable::new_empty(w, w.sizes());
+  for_type(v.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = Accumulator<T>;
+    const Classic<T> source{data<A>(l), data<T>(w), mutable_data<A>(grad_locations), mutable_data<T>(grad_weights)};
+    grad_value = deterministic ? backward_fixed(n, levels, source, g, v, &w) : backward_floating(n, levels, source, g, v);
+  });
   return {grad_value, grad_locations, grad_weights};
+}
+
+void check_fused_devices(const Tensor& value, const Tensor& references, const Tensor& offsets, const Tensor& logits) {
+  check_device(references, value, "reference_points");
+  check_device(offsets, value, "sampling_offsets");
+  check_device(logits, value, "attention_logits");
+}
+
+Tensor ms_deform_attn_fused(
+    const Tensor& value, const std::vector<int64_t>& spatial_shapes, const Tensor& references, const Tensor& offsets,
+    const Tensor& logits) {
+  const Sizes n = checked_sizes(FUSED, value, spatial_shapes, offsets, logits);
+  check_fused_dtypes(value, references, offsets, logits);
+  const ReferenceStrides strides = checked_references(references, n);
+  check_fused_devices(value, references, offsets, logits);
+  const Levels levels = checked_levels(spatial_shapes);
+  const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
+  const Tensor v = torch::stable::contiguous(value), o = torch::stable::contiguous(offsets);
+  const Tensor l = torch::stable::contiguous(logits);
+  if (l.numel() == 0) return torch::stable::new_zeros(v, {n.batch, n.queries, n.heads * n.channels});
+  Tensor output = torch::stable::new_empty(v, {n.batch, n.queries, n.heads * n.channels});
+  if (output.numel() == 0) return output;
+  for_type(v.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const Fused<T> source{
+        data<Accumulator<T>>(references), strides, data<T>(o), data<T>(l), nullptr, nullptr, nullptr};
+    forward(n, levels, source, v, output);
+  });
+  return output;
+}
+
+std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_fused_backward(
+    const Tensor& grad_output, const Tensor& value, const std::vector<int64_t>& spatial_shapes,
+    const Tensor& references, const Tensor& offsets, const Tensor& logits, bool deterministic) {
+  const Sizes n = checked_sizes(FUSED, value, spatial_shapes, offsets, logits);
+  check_fused_dtypes(value, references, offsets, logits);
+  check_grad(grad_output, value, n);
+  const ReferenceStrides strides = checked_references(references, n);
+  check_fused_devices(value, references, offsets, logits);
+  check_device(grad_output, value, "grad_output");
+  const Levels levels = checked_levels(spatial_shapes);
+  const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
+  const Tensor v = torch::stable::contiguous(value), o = torch::stable::contiguous(offsets);
+  const Tensor l = torch::stable::contiguous(logits), g = torch::stable::contiguous(grad_output);
+  if (g.numel() == 0 || l.numel() == 0) {
+    return {
+        torch::stable::new_zeros(v, v.sizes()), torch::stable::new_zeros(o, o.sizes()),
+        torch::stable::new_zeros(l, l.sizes())};
+  }
+  const ScalarType type = v.scalar_type(), sums = accumulation_type(type);
+  Tensor grad_value = v;
+  Tensor grad_offsets = torch::stable::new_empty(o, o.sizes()), grad_logits = torch::stable::new_empty(l, l.sizes());
+  // The difference of a weight's gradient from their mean may be small: no rounding to half formats before.
+  Tensor grad_weights = sums == type ? grad_logits : torch::stable::new_empty(l, l.sizes(), sums);
+  for_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    using A = Accumulator<T>;
+    const Fused<T> source{data<A>(references), strides, data<T>(o), data<T>(l), mutable_data<T>(grad_offsets),
+                          mutable_data<T>(grad_logits), mutable_data<A>(grad_weights)};
+    grad_value =
+        deterministic ? backward_fixed(n, levels, source, g, v, nullptr) : backward_floating(n, levels, source, g, v);
+  });
+  return {grad_value, grad_offsets, grad_logits};
 }
 
 }  // namespace
@@ -244,4 +288,6 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
 STABLE_TORCH_LIBRARY_IMPL(mask2former, CUDA, m) {
   m.impl("ms_deform_attn", TORCH_BOX(&mask2former::ms_deform_attn));
   m.impl("ms_deform_attn_backward", TORCH_BOX(&mask2former::ms_deform_attn_backward));
+  m.impl("ms_deform_attn_fused", TORCH_BOX(&mask2former::ms_deform_attn_fused));
+  m.impl("ms_deform_attn_fused_backward", TORCH_BOX(&mask2former::ms_deform_attn_fused_backward));
 }

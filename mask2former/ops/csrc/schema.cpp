@@ -1,6 +1,7 @@
-// The operators' signatures. Their fake kernels and the derivative are registered in ms_deform_attn.py.
+// The operators' signatures. Their fake kernels and the derivative are registered in derivatives.py.
 //
-// spatial_shapes is flat: the height and the width of the first level, those of the second and so on.
+// spatial_shapes is flat: the height and the width of the first level, those of the second and so on. `deterministic` asks for gradients that are
+// the same bits in every run; those of the CPU always are.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY_FRAGMENT(mask2former, m) {
@@ -9,6 +10,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(mask2former, m) {
       " -> Tensor");
   m.def(
       "ms_deform_attn_backward(Tensor grad_output, Tensor value, SymInt[] spatial_shapes, Tensor sampling_locations,"
-      " Tensor attention_weights) -> (Tensor, Tensor, Tensor)");
+      " Tensor attention_weights, bool deterministic=False) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "ms_deform_attn_fused(Tensor value, SymInt[] spatial_shapes, Tensor reference_points, Tensor sampling_offsets,"
+      " Tensor attention_logits) -> Tensor");
+  m.def(
+      "ms_deform_attn_fused_backward(Tensor grad_output, Tensor value, SymInt[] spatial_shapes,"
+      " Tensor reference_points, Tensor sampling_offsets, Tensor attention_logits, bool deterministic=False)"
+      " -> (Tensor, Tensor, Tensor)");
   m.def("_limit_cpu_variant(int highest) -> int");
 }

@@ -1,0 +1,60 @@
+"""What runs with and without compiled code, and what is said about it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from operators import OPERATORS, Operator
+
+from mask2former.ops import __main__ as report
+from mask2former.ops import library
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_loaded", set())
+    monkeypatch.setattr(library, "_warned", set())
+
+
+@pytest.mark.usefixtures("without_library")
+@pytest.mark.parametrize("op", OPERATORS)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_without_library_it_says_the_cost_once(op: Operator, caplog: pytest.LogCaptureFixture, compiled: bool) -> None:
+    torch._dynamo.reset()
+    function = torch.compile(op.function, fullgraph=True, backend="aot_eager") if compiled else op.function
+    inputs = op.make()
+    with caplog.at_level(logging.WARNING, logger=library.__name__):
+        for _ in range(3):
+            torch.testing.assert_close(function(*inputs), op.reference(*inputs))
+    (message,) = [record.getMessage() for record in caplog.records if record.name == library.__name__]
+    assert "cpu in plain PyTorch" in message and "pip install --no-build-isolation ." in message
+
+
+def test_cpu_library_alone_leaves_cuda_to_pytorch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(library, "_loaded", {"cpu"})
+    monkeypatch.setattr(library, "_warned", set())
+    with caplog.at_level(logging.WARNING, logger=library.__name__):
+        assert [library.use_compiled(device) for device in ("cpu", "cuda", "cuda", "meta")] == [
+            True,
+            False,
+            False,
+            False,
+        ]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "FORCE_CUDA=1" in message
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_report(built: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if not built:
+        monkeypatch.setattr(library, "_loaded", set())
+    elif not library.is_loaded("cpu"):
+        pytest.skip("the operator is not compiled")
+    report.main()
+    (cpu,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  cpu: ")]
+    assert ("cpu: compiled operator" in cpu) == built
+    assert ("MASK2FORMER_NO_EXT" in cpu) != built
