@@ -21,16 +21,23 @@ LIBRARIES = {"cpu": FOLDER / "libmask2former_cpu.so", "cuda": FOLDER / "libmask2
 _logger = logging.getLogger(__name__)
 _loaded: set[str] = set()
 _warned: set[str] = set()
+_unfit: dict[str, str] = {}  # device type -> why its library was left out
 
 
 def _load() -> None:
-    """Load what is there. A library that does not load is a broken installation: that is an error, not a slow run."""
+    """Load what is there. A library that does not load is a broken installation: that is an error, not a slow run.
+
+    One built for another major version of CUDA is not broken: the same wheel serves any torch, and its CPU code works.
+    """
     for device, path in LIBRARIES.items():
         if not path.exists() or (device == "cuda" and torch.version.cuda is None):
             continue
         try:
             torch.ops.load_library(str(path))
         except OSError as error:
+            if device == "cuda" and "libcudart" in str(error):
+                _unfit[device] = f"{path.name} was built for another CUDA than torch's ({error}). "
+                continue
             raise ImportError(
                 f"{path} cannot be loaded with torch {torch.__version__}: {error}\n"
                 f"Build it again with `pip install --no-build-isolation .`, or delete the file to use plain PyTorch."
@@ -74,7 +81,7 @@ def how_to_speed_up(device_type: str) -> str:
         )
     if device_type == "cuda":
         return (
-            "That takes several times as long and as much memory as the compiled operator. To get it, run "
+            f"{_unfit.get('cuda', '')}That takes several times as long and as much memory as the compiled operator. To get it, run "
             "`FORCE_CUDA=1 pip install --no-build-isolation .` in the sources, with a CUDA toolkit (nvcc) of the "
             f"major version of torch's own ({torch.version.cuda}) and without MASK2FORMER_NO_EXT."
         )

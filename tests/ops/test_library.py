@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +47,31 @@ def test_cpu_library_alone_leaves_cuda_to_pytorch(
         ]
     (message,) = [record.getMessage() for record in caplog.records]
     assert "FORCE_CUDA=1" in message
+
+
+@pytest.mark.parametrize(("reason", "fatal"), [("libcudart.so.13: cannot open", False), ("undefined symbol", True)])
+def test_cuda_library_that_does_not_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str, fatal: bool
+) -> None:
+    """Built for another CUDA than torch's: left out, with the reason. Broken: an error."""
+
+    def fail(path: str) -> None:
+        raise OSError(reason)
+
+    path = tmp_path / "libmask2former_cuda.so"
+    path.touch()
+    monkeypatch.setattr(library, "LIBRARIES", {"cuda": path})
+    monkeypatch.setattr(library, "_loaded", set())
+    monkeypatch.setattr(library, "_unfit", {})
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.ops, "load_library", fail)
+    if fatal:
+        with pytest.raises(ImportError, match=reason):
+            library._load()
+    else:
+        library._load()
+        assert not library.is_loaded("cuda")
+        assert reason in library.how_to_speed_up("cuda")
 
 
 @pytest.mark.parametrize("built", [True, False])
