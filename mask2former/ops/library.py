@@ -81,9 +81,9 @@ def how_to_speed_up(device_type: str) -> str:
         )
     if device_type == "cuda":
         return (
-            f"{_unfit.get('cuda', '')}That takes several times as long and as much memory as the compiled operator. To get it, run "
-            "`FORCE_CUDA=1 pip install --no-build-isolation .` in the sources, with a CUDA toolkit (nvcc) of the "
-            f"major version of torch's own ({torch.version.cuda}) and without MASK2FORMER_NO_EXT."
+            f"{_unfit.get('cuda', '')}That takes several times as long and as much memory as the compiled operator. "
+            "To get it, run `FORCE_CUDA=1 pip install --no-build-isolation .` in the sources, with a CUDA toolkit "
+            f"(nvcc) of the major version of torch's own ({torch.version.cuda}) and without MASK2FORMER_NO_EXT."
         )
     return "There is no compiled operator for it; those for cpu and cuda are several times as fast as plain PyTorch."
 
