@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
+
+_PIECE = 2048  # positions that a feed-forward network takes at a time
 
 
 class ResidualBlock(nn.Module):
@@ -64,4 +67,13 @@ class FeedForward(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, S, C]."""
-        return self.residual(x, lambda x: self.linear2(self.hidden_dropout(self.linear1(x).relu())))
+        return self.residual(x, self._in_pieces)
+
+    def _in_pieces(self, x: Tensor) -> Tensor:
+        """Piece by piece, so that hidden activations and their gradients are never there for all pixels at once."""
+        if x.shape[1] <= _PIECE or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
+            return self._transform(x)
+        return torch.cat([self._transform(piece) for piece in x.split(_PIECE, dim=1)], dim=1)
+
+    def _transform(self, x: Tensor) -> Tensor:
+        return self.linear2(self.hidden_dropout(self.linear1(x).relu()))
