@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from detectron2.modeling import build_model
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.visualization import RESULTS
+from mask2former.zoo import weights_file
 
 
 class Predictor:
@@ -29,16 +29,17 @@ class Predictor:
     Raises:
         ValueError: no weights or no data set are named.
         FileNotFoundError: the file of weights is not there.
+        DownloadError: it cannot be had from the network.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        _require_weights(cfg.MODEL.WEIGHTS)
+        weights = _weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
         if not cfg.DATASETS.TEST:
             raise ValueError("DATASETS.TEST names no data set; classes get their names and colours from one.")
         self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
         self.tasks = [task for task in RESULTS if cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"]]
         self.model = build_model(cfg).eval()
-        MaskFormerCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        MaskFormerCheckpointer(self.model).load(weights)
         self._bgr = cfg.INPUT.FORMAT == "BGR"
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
@@ -52,12 +53,10 @@ class Predictor:
         return self.model([{"image": image, "height": height, "width": width}])[0]
 
 
-def _require_weights(weights: str) -> None:
+def _weights(weights: str) -> str:
     if not weights:
         raise ValueError(
-            "MODEL.WEIGHTS is empty: name the trained weights, such as MODEL.WEIGHTS output/model_final.pth"
+            "MODEL.WEIGHTS is empty: name the trained weights, such as MODEL.WEIGHTS output/model_final.pth or "
+            "coco/panoptic/r50"
         )
-    if "://" not in weights and not Path(weights).expanduser().is_file():
-        raise FileNotFoundError(
-            f"{weights}: no such file of weights (MODEL.WEIGHTS). Train first, or correct the path."
-        )
+    return weights_file(weights)

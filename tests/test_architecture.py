@@ -28,11 +28,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.postprocess": {"structures", "modeling.layers"},
     "modeling": {"structures", "modeling"},
     "data": {"structures"},
-    "checkpoint": set(),
+    "download": set(),
+    "zoo": {"download"},
+    "checkpoint": {"zoo"},
     "evaluation": {"data"},
     "visualization": {"data"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
-    "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization"},
+    "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")
 

@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from mask2former.checkpoint.hf import from_hf, is_hf
-from mask2former.checkpoint.published import from_published, is_published
-from mask2former.checkpoint.safe_pickle import load_arrays
-from mask2former.checkpoint.swin import from_swin, is_swin
-from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
+from mask2former.checkpoint.files import read
+from mask2former.checkpoint.formats import to_ours
+from mask2former.checkpoint.report import LoadReport
+from mask2former.zoo import weights_file
 
 
 class MaskFormerCheckpointer(DetectionCheckpointer):
-    """Tells the format of weights from their names and converts them while loading. Saves under our names."""
+    """Tells the format of weights from their names and converts them while loading. Saves under our names.
+
+    Attributes:
+        report: what became of the weights that were loaded last; None before.
+    """
+
+    report: LoadReport | None = None
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Detectron2's, where ``path`` is all that :func:`mask2former.zoo.weights_file` understands, or empty.
+
+        Raises:
+            ValueError: the file holds more than weights, or nothing in it fits the model.
+        """
+        return super().load(weights_file(path) if path else path, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if filename.endswith(".pkl"):
-            with self.path_manager.open(filename, "rb") as file:
-                data = load_arrays(file, filename)
-            if "model" in data and "__author__" in data:
-                return data
-            if "blobs" in data:
-                data = data["blobs"]
-            arrays = {name: value for name, value in data.items() if not name.endswith("_momentum")}
-            return {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
-        if filename.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return {"model": load_file(filename)}
-        with self.path_manager.open(filename, "rb") as file:
-            data = torch.load(file, map_location="cpu", weights_only=True)
-        return data if "model" in data else {"model": data}
+        return read(filename, self.path_manager.open)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        state = checkpoint["model"]
-        if is_hf(state):
-            checkpoint["model"] = from_hf(state)
-            if any(name.startswith("model.pixel_level_module.encoder.") for name in checkpoint["model"]):
-                raise NotImplementedError(
-                    "These are Hugging Face weights with a backbone other than Swin, whose layout this release does "
-                    "not convert; loaded without it, the model would be worthless. Weights of the published system "
-                    "load."
-                )
-        elif is_published(state):
-            checkpoint["model"] = from_published(state)
-        elif is_swin(state):
-            checkpoint["model"] = from_swin(_tensors(state), self.model.state_dict())
-        elif is_torchvision(state):
-            checkpoint["model"] = from_torchvision(state)
-        return super()._load_model(checkpoint)
+        format, checkpoint["model"] = to_ours(checkpoint["model"], self.model.state_dict())
+        # Frozen normalisation fills in statistics that a file lacks, and says nothing; so this looks for itself, where
+        # Detectron2 does not match names by likeness.
+        given = None if checkpoint.get("matching_heuristics") else set(checkpoint["model"])
+        incompatible = super()._load_model(checkpoint)
+        reshaped = {name for name, *_ in incompatible.incorrect_shapes}
+        # The count of training steps is absent from weights of frozen normalisation, and nobody reads it.
+        names = [name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")]
+        absent = set(incompatible.missing_keys) if given is None else set(names) - given
+        missing = [name for name in names if name in absent]
+        self.report = LoadReport(
+            format=format,
+            matched=len(set(names) - set(missing) - reshaped),
+            total=len(names),
+            reshaped=incompatible.incorrect_shapes,
+            missing=[name for name in missing if name not in reshaped],
+            left_over=incompatible.unexpected_keys,
+        )
+        if not self.report.matched and names:
+            raise ValueError("Nothing in the file fits the model. " + " ".join(self.report.lines()[1:]))
+        return incompatible
 
-
-def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Arrays from ``.pkl`` files as tensors."""
-    return {name: torch.as_tensor(value) for name, value in state.items()}
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        assert self.report is not None
+        matched, *others = self.report.lines()
+        self.logger.info(matched)
+        for line in others:
+            self.logger.warning(line)

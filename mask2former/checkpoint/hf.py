@@ -1,6 +1,6 @@
 """Parameter names of Hugging Face's ``Mask2FormerForUniversalSegmentation``, to and from ours.
 
-Of the backbones Swin is known; names of others are kept as they are.
+Of the backbones Swin and ResNet (theirs, and timm's) are known; names of others are kept as they are.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mask2former.checkpoint import hf_swin
+from mask2former.checkpoint import hf_resnet, hf_swin
 from mask2former.checkpoint.renaming import Rule, rename
+from mask2former.checkpoint.torchvision import from_torchvision
 
 _THEIR_PIXEL = "model.pixel_level_module.decoder."
 _THEIR_DECODER = "model.transformer_module."
@@ -46,6 +47,7 @@ RULES: list[Rule] = [
     (_THEIR_DECODER + "decoder.mask_predictor.mask_embedder.{}.0.", _DECODER + "mask_embed.layers.{}."),
     ("class_predictor.", _DECODER + "class_embed."),
     *hf_swin.RULES,
+    *hf_resnet.RULES,
 ]
 _EMPTY_WEIGHT = "criterion.empty_weight"
 # Projections that are one parameter in our names, and three in theirs.
@@ -59,9 +61,18 @@ def is_hf(state: Mapping[str, object]) -> bool:
 
 
 def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their names -> ours; the three projections of a self-attention are packed into one. Others are kept."""
-    state = {hf_swin.current(name): value for name, value in state.items() if not hf_swin.is_derived(name)}
-    converted: dict[str, Tensor] = {}
+    """Their names -> ours; the three projections of a self-attention are packed into one. Others are kept.
+
+    Raises:
+        NotImplementedError: one of timm's ResNets that Detectron2 has not.
+    """
+    timm = {name.removeprefix(hf_resnet.TIMM): value for name, value in state.items() if hf_resnet.is_timm(name)}
+    converted = from_torchvision(timm)
+    state = {
+        hf_swin.current(name): value
+        for name, value in state.items()
+        if not (hf_swin.is_derived(name) or hf_resnet.is_derived(name) or hf_resnet.is_timm(name))
+    }
     for name, value in state.items():
         ours = rename(name, RULES)
         if name == _EMPTY_WEIGHT or (ours and any(part in ours for part in _PARTS[1:])):

@@ -45,6 +45,6 @@ def is_derived(name: str) -> bool:
 
 def current(name: str) -> str:
     """The current spelling of a name of theirs that may be of an earlier release."""
-    if name.startswith((ENCODER + "embeddings.", ENCODER + "encoder.")):
+    if name.startswith((ENCODER + "embeddings.", ENCODER + "encoder.layers.")):
         name = name.replace(ENCODER, _SWIN, 1)
     return rename(name, _OLD_BLOCKS) or name

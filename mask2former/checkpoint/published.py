@@ -50,13 +50,14 @@ RULES: list[Rule] = [
 ]
 _EMPTY_WEIGHT = "criterion.empty_weight"
 _OLD_QUERY = _DECODER + "static_query."
+_FPN = r"sem_seg_head\.(?:pixel_decoder\.)?(?:adapter|layer)_\d"
 _TABLE, _INDEX = ".relative_position_bias_table", ".relative_position_index"
 _NO_OBJECT_WEIGHT = 0.1  # of every published model
 
 
 def is_published(state: Mapping[str, object]) -> bool:
     """Whether the names are the published ones."""
-    return any(rename(name, RULES) is not None or name.startswith(_OLD_QUERY) for name in state)
+    return any(rename(name, RULES) is not None or name.startswith(_OLD_QUERY) or re.match(_FPN, name) for name in state)
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,30 +1,88 @@
-"""Reading ``.pkl`` weights without running what is in them."""
+"""Reading ``.pkl`` weights without running what is in them.
+
+NumPy's own functions for unpickling are not used: they believe whatever a file says of its data types, and a type that
+hides an object pointer among its fields makes memory of the file's choice an object. Here arrays are put together from
+plain numbers, and of types nothing but their letter and byte order is read.
+"""
 
 from __future__ import annotations
 
-import _codecs
 import collections
 import pickle
+import re
 from typing import IO, Any
 
 import numpy as np
 
-# What NumPy's own pickles call; the module's name in a file depends on the NumPy that wrote it.
-_reconstruct = np.empty(0).__reduce__()[0]
-_scalar = np.float32(0).__reduce__()[0]
-_frombuffer = np.empty(0).__reduce_ex__(5)[0]
+_PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16)")
+
+
+class _Type:
+    """Stands for a ``numpy.dtype``."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        if not isinstance(code, str) or not _PLAIN.fullmatch(code):
+            raise pickle.UnpicklingError(f"it has arrays of type {code!r}; weights are numbers")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        order, rest = state[1], state[2:5]
+        if order not in ("<", ">", "=", "|") or any(part is not None for part in rest):
+            raise pickle.UnpicklingError("it has arrays of structures; weights are numbers")
+        self.dtype = self.dtype.newbyteorder(order)
+
+    def array(self, data: bytes | str, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
+        if isinstance(data, str):  # of Python 2
+            data = data.encode("latin1")
+        values = np.frombuffer(data, self.dtype).reshape(shape, order="F" if fortran else "C")
+        return values.astype(self.dtype.newbyteorder("="), order="K")
+
+
+class _Array:
+    """Stands for a ``numpy.ndarray`` whose content is yet to come."""
+
+    value: np.ndarray | None = None
+
+    def __init__(self, *arguments: object) -> None:
+        """Takes what NumPy's ``_reconstruct`` does, an empty array of no meaning."""
+
+    def __setstate__(self, state: tuple) -> None:
+        *_, shape, kind, fortran, data = state
+        self.value = kind.array(data, shape, fortran)
+
+
+def _scalar(kind: _Type, data: bytes | str) -> np.generic:
+    return kind.array(data, ())[()]
+
+
+def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str, *axes: object) -> np.ndarray:
+    return kind.array(data, shape, order == "F")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How the oldest formats spell bytes. Other encodings import modules and unpack archives."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it has text in {encoding}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """How they spell none at all."""
+    return b""
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
-    ("_codecs", "encode"): _codecs.encode,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
 }
+for _package in ("numpy.core", "numpy._core"):  # depends on the NumPy that wrote the file
+    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _Array
+    _ALLOWED[f"{_package}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_package}.numeric", "_frombuffer"] = _from_buffer
 
 
 class _Unpickler(pickle.Unpickler):
@@ -39,19 +97,42 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_arrays(file: IO[bytes], name: str) -> Any:
-    """Unpickle arrays and plain containers.
+    """Unpickle arrays of numbers and plain containers.
 
     Args:
         file: opened for reading bytes.
         name: of the file, for errors.
 
     Raises:
-        ValueError: the file holds anything else.
+        ValueError: the file holds anything else, or is broken.
     """
     try:
-        return _Unpickler(file, encoding="latin1").load()
+        return _finished(_Unpickler(file, encoding="latin1").load(), {})
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{name} is not loaded: {error}. If you trust where it comes from, load it by hand and save its "
-            "arrays with torch.save()."
-        ) from None
+        reason = str(error)
+    except (AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        reason = f"it is broken ({type(error).__name__}: {error})"
+    raise ValueError(
+        f"{name} is not loaded: {reason}. If you trust where it comes from, load it by hand and save its "
+        "arrays with torch.save()."
+    )
+
+
+def _finished(value: Any, known: dict[int, Any]) -> Any:
+    """``value`` with arrays in the place of what stood for them. ``known``: results by the identity of values."""
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise pickle.UnpicklingError("it has an array without content")
+        result: Any = value.value
+    elif isinstance(value, _Type):
+        result = value.dtype
+    elif isinstance(value, dict):
+        result = type(value)((_finished(key, known), _finished(item, known)) for key, item in value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        result = type(value)(_finished(item, known) for item in value)
+    else:
+        result = value
+    known[id(value)] = result
+    return result

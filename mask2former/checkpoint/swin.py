@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -33,9 +34,13 @@ def from_swin(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | None = 
         model: parameters of ours, for the sizes of its tables; None: tables stay as large as they are.
     """
     converted = {}
+    late = not any(name.startswith("layers.0.downsample.") for name in state)
     for name, value in state.items():
         if name.startswith(_DROPPED) or name.endswith(_DERIVED):
             continue
+        if late and (match := re.match(r"layers\.(\d+)\.downsample\.", name)):
+            # timm's releases count the step between two stages to the second one
+            name = f"layers.{int(match[1]) - 1}.downsample." + name[match.end() :]
         ours = _BACKBONE + name
         target = None if model is None else model.get(ours)
         if name.endswith(_TABLE):

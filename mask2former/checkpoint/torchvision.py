@@ -1,4 +1,4 @@
-"""torchvision's ResNet checkpoints, as the weights of Detectron2's ResNet backbone."""
+"""torchvision's and timm's ResNet checkpoints, as the weights of Detectron2's ResNet backbone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    # timm's stem of three convolutions (resnet50c and such) is DeepLab's.
+    (r"^conv1\.([036])\.", lambda match: f"stem.conv{int(match[1]) // 3 + 1}."),
+    (r"^conv1\.([14])\.", lambda match: f"stem.conv{int(match[1]) // 3 + 1}.norm."),
     (r"^(conv1|bn1)\.", r"stem.\1."),
     (r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}."),
     (r"\.downsample\.0\.", ".shortcut."),
@@ -26,11 +29,20 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     torchvision strides in the 3x3 convolutions and wants RGB pictures: ``MODEL.RESNETS.STRIDE_IN_1X1`` False,
     ``INPUT.FORMAT`` RGB, as in ``configs/_base_/mask2former.yaml``.
+
+    Raises:
+        NotImplementedError: one of timm's variants that Detectron2 has not (pooled shortcuts, squeeze and excitation).
     """
+    unlike = [name for name in state if re.search(r"\.downsample\.2\.|\.se\.|\.aa\.", name)]
+    if unlike:
+        raise NotImplementedError(f"Detectron2's ResNets have no parts like {unlike[0]}, of one of timm's variants.")
+    deep = "conv1.6.weight" in state
     converted = {}
     for name, value in state.items():
         if name.startswith("fc.") or name.endswith("num_batches_tracked"):
             continue
+        if deep:
+            name = re.sub(r"^bn1\.", "stem.conv3.norm.", name)
         for pattern, replacement in _RULES:
             name = re.sub(pattern, replacement, name)
         converted["backbone." + name] = value

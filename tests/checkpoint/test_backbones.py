@@ -120,3 +120,53 @@ def test_torchvision_resnet_gives_the_same_features(tmp_path: Path, depth: int) 
     for name, feature in ours.backbone(pictures).items():
         x = theirs.get_submodule(f"layer{int(name[-1]) - 1}")(x)
         torch.testing.assert_close(feature, x, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_timm_stem_of_three_convolutions() -> None:
+    """timm's resnet50c and its kin, and DeepLab's stem in Detectron2."""
+    state = torchvision.models.resnet50(weights=None).state_dict()
+    stem = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 1, 1, bias=False),
+    )
+    del state["conv1.weight"]
+    for i in (1, 4):
+        stem[i].running_mean.normal_(std=0.1)
+    state |= {f"conv1.{name}": value for name, value in stem.state_dict().items()}
+    state["bn1.weight"].uniform_(0.5, 1.5)
+    cfg = resnet_config(50, STEM_TYPE="deeplab")
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_deeplab_backbone"
+    cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 1, 1]
+    ours = Model(build_backbone(cfg, ShapeSpec(channels=3))).eval()
+    checkpointer = MaskFormerCheckpointer(ours)
+    checkpointer._load_model({"model": dict(state)})
+    assert checkpointer.report.matched == checkpointer.report.total and not checkpointer.report.left_over
+    picture = torch.randn(1, 3, 64, 64)
+    x = torch.relu(stem.eval()(picture) / (1 + 1e-5) ** 0.5 * state["bn1.weight"][:, None, None])
+    expected = nn.functional.max_pool2d(x, 3, 2, 1)
+    torch.testing.assert_close(ours.backbone.stem(picture), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_variants_that_detectron2_has_not() -> None:
+    state = torchvision.models.resnet18(weights=None).state_dict() | {"layer2.0.downsample.2.weight": torch.ones(2)}
+    with pytest.raises(NotImplementedError, match=r"no parts like layer2\.0\.downsample\.2\.weight"):
+        from_torchvision(state)
+
+
+def test_timm_counts_the_steps_between_stages_from_the_next() -> None:
+    state = classifier(4)
+    late = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if parts[2:3] == ["downsample"]:
+            parts[1] = str(int(parts[1]) + 1)
+        late[".".join(parts)] = value
+    assert late.keys() != state.keys()
+    expected, found = from_swin(state), from_swin(late)
+    assert found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in found)

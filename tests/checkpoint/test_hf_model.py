@@ -1,11 +1,13 @@
-"""Whole Hugging Face models with a Swin backbone: the same weights give the same results."""
+"""Whole Hugging Face models with Swin and ResNet backbones: the same weights give the same results."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from torch import Tensor, nn
@@ -19,17 +21,30 @@ ENCODER = "model.pixel_level_module.encoder."
 CHANNELS, QUERIES, CLASSES = 32, 12, 7
 
 
-def their_model() -> nn.Module:
-    swin = transformers.SwinConfig(
-        embed_dim=12,
-        depths=[2, 1, 3, 2],
-        num_heads=[1, 2, 3, 4],
-        window_size=4,
-        drop_path_rate=0.0,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+BACKBONES = ["swin", "resnet18", "resnet50"]
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+def their_backbone(name: str) -> object:
+    if name == "swin":
+        return transformers.SwinConfig(
+            embed_dim=12,
+            depths=[2, 1, 3, 2],
+            num_heads=[1, 2, 3, 4],
+            window_size=4,
+            drop_path_rate=0.0,
+            out_features=STAGES,
+        )
+    if name == "resnet18":
+        return transformers.ResNetConfig(
+            hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", out_features=STAGES
+        )
+    return transformers.ResNetConfig(out_features=STAGES)  # 50 layers
+
+
+def their_model(backbone: str) -> nn.Module:
     config = transformers.Mask2FormerConfig(
-        backbone_config=swin,
+        backbone_config=their_backbone(backbone),
         feature_size=CHANNELS,
         mask_feature_size=CHANNELS,
         hidden_dim=CHANNELS,
@@ -48,15 +63,26 @@ def their_model() -> nn.Module:
             norm = parameter.dim() == 1 and name.endswith("weight")
             scale = 0.3 if parameter.dim() == 1 else parameter[0].numel() ** -0.5
             parameter.copy_(torch.randn_like(parameter) * scale + norm)
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.uniform_(0.5, 1.5)
     return model
 
 
-def configuration() -> CfgNode:
+def configuration(backbone: str) -> CfgNode:
     cfg = get_cfg()
     add_maskformer2_config(cfg)
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.META_ARCHITECTURE = "MaskFormer"
-    cfg.MODEL.BACKBONE.NAME = "D2SwinTransformer"
+    if backbone == "swin":
+        cfg.MODEL.BACKBONE.NAME = "D2SwinTransformer"
+    else:
+        resnet = cfg.MODEL.RESNETS
+        cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FREEZE_AT = "build_resnet_backbone", 0
+        resnet.DEPTH, resnet.STRIDE_IN_1X1 = int(backbone.removeprefix("resnet")), False
+        resnet.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+        if resnet.DEPTH < 50:
+            resnet.RES2_OUT_CHANNELS = 64
     swin, head, former = cfg.MODEL.SWIN, cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     swin.EMBED_DIM, swin.DEPTHS, swin.NUM_HEADS, swin.WINDOW_SIZE = 12, [2, 1, 3, 2], [1, 2, 3, 4], 4
     head.NAME, head.PIXEL_DECODER_NAME = "MaskFormerHead", "MSDeformAttnPixelDecoder"
@@ -69,10 +95,18 @@ def configuration() -> CfgNode:
     return cfg
 
 
-@pytest.fixture(scope="module")
-def theirs() -> nn.Module:
+@pytest.fixture(scope="module", params=BACKBONES)
+def theirs(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(0)
-    return their_model()
+    model = their_model(request.param)
+    model.kind = request.param
+    return model
+
+
+def is_kept(name: str) -> bool:
+    """Not a norm that their backbone never uses, the class weights of the loss, or a count of training steps."""
+    unused = {ENCODER + "swin.layernorm.weight", ENCODER + "swin.layernorm.bias", "criterion.empty_weight"}
+    return name not in unused and not name.endswith("num_batches_tracked")
 
 
 def older_spelling(name: str) -> str:
@@ -98,15 +132,19 @@ def older_spelling(name: str) -> str:
 @torch.no_grad()
 def test_a_file_gives_the_same_results(theirs: nn.Module, tmp_path: Path, older: bool) -> None:
     state = theirs.state_dict()
+    if older and theirs.kind != "swin":
+        pytest.skip("spelled the same in all releases")
     if older:
         state = {older_spelling(name): value for name, value in state.items()}
         for name in [name for name in state if name.endswith("relative_position_bias_table")]:
             state[name.replace("bias_table", "index")] = torch.zeros(16, 16, dtype=torch.int64)
     torch.save(state, tmp_path / "pytorch_model.bin")
-    ours = build_model(configuration()).eval()
-    left_over = MaskFormerCheckpointer(ours)._load_model({"model": dict(state)})
-    assert not left_over.missing_keys and not left_over.unexpected_keys
-    MaskFormerCheckpointer(ours).load(str(tmp_path / "pytorch_model.bin"))
+    ours = build_model(configuration(theirs.kind)).eval()
+    checkpointer = MaskFormerCheckpointer(ours)
+    checkpointer.load(str(tmp_path / "pytorch_model.bin"))
+    report = checkpointer.report
+    assert report.matched == report.total and report.format == "Hugging Face"
+    assert not report.missing and not report.left_over and not report.reshaped
 
     pictures = torch.randn(2, 3, 96, 160)
     expected = theirs(pixel_values=pictures, output_auxiliary_logits=True)
@@ -120,20 +158,27 @@ def test_a_file_gives_the_same_results(theirs: nn.Module, tmp_path: Path, older:
 def test_conversion_is_exact_both_ways(theirs: nn.Module) -> None:
     state = theirs.state_dict()
     back = to_hf(from_hf(state))
-    # A norm that their backbone never uses, and the class weights of the loss, are not ours to keep.
-    unused = {ENCODER + "swin.layernorm.weight", ENCODER + "swin.layernorm.bias", "criterion.empty_weight"}
-    assert back.keys() == state.keys() - unused
+    assert back.keys() == {name for name in state if is_kept(name)}
     for name, value in back.items():
         assert torch.equal(value, state[name]), name
 
 
 def test_our_weights_are_theirs(theirs: nn.Module) -> None:
-    ours = build_model(configuration())
+    ours = build_model(configuration(theirs.kind))
     state: dict[str, Tensor] = to_hf(ours.state_dict())
-    report = their_model().load_state_dict(state, strict=False)
-    assert not report.unexpected_keys
-    assert set(report.missing_keys) <= {
-        ENCODER + "swin.layernorm.weight",
-        ENCODER + "swin.layernorm.bias",
-        "criterion.empty_weight",
-    }
+    report = copy.deepcopy(theirs).load_state_dict(state, strict=False)
+    assert not report.unexpected_keys and not any(is_kept(name) for name in report.missing_keys)
+
+
+def test_timm_backbone(theirs: nn.Module) -> None:
+    """Theirs with a ResNet of timm's, whose names are torchvision's."""
+    if not theirs.kind.startswith("resnet"):
+        pytest.skip("of ResNets")
+    state = {name: value for name, value in theirs.state_dict().items() if not name.startswith(ENCODER)}
+    resnet = torchvision.models.get_model(theirs.kind, weights=None)
+    state |= {f"{ENCODER}_backbone.{n}": v for n, v in resnet.state_dict().items() if not n.startswith("fc.")}
+    ours = build_model(configuration(theirs.kind))
+    checkpointer = MaskFormerCheckpointer(ours)
+    checkpointer._load_model({"model": state})
+    assert checkpointer.report.matched == checkpointer.report.total and not checkpointer.report.left_over
+    assert torch.equal(ours.backbone.res3[1].conv2.weight, resnet.layer2[1].conv2.weight)

@@ -1,0 +1,86 @@
+"""Files of weights, read without running what is in them: ``.pkl``, ``.safetensors``, and PyTorch's own formats."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from mask2former.checkpoint.safe_pickle import load_arrays
+
+# Where training programs keep the model among other things: Detectron2's and Swin's, pycls', most others'.
+_MODEL = ("model", "model_state", "state_dict")
+
+
+def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[str, Any]:
+    """What a file holds; its weights under "model", as tensors or arrays by name.
+
+    Raises:
+        ValueError: it holds other things than weights, which could run code, or is broken.
+    """
+    if filename.endswith(".safetensors"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return {"model": load_file(filename)}
+        except SafetensorError as error:
+            raise ValueError(f"{filename} is not loaded: it is broken ({error}).") from None
+    with opener(filename, "rb") as file:
+        if filename.endswith(".pkl"):
+            return _of_detectron2(load_arrays(file, filename), filename)
+        try:
+            data = torch.load(file, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"{filename} is not loaded: it is broken, or holds more than tensors and plain values, which could "
+                f"run code ({reason})."
+            ) from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{filename} is not loaded: it holds no weights by name but a {type(data).__name__}.")
+    inside = next((key for key in _MODEL if isinstance(data.get(key), dict)), None)
+    return {"model": data} if inside is None else {**data, "model": data[inside]}
+
+
+def _of_detectron2(data: Any, filename: str) -> dict[str, Any]:
+    """Detectron2's own, and Caffe2's, whose names it matches."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{filename} is not loaded: it holds no weights by name but a {type(data).__name__}.")
+    if isinstance(data.get("model"), dict):
+        return data
+    if "blobs" in data:
+        data = data["blobs"]
+    arrays = {name: value for name, value in data.items() if not name.endswith("_momentum")}
+    return {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def write(state: Mapping[str, Tensor], filename: str, *, nested: bool = True) -> None:
+    """Write weights in the format of the file's suffix: ``.pkl``, ``.safetensors``, else PyTorch's.
+
+    Args:
+        state: tensors by name.
+        filename: of the file.
+        nested: PyTorch's formats hold them under "model", as Detectron2 does.
+
+    Raises:
+        ValueError: the format cannot hold a tensor's type.
+    """
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    suffix = Path(filename).suffix
+    if suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(state, filename, metadata={"format": "pt"})
+    elif suffix == ".pkl":
+        if any(value.dtype == torch.bfloat16 for value in state.values()):
+            raise ValueError(f"{filename}: .pkl files hold NumPy's types, and bfloat16 is none: choose .safetensors.")
+        arrays = {name: value.numpy() for name, value in state.items()}
+        with open(filename, "wb") as file:
+            pickle.dump({"model": arrays, "__author__": "mask2former"}, file, protocol=2)
+    else:
+        torch.save({"model": state} if nested else state, filename)

@@ -1,0 +1,152 @@
+"""The published image models: ``python -m mask2former.zoo`` lists them, ``MODEL.WEIGHTS`` takes their names.
+
+A name is that of the configuration, ``configs/<name>.yaml``. The table is ``zoo.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from tabulate import tabulate
+
+from mask2former.download import HUB, DownloadError, cache_path, fetch, fetch_from_hub
+
+# Detectron2's own weights of backbones; what its PathManager makes of them.
+_DETECTRON2, _DETECTRON2_URL = "detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published model.
+
+    Attributes:
+        name: such as ``coco/panoptic/r50``; its configuration is ``configs/<name>.yaml``.
+        published_config: the file of the published repository that it was trained with.
+        model_id: of the published table.
+        schedule: length of training, in epochs or thousands of iterations.
+        scores: in percent, on the validation set, as published.
+        weights: URL.
+        licence: of the weights.
+    """
+
+    name: str
+    published_config: str
+    model_id: str
+    schedule: str
+    scores: dict[str, float]
+    weights: str
+    licence: str
+
+    @property
+    def config(self) -> str:
+        return f"configs/{self.name}.yaml"
+
+    @property
+    def is_cached(self) -> bool:
+        return cache_path(self.weights).is_file()
+
+    def fetch(self) -> str:
+        """Download the weights, unless they are in the cache, and say under which licence they come.
+
+        Returns:
+            The path of the file.
+        """
+        if not self.is_cached:
+            logger.warning(f"The weights of {self.name} come under the licence {self.licence}, unlike this software.")
+        return fetch(self.weights)
+
+
+@cache
+def models() -> dict[str, Model]:
+    """All published image models by name."""
+    table = json.loads(resources.files("mask2former").joinpath("zoo.json").read_text())
+    return {name: Model(name=name, licence=table["licence"], **row) for name, row in table["models"].items()}
+
+
+def weights_file(weights: str) -> str:
+    """What ``MODEL.WEIGHTS`` may say, as the path of a file on this machine.
+
+    Args:
+        weights: a path; the name of a published model; a URL (``#sha256=...`` at its end is checked);
+            ``hf://org/name``, with ``@revision`` or ``/file`` behind it if need be; or an address that a handler of
+            Detectron2's PathManager knows, which is returned as it is. A file that is there goes before a name.
+
+    Raises:
+        FileNotFoundError: there is no such file, and no model of that name.
+        DownloadError: it cannot be had from the network.
+    """
+    if Path(weights).expanduser().is_file():
+        return str(Path(weights).expanduser())
+    if weights in models():
+        return models()[weights].fetch()
+    if weights.startswith(HUB):
+        return fetch_from_hub(weights)
+    if weights.startswith(_DETECTRON2):
+        return fetch(_DETECTRON2_URL + weights.removeprefix(_DETECTRON2))
+    if weights.startswith(("http://", "https://")):
+        return fetch(weights)
+    if "://" in weights:
+        return weights
+    similar = difflib.get_close_matches(weights, models(), n=3)
+    raise FileNotFoundError(
+        f"{weights}: no such file of weights (MODEL.WEIGHTS), nor a published model of that name"
+        + (f"; similar ones: {', '.join(similar)}" if similar else "")
+        + ". Train first, correct the path, or choose from `python -m mask2former.zoo`."
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; ``arguments`` are those after its name. Returns its status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mask2former.zoo",
+        description="List the published image models, or fetch some of them.",
+    )
+    parser.add_argument("name", nargs="*", help="models to fetch; their files' paths are printed")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        for name in args.name:
+            if name not in models():
+                return _fail(f"{name} is not among the published models; without a name, they are listed.")
+            print(models()[name].fetch())
+    except DownloadError as error:
+        return _fail(str(error))
+    if not args.name:
+        print(_table())
+    return 0
+
+
+def _table() -> str:
+    rows = [
+        (
+            model.name,
+            model.schedule,
+            ", ".join(f"{metric} {score}" for metric, score in model.scores.items()),
+            "yes" if model.is_cached else "no",
+        )
+        for model in models().values()
+    ]
+    licences = sorted({model.licence for model in models().values()})
+    return (
+        tabulate(rows, ["name", "schedule", "scores (published)", "cached"])
+        + f"\n\nConfigurations: configs/<name>.yaml. Licence of the weights: {', '.join(licences)}."
+        + "\nUse them by name: MODEL.WEIGHTS coco/panoptic/r50. Or fetch first: python -m mask2former.zoo NAME."
+    )
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
