@@ -85,7 +85,10 @@ def _add_head(cfg: CN) -> None:
 def _add_mask_former(cfg: CN) -> None:
     node = cfg.MODEL.MASK_FORMER = CN()
 
-    # Losses. Weights of classification, point-wise binary cross-entropy and dice, in the loss and in the matching.
+    # Losses. How masks are compared, in the loss and in the matching: "points", binary cross-entropy at sampled points
+    # (Mask2Former); "focal", sigmoid focal loss (alpha 0.25, gamma 2) over whole masks, as MaskFormer was trained.
+    node.MASK_LOSS = "points"
+    # Weights of classification, loss of the mask and dice, in the loss and in the matching.
     node.CLASS_WEIGHT = 1.0
     node.MASK_WEIGHT = 20.0
     node.DICE_WEIGHT = 1.0
@@ -93,8 +96,8 @@ def _add_mask_former(cfg: CN) -> None:
     node.NO_OBJECT_WEIGHT = 0.1
     # Supervise the prediction of every decoder layer.
     node.DEEP_SUPERVISION = True
-    # Points sampled in a mask for matching and for the mask losses; candidates drawn for each point of the loss;
-    # share of the points that are the most uncertain candidates (the others are random).
+    # For "points": points sampled in a mask for matching and for the mask losses; candidates drawn for each point of
+    # the loss; share of the points that are the most uncertain candidates (the others are random).
     node.TRAIN_NUM_POINTS = 112 * 112
     node.OVERSAMPLE_RATIO = 3.0
     node.IMPORTANCE_SAMPLE_RATIO = 0.75
