@@ -117,6 +117,7 @@ def _add_mask_former(cfg: CN) -> None:
     # one from each layer, so 10 means nine layers.
     node.ENC_LAYERS = 0
     node.DEC_LAYERS = 6
+    # Not read by PerPixelBaselinePlusHead, whose queries are the classes.
     node.NUM_OBJECT_QUERIES = 100
     # Project the input by a 1x1 convolution even if its channels fit.
     node.ENFORCE_INPUT_PROJ = False
@@ -161,3 +162,12 @@ def _add_backbones(cfg: CN) -> None:
     swin.PATCH_NORM = True
     swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     swin.USE_CHECKPOINT = False  # recompute activations in the backward pass to save memory
+
+    # MODEL.BACKBONE.NAME: TimmBackbone. Its features are named by stride: 4, 8, 16, 32 are res2, res3, res4, res5.
+    # Pictures are normalised by MODEL.PIXEL_MEAN and PIXEL_STD, as everywhere; a few models want others.
+    node = cfg.MODEL.TIMM = CN()
+    node.NAME = "convnext_tiny"  # any model of timm that gives a pyramid; "convnext_tiny.fb_in22k" with its weights
+    node.PRETRAINED = True  # timm loads the weights of that name, where MODEL.WEIGHTS names none
+    node.OUT_INDICES = []  # numbers of timm's levels; empty: those of strides 4 to 32
+    node.FREEZE_NORM = False  # batch normalisation keeps its statistics, as in Detectron2's ResNets
+    node.ARGUMENTS = CN(new_allowed=True)  # further ones of timm.create_model, such as drop_path_rate: 0.2

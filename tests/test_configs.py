@@ -42,7 +42,7 @@ def our_name(published: str) -> str:
 # Every published model on images. No key is left out of the comparison: paths of weights are the published ones too.
 OURS = {our_name(p): p for p in PUBLISHED["configs"] if "youtubevis" not in p and "/Base-" not in p}
 # Of another paper, whose repository had its own files; the published Mask2Former has none for it.
-NOT_MASK2FORMER = {"ade20k/semantic/maskformer_r50"}
+NOT_MASK2FORMER = {f"ade20k/semantic/{name}_r50" for name in ("maskformer", "per_pixel", "per_pixel_plus")}
 ALL = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if "_base_" not in p.parts)
 
 
