@@ -49,12 +49,13 @@ class TimmBackbone(Backbone):
             from timm.layers import freeze_batch_norm_2d
 
             self.net = freeze_batch_norm_2d(self.net)
-        strides = self.net.feature_info.reduction()
+        info: Any = self.net.feature_info
+        strides = info.reduction()
         self._names = [f"res{stride.bit_length() - 1}" for stride in strides]
         self._channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
         self._shapes = {
             feature: ShapeSpec(channels=channels, stride=stride)
-            for feature, channels, stride in zip(self._names, self.net.feature_info.channels(), strides, strict=True)
+            for feature, channels, stride in zip(self._names, info.channels(), strides, strict=True)
             if out_indices or stride in STRIDES
         }
 
