@@ -85,7 +85,10 @@ def _add_head(cfg: CN) -> None:
 def _add_mask_former(cfg: CN) -> None:
     node = cfg.MODEL.MASK_FORMER = CN()
 
-    # Losses. Weights of classification, point-wise binary cross-entropy and dice, in the loss and in the matching.
+    # Losses. How masks are compared, in the loss and in the matching: "points", binary cross-entropy at sampled points
+    # (Mask2Former); "focal", sigmoid focal loss (alpha 0.25, gamma 2) over whole masks, as MaskFormer was trained.
+    node.MASK_LOSS = "points"
+    # Weights of classification, loss of the mask and dice, in the loss and in the matching.
     node.CLASS_WEIGHT = 1.0
     node.MASK_WEIGHT = 20.0
     node.DICE_WEIGHT = 1.0
@@ -93,8 +96,8 @@ def _add_mask_former(cfg: CN) -> None:
     node.NO_OBJECT_WEIGHT = 0.1
     # Supervise the prediction of every decoder layer.
     node.DEEP_SUPERVISION = True
-    # Points sampled in a mask for matching and for the mask losses; candidates drawn for each point of the loss;
-    # share of the points that are the most uncertain candidates (the others are random).
+    # For "points": points sampled in a mask for matching and for the mask losses; candidates drawn for each point of
+    # the loss; share of the points that are the most uncertain candidates (the others are random).
     node.TRAIN_NUM_POINTS = 112 * 112
     node.OVERSAMPLE_RATIO = 3.0
     node.IMPORTANCE_SAMPLE_RATIO = 0.75
@@ -114,6 +117,7 @@ def _add_mask_former(cfg: CN) -> None:
     # one from each layer, so 10 means nine layers.
     node.ENC_LAYERS = 0
     node.DEC_LAYERS = 6
+    # Not read by PerPixelBaselinePlusHead, whose queries are the classes.
     node.NUM_OBJECT_QUERIES = 100
     # Project the input by a 1x1 convolution even if its channels fit.
     node.ENFORCE_INPUT_PROJ = False
@@ -158,3 +162,12 @@ def _add_backbones(cfg: CN) -> None:
     swin.PATCH_NORM = True
     swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     swin.USE_CHECKPOINT = False  # recompute activations in the backward pass to save memory
+
+    # MODEL.BACKBONE.NAME: TimmBackbone. Its features are named by stride: 4, 8, 16, 32 are res2, res3, res4, res5.
+    # Pictures are normalised by MODEL.PIXEL_MEAN and PIXEL_STD, as everywhere; a few models want others.
+    node = cfg.MODEL.TIMM = CN()
+    node.NAME = "convnext_tiny"  # any model of timm that gives a pyramid; "convnext_tiny.fb_in22k" with its weights
+    node.PRETRAINED = True  # timm loads the weights of that name, where MODEL.WEIGHTS names none
+    node.OUT_INDICES = []  # numbers of timm's levels; empty: those of strides 4 to 32
+    node.FREEZE_NORM = False  # batch normalisation keeps its statistics, as in Detectron2's ResNets
+    node.ARGUMENTS = CN(new_allowed=True)  # further ones of timm.create_model, such as drop_path_rate: 0.2

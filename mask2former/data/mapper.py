@@ -45,6 +45,7 @@ class Mapper:
         image_format: str,
         num_classes: int,
         read_targets: TargetReader | None,
+        ignore_label: int | None = None,
     ) -> None:
         """
         Args:
@@ -52,11 +53,13 @@ class Mapper:
             image_format: "RGB" or "BGR".
             num_classes: K; every target's class has to be in [0, K).
             read_targets: (record, (H, W), K) -> objects; None gives pictures alone, for inference.
+            ignore_label: give ``sem_seg`` too, in which pixels without an object have this label; None: do not.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.num_classes = num_classes
         self.read_targets = read_targets
+        self.ignore_label = ignore_label
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -78,6 +81,9 @@ class Mapper:
             "instance": instance_objects,
             "semantic": functools.partial(semantic_objects, ignore_label=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
         }
+        # The mask architecture does not read it; Detectron2's SemanticSegmentor does.
+        with_labels = task == "semantic" and cfg.MODEL.META_ARCHITECTURE != "MaskFormer"
+        arguments["ignore_label"] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE if with_labels else None
         return {**arguments, "read_targets": readers[task]}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +93,8 @@ class Mapper:
 
         Returns:
             The record without its annotation, with ``image`` [3, H, W] uint8 and, in training, ``instances``:
-            ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W]. ``height`` and ``width`` are those of the
+            ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W], and for a per-pixel model ``sem_seg``
+            [H, W] int64. ``height`` and ``width`` are those of the
             picture as it is in the file.
 
         Raises:
@@ -108,6 +115,10 @@ class Mapper:
         if self.read_targets is not None:
             classes, masks = augmented.objects.to_masks()
             result["instances"] = Instances(tuple(masks.shape[1:]), gt_classes=classes, gt_masks=BitMasks(masks))
+            if self.ignore_label is not None:
+                labels = augmented.objects.class_map().astype(np.int64) - 1
+                labels[labels < 0] = self.ignore_label
+                result["sem_seg"] = torch.from_numpy(labels)
         return result
 
 

@@ -1,4 +1,4 @@
-"""The training loss (Mask2Former, arXiv 2112.01527, sections 3.1 and 3.3)."""
+"""The training loss (MaskFormer, arXiv 2107.06278, section 3.3; Mask2Former, arXiv 2112.01527, section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former.modeling.layers.point_sampling import sample_masks, sample_points, uncertain_points
+from mask2former.modeling.mask_losses import MaskLoss
 from mask2former.modeling.matcher import HungarianMatcher, Matching
 from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
 
 
 class SetCriterion(nn.Module):
-    """Classification, binary cross-entropy and dice of matched (query, target) pairs, for every decoder layer.
+    """Classification, loss of the pixels and dice of matched (query, target) pairs, for every decoder layer.
 
     Args:
         num_classes: K, without "no object".
         matcher: assigns queries to targets.
         class_weight, mask_weight, dice_weight: weights of the terms.
         no_object_weight: weight of the class "no object" within the classification.
-        num_points: P of each mask at which its loss is computed.
-        oversample_ratio, importance_sample_ratio: see :func:`uncertain_points`.
+        mask_loss: the loss of a pixel, and which pixels are compared.
         deep_supervision: supervise the earlier layers too.
     """
 
@@ -37,18 +36,14 @@ class SetCriterion(nn.Module):
         mask_weight: float,
         dice_weight: float,
         no_object_weight: float,
-        num_points: int,
-        oversample_ratio: float,
-        importance_sample_ratio: float,
+        mask_loss: MaskLoss,
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
-        self.num_points = num_points
-        self.oversample_ratio = oversample_ratio
-        self.importance_sample_ratio = importance_sample_ratio
+        self.mask_loss = mask_loss
         self.deep_supervision = deep_supervision
         empty_weight = torch.ones(num_classes + 1)
         empty_weight[-1] = no_object_weight
@@ -97,7 +92,7 @@ class SetCriterion(nn.Module):
         return loss.view(len(logits), -1).sum(1) / self.empty_weight[wanted].flatten(1).sum(1)
 
     def _mask_losses(self, embed: Tensor, features: Tensor, target: MaskTargets, matching: Matching) -> Tensor:
-        """Binary cross-entropy and dice of one image at points, summed over matched pairs and frames.
+        """Loss of the pixels (their mean) and dice of one image, summed over matched pairs and frames.
 
         Args:
             embed: [L, Q, C] of L layers.
@@ -109,20 +104,13 @@ class SetCriterion(nn.Module):
         queries, chosen = matching
         matched = embed.gather(1, queries[..., None].expand(-1, -1, embed.shape[-1])).flatten(0, 1)  # [L * M, C]
         rows = LazyMasks(matched[None], features[None]).logits(0).flatten(0, 1)  # [L * M * T, H, W]
-        points = uncertain_points(
-            rows.detach(),
-            self.num_points,
-            oversample_ratio=self.oversample_ratio,
-            importance_sample_ratio=self.importance_sample_ratio,
-        )
-        sampled = sample_points(rows[:, None], points).squeeze(1)  # [L * M * T, P]
         frames = target.masks.shape[1]
         of_frame = (chosen.flatten()[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
-        truth = sample_masks(target.masks.flatten(0, 1), points, of_frame)
-        cross_entropy = F.binary_cross_entropy_with_logits(sampled, truth, reduction="none").mean(1)
+        sampled, truth = self.mask_loss.loss_pixels(rows, target.masks.flatten(0, 1), of_frame)  # [L * M * T, S] each
+        of_pixels = self.mask_loss.of_pixels(sampled, truth).mean(1)
         mask = sampled.sigmoid()
         dice = 1 - (2 * (mask * truth).sum(1) + 1) / (mask.sum(1) + truth.sum(1) + 1)
-        return torch.stack([cross_entropy, dice]).view(2, len(embed), queries.shape[1] * frames).sum(-1)
+        return torch.stack([of_pixels, dice]).view(2, len(embed), queries.shape[1] * frames).sum(-1)
 
 
 def _mean_over_ranks(count: int, device: torch.device) -> Tensor:

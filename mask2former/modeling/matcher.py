@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mask2former.modeling.layers.point_sampling import sample_masks, sample_points
+from mask2former.modeling.mask_losses import MaskLoss
 from mask2former.structures import MaskPrediction, MaskTargets
 
 Matching = tuple[Tensor, Tensor]
@@ -22,20 +21,19 @@ _FORBIDDEN = 1e9  # stands in for a cost that is not finite, which the assignmen
 class HungarianMatcher(nn.Module):
     """Assigns to every target the query that is cheapest over all (Mask2Former, arXiv 2112.01527, section 3.3).
 
-    cost = class_weight * (-probability) + mask_weight * binary cross-entropy + dice_weight * dice, the mask terms
-    at random points that all masks of an image share.
+    cost = class_weight * (-probability) + mask_weight * loss of the pixels + dice_weight * dice.
 
     Args:
         class_weight, mask_weight, dice_weight: weights of the terms.
-        num_points: P, points drawn in each image (in each frame: the same ones).
+        mask_loss: the loss of a pixel, and which pixels are compared.
     """
 
-    def __init__(self, *, class_weight: float, mask_weight: float, dice_weight: float, num_points: int) -> None:
+    def __init__(self, *, class_weight: float, mask_weight: float, dice_weight: float, mask_loss: MaskLoss) -> None:
         super().__init__()
         self.class_weight = class_weight
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
-        self.num_points = num_points
+        self.mask_loss = mask_loss
 
     @torch.no_grad()
     def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTargets]) -> list[Matching]:
@@ -58,24 +56,12 @@ class HungarianMatcher(nn.Module):
         """[predictions, Q, N] float32, from the image's mask features [C, T, H, W]."""
         probability = torch.stack([p.class_logits[image] for p in predictions]).float().softmax(-1)
         embed = torch.stack([p.masks.mask_embed[image] for p in predictions]).float()
-        frames = features.shape[1]
-        points = torch.rand(self.num_points, 2, device=features.device)
-        by_frame = sample_points(features.transpose(0, 1), points.expand(frames, -1, -1))  # [T, C, P]
-        sampled = by_frame.transpose(0, 1).flatten(1)  # [C, T * P]
-        truth = sample_masks(target.masks.flatten(0, 1), points).unflatten(0, (-1, frames)).flatten(1)  # [N, T * P]
+        sampled, truth = self.mask_loss.matching_pixels(features, target)
         with torch.autocast(embed.device.type, enabled=False):
             logits = embed @ sampled
             cost = self.class_weight * -probability[..., target.classes]
-            cost = cost + self.mask_weight * _pairwise_cross_entropy(logits, truth)
+            cost = cost + self.mask_weight * self.mask_loss.pairwise(logits, truth)
             return cost + self.dice_weight * _pairwise_dice(logits, truth)
-
-
-def _pairwise_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Mean binary cross-entropy of each logits row [..., Q, P] with each row of truth [N, P]: [..., Q, N].
-
-    -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product does.
-    """
-    return (F.softplus(logits).sum(-1, keepdim=True) - logits @ truth.T) / logits.shape[-1]
 
 
 def _pairwise_dice(logits: Tensor, truth: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.criterion import SetCriterion
+from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.modeling.postprocess import ResizedMasks, instance_inference, panoptic_inference, semantic_inference
 from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
@@ -82,15 +83,13 @@ class MaskFormer(nn.Module):
             "class_weight": node.CLASS_WEIGHT,
             "mask_weight": node.MASK_WEIGHT,
             "dice_weight": node.DICE_WEIGHT,
-            "num_points": node.TRAIN_NUM_POINTS,
+            "mask_loss": _mask_loss(cfg),
         }
         num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
         criterion = SetCriterion(
             num_classes,
             matcher=HungarianMatcher(**weights),
             no_object_weight=node.NO_OBJECT_WEIGHT,
-            oversample_ratio=node.OVERSAMPLE_RATIO,
-            importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
             deep_supervision=node.DEEP_SUPERVISION,
             **weights,
         )
@@ -181,6 +180,19 @@ class MaskFormer(nn.Module):
                 size=size,
             )
         return result
+
+
+def _mask_loss(cfg: CfgNode) -> MaskLoss:
+    node = cfg.MODEL.MASK_FORMER
+    if node.MASK_LOSS == "focal":
+        return WholeMaskFocal()
+    if node.MASK_LOSS != "points":
+        raise ValueError(f"MODEL.MASK_FORMER.MASK_LOSS is {node.MASK_LOSS!r}; known are focal, points.")
+    return PointCrossEntropy(
+        node.TRAIN_NUM_POINTS,
+        oversample_ratio=node.OVERSAMPLE_RATIO,
+        importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
+    )
 
 
 def _thing_classes(cfg: CfgNode) -> set[int]:

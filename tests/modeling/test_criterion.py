@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mask2former.modeling import criterion as criterion_module
+from mask2former.modeling import mask_losses
 from mask2former.modeling.criterion import SetCriterion
+from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
 
@@ -16,10 +19,10 @@ CLASSES, QUERIES, SIZE = 5, 7, (8, 12)
 WEIGHTS = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 3.0}
 
 
-def make_criterion(**changes: float) -> SetCriterion:
-    options = {"no_object_weight": 0.1, "num_points": 64, "oversample_ratio": 3.0, "importance_sample_ratio": 0.75}
-    options.update(changes)
-    return SetCriterion(CLASSES, matcher=HungarianMatcher(**WEIGHTS, num_points=64), **WEIGHTS, **options)  # type: ignore[arg-type]
+def make_criterion(mask_loss: MaskLoss | None = None, deep_supervision: bool = True) -> SetCriterion:
+    weights: dict[str, Any] = {**WEIGHTS, "mask_loss": mask_loss or PointCrossEntropy(64)}
+    matcher = HungarianMatcher(**weights)
+    return SetCriterion(CLASSES, matcher=matcher, no_object_weight=0.1, deep_supervision=deep_supervision, **weights)
 
 
 def make_prediction(images: int, frames: int = 1, layers: int = 3) -> MaskPrediction:
@@ -34,9 +37,9 @@ def make_prediction(images: int, frames: int = 1, layers: int = 3) -> MaskPredic
     return MaskPrediction(predictions[-1].class_logits, predictions[-1].masks, aux=predictions[:-1])
 
 
-def make_targets(counts: list[int], frames: int = 1) -> list[MaskTargets]:
-    """Masks at the size of the logits, so that all pixels are points and sampling reads them exactly."""
-    return [MaskTargets(torch.randint(0, CLASSES, (n,)), torch.rand(n, frames, *SIZE) > 0.6) for n in counts]
+def make_targets(counts: list[int], frames: int = 1, size: tuple[int, int] = SIZE) -> list[MaskTargets]:
+    """At the size of the logits all pixels can be points, and sampling reads them exactly."""
+    return [MaskTargets(torch.randint(0, CLASSES, (n,)), torch.rand(n, frames, *size) > 0.6) for n in counts]
 
 
 def pixel_centres(logits: Tensor, *_: object, **__: object) -> Tensor:
@@ -45,11 +48,27 @@ def pixel_centres(logits: Tensor, *_: object, **__: object) -> Tensor:
     return torch.stack([x, y], -1).flatten(0, 1).expand(len(logits), -1, -1)
 
 
+def focal(logits: Tensor, truth: Tensor) -> Tensor:
+    """RetinaNet's formulas (arXiv 1708.02002, equations 2 to 5), mean over pixels."""
+    p = logits.double().sigmoid()
+    p_t = torch.where(truth > 0.5, p, 1 - p)
+    alpha_t = torch.where(truth > 0.5, 0.25, 0.75)
+    return (-alpha_t * (1 - p_t) ** 2 * p_t.log()).mean().float()
+
+
+def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+
+
 @pytest.mark.parametrize("frames", [1, 2])
-def test_equals_dense_formulas(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(criterion_module, "uncertain_points", pixel_centres)
-    criterion = make_criterion()
-    prediction, targets = make_prediction(2, frames), make_targets([3, 4], frames)
+@pytest.mark.parametrize("kind", ["points", "focal"])
+def test_equals_dense_formulas(kind: str, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points at all pixels of masks as large as the logits; focal over masks four times as large."""
+    monkeypatch.setattr(mask_losses, "uncertain_points", pixel_centres)
+    size = SIZE if kind == "points" else (4 * SIZE[0], 4 * SIZE[1])
+    of_pixels = F.binary_cross_entropy_with_logits if kind == "points" else focal
+    criterion = make_criterion(PointCrossEntropy(64) if kind == "points" else WholeMaskFocal())
+    prediction, targets = make_prediction(2, frames), make_targets([3, 4], frames, size)
     layers = [*prediction.aux, prediction]
     torch.manual_seed(1)
     matchings = criterion.matcher(layers, targets)
@@ -57,28 +76,45 @@ def test_equals_dense_formulas(frames: int, monkeypatch: pytest.MonkeyPatch) -> 
     losses = criterion(prediction, targets)
     assert set(losses) == {f"loss_{n}{s}" for n in ("ce", "mask", "dice") for s in ("_0", "_1", "")}
     for index, (layer, suffix) in enumerate(zip(layers, ("_0", "_1", ""), strict=True)):
-        cross_entropy = dice = torch.zeros(())
+        mask_loss = dice = torch.zeros(())
         wanted = torch.full((2, QUERIES), CLASSES)
         for image, (rows, columns) in enumerate(matchings):
             for q, n in zip(rows[index], columns[index], strict=True):
                 wanted[image, q] = targets[image].classes[n]
-                for logits, truth in zip(layer.masks.logits(image)[q], targets[image].masks[n].float(), strict=True):
-                    cross_entropy = cross_entropy + F.binary_cross_entropy_with_logits(logits, truth)
+                for small, truth in zip(layer.masks.logits(image)[q], targets[image].masks[n].float(), strict=True):
+                    logits = resized(small, size)
+                    mask_loss = mask_loss + of_pixels(logits, truth)
                     p = logits.sigmoid()
                     dice = dice + 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
         log_p = layer.class_logits.log_softmax(-1)
         weight = torch.where(wanted == CLASSES, 0.1, 1.0)
         classification = -(weight * log_p.gather(-1, wanted[..., None])[..., 0]).sum() / weight.sum()
         torch.testing.assert_close(losses["loss_ce" + suffix], 2.0 * classification)
-        torch.testing.assert_close(losses["loss_mask" + suffix], 5.0 * cross_entropy / 7)
+        torch.testing.assert_close(losses["loss_mask" + suffix], 5.0 * mask_loss / 7)
         torch.testing.assert_close(losses["loss_dice" + suffix], 3.0 * dice / 7)
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_focal_matching_equals_dense_formulas(frames: int) -> None:
+    """Over all pixels of the mask features, with every fourth pixel of masks four times as large (nearest)."""
+    matcher = make_criterion(WholeMaskFocal()).matcher
+    prediction, (target,) = make_prediction(1, frames), make_targets([3], frames, (4 * SIZE[0], 4 * SIZE[1]))
+    (cost,) = matcher._cost([prediction], prediction.masks.mask_features[0], 0, target)
+    for query, logits in enumerate(prediction.masks.logits(0)):
+        for n, truth in enumerate(target.masks[:, :, ::4, ::4].float()):
+            p = logits.sigmoid()
+            dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
+            probability = prediction.class_logits[0, query].softmax(0)[target.classes[n]]
+            expected = -2.0 * probability + 5.0 * focal(logits, truth) + 3.0 * dice
+            torch.testing.assert_close(cost[query, n], expected)
+
+
+@pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), WholeMaskFocal()], ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("counts", [[0, 0], [0, 3], [QUERIES + 4, 1]])
-def test_few_and_many_objects(counts: list[int]) -> None:
+def test_few_and_many_objects(counts: list[int], mask_loss: MaskLoss) -> None:
     """No objects at all, and more than queries: finite, and every parameter gets a gradient (or DDP would hang)."""
     prediction = make_prediction(2)
-    losses = make_criterion()(prediction, make_targets(counts))
+    losses = make_criterion(mask_loss)(prediction, make_targets(counts))
     assert all(value.isfinite() for value in losses.values())
     sum(losses.values()).backward()  # type: ignore[union-attr]
     for layer in (*prediction.aux, prediction):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from mask2former.modeling.mask_losses import PointCrossEntropy
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
 
@@ -50,7 +51,7 @@ def test_cost_equals_definition(frames: int, monkeypatch: pytest.MonkeyPatch) ->
     points = torch.rand(50, 2)
     prediction = random_prediction(2, 5, 4, frames, (6, 9))
     target = random_target(3, 4, frames, (24, 36))
-    matcher = HungarianMatcher(**WEIGHTS, num_points=50)
+    matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(50))
     monkeypatch.setattr(torch, "rand", lambda *size, **_: points)
     for image in range(2):
         (cost,) = matcher._cost([prediction], prediction.masks.mask_features[image], image, target)
@@ -70,7 +71,7 @@ def test_assignment_is_the_cheapest(queries: int, counts: list[int], frames: int
     features = predictions[0].masks.mask_features
     predictions = [MaskPrediction(p.class_logits, LazyMasks(p.masks.mask_embed, features)) for p in predictions]
     targets = [random_target(n, 3, frames, (8, 8)) for n in counts]
-    matcher = HungarianMatcher(**WEIGHTS, num_points=20)
+    matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(20))
     costs: list[torch.Tensor] = []
     original = matcher._cost
     matcher._cost = lambda *args: costs.append(original(*args)) or costs[-1]  # type: ignore[method-assign]
@@ -93,6 +94,6 @@ def test_costs_that_are_not_finite_do_not_crash() -> None:
     prediction = random_prediction(1, 4, 3, 1, (4, 4))
     prediction.class_logits[:] = float("nan")
     prediction.masks.mask_embed[0, 0] = float("inf")
-    matcher = HungarianMatcher(**WEIGHTS, num_points=20)
+    matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(20))
     ((rows, columns),) = matcher([prediction], [random_target(2, 3, 1, (8, 8))])
     assert rows.shape == columns.shape == (1, 2)

@@ -3,9 +3,10 @@
 import contextlib
 
 from mask2former.modeling.backbones.swin import D2SwinTransformer
+from mask2former.modeling.backbones.timm_backbone import TimmBackbone
 
 # Registers the ResNet with DeepLab's stem (R101c). An installed Detectron2 may come without its projects.
 with contextlib.suppress(ModuleNotFoundError):
     import detectron2.projects.deeplab  # noqa: F401
 
-__all__ = ["D2SwinTransformer"]
+__all__ = ["D2SwinTransformer", "TimmBackbone"]

@@ -21,7 +21,7 @@ class StandardTransformerDecoder(nn.Module):
 
     Args:
         in_channels: channels of the feature that the queries attend to.
-        num_classes: K, without "no object".
+        num_classes: K, without "no object"; None: masks alone, with class logits [B, Q, 0] (per-pixel baseline).
         hidden_dim: C of queries and attention.
         num_queries: Q.
         num_heads, dim_feedforward, dropout, pre_norm: of the layers.
@@ -38,7 +38,7 @@ class StandardTransformerDecoder(nn.Module):
         self,
         in_channels: int,
         *,
-        num_classes: int,
+        num_classes: int | None,
         hidden_dim: int,
         num_queries: int,
         num_heads: int,
@@ -67,7 +67,7 @@ class StandardTransformerDecoder(nn.Module):
         self.query_embed = nn.Embedding(num_queries, hidden_dim)
         self.decoder_layers = nn.ModuleList(DecoderLayer(hidden_dim, **layer) for _ in range(num_layers))
         self.output_norm = nn.LayerNorm(hidden_dim)
-        self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
+        self.class_embed = None if num_classes is None else nn.Linear(hidden_dim, num_classes + 1)
         self.mask_embed = MLP(hidden_dim, hidden_dim, mask_dim, 3)
 
     @classmethod
@@ -114,6 +114,7 @@ class StandardTransformerDecoder(nn.Module):
         for layer in self.decoder_layers:
             x = layer(x, query_position, key, memory)
             normed = self.output_norm(x)
-            predictions.append(MaskPrediction(self.class_embed(normed), LazyMasks(self.mask_embed(normed), features)))
+            class_logits = normed[..., :0] if self.class_embed is None else self.class_embed(normed)
+            predictions.append(MaskPrediction(class_logits, LazyMasks(self.mask_embed(normed), features)))
         *earlier, last = predictions
         return MaskPrediction(last.class_logits, last.masks, aux=earlier)

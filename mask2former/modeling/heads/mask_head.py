@@ -10,10 +10,13 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from mask2former.modeling.pixel_decoders import PixelDecoderOutput
+from mask2former.modeling.heads.attended import (
+    MULTI_SCALE,
+    attended,
+    pixel_decoder_from_config,
+    transformer_decoder_from_config,
+)
 from mask2former.structures import MaskPrediction
-
-_MULTI_SCALE, _ENCODED, _MASK_FEATURES = "multi_scale_pixel_decoder", "transformer_encoder", "pixel_embedding"
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -36,7 +39,7 @@ class MaskFormerHead(nn.Module):
         *,
         pixel_decoder: nn.Module,
         transformer_decoder: nn.Module,
-        transformer_in_feature: str = _MULTI_SCALE,
+        transformer_in_feature: str = MULTI_SCALE,
     ) -> None:
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
@@ -46,50 +49,16 @@ class MaskFormerHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        head = cfg.MODEL.SEM_SEG_HEAD
-        if missing := [name for name in head.IN_FEATURES if name not in input_shape]:
-            raise ValueError(
-                f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {missing}, but the backbone gives {sorted(input_shape)}; "
-                "set its OUT_FEATURES."
-            )
-        shapes = {name: input_shape[name] for name in head.IN_FEATURES}
-        in_feature = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
-        decoder_name = cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME
-        decoder = SEM_SEG_HEADS_REGISTRY.get(decoder_name)
-        if decoder.multi_scale != (in_feature == _MULTI_SCALE):
-            wants = repr(_MULTI_SCALE) if decoder.multi_scale else "one feature"
-            raise ValueError(
-                f"MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME is {decoder_name}, which attends to {wants}, "
-                f"but MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE is {in_feature!r}."
-            )
-        channels = {_MULTI_SCALE: head.CONVS_DIM, _ENCODED: head.CONVS_DIM, _MASK_FEATURES: head.MASK_DIM}
-        channels |= {name: shape.channels for name, shape in input_shape.items()}
-        if in_feature not in channels:
-            raise ValueError(
-                f"MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE is {in_feature!r}; known are {', '.join(sorted(channels))}."
-            )
+        pixel_decoder, shapes = pixel_decoder_from_config(cfg, input_shape)
         return {
             "input_shape": shapes,
-            "pixel_decoder": SEM_SEG_HEADS_REGISTRY.get(head.PIXEL_DECODER_NAME)(cfg, shapes),
-            "transformer_decoder": decoder(cfg, channels[in_feature]),
-            "transformer_in_feature": in_feature,
+            "pixel_decoder": pixel_decoder,
+            "transformer_decoder": transformer_decoder_from_config(cfg, input_shape),
+            "transformer_in_feature": cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE,
         }
 
     def forward(self, features: Mapping[str, Tensor], num_frames: int = 1) -> MaskPrediction:
         """``features``: [B * T, C, H, W] by name."""
         decoded = self.pixel_decoder({name: features[name] for name in self.in_features})
-        return self.predictor(self._attended(features, decoded), decoded.mask_features, num_frames)
-
-    def _attended(self, features: Mapping[str, Tensor], decoded: PixelDecoderOutput) -> Tensor | list[Tensor]:
-        """What the transformer decoder attends to."""
-        if self.transformer_in_feature == _MULTI_SCALE:
-            return decoded.multi_scale_features
-        if self.transformer_in_feature == _MASK_FEATURES:
-            return decoded.mask_features
-        if self.transformer_in_feature != _ENCODED:
-            return features[self.transformer_in_feature]
-        if decoded.encoded is None:
-            raise ValueError(
-                f"MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE is {_ENCODED!r}, but the pixel decoder has no encoder."
-            )
-        return decoded.encoded
+        memory = attended(self.transformer_in_feature, features, decoded)
+        return self.predictor(memory, decoded.mask_features, num_frames)

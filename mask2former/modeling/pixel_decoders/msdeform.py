@@ -142,7 +142,8 @@ class MSDeformAttnPixelDecoder(nn.Module):
         """Run the transformer over all levels at once; [B, conv_dim, H_l, W_l] for each, coarse to fine."""
         projected = [projection(x) for projection, x in zip(self.input_proj, features, strict=True)]
         device = projected[0].device
-        grid = PixelGrid.of([(x.shape[-2], x.shape[-1]) for x in projected], device)
+        # Tracing gives sizes as tensors.
+        grid = PixelGrid.of([(int(x.shape[-2]), int(x.shape[-1])) for x in projected], device)
         x = torch.cat([level.flatten(2) for level in projected], dim=2).transpose(1, 2)
         position = torch.cat(
             [

@@ -1,0 +1,112 @@
+"""Feature backbones of timm (pytorch-image-models) by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch import Tensor, nn
+
+STRIDES = (4, 8, 16, 32)  # of the levels that are taken where none are named
+
+
+@BACKBONE_REGISTRY.register()
+class TimmBackbone(Backbone):
+    """The feature pyramid of a timm model: ConvNeXt, DINOv3's ConvNeXt, Swin, EfficientNet, ResNets and many others.
+
+    A feature of stride 2 ** i is named ``res<i>``: strides 4, 8, 16, 32 are res2, res3, res4, res5. Channels and
+    strides are what timm says.
+
+    Args:
+        name: timm's, such as "convnext_tiny.fb_in22k" or "hf-hub:...".
+        pretrained: load the weights of that name, which timm downloads and caches.
+        out_indices: numbers of timm's levels; () takes those of strides 4 to 32.
+        freeze_norm: batch normalisation uses and keeps the statistics it has.
+        arguments: further ones of ``timm.create_model``, such as ``drop_path_rate`` or ``img_size``.
+
+    Raises:
+        ModuleNotFoundError: timm is not installed.
+        ValueError: timm has no features for this model, or they are no pyramid: two levels share a stride, as in a
+            plain ViT, or a stride is no power of 2.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool,
+        out_indices: Sequence[int] = (),
+        freeze_norm: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = _create(name, pretrained, out_indices, arguments or {})
+        if freeze_norm:
+            from timm.layers import freeze_batch_norm_2d
+
+            self.net = freeze_batch_norm_2d(self.net)
+        info: Any = self.net.feature_info
+        strides = info.reduction()
+        self._names = [f"res{stride.bit_length() - 1}" for stride in strides]
+        self._channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
+        self._shapes = {
+            feature: ShapeSpec(channels=channels, stride=stride)
+            for feature, channels, stride in zip(self._names, info.channels(), strides, strict=True)
+            if out_indices or stride in STRIDES
+        }
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        node = cfg.MODEL.TIMM
+        return {
+            "name": node.NAME,
+            "pretrained": node.PRETRAINED and not cfg.MODEL.WEIGHTS,
+            "out_indices": node.OUT_INDICES,
+            "freeze_norm": node.FREEZE_NORM,
+            "arguments": {"in_chans": input_shape.channels, **node.ARGUMENTS},
+        }
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """[B, 3, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)] by name (some models want multiples of 32)."""
+        features = dict(zip(self._names, self.net(x), strict=True))
+        return {
+            name: features[name].permute(0, 3, 1, 2).contiguous() if self._channels_last else features[name]
+            for name in self._shapes
+        }
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return dict(self._shapes)
+
+    @property
+    def size_divisibility(self) -> int:
+        return max(shape.stride for shape in self._shapes.values())
+
+
+def _create(name: str, pretrained: bool, out_indices: Sequence[int], arguments: Mapping[str, Any]) -> nn.Module:
+    """The timm model with features only, once its features are known to be a pyramid."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "MODEL.BACKBONE.NAME is TimmBackbone, which needs timm: pip install timm, or mask2former[timm]."
+        ) from error
+    levels = {"out_indices": tuple(out_indices)} if out_indices else {}
+    try:
+        net = timm.create_model(name, pretrained=pretrained, features_only=True, **levels, **arguments)
+    except (RuntimeError, AttributeError, AssertionError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"timm cannot give features of MODEL.TIMM.NAME {name!r} (OUT_INDICES {list(out_indices)}, ARGUMENTS "
+            f"{dict(arguments)}): {error}"
+        ) from error
+    strides = net.feature_info.reduction()
+    if sorted(set(strides)) != sorted(strides) or any(stride & (stride - 1) for stride in strides):
+        raise ValueError(
+            f"The features of MODEL.TIMM.NAME {name!r} have strides {strides}, which is no pyramid: each has to be "
+            "another power of 2. A plain ViT has one stride only; hierarchical ones (ConvNeXt, DINOv3's among them, "
+            "Swin, Hiera, MViTv2, PVTv2) have strides 4, 8, 16 and 32."
+        )
+    return net
