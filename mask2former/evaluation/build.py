@@ -10,13 +10,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
-    COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
-    SemSegEvaluator,
 )
 
 from mask2former.evaluation.instance import InstanceEvaluator
+from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.evaluation.semantic import SemanticEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,11 @@ def _metadata_lacks(key: str) -> Callable[[str], str]:
 
 
 def _sem_seg_files_lack(name: str) -> str:
-    return "" if "sem_seg_file_name" in DatasetCatalog.get(name)[0] else "`sem_seg_file_name` of its pictures"
+    records = DatasetCatalog.get(name)
+    without = sum("sem_seg_file_name" not in record for record in records)
+    if not records or without:  # one is enough for Detectron2's evaluator to fail
+        return f"`sem_seg_file_name` of its pictures ({without} of {len(records)} are without)"
+    return ""
 
 
 def _build_instance(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
@@ -54,11 +58,13 @@ def _build_instance(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 PANOPTIC = Entry(
-    "PANOPTIC_ON", lambda cfg, name, folder: COCOPanopticEvaluator(name, folder), _metadata_lacks("panoptic_json")
+    "PANOPTIC_ON", lambda cfg, name, folder: PanopticEvaluator(name, folder), _metadata_lacks("panoptic_json")
 )
 INSTANCE = Entry("INSTANCE_ON", _build_instance)
 INSTANCE_OF_PANOPTIC = Entry("INSTANCE_ON", _build_instance, _metadata_lacks("json_file"))
-SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: SemSegEvaluator(name, output_dir=folder), _sem_seg_files_lack)
+SEMANTIC = Entry(
+    "SEMANTIC_ON", lambda cfg, name, folder: SemanticEvaluator(name, output_dir=folder), _sem_seg_files_lack
+)
 CITYSCAPES_INSTANCE = Entry("INSTANCE_ON", lambda cfg, name, folder: CityscapesInstanceEvaluator(name))
 CITYSCAPES_SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))
 
