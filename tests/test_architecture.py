@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"structures"},
     "checkpoint": set(),
     "evaluation": {"data"},
+    "evaluation.tta": {"modeling"},  # a model around a model
     "visualization": {"data"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization"},
