@@ -67,6 +67,8 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
         sys.exit(f"error: there is no checkpoint in OUTPUT_DIR {cfg.OUTPUT_DIR} to evaluate, and no MODEL.WEIGHTS.")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -14,6 +14,7 @@ def add_maskformer2_config(cfg: CN) -> None:
     _add_head(cfg)
     _add_mask_former(cfg)
     _add_backbones(cfg)
+    _add_evaluation(cfg)
 
 
 def _add_input(cfg: CN) -> None:
@@ -171,3 +172,10 @@ def _add_backbones(cfg: CN) -> None:
     node.OUT_INDICES = []  # numbers of timm's levels; empty: those of strides 4 to 32
     node.FREEZE_NORM = False  # batch normalisation keeps its statistics, as in Detectron2's ResNets
     node.ARGUMENTS = CN(new_allowed=True)  # further ones of timm.create_model, such as drop_path_rate: 0.2
+
+def _add_evaluation(cfg: CN) -> None:
+    # Ours, not the published system's. Wherever instances are scored by COCO's code: average precision by Boundary IoU
+    # too (arXiv 2103.16562).
+    cfg.TEST.BOUNDARY_AP = False
+    # On panoptic data sets: panoptic quality also of the segments that the semantic result makes by itself.
+    cfg.TEST.SEMANTIC_PQ = False

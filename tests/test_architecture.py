@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zoo": {"download"},
     "checkpoint": {"zoo"},
     "evaluation": {"data"},
+    "evaluation.tta": {"modeling"},  # a model around a model
     "visualization": {"data"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo"},

@@ -25,6 +25,7 @@ from mask2former.engine.progress import Progress
 from mask2former.engine.step import TrainStep
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
+from mask2former.evaluation.tta import SegmentorWithTTA
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,17 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
         return results
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Scores with test-time augmentation as ``TEST.AUG`` says; as :meth:`test` gives them, keys end in ``_TTA``.
+
+        Files go to ``inference_TTA`` in the output folder.
+        """
+        logger.log(NOTICE, "With test-time augmentation: sizes %s, flip %s.", cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP)
+        evaluators = [build_evaluator(cfg, name, folder="inference_TTA") for name in cfg.DATASETS.TEST]
+        results = cls.test(cfg, SegmentorWithTTA(cfg, model), evaluators)
+        return {f"{key}_TTA": scores for key, scores in results.items()}
 
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()

@@ -10,13 +10,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
-    COCOPanopticEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
-    SemSegEvaluator,
 )
 
 from mask2former.evaluation.instance import InstanceEvaluator
+from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.evaluation.semantic import SemanticEvaluator
+from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Entry:
 
     Attributes:
         switch: it runs if this key of ``MODEL.MASK_FORMER.TEST`` is true.
+        wish: and if this key of ``TEST`` is true; "" where nothing else is asked.
         build: (cfg, data set name, output folder) -> evaluator.
         lacks: data set name -> what the ground truth lacks for this evaluator; "" if nothing.
     """
@@ -36,6 +38,7 @@ class Entry:
     switch: str
     build: Callable[[CfgNode, str, str], DatasetEvaluator]
     lacks: Callable[[str], str] = lambda name: ""
+    wish: str = ""
 
 
 def _metadata_lacks(key: str) -> Callable[[str], str]:
@@ -43,42 +46,56 @@ def _metadata_lacks(key: str) -> Callable[[str], str]:
 
 
 def _sem_seg_files_lack(name: str) -> str:
-    return "" if "sem_seg_file_name" in DatasetCatalog.get(name)[0] else "`sem_seg_file_name` of its pictures"
+    records = DatasetCatalog.get(name)
+    without = sum("sem_seg_file_name" not in record for record in records)
+    if not records or without:  # one is enough for Detectron2's evaluator to fail
+        return f"`sem_seg_file_name` of its pictures ({without} of {len(records)} are without)"
+    return ""
 
 
 def _build_instance(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     if limit > COCO_DETECTIONS:
         logger.info("AP on %s counts %d detections a picture (TEST.DETECTIONS_PER_IMAGE).", name, limit)
-    return InstanceEvaluator(name, folder, max_dets_per_image=max(limit, COCO_DETECTIONS))
+    boundary = cfg.TEST.BOUNDARY_AP
+    return InstanceEvaluator(name, folder, max_dets_per_image=max(limit, COCO_DETECTIONS), boundary=boundary)
 
 
 PANOPTIC = Entry(
-    "PANOPTIC_ON", lambda cfg, name, folder: COCOPanopticEvaluator(name, folder), _metadata_lacks("panoptic_json")
+    "PANOPTIC_ON", lambda cfg, name, folder: PanopticEvaluator(name, folder), _metadata_lacks("panoptic_json")
+)
+PANOPTIC_OF_SEMANTIC = Entry(
+    "SEMANTIC_ON",
+    # A folder of its own: it writes a file of the same name as PANOPTIC.
+    lambda cfg, name, folder: SemanticPanopticEvaluator(name, str(Path(folder, "semantic"))),
+    _metadata_lacks("panoptic_json"),
+    wish="SEMANTIC_PQ",
 )
 INSTANCE = Entry("INSTANCE_ON", _build_instance)
 INSTANCE_OF_PANOPTIC = Entry("INSTANCE_ON", _build_instance, _metadata_lacks("json_file"))
-SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: SemSegEvaluator(name, output_dir=folder), _sem_seg_files_lack)
+SEMANTIC = Entry(
+    "SEMANTIC_ON", lambda cfg, name, folder: SemanticEvaluator(name, output_dir=folder), _sem_seg_files_lack
+)
 CITYSCAPES_INSTANCE = Entry("INSTANCE_ON", lambda cfg, name, folder: CityscapesInstanceEvaluator(name))
 CITYSCAPES_SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))
 
 EVALUATORS: dict[str, tuple[Entry, ...]] = {
     "coco": (INSTANCE,),
     "sem_seg": (SEMANTIC,),
-    "coco_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC),
-    "ade20k_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC),
-    "mapillary_vistas_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC),
+    "coco_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
+    "ade20k_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
+    "mapillary_vistas_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
     "cityscapes_instance": (CITYSCAPES_INSTANCE,),
     "cityscapes_sem_seg": (CITYSCAPES_SEMANTIC,),
-    "cityscapes_panoptic_seg": (PANOPTIC, CITYSCAPES_INSTANCE, CITYSCAPES_SEMANTIC),
+    "cityscapes_panoptic_seg": (PANOPTIC, CITYSCAPES_INSTANCE, CITYSCAPES_SEMANTIC, PANOPTIC_OF_SEMANTIC),
 }
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") -> DatasetEvaluator:
     """Everything that can be scored on a data set with the tasks that ``cfg`` switches on.
 
-    A task whose ground truth the data set lacks is left out, with a logged warning. Files go to ``inference`` in the
-    output folder, or to a folder for each data set in it if ``DATASETS.TEST`` has several.
+    A task whose ground truth the data set lacks is left out, with a logged warning. Files go to ``folder`` in
+    ``OUTPUT_DIR``, or to a folder for each data set in it if ``DATASETS.TEST`` has several.
 
     Raises:
         ValueError: a data set of an unknown type, or nothing to score.
@@ -88,17 +105,17 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         raise ValueError(
             f"Data set {dataset_name}: its metadata has evaluator_type {kind!r}; known are {', '.join(EVALUATORS)}."
         )
-    folder = Path(cfg.OUTPUT_DIR, "inference", *([dataset_name] if len(cfg.DATASETS.TEST) > 1 else []))
+    path = Path(cfg.OUTPUT_DIR, folder, *([dataset_name] if len(cfg.DATASETS.TEST) > 1 else []))
     evaluators = []
     for entry in EVALUATORS[kind]:
-        if not cfg.MODEL.MASK_FORMER.TEST[entry.switch]:
+        if not cfg.MODEL.MASK_FORMER.TEST[entry.switch] or (entry.wish and not cfg.TEST[entry.wish]):
             continue
         if missing := entry.lacks(dataset_name):
             logger.warning("%s is on, but %s lacks %s: not scored.", entry.switch, dataset_name, missing)
         else:
-            evaluators.append(entry.build(cfg, dataset_name, str(folder)))
+            evaluators.append(entry.build(cfg, dataset_name, str(path)))
     if not evaluators:
-        switches = ", ".join(entry.switch for entry in EVALUATORS[kind])
+        switches = ", ".join(entry.switch for entry in EVALUATORS[kind] if not entry.wish)
         raise ValueError(
             f"Data set {dataset_name} (evaluator_type {kind}) has nothing to score: set one of "
             f"MODEL.MASK_FORMER.TEST.{{{switches}}} for which it has ground truth."

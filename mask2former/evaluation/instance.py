@@ -1,17 +1,22 @@
 """COCO's average precision for any numbering of the classes."""
 
-import contextlib
-import io
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
+from mask2former.evaluation.average_precision import AveragePrecision
+
 logger = logging.getLogger(__name__)
+
+KINDS = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries of masks"}
 
 
 class InstanceEvaluator(COCOEvaluator):
@@ -19,12 +24,13 @@ class InstanceEvaluator(COCOEvaluator):
 
     On panoptic data sets things and stuff share one numbering and things may stand anywhere in it (ADE20K,
     Cityscapes). Predictions of classes that are not things have no boxes to be compared with and are left out.
-    Average precision for boxes and for masks by the official code; its report goes to the log.
+    Average precision for boxes and for masks by hotcoco or by the official code; its report goes to the log.
 
     Args:
         dataset_name: with metadata ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
         output_dir: where the predictions are written; None: nowhere.
         max_dets_per_image: predictions of a picture that count, best scores first; COCO's are 100.
+        boundary: average precision by Boundary IoU too (arXiv 2103.16562), under "boundary".
 
     Raises:
         ValueError: a thing of the metadata is no category of the file.
@@ -32,10 +38,17 @@ class InstanceEvaluator(COCOEvaluator):
 
     _metadata: Metadata  # the data set's, set by Detectron2
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None, max_dets_per_image: int = 100) -> None:
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        max_dets_per_image: int = 100,
+        *,
+        boundary: bool = False,
+    ) -> None:
         super().__init__(
             dataset_name,
-            tasks=("bbox", "segm"),
+            tasks=("bbox", "segm", "boundary") if boundary else ("bbox", "segm"),
             output_dir=output_dir,
             max_dets_per_image=max_dets_per_image,
             use_fast_impl=False,
@@ -76,14 +89,28 @@ class InstanceEvaluator(COCOEvaluator):
         things.pred_classes = dense[dense >= 0]
         return {**output, "instances": things}
 
-    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
-        """{"bbox" or "segm": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
-        report = io.StringIO()
-        with contextlib.redirect_stdout(report):
-            results = super().evaluate(img_ids)
-        if report.getvalue():
-            logger.info("COCO's report:\n%s", report.getvalue().rstrip())
-        return results
+    def _eval_predictions(self, predictions: Sequence[Mapping[str, Any]], img_ids: Sequence[int] | None = None) -> None:
+        """Fills ``self._results``: {kind: {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
+        ids = {dense: id_ for id_, dense in (self._metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()}
+        results = [result for prediction in predictions for result in prediction["instances"]]
+        if ids:
+            for result in results:
+                result["category_id"] = ids[result["category_id"]]
+        if self._output_dir:
+            with PathManager.open(str(Path(self._output_dir, "coco_instances_results.json")), "w") as file:
+                json.dump(results, file)
+        if not self._do_evaluation:
+            logger.info("%s has no annotations: nothing is scored.", self._metadata.json_file)
+            return
+        score = AveragePrecision(self._coco_api, PathManager.get_local_path(self._metadata.json_file))
+        for kind in self._tasks:
+            logger.info("Average precision, %s:", KINDS[kind])
+            evaluation = score(results, kind, self._max_dets_per_image, img_ids) if results else None
+            self._results[kind] = self._derive_coco_results(
+                evaluation,
+                "segm" if kind == "boundary" else kind,  # the names of its scores are those of masks
+                class_names=self._metadata.get("thing_classes"),
+            )
 
 
 def _dense_ids(things: Mapping[int, int]) -> Tensor:

@@ -10,8 +10,10 @@ HEADLINES = {
     ("panoptic_seg", "PQ"): "PQ",
     ("panoptic_seg", "PQ_th"): "PQ of things",
     ("panoptic_seg", "PQ_st"): "PQ of stuff",
+    ("panoptic_seg_semantic", "PQ"): "PQ of semantic",
     ("segm", "AP"): "mask AP",
     ("segm", "AP50"): "mask AP50",
+    ("boundary", "AP"): "boundary AP",
     ("bbox", "AP"): "box AP",
     ("sem_seg", "mIoU"): "mIoU",
     ("sem_seg", "IoU"): "mIoU",  # Cityscapes' name for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,13 @@ from torch.nn import functional as F
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
-from mask2former.modeling.postprocess import ResizedMasks, instance_inference, panoptic_inference, semantic_inference
+from mask2former.modeling.postprocess import (
+    MaskSource,
+    ResizedMasks,
+    instance_inference,
+    panoptic_inference,
+    semantic_inference,
+)
 from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
 
 
@@ -125,17 +132,40 @@ class MaskFormer(nn.Module):
             In training the weighted losses. At inference for each picture a dict of what is switched on:
             ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments), ``instances``.
         """
+        prediction, batch = self._network(batched_inputs)
+        if self.training:
+            height, width = batch.tensor.shape[-2:]
+            return self.criterion(prediction, [self._targets(x, (height, width)) for x in batched_inputs])
+        results = []
+        for class_logits, masks in self._of_each_image(prediction, batch, batched_inputs):
+            result: dict[str, Any] = {"sem_seg": self.semantic(class_logits, masks)} if self.semantic_on else {}
+            results.append({**result, **self.objects(class_logits, masks, masks.frame)})
+        return results
+
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
+        """What :meth:`semantic` and :meth:`objects` make results of: class logits [Q, K + 1] and masks of each image.
+
+        Args:
+            batched_inputs: as those of :meth:`forward` at inference.
+        """
+        return self._of_each_image(*self._network(batched_inputs), batched_inputs)
+
+    def _network(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, ImageList]:
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         batch = ImageList.from_tensors(images, self.size_divisibility)
-        prediction = self.sem_seg_head(self.backbone(batch.tensor))
+        return self.sem_seg_head(self.backbone(batch.tensor)), batch
+
+    @staticmethod
+    def _of_each_image(
+        prediction: MaskPrediction, batch: ImageList, batched_inputs: list[dict[str, Any]]
+    ) -> list[tuple[Tensor, ResizedMasks]]:
         padded_size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
-        if self.training:
-            targets = [self._targets(x, padded_size) for x in batched_inputs]
-            return self.criterion(prediction, targets)
-        return [
-            self._postprocess(prediction, index, padded_size, image_size, (x.get("height"), x.get("width")))
-            for index, (x, image_size) in enumerate(zip(batched_inputs, batch.image_sizes, strict=True))
-        ]
+        predictions = []
+        for index, (x, image_size) in enumerate(zip(batched_inputs, batch.image_sizes, strict=True)):
+            size = (x.get("height") or image_size[0], x.get("width") or image_size[1])
+            masks = ResizedMasks(prediction.masks, index, padded_size, image_size, size)
+            predictions.append((prediction.class_logits[index], masks))
+        return predictions
 
     def _targets(self, inputs: dict[str, Any], padded_size: tuple[int, int]) -> MaskTargets:
         instances: Instances = inputs["instances"].to(self.device)
@@ -144,24 +174,22 @@ class MaskFormer(nn.Module):
         padded = F.pad(masks.bool(), (0, padded_size[1] - width, 0, padded_size[0] - height))
         return MaskTargets(instances.gt_classes, padded[:, None])
 
-    def _postprocess(
-        self,
-        prediction: MaskPrediction,
-        index: int,
-        padded_size: tuple[int, int],
-        image_size: tuple[int, int],
-        wanted: tuple[int | None, int | None],
-    ) -> dict[str, Any]:
-        size = (wanted[0] or image_size[0], wanted[1] or image_size[1])
-        class_logits = prediction.class_logits[index]
-        masks = ResizedMasks(prediction.masks, index, padded_size, image_size, size)
+    def semantic(self, class_logits: Tensor, masks: ResizedMasks) -> Tensor:
+        """[K, H, W] float32 scores of one image, from class logits [Q, K + 1]."""
+        if self.resize_before_semantic:
+            return semantic_inference(class_logits, masks)
+        scores = semantic_inference(class_logits, replace(masks, output_size=None))
+        return resize_frames(scores[None], masks.frame)[0]
+
+    def objects(self, class_logits: Tensor, masks: MaskSource, size: tuple[int, int]) -> dict[str, Any]:
+        """``panoptic_seg`` and ``instances`` of one image, as far as they are switched on.
+
+        Args:
+            class_logits: [Q, K + 1].
+            masks: mask logits.
+            size: (H, W) of the results.
+        """
         result: dict[str, Any] = {}
-        if self.semantic_on:
-            if self.resize_before_semantic:
-                result["sem_seg"] = semantic_inference(class_logits, masks)
-            else:
-                unresized = ResizedMasks(prediction.masks, index, padded_size, image_size, output_size=None)
-                result["sem_seg"] = resize_frames(semantic_inference(class_logits, unresized)[None], size)[0]
         if self.panoptic_on:
             result["panoptic_seg"] = panoptic_inference(
                 class_logits,

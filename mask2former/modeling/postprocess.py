@@ -43,11 +43,16 @@ class ResizedMasks:
     image_size: tuple[int, int]
     output_size: tuple[int, int] | None
 
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(H, W) of the masks that are given."""
+        return self.output_size or self.image_size
+
     def __call__(self, queries: Tensor) -> Tensor:
         logits = self.masks.logits(self.image, queries).float()
         height, width = self.image_size
         cropped = resize_frames(logits, self.padded_size)[..., :height, :width]
-        return resize_frames(cropped, self.output_size or self.image_size)[:, 0]
+        return resize_frames(cropped, self.frame)[:, 0]
 
 
 def semantic_inference(class_logits: Tensor, masks: MaskSource) -> Tensor:

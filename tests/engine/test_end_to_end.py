@@ -37,6 +37,13 @@ def test_train_then_evaluate(datasets, small_network, tmp_path):
     again = train_net(datasets, tmp_path / "eval", *config, "--eval-only", *small_network, *weights)
     assert scores(again) == found
 
+    augmented = ("TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64, 96)", "TEST.AUG.FLIP", "True")
+    both = train_net(datasets, tmp_path / "tta", *config, "--eval-only", *SMALL_NETWORK, *weights, *augmented)
+    plain, with_tta = both.split("With test-time augmentation")
+    assert scores(plain) == found
+    assert set(scores(with_tta)) == set(found)
+    assert (tmp_path / "tta" / "inference_TTA" / "coco_instances_results.json").is_file()
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -16,6 +16,7 @@ from detectron2.evaluation import (
 from mask2former.engine import load_config
 from mask2former.evaluation import build_evaluator
 from mask2former.evaluation.build import EVALUATORS
+from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator
 
 PANOPTIC_TYPES = ("coco_panoptic_seg", "ade20k_panoptic_seg", "mapillary_vistas_panoptic_seg")
 
@@ -112,6 +113,27 @@ def test_nothing_to_score_is_an_error_that_names_the_switch(dataset, tmp_path):
     name = dataset("coco")
     with pytest.raises(ValueError, match=rf"{name}.*set one of MODEL\.MASK_FORMER\.TEST\.\{{INSTANCE_ON\}}"):
         build_evaluator(config(tmp_path, name, "SP"), name)
+
+
+def test_pq_of_semantic_results_and_boundaries_where_they_are_wished(dataset, tmp_path):
+    name = dataset("coco_panoptic_seg")
+    wishes = ("TEST.SEMANTIC_PQ", "True", "TEST.BOUNDARY_AP", "True")
+    panoptic, instance, semantic, segments = build_evaluator(config(tmp_path, name, "SPI", *wishes), name)._evaluators
+    assert isinstance(segments, SemanticPanopticEvaluator)
+    assert segments._output_dir != panoptic._output_dir
+    assert isinstance(semantic, SemSegEvaluator)
+    assert instance._tasks == ("bbox", "segm", "boundary")
+    assert not any(isinstance(e, SemanticPanopticEvaluator) for e in [panoptic, instance, semantic])
+
+
+def test_every_picture_needs_its_semantic_file(dataset, tmp_path, caplog):
+    name = dataset("coco_panoptic_seg")
+    first = DatasetCatalog.get(name)[0]
+    DatasetCatalog.pop(name)
+    without = {key: value for key, value in first.items() if key != "sem_seg_file_name"}
+    DatasetCatalog.register(name, lambda: [first, without])
+    assert not any(issubclass(c, SemSegEvaluator) for c in classes(build_evaluator(config(tmp_path, name, "SP"), name)))
+    assert "1 of 2 are without" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["lvis", None])

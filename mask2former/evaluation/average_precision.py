@@ -1,0 +1,77 @@
+"""COCO's average precision: by hotcoco, or by pycocotools."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
+from pycocotools.coco import COCO
+
+from mask2former.evaluation.boundary import BoundaryEval
+from mask2former.evaluation.fast import hotcoco
+
+logger = logging.getLogger(__name__)
+
+SHAPE = {"bbox": "bbox", "segm": "segmentation", "boundary": "segmentation"}  # kind -> what is compared
+
+
+class AveragePrecision:
+    """Scores results against one ground truth.
+
+    Args:
+        truth: COCO instances, as pycocotools has loaded it.
+        truth_file: where it was loaded from.
+    """
+
+    def __init__(self, truth: COCO, truth_file: str) -> None:
+        self.truth = truth
+        self.truth_file = truth_file
+        self._fast_truth: Any = None  # hotcoco's, loaded when it is needed
+
+    def __call__(
+        self,
+        results: Sequence[Mapping[str, Any]],
+        kind: str,
+        max_dets: Sequence[int] = (1, 10, 100),
+        img_ids: Sequence[int] | None = None,
+    ) -> Any:
+        """Average precision and recall.
+
+        Args:
+            results: at least one; in COCO's format with ``bbox`` and ``segmentation`` as ``kind`` needs them.
+            kind: ``bbox``, ``segm``, or ``boundary`` (Boundary IoU; always by pycocotools' matching).
+            max_dets: three limits of detections of a picture; precision is that at the last.
+            img_ids: these pictures alone; None: all.
+
+        Returns:
+            An evaluation with ``stats`` [12] and ``eval``, as pycocotools names and orders them. Its report has gone
+            to the log.
+        """
+        # A result with its box would get the box's area, which moves it between small, medium and large.
+        fields = ("image_id", "category_id", "score", SHAPE[kind])
+        plain = [{field: result[field] for field in fields} for result in results]
+        report = io.StringIO()
+        with contextlib.redirect_stdout(report), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "hotcoco: max_dets", UserWarning)
+            evaluation = self._evaluation(plain, kind)
+            evaluation.params.maxDets = list(max_dets)
+            if img_ids is not None:
+                evaluation.params.imgIds = list(img_ids)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        logger.info("COCO's report:\n%s", report.getvalue().rstrip())
+        return evaluation
+
+    def _evaluation(self, results: list[dict[str, Any]], kind: str) -> Any:
+        if kind == "boundary":
+            return BoundaryEval(self.truth, self.truth.loadRes(results))
+        fast = hotcoco()
+        if fast is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco knows integers alone
+            return COCOevalMaxDets(self.truth, self.truth.loadRes(results), kind)
+        if self._fast_truth is None:
+            self._fast_truth = fast.COCO(self.truth_file)
+        return fast.COCOeval(self._fast_truth, self._fast_truth.loadRes(results), kind)
