@@ -173,6 +173,7 @@ def _add_backbones(cfg: CN) -> None:
     node.FREEZE_NORM = False  # batch normalisation keeps its statistics, as in Detectron2's ResNets
     node.ARGUMENTS = CN(new_allowed=True)  # further ones of timm.create_model, such as drop_path_rate: 0.2
 
+
 def _add_evaluation(cfg: CN) -> None:
     # Ours, not the published system's. Wherever instances are scored by COCO's code: average precision by Boundary IoU
     # too (arXiv 2103.16562).

@@ -52,7 +52,7 @@ class _Array:
 
 
 def _scalar(kind: _Type, data: bytes | str) -> np.generic:
-    return kind.array(data, ())[()]
+    return kind.array(data, (1,))[0]
 
 
 def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str, *axes: object) -> np.ndarray:

@@ -38,7 +38,7 @@ def test_train_then_evaluate(datasets, small_network, tmp_path):
     assert scores(again) == found
 
     augmented = ("TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64, 96)", "TEST.AUG.FLIP", "True")
-    both = train_net(datasets, tmp_path / "tta", *config, "--eval-only", *SMALL_NETWORK, *weights, *augmented)
+    both = train_net(datasets, tmp_path / "tta", *config, "--eval-only", *small_network, *weights, *augmented)
     plain, with_tta = both.split("With test-time augmentation")
     assert scores(plain) == found
     assert set(scores(with_tta)) == set(found)
