@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,11 @@ from mask2former.checkpoint.published import from_published, is_published, to_pu
 from mask2former.checkpoint.swin import from_swin, is_swin
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 
-TARGETS = {"ours": dict, "published": to_published, "hf": to_hf}
+TARGETS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "ours": dict,
+    "published": to_published,
+    "hf": to_hf,
+}
 _OURS = "sem_seg_head.pixel_decoder."
 
 

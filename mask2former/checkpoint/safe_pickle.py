@@ -51,7 +51,7 @@ class _Array:
         self.value = kind.array(data, shape, fortran)
 
 
-def _scalar(kind: _Type, data: bytes | str) -> np.generic:
+def _scalar(kind: _Type, data: bytes | str) -> Any:
     return kind.array(data, ())[()]
 
 
