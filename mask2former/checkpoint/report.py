@@ -55,8 +55,8 @@ class LoadReport:
                     f"re-initialised, to be trained: {names}. The rest is kept."
                 )
         if self.foreign:
-            shapes = [f"{name} {theirs} in the file, {ours} in the model" for name, theirs, ours in self.foreign]
-            result.append(f"Of another shape, so not loaded; is it the same network? {_some(shapes)}")
+            foreign = [f"{name} {theirs} in the file, {ours} in the model" for name, theirs, ours in self.foreign]
+            result.append(f"Of another shape, so not loaded; is it the same network? {_some(foreign)}")
         if self.missing:
             result.append(f"Not in the file, so left as initialised: {_some(self.missing)}")
         if self.left_over:

@@ -51,8 +51,8 @@ class _Array:
         self.value = kind.array(data, shape, fortran)
 
 
-def _scalar(kind: _Type, data: bytes | str) -> np.generic:
-    return kind.array(data, (1,))[0]
+def _scalar(kind: _Type, data: bytes | str) -> Any:
+    return kind.array(data, ())[()]
 
 
 def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str, *axes: object) -> np.ndarray:
