@@ -82,7 +82,7 @@ class Mapper:
             "semantic": functools.partial(semantic_objects, ignore_label=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
         }
         # The mask architecture does not read it; Detectron2's SemanticSegmentor does.
-        with_labels = task == "semantic" and cfg.MODEL.META_ARCHITECTURE != "MaskFormer"
+        with_labels = task == "semantic" and cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
         arguments["ignore_label"] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE if with_labels else None
         return {**arguments, "read_targets": readers[task]}
 
