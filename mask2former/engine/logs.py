@@ -4,12 +4,15 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
+
+from mask2former.data.metadata_file import FILE_NAME, write_metadata
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
 
@@ -21,6 +24,9 @@ logging.addLevelName(NOTICE, "NOTICE")
 def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> None:
     """Detectron2's ``default_setup`` (output folder, log file, seeds, saved config), and a terminal fit to read.
 
+    Beside the configuration, the classes of its first data set go to the output folder: with them and the weights it
+    is all that :class:`mask2former.predictor.Predictor` needs.
+
     The file ``log.txt`` of the output folder always holds everything. The terminal of the main process shows INFO
     and above, or, if ``quiet``, NOTICE and above.
     """
@@ -31,6 +37,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     for handler in _terminal_handlers():
         handler.setLevel(NOTICE if quiet else logging.INFO)
     default_setup(cfg, args)
+    if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):
+        write_metadata(names[0], Path(cfg.OUTPUT_DIR, FILE_NAME))
 
 
 class AboveBar:

@@ -1,0 +1,66 @@
+"""The names, colours and ids of a data set's classes as a file beside trained weights, which can then be used alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
+
+FILE_NAME = "metadata.json"  # in a training's output folder
+IDS = ("thing_dataset_id_to_contiguous_id", "stuff_dataset_id_to_contiguous_id")
+FACTS = (
+    "thing_classes",
+    "stuff_classes",
+    "thing_colors",
+    "stuff_colors",
+    *IDS,
+    "ignore_label",
+    "label_divisor",
+    "evaluator_type",
+)
+
+
+def write_metadata(name: str, file: str | Path) -> None:
+    """Write what is known of the classes of a registered data set, as JSON. Paths stay out: they are this machine's."""
+    known = MetadataCatalog.get(name).as_dict()
+    facts = {key: known[key] for key in FACTS if key in known}
+    Path(file).write_text(json.dumps({"name": name, **facts}, indent=1), encoding="utf-8")
+
+
+def read_metadata(file: str | Path) -> Metadata:
+    """The metadata in a file of :func:`write_metadata`, known from now on under the data set's name.
+
+    Where that name has classes here already, those must be the file's; they are given back as they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or a data set of that name with other classes is registered.
+    """
+    facts = _facts(Path(file))
+    name = facts.pop("name")
+    metadata = MetadataCatalog.get(name)
+    known = metadata.as_dict()
+    for key, value in facts.items():
+        if key not in known:
+            metadata.set(**{key: value})
+        elif key.endswith("_classes") and list(known[key]) != list(value):
+            raise ValueError(
+                f"{file}: its data set {name!r} has {key} {value}, but a data set of that name is registered here "
+                f"with {list(known[key])}. Give one of them another name."
+            )
+    return metadata
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        name, unknown = facts["name"], set(facts) - {"name", *FACTS}
+        ids = {key: {int(number): place for number, place in facts[key].items()} for key in IDS if key in facts}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: not a file of classes as training writes it ({error!r}).") from error
+    if unknown or not isinstance(name, str):
+        raise ValueError(f"{file}: found name {name!r} and the unknown keys {sorted(unknown)}; known are {FACTS}.")
+    return {**facts, **ids}
