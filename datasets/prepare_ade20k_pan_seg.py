@@ -12,9 +12,7 @@ Stuff comes from the first labels and things from the second; pixels of a thing 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 # isort: split
 import numpy as np
 from PIL import Image
+from preparation import command, files
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
@@ -100,21 +99,13 @@ def convert_picture(name: str, folder: Path, split: str) -> tuple[dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--root",
-        default=os.environ.get("DETECTRON2_DATASETS", "datasets"),
-        help="folder that holds ADEChallengeData2016/ [%(default)s]",
-    )
+    parser = command(__doc__, "folder that holds ADEChallengeData2016/")
     parser.add_argument("--splits", nargs="+", choices=list(SPLITS), default=list(SPLITS), help="[both]")
     options = parser.parse_args(arguments)
 
-    folder = Path(options.root) / "ADEChallengeData2016"
+    folder = options.root / "ADEChallengeData2016"
     for split in options.splits:
-        names = sorted(file.stem for file in (folder / "annotations_instance" / SPLITS[split]).glob("*.png"))
-        if not names:
-            place = folder / "annotations_instance" / SPLITS[split]
-            raise SystemExit(f"{place} holds no png files; see datasets/README.md.")
+        names = [file.stem for file in files(folder / "annotations_instance" / SPLITS[split], "*.png")]
         (folder / f"ade20k_panoptic_{split}").mkdir(exist_ok=True)
         converted = [convert_picture(name, folder, split) for name in tqdm(names, desc=f"ADE20K {split}")]
         images = [image for image, _, _ in converted]

@@ -6,12 +6,9 @@ Writes  ROOT/ADEChallengeData2016/annotations_detectron2/{training,validation}/*
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
+from preparation import command, files
 from tqdm import tqdm
 
 NUM_CLASSES = 150
@@ -28,19 +25,11 @@ def shifted(labels: np.ndarray) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--root",
-        default=os.environ.get("DETECTRON2_DATASETS", "datasets"),
-        help="folder that holds ADEChallengeData2016/ [%(default)s]",
-    )
-    options = parser.parse_args(arguments)
+    options = command(__doc__, "folder that holds ADEChallengeData2016/").parse_args(arguments)
 
-    ade20k = Path(options.root) / "ADEChallengeData2016"
+    ade20k = options.root / "ADEChallengeData2016"
     for split in ("training", "validation"):
-        sources = sorted((ade20k / "annotations" / split).glob("*.png"))
-        if not sources:
-            raise SystemExit(f"{ade20k / 'annotations' / split} holds no png files; see datasets/README.md.")
+        sources = files(ade20k / "annotations" / split, "*.png")
         target = ade20k / "annotations_detectron2" / split
         target.mkdir(parents=True, exist_ok=True)
         for source in tqdm(sources, desc=str(target)):

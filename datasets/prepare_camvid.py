@@ -6,34 +6,27 @@ Writes  ROOT/camvid/images/{train,val}/*.png and ROOT/camvid/annotations/{train,
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from preparation import IGNORE_LABEL, command, files
 from tqdm import tqdm
 
 NUM_CLASSES = 11
-IGNORE_LABEL = 255
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, "folder to hold camvid/")
     parser.add_argument("--source", required=True, type=Path, help="the tutorial's CamVid folder")
-    parser.add_argument(
-        "--root", default=os.environ.get("DETECTRON2_DATASETS", "datasets"), help="folder to hold camvid/ [%(default)s]"
-    )
     options = parser.parse_args(arguments)
 
     for split in ("train", "val"):
-        images, annotations = (Path(options.root) / "camvid" / kind / split for kind in ("images", "annotations"))
+        images, annotations = (options.root / "camvid" / kind / split for kind in ("images", "annotations"))
         images.mkdir(parents=True, exist_ok=True)
         annotations.mkdir(parents=True, exist_ok=True)
-        pictures = sorted((options.source / split).glob("*.png"))
-        if not pictures:
-            raise SystemExit(f"{options.source / split} holds no png files; see datasets/README.md.")
+        pictures = files(options.source / split, "*.png")
         for picture in tqdm(pictures, desc=f"camvid {split}"):
             label_file = options.source / f"{split}annot" / picture.name
             labels = np.array(Image.open(label_file))

@@ -6,21 +6,17 @@ Writes  ROOT/coco/panoptic_semseg_{train,val}2017/*.png: the contiguous class (0
 
 from __future__ import annotations
 
-import argparse
 import functools
-import multiprocessing
 import os
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from preparation import IGNORE_LABEL, add_workers, command, for_each
 
 from mask2former.data.categories import load_categories, panoptic_metadata
 from mask2former.data.files import read_panoptic_ids
 from mask2former.data.readers import Record, read_coco_panoptic
-
-IGNORE_LABEL = 255
 
 
 def semantic_labels(ids: np.ndarray, segments: list[dict[str, Any]]) -> np.ndarray:
@@ -43,14 +39,9 @@ def convert(record: Record, target_root: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--root",
-        default=os.environ.get("DETECTRON2_DATASETS", "datasets"),
-        help="folder that holds coco/ [%(default)s]",
-    )
+    parser = command(__doc__, "folder that holds coco/")
     parser.add_argument("--splits", nargs="+", default=["train", "val"], choices=["train", "val"])
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes [%(default)s]")
+    add_workers(parser)
     options = parser.parse_args(arguments)
 
     meta = panoptic_metadata(load_categories("coco"))
@@ -66,10 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         target_root = os.path.join(coco, f"panoptic_semseg_{split}2017")
         os.makedirs(target_root, exist_ok=True)
         annotated = [record for record in records if "pan_seg_file_name" in record]
-        with multiprocessing.Pool(options.workers) as pool:
-            done = pool.imap_unordered(functools.partial(convert, target_root=target_root), annotated, chunksize=16)
-            for _ in tqdm(done, total=len(annotated), desc=target_root):
-                pass
+        for_each(functools.partial(convert, target_root=target_root), annotated, options.workers, target_root)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ One picture in eight is for validation, chosen by a hash of its name, so the spl
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from preparation import command
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
@@ -83,14 +82,11 @@ def _segment(instance: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, "folder to hold nuclei/")
     parser.add_argument("--source", required=True, type=Path, help="the unpacked stage1_train folder")
-    parser.add_argument(
-        "--root", default=os.environ.get("DETECTRON2_DATASETS", "datasets"), help="folder to hold nuclei/ [%(default)s]"
-    )
     options = parser.parse_args(arguments)
 
-    root = Path(options.root) / "nuclei"
+    root = options.root / "nuclei"
     folders = sorted(folder for folder in options.source.iterdir() if (folder / "images").is_dir())
     if not folders:
         raise SystemExit(f"{options.source} holds no <image>/images folders; see datasets/README.md.")

@@ -5,6 +5,7 @@ Data sets are registered by :func:`mask2former.data.register_all`, because their
 """
 
 import warnings
+from typing import Any
 
 from mask2former import compat
 
@@ -17,4 +18,13 @@ with warnings.catch_warnings():
     from mask2former.config import add_maskformer2_config
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "add_maskformer2_config", "modeling"]
+__all__ = ["SemanticSegmentorWithTTA", "__version__", "add_maskformer2_config", "modeling"]
+
+
+def __getattr__(name: str) -> Any:
+    """``SemanticSegmentorWithTTA``, where the published system has it. Evaluation is imported only for it."""
+    if name != "SemanticSegmentorWithTTA":
+        raise AttributeError(f"module 'mask2former' has no attribute {name!r}")
+    from mask2former.evaluation.tta import SemanticSegmentorWithTTA
+
+    return SemanticSegmentorWithTTA

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data.augmentation import ResizeShortestEdge
 from mask2former.visualization import RESULTS
 from mask2former.zoo import weights_file
 
@@ -41,7 +41,7 @@ class Predictor:
         self.model = build_model(cfg).eval()
         MaskFormerCheckpointer(self.model).load(weights)
         self._bgr = cfg.INPUT.FORMAT == "BGR"
-        self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        self._resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
     @torch.no_grad()
     def __call__(self, picture: np.ndarray) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from mask2former import add_maskformer2_config
@@ -103,6 +104,42 @@ def test_maskformer_differs_by_network_losses_and_solver_alone() -> None:
         "SOLVER.WEIGHT_DECAY": 0.0001,
         "SOLVER.AMP.ENABLED": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "training", "changes"),
+    [
+        (
+            "coco_stuff_10k",
+            "coco_2017_train_stuff_10k_sem_seg",
+            {"SOLVER.MAX_ITER": 60000, "SOLVER.IMS_PER_BATCH": 32},
+        ),
+        (
+            "ade20k_full",
+            "ade20k_full_sem_seg_train",
+            {"SOLVER.MAX_ITER": 200000, "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": 65535},
+        ),
+    ],
+)
+@pytest.mark.parametrize("backbone", ["r50", "r101", "swin"])
+def test_data_sets_without_published_files(name: str, training: str, changes: dict[str, Any], backbone: str) -> None:
+    """ADE20K's configuration with crops of 640, but for what the data set and MaskFormer's schedule say."""
+    ade20k = flatten(load_config(str(ROOT / f"configs/ade20k/semantic/{backbone}.yaml")))
+    ade20k |= yaml_keys(ROOT / "configs/_base_/ade20k_640.yaml")
+    found = flatten(load_config(str(ROOT / f"configs/{name}/semantic/{backbone}.yaml")))
+    metadata = MetadataCatalog.get(training)
+    assert found["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] == len(metadata.stuff_classes)
+    assert found["MODEL.SEM_SEG_HEAD.IGNORE_VALUE"] == metadata.ignore_label
+    assert found["DATASETS.TRAIN"] == [training] and MetadataCatalog.get(*found["DATASETS.TEST"]).stuff_classes
+    of_data = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES", "DATASETS.TRAIN", "DATASETS.TEST"}
+    different = {key: value for key, value in found.items() if value != ade20k[key] and key not in of_data}
+    assert different == changes
+
+
+def yaml_keys(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    content.pop("VERSION")
+    return flatten(CfgNode(content))
 
 
 @pytest.mark.parametrize("published", PUBLISHED["configs"])

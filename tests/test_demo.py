@@ -162,3 +162,10 @@ def test_predictor_turns_channels_as_the_configuration_says(weights: Path) -> No
     assert expected.shape == (12, 40, 60)
     assert torch.allclose(bgr(picture[:, :, ::-1])["sem_seg"], expected)
     assert not torch.allclose(bgr(picture)["sem_seg"], expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 4000), (4000, 1)])
+def test_thin_pictures(weights: Path, height: int, width: int) -> None:
+    predictor = Predictor(load_config(str(CONFIG), [*SMALL, "MODEL.WEIGHTS", str(weights)]))
+    output = predictor(np.zeros((height, width, 3), np.uint8))
+    assert output["sem_seg"].shape[1:] == output["panoptic_seg"][0].shape == (height, width)

@@ -11,12 +11,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 from torch import nn
 
-from mask2former import zoo
+from mask2former import download, zoo
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.download import DownloadError, cache_path, fetch
 
@@ -214,6 +215,22 @@ def test_weights_by_name(tiny_zoo: dict, server: Server, caplog: pytest.LogCaptu
         assert np.array_equal(model.linear.weight.detach().numpy(), tiny_zoo["linear.weight"])
     assert sum("licence CC BY-NC 4.0" in message for message in caplog.messages) == 1  # not for what is cached
     assert server.ranges == [None]
+
+
+def test_a_name_without_a_network(
+    tiny_zoo: dict, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise URLError("Network is unreachable")
+
+    monkeypatch.setattr(download, "urlopen", unreachable)
+    path = cache_path(f"{server.url}/tiny.pkl")
+    with pytest.raises(DownloadError, match=r"cannot be reached \(Network is unreachable\)") as caught:
+        MaskFormerCheckpointer(Tiny()).load("a/b/c")
+    assert f"copy it to {path}" in str(caught.value)
+    assert zoo.main(["a/b/c"]) == 2 and "To place it by hand" in capsys.readouterr().err
+    path.write_bytes(server.files["/tiny.pkl"])  # as it says
+    MaskFormerCheckpointer(Tiny()).load("a/b/c")
 
 
 def test_a_file_goes_before_a_name(tiny_zoo: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from detectron2.checkpoint import DetectionCheckpointer
 
 from mask2former.checkpoint.files import read
-from mask2former.checkpoint.formats import to_ours
+from mask2former.checkpoint.formats import UNKNOWN, to_ours
 from mask2former.checkpoint.report import LoadReport
 from mask2former.zoo import weights_file
 
@@ -34,6 +34,8 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         format, checkpoint["model"] = to_ours(checkpoint["model"], self.model.state_dict())
+        if format != UNKNOWN:  # Detectron2's matching of names by likeness is for those that no table has converted
+            checkpoint.pop("matching_heuristics", None)
         # Frozen normalisation fills in statistics that a file lacks, and says nothing; so this looks for itself, where
         # Detectron2 does not match names by likeness.
         given = None if checkpoint.get("matching_heuristics") else set(checkpoint["model"])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mask2former.checkpoint import hf_resnet
+from mask2former.checkpoint.detectron2_resnet import from_caffe2, from_detectron2, is_caffe2, is_detectron2
 from mask2former.checkpoint.hf import from_hf, is_hf, to_hf
 from mask2former.checkpoint.published import from_published, is_published, to_published
 from mask2former.checkpoint.swin import from_swin, is_swin
@@ -19,6 +20,7 @@ TARGETS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "published": to_published,
     "hf": to_hf,
 }
+UNKNOWN = "ours or unknown"
 _OURS = "sem_seg_head.pixel_decoder."
 
 
@@ -30,7 +32,7 @@ def to_ours(state: Mapping[str, Any], model: Mapping[str, Tensor] | None = None)
         model: parameters that they are meant for, where a format's tables depend on their sizes.
 
     Returns:
-        The format's name for reports ("ours or unknown" where the names are kept), and the weights.
+        The format's name for reports (:data:`UNKNOWN` where the names are kept), and the weights.
 
     Raises:
         NotImplementedError: a Hugging Face model with a backbone whose layout is not known.
@@ -53,7 +55,11 @@ def to_ours(state: Mapping[str, Any], model: Mapping[str, Tensor] | None = None)
         return "Swin classifier", from_swin(tensors, model)
     if is_torchvision(tensors):
         return "torchvision or timm ResNet", from_torchvision(tensors)
-    return "ours or unknown", tensors
+    if is_detectron2(tensors):
+        return "Detectron2 ResNet", from_detectron2(tensors)
+    if is_caffe2(tensors):
+        return "Caffe2 ResNet, of BGR pictures", from_caffe2(tensors)
+    return UNKNOWN, tensors
 
 
 def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
@@ -67,7 +73,7 @@ def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
         ValueError: the format is not known, or the target has no place for such a model.
     """
     format, ours = to_ours(state)
-    if format.endswith("unknown") and not any(name.startswith((_OURS, "backbone.")) for name in ours):
+    if format == UNKNOWN and not any(name.startswith((_OURS, "backbone.")) for name in ours):
         raise ValueError(f"the names are of no format that is known: {', '.join(list(ours)[:3])}, ...")
     converted = TARGETS[target](ours)
     left = [name for name in converted if target == "hf" and name.startswith(("sem_seg_head.", "backbone."))]

@@ -46,8 +46,20 @@ class ResizeScale(T.ResizeScale):
     """Detectron2's, but long thin pictures keep at least a pixel instead of failing."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        resize = super().get_transform(image)
-        return T.ResizeTransform(resize.h, resize.w, max(resize.new_h, 1), max(resize.new_w, 1), resize.interp)
+        return _at_least_a_pixel(super().get_transform(image))
+
+
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's, but long thin pictures keep at least a pixel instead of failing."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        return _at_least_a_pixel(super().get_transform(image))
+
+
+def _at_least_a_pixel(resize: Transform) -> Transform:
+    if isinstance(resize, T.ResizeTransform):  # a length of 0 leaves the picture as it is
+        resize.new_h, resize.new_w = max(resize.new_h, 1), max(resize.new_w, 1)
+    return resize
 
 
 class Pad(T.Augmentation):
@@ -182,7 +194,7 @@ def resize_and_crop(
     """
     if sampling not in ("choice", "range"):
         raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; pictures have 'choice' and 'range'.")
-    augmentations: list[T.Augmentation] = [T.ResizeShortestEdge(short_sides, max_size, sampling)]
+    augmentations: list[T.Augmentation] = [ResizeShortestEdge(short_sides, max_size, sampling)]
     if crop is not None and max_class_area < 1.0:
         augmentations.append(T.RandomCrop_CategoryAreaConstraint(*crop, max_class_area, ignored_category=0))
     elif crop is not None:

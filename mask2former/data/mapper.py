@@ -13,7 +13,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
-from mask2former.data.augmentation import SegmentationInput, large_scale_jitter, resize_and_crop
+from mask2former.data.augmentation import ResizeShortestEdge, SegmentationInput, large_scale_jitter, resize_and_crop
 from mask2former.data.files import read_picture
 from mask2former.data.objects import Objects
 from mask2former.data.targets import instance_objects, panoptic_objects, semantic_objects
@@ -68,7 +68,7 @@ class Mapper:
         if not is_train:
             return {
                 **arguments,
-                "augmentations": detection_utils.build_augmentation(cfg, is_train=False),
+                "augmentations": [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)],
                 "read_targets": None,
             }
         name = cfg.INPUT.DATASET_MAPPER_NAME

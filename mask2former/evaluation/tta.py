@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mask2former.data.augmentation import ResizeShortestEdge
 from mask2former.modeling.meta_arch import MaskFormer
 from mask2former.modeling.postprocess import ResizedMasks
 
@@ -76,7 +77,7 @@ class SegmentorWithTTA(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.module if isinstance(model, DistributedDataParallel) else model
-        self.resizes = [T.ResizeShortestEdge(size, max_size) for size in min_sizes]
+        self.resizes = [ResizeShortestEdge(size, max_size) for size in min_sizes]
         self.flip = flip
         self.image_format = image_format
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
+import struct
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint import MaskFormerCheckpointer
+from mask2former.checkpoint.detectron2_resnet import from_caffe2
 from mask2former.checkpoint.swin import from_swin, is_swin
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 from mask2former.modeling import D2SwinTransformer
@@ -170,3 +176,96 @@ def test_timm_counts_the_steps_between_stages_from_the_next() -> None:
     assert late.keys() != state.keys()
     expected, found = from_swin(state), from_swin(late)
     assert found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in found)
+
+
+class Python2Pickler(pickle._Pickler):
+    """Text and bytes are one type, as in the programs that wrote Detectron's files."""
+
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
+
+    def save_text(self, value: str | bytes) -> None:
+        data = value.encode("latin1") if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_text
+
+
+def python2_file(content: object) -> bytes:
+    buffer = io.BytesIO()
+    Python2Pickler(buffer, protocol=2).dump(content)
+    return buffer.getvalue().replace(b"numpy._core", b"numpy.core")
+
+
+def caffe2_names(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Detectron's names for Caffe2: scale and bias of the normalisation, and a classifier."""
+    arrays = {}
+    for name, value in state.items():
+        name = name.replace("stem.conv1.norm", "res.conv1_bn").replace("stem.", "").replace(".norm", "_bn")
+        name = name.replace("shortcut", "branch1")
+        for i, letter in enumerate("abc", start=1):
+            name = re.sub(rf"^(res\d\.\d+)\.conv{i}", rf"\1.branch2{letter}", name)
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            short = "_s" if name.endswith("_bn.weight") else "_" + name.rsplit(".", 1)[1][0]
+            arrays[name.rsplit(".", 1)[0].replace(".", "_") + short] = value.numpy()
+    arrays |= {f"{name}_momentum": value for name, value in arrays.items()}
+    return arrays | {"fc1000_w": np.ones((10, 8), "f4"), "fc1000_b": np.ones(10, "f4")}
+
+
+def detectron2_names(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """As Detectron2's converter writes torchvision's ResNets, classifier included."""
+    arrays = {name: value.numpy() for name, value in state.items()}
+    steps = {name.replace("mean", "x").replace("running_x", "num_batches_tracked") for name in arrays if "mean" in name}
+    classifier = {"stem.fc.weight": np.ones((10, 8), "f4"), "stem.fc.bias": np.ones(10, "f4")}
+    return arrays | classifier | {name: np.array(1) for name in steps}
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "SyncBN"])
+@pytest.mark.parametrize("layout", ["Caffe2 classifier", "Caffe2 detector", "Detectron2"])
+@pytest.mark.parametrize("depth", [50, 101])
+def test_resnets_that_detectron2_hands_out(tmp_path: Path, layout: str, norm: str, depth: int) -> None:
+    """R-50.pkl and R-101.pkl, which published configurations start from, in each layout that such names mean."""
+    width = {"STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 16, "WIDTH_PER_GROUP": 4, "NORM": norm}
+    source, ours = (Model(build_backbone(resnet_config(depth, **width), ShapeSpec(channels=3))) for _ in range(2))
+    for value in source.state_dict().values():
+        if value.dtype.is_floating_point:
+            value.uniform_(0.5, 1.5)
+    state = source.backbone.state_dict()
+    if layout == "Detectron2":
+        content = {"model": detectron2_names(state), "__author__": "torchvision", "matching_heuristics": True}
+        data = pickle.dumps(content, protocol=2)
+    else:
+        arrays = caffe2_names(state)
+        data = python2_file({"blobs": arrays, "cfg": "text"} if layout.endswith("detector") else arrays)
+        assert "res4_0_branch2a_w" in arrays and "res_conv1_bn_s" in arrays and "res2_0_branch1_bn_b" in arrays
+    path = tmp_path / f"R-{depth}.pkl"
+    path.write_bytes(data)
+    checkpointer = MaskFormerCheckpointer(ours)
+    checkpointer.load(str(path))
+
+    report, loaded = checkpointer.report, ours.backbone.state_dict()
+    assert report.format.startswith(layout.split()[0]) and not report.left_over and not report.reshaped
+    for name, value in loaded.items():
+        if layout.startswith("Caffe2") and "running" in name:
+            assert f"backbone.{name}" in report.missing and torch.allclose(value, torch.full_like(value, "var" in name))
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, state[name]), name
+
+
+def test_caffe2_file_with_code_is_refused(tmp_path: Path) -> None:
+    data = python2_file({"conv1_w": np.ones(3, "f4"), "res2_0_branch2a_w": print})
+    (tmp_path / "R-50.pkl").write_bytes(data)
+    with pytest.raises(ValueError, match=r"R-50\.pkl is not loaded: it names __builtin__\.print"):
+        MaskFormerCheckpointer(Model(nn.Linear(1, 1))).load(str(tmp_path / "R-50.pkl"))
+
+
+def test_detectors_parts_keep_their_names() -> None:
+    """Of a whole detector, a backbone is taken and the rest is reported under its own names."""
+    one = torch.ones(1)
+    state = {"conv1_w": one, "conv1_b": one, "res2_0_branch2a_w": one, "fpn_inner_res2_2_sum_w": one}
+    assert set(from_caffe2(state)) == {
+        "backbone.stem.conv1.weight",
+        "backbone.stem.conv1.bias",
+        "backbone.res2.0.conv1.weight",
+        "fpn.inner.res2.2.sum.weight",
+    }

@@ -16,6 +16,7 @@ from mask2former.data.augmentation import (
     ColorJitter,
     ColorJitterTransform,
     Pad,
+    ResizeShortestEdge,
     SegmentationInput,
     large_scale_jitter,
     resize_and_crop,
@@ -88,6 +89,24 @@ def test_large_scale_jitter_always_gives_the_square(height: int, width: int, see
     assert scene.image.shape == (32, 32, 3)
     # All that is not the object is padding, and the padding is grey.
     np.testing.assert_array_equal(masks[0].numpy(), scene.image[..., 0] != IMAGE_PAD_VALUE)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 4000), (4000, 1), (2, 3000), (1, 1)])
+def test_thin_pictures_keep_a_pixel(height: int, width: int) -> None:
+    """The long side's limit would leave nothing of the short one."""
+    ids = np.ones((height, width), np.int32)
+    scene = SegmentationInput(
+        np.full((height, width, 3), 7, np.uint8), Objects(ids.shape, np.array([0]), layers_from_ids(ids, [1]))
+    )
+    augmentations = resize_and_crop(**{**CROP, "short_sides": (32, 32), "max_size": 64, "crop": None, "flip": "none"})
+    T.AugmentationList(augmentations[:1])(scene)
+    expected = (32, 32) if height == width else (1, 64) if height < width else (64, 1)
+    assert scene.image.shape[:2] == scene.objects.size == expected
+    assert (scene.image == 7).all() and scene.objects.to_masks()[1].all()
+
+
+def test_a_length_of_zero_still_leaves_the_picture() -> None:
+    assert isinstance(ResizeShortestEdge(0).get_transform(np.zeros((3, 5, 3), np.uint8)), T.NoOpTransform)
 
 
 @pytest.mark.parametrize("augmentations", [large_scale_jitter(40, 1.0, 1.0, "none"), resize_and_crop(**{

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
@@ -19,15 +21,11 @@ from PIL import Image
 from mask2former.data import register_all
 from mask2former.evaluation.instance import InstanceEvaluator
 
-SCRIPTS = Path(__file__).parents[2] / "datasets"
+sys.path.insert(0, str(Path(__file__).parents[2] / "datasets"))  # as Python does for the scripts themselves
 
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(name)
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def save(array: Any, path: Path) -> None:
     Image.fromarray(np.asarray(array, np.uint8)).save(path)
 
 
-def test_coco_semantic(tmp_path: Path, register: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coco_semantic(tmp_path: Path, register: Callable) -> None:
     ids = np.zeros((3, 4, 3), np.uint8)
     ids[0, :, 0], ids[1, :, 1], ids[2, :2, 2] = 1, 1, 1
     save(ids, tmp_path / "coco/panoptic_val2017/7.png")
@@ -58,9 +56,7 @@ def test_coco_semantic(tmp_path: Path, register: Callable, monkeypatch: pytest.M
     }
     (tmp_path / "coco/annotations").mkdir()
     (tmp_path / "coco/annotations/panoptic_val2017.json").write_text(json.dumps(content))
-    module = script("prepare_coco_semantic")
-    monkeypatch.setitem(__import__("sys").modules, "prepare_coco_semantic", module)  # for the worker processes
-    module.main(["--root", str(tmp_path), "--splits", "val", "--workers", "1"])
+    script("prepare_coco_semantic").main(["--root", str(tmp_path), "--splits", "val", "--workers", "1"])
 
     register(tmp_path)
     (record,) = DatasetCatalog.get("coco_2017_val_panoptic_with_sem_seg")
@@ -158,6 +154,104 @@ def test_ade20k_panoptic_files_of_something_else(tmp_path: Path) -> None:
     save(np.zeros((3, 2, 3)), root / "annotations_instance/training/a.png")
     with pytest.raises(SystemExit, match=r"differ in size"):
         module.main(["--root", str(tmp_path)])
+
+
+def save_stuff(folder: Path, name: str, labels: Any) -> None:
+    """A picture of COCO-Stuff-10k and its annotation."""
+    labels = np.asarray(labels, np.uint8)
+    save(np.zeros((*labels.shape, 3)), folder / f"images/{name}.jpg")
+    (folder / "annotations").mkdir(exist_ok=True)
+    scipy.io.savemat(folder / f"annotations/{name}.mat", {"S": labels, "captions": "none"})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_coco_stuff_10k(tmp_path: Path, register: Callable, workers: int) -> None:
+    folder = tmp_path / "coco/coco_stuff_10k"
+    (folder / "imageLists").mkdir(parents=True)
+    for split in ("train", "test"):
+        save_stuff(folder, f"of_{split}", [[0, 1, 90], [12, 92, 182]])  # 12: COCO's, and no class of this set
+        (folder / f"imageLists/{split}.txt").write_text(f"of_{split}\n")
+    script("prepare_coco_stuff_10k").main(["--root", str(tmp_path), "--workers", str(workers)])
+    register(tmp_path)
+    for split in ("train", "test"):
+        (record,) = DatasetCatalog.get(f"coco_2017_{split}_stuff_10k_sem_seg")
+        assert record["image_id"] == f"of_{split}"
+        labels = np.asarray(Image.open(record["sem_seg_file_name"]))
+        assert labels.dtype == np.uint8 and labels.tolist() == [[255, 0, 79], [255, 80, 170]]
+        names = MetadataCatalog.get(f"coco_2017_{split}_stuff_10k_sem_seg").stuff_classes
+        assert [names[label] for label in labels[labels < 255]] == ["person", "toothbrush", "banner", "wood"]
+
+
+def test_coco_stuff_10k_files_of_something_else(tmp_path: Path) -> None:
+    module, folder = script("prepare_coco_stuff_10k"), tmp_path / "coco/coco_stuff_10k"
+    arguments = ["--root", str(tmp_path), "--workers", "1"]
+    with pytest.raises(SystemExit, match=r"train\.txt is missing"):
+        module.main(arguments)
+    (folder / "imageLists").mkdir(parents=True)
+    (folder / "imageLists/train.txt").write_text("a")
+    save_stuff(folder, "a", [[0, 183]])
+    with pytest.raises(SystemExit, match=r"a\.mat: found uint8 .* up to 183"):
+        module.main(arguments)
+    scipy.io.savemat(folder / "annotations/a.mat", {"T": [[1]]})
+    with pytest.raises(SystemExit, match=r"a\.mat: found no S"):
+        module.main(arguments)
+    (folder / "annotations/a.mat").write_bytes(b"nothing of the kind" * 20)
+    with pytest.raises(SystemExit, match=r"a\.mat: not a file of MATLAB's"):
+        module.main(arguments)
+    save_stuff(folder, "a", [[0, 1]])
+    save(np.zeros((2, 2, 3)), folder / "images/a.jpg")
+    with pytest.raises(SystemExit, match=r"a\.jpg: 2x2 pixels"):
+        module.main(arguments)
+    (folder / "images/a.jpg").unlink()
+    with pytest.raises(SystemExit, match=r"a\.jpg"):
+        module.main(arguments)
+
+
+def save_ade20k_full(folder: Path, numbers: np.ndarray, picture: np.ndarray) -> None:
+    """One picture with the colours of its segmentation: the object's number, and the instance in blue."""
+    colours = np.stack([numbers // 256 * 10, numbers % 256, np.arange(numbers.size).reshape(numbers.shape) % 7], -1)
+    save(picture, folder / "a.jpg")
+    save(colours, folder / "a_seg.png")
+
+
+def test_ade20k_full(tmp_path: Path, register: Callable) -> None:
+    numbers = np.array([[0, 2978], [3148, 1], [312, 312]])  # none, wall, adding machine, none of the 847, building
+    for split in ("training", "validation"):
+        place = tmp_path / f"ADE20K_2021_17_01/images/ADE/{split}/urban/street"
+        save_ade20k_full(place, numbers, np.full((3, 2, 3), 200))
+        save(np.zeros((3, 2, 3)), place / "a/instance_000_a.png")  # parts and instances are not asked for
+    script("prepare_ade20k_full_sem_seg").main(["--root", str(tmp_path), "--workers", "1"])
+    register(tmp_path)
+    for split in ("train", "val"):
+        (record,) = DatasetCatalog.get(f"ade20k_full_sem_seg_{split}")
+        labels = np.asarray(Image.open(record["sem_seg_file_name"]))
+        assert labels.dtype == np.uint16 and labels.tolist() == [[65535, 0], [846, 65535], [1, 1]]
+        picture = np.asarray(Image.open(record["file_name"]))
+        assert picture.shape == (3, 2, 3) and abs(picture.astype(int) - 200).max() <= 2
+
+
+def test_ade20k_full_large_pictures_are_reduced(tmp_path: Path) -> None:
+    module, folder = script("prepare_ade20k_full_sem_seg"), tmp_path / "from"
+    assert module.reduced((512, 4000)) == (512, 4000) and module.reduced((1024, 1536)) == (512, 768)
+    numbers = np.full((1024, 1536), 2978)
+    numbers[:, 768:] = 312
+    picture = np.broadcast_to((numbers == 312)[..., None] * 200, (1024, 1536, 3))
+    save_ade20k_full(folder, numbers, picture)
+    module.convert(folder / "a_seg.png", tmp_path, tmp_path)
+    labels, small = (np.asarray(Image.open(tmp_path / name)) for name in ("a.tif", "a.jpg"))
+    assert labels.shape == small.shape[:2] == (512, 768)
+    assert (labels == (np.arange(768) >= 384)).all()
+    assert ((small[..., 0] > 100) == labels).all()
+
+
+def test_ade20k_full_files_of_something_else(tmp_path: Path) -> None:
+    module, arguments = script("prepare_ade20k_full_sem_seg"), ["--root", str(tmp_path), "--workers", "1"]
+    with pytest.raises(SystemExit, match="holds no png"):
+        module.main(arguments)
+    folder = tmp_path / "ADE20K_2021_17_01/images/ADE/training"
+    save_ade20k_full(folder, np.zeros((2, 2), int), np.zeros((2, 3, 3)))
+    with pytest.raises(SystemExit, match=r"a_seg\.png: found .*\(2, 2\).*\(3, 2\)"):
+        module.main(arguments)
 
 
 def test_camvid(tmp_path: Path, register: Callable, make_mapper: Callable) -> None:

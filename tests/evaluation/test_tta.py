@@ -128,6 +128,22 @@ def test_any_model_with_semantic_results_will_do():
     torch.testing.assert_close(found["sem_seg"], image.float())
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 600), (600, 1)])
+def test_thin_pictures_keep_a_pixel(height, width):
+    inputs = {"image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8), "height": height, "width": width}
+    (result,) = with_tta(model(), min_sizes=(64, 96), flip=True)([inputs])
+    assert result["sem_seg"].shape == (CLASSES, height, width) and result["sem_seg"].isfinite().all()
+    assert result["panoptic_seg"][0].shape == (height, width)
+
+
+def test_the_published_name_lies_where_it_was():
+    from mask2former import SemanticSegmentorWithTTA
+
+    assert SemanticSegmentorWithTTA is SegmentorWithTTA
+    with pytest.raises(ImportError, match="cannot import name 'SemanticSegmentor'"):
+        from mask2former import SemanticSegmentor  # noqa: F401
+
+
 def test_a_model_without_them_is_refused():
     class Boxes(nn.Module):
         def forward(self, inputs):
