@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
 
-_PIECE = 2048  # positions that a feed-forward network takes at a time
+_PIECE = 1024  # positions that a feed-forward network takes at a time
 
 
 class ResidualBlock(nn.Module):
@@ -24,7 +24,10 @@ class ResidualBlock(nn.Module):
     def residual(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         if self.pre_norm:
             return x + self.dropout(function(self.norm(x)))
-        return self.norm(x + self.dropout(function(x)))
+        branch = self.dropout(function(x))
+        if torch.is_grad_enabled() or branch.dtype != x.dtype:
+            return self.norm(x + branch)
+        return self.norm(branch.add_(x))  # one less of the largest tensors
 
 
 class SelfAttention(ResidualBlock):
@@ -76,4 +79,4 @@ class FeedForward(ResidualBlock):
         return torch.cat([self._transform(piece) for piece in x.split(_PIECE, dim=1)], dim=1)
 
     def _transform(self, x: Tensor) -> Tensor:
-        return self.linear2(self.hidden_dropout(self.linear1(x).relu()))
+        return self.linear2(self.hidden_dropout(self.linear1(x).relu_()))
