@@ -9,7 +9,21 @@ from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
 
-_PIECE = 1024  # positions that a feed-forward network takes at a time
+# Positions at a time where each is computed by itself. On a CPU what is between two layers then stays in its cache.
+_PIECE = {"cpu": 1024}
+_USUAL_PIECE = 2048
+
+
+def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, joined again.
+
+    So what it has inside, and the gradients of that, are never there for all positions at once.
+    """
+    x = tensors[0]
+    piece = _PIECE.get(x.device.type, _USUAL_PIECE)
+    if x.shape[1] <= piece or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
+        return function(*tensors)
+    return torch.cat([function(*parts) for parts in zip(*(t.split(piece, dim=1) for t in tensors), strict=True)], dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -70,13 +84,7 @@ class FeedForward(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, S, C]."""
-        return self.residual(x, self._in_pieces)
-
-    def _in_pieces(self, x: Tensor) -> Tensor:
-        """Piece by piece, so that hidden activations and their gradients are never there for all pixels at once."""
-        if x.shape[1] <= _PIECE or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
-            return self._transform(x)
-        return torch.cat([self._transform(piece) for piece in x.split(_PIECE, dim=1)], dim=1)
+        return in_pieces(lambda piece: self.residual(piece, self._transform), x)
 
     def _transform(self, x: Tensor) -> Tensor:
         return self.linear2(self.hidden_dropout(self.linear1(x).relu_()))
