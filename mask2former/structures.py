@@ -64,22 +64,31 @@ class LazyMasks:
     mask_embed: Tensor
     mask_features: Tensor
 
-    def logits(self, image: int | None = None, queries: Tensor | None = None) -> Tensor:
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the features."""
+        return self.mask_features.shape[-2], self.mask_features.shape[-1]
+
+    def logits(self, image: int | None = None, queries: Tensor | None = None, rows: slice | None = None) -> Tensor:
         """Logits at the features' own size.
 
         Args:
             image: this image alone; all when None.
             queries: [n] int64, these queries alone (needs ``image``); all when None.
+            rows: these rows of pixels alone (needs ``image``); all when None.
 
         Returns:
             [B, Q, T, H, W], or [n, T, H, W] of one image.
         """
         if image is None:
-            if queries is not None:
-                raise ValueError("LazyMasks.logits: `queries` are those of one image, so `image` has to be given.")
+            if queries is not None or rows is not None:
+                raise ValueError(
+                    "LazyMasks.logits: `queries` and `rows` are those of one image, so `image` has to be given."
+                )
             return torch.einsum("bqc,bcthw->bqthw", self.mask_embed, self.mask_features)
         embed = self.mask_embed[image] if queries is None else self.mask_embed[image, queries]
-        return torch.einsum("nc,cthw->nthw", embed, self.mask_features[image])
+        features = self.mask_features[image] if rows is None else self.mask_features[image, :, :, rows]
+        return torch.einsum("nc,cthw->nthw", embed, features)
 
 
 @dataclass

@@ -14,14 +14,18 @@ from detectron2.structures import BitMasks, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.modeling.postprocess import (
+    Collector,
+    Competition,
+    InstanceMasks,
     MaskSource,
     ResizedMasks,
-    instance_inference,
-    panoptic_inference,
+    SemanticScores,
+    collect,
     semantic_inference,
 )
 from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
@@ -39,7 +43,7 @@ class MaskFormer(nn.Module):
         size_divisibility: batches are padded to a multiple of this, in pixels.
         things: classes in [0, K) of countable objects; panoptic results need them.
         semantic_on, panoptic_on, instance_on: results that inference gives.
-        object_mask_threshold, overlap_threshold: see :func:`panoptic_inference`.
+        object_mask_threshold, overlap_threshold: see :class:`Competition`.
         resize_before_semantic: resize masks to the picture before the semantic sum, not its result.
         detections_per_image: most instances of a picture.
     """
@@ -136,11 +140,7 @@ class MaskFormer(nn.Module):
         if self.training:
             height, width = batch.tensor.shape[-2:]
             return self.criterion(prediction, [self._targets(x, (height, width)) for x in batched_inputs])
-        results = []
-        for class_logits, masks in self._of_each_image(prediction, batch, batched_inputs):
-            result: dict[str, Any] = {"sem_seg": self.semantic(class_logits, masks)} if self.semantic_on else {}
-            results.append({**result, **self.objects(class_logits, masks, masks.frame)})
-        return results
+        return [self._results(*one) for one in self._of_each_image(prediction, batch, batched_inputs)]
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
         """What :meth:`semantic` and :meth:`objects` make results of: class logits [Q, K + 1] and masks of each image.
@@ -153,7 +153,12 @@ class MaskFormer(nn.Module):
     def _network(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, ImageList]:
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         batch = ImageList.from_tensors(images, self.size_divisibility)
-        return self.sem_seg_head(self.backbone(batch.tensor)), batch
+        return self.sem_seg_head(self._features(batch.tensor)), batch
+
+    def _features(self, images: Tensor) -> dict[str, Tensor]:
+        if is_foldable(self.backbone, images):
+            return folded_resnet(self.backbone, images)
+        return self.backbone(images)
 
     @staticmethod
     def _of_each_image(
@@ -174,11 +179,18 @@ class MaskFormer(nn.Module):
         padded = F.pad(masks.bool(), (0, padded_size[1] - width, 0, padded_size[0] - height))
         return MaskTargets(instances.gt_classes, padded[:, None])
 
+    def _results(self, class_logits: Tensor, masks: ResizedMasks) -> dict[str, Any]:
+        if not (self.semantic_on and self.resize_before_semantic):
+            result = {"sem_seg": self.semantic(class_logits, masks)} if self.semantic_on else {}
+            return {**result, **self.objects(class_logits, masks, masks.frame)}
+        collectors = {"sem_seg": SemanticScores(class_logits, masks.frame), **self._objects(class_logits, masks.frame)}
+        return _collected(masks, collectors, masks.frame)
+
     def semantic(self, class_logits: Tensor, masks: ResizedMasks) -> Tensor:
         """[K, H, W] float32 scores of one image, from class logits [Q, K + 1]."""
         if self.resize_before_semantic:
-            return semantic_inference(class_logits, masks)
-        scores = semantic_inference(class_logits, replace(masks, output_size=None))
+            return semantic_inference(class_logits, masks, masks.frame)
+        scores = semantic_inference(class_logits, replace(masks, output_size=None), masks.image_size)
         return resize_frames(scores[None], masks.frame)[0]
 
     def objects(self, class_logits: Tensor, masks: MaskSource, size: tuple[int, int]) -> dict[str, Any]:
@@ -189,25 +201,32 @@ class MaskFormer(nn.Module):
             masks: mask logits.
             size: (H, W) of the results.
         """
-        result: dict[str, Any] = {}
+        return _collected(masks, self._objects(class_logits, size), size)
+
+    def _objects(self, class_logits: Tensor, size: tuple[int, int]) -> dict[str, Collector]:
+        collectors: dict[str, Collector] = {}
         if self.panoptic_on:
-            result["panoptic_seg"] = panoptic_inference(
+            collectors["panoptic_seg"] = Competition(
                 class_logits,
-                masks,
                 things=self.things,
                 object_mask_threshold=self.object_mask_threshold,
                 overlap_threshold=self.overlap_threshold,
                 size=size,
             )
         if self.instance_on:
-            result["instances"] = instance_inference(
+            collectors["instances"] = InstanceMasks(
                 class_logits,
-                masks,
                 top_k=self.detections_per_image,
                 things=self.things if self.panoptic_on else None,
                 size=size,
             )
-        return result
+        return collectors
+
+
+def _collected(masks: MaskSource, collectors: dict[str, Collector], size: tuple[int, int]) -> dict[str, Any]:
+    if collectors:
+        collect(masks, list(collectors.values()), size)
+    return {name: collector.result() for name, collector in collectors.items()}
 
 
 def _mask_loss(cfg: CfgNode) -> MaskLoss:

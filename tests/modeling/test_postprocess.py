@@ -82,7 +82,7 @@ def test_panoptic_equals_slow_version(
 def test_semantic_equals_its_sum() -> None:
     class_logits, masks = torch.randn(37, 6), torch.randn(37, 8, 9)
     expected = torch.einsum("qk,qhw->khw", class_logits.softmax(-1)[:, :5], masks.sigmoid())
-    torch.testing.assert_close(semantic_inference(class_logits, lambda q: masks[q]), expected)
+    torch.testing.assert_close(semantic_inference(class_logits, lambda q: masks[q], (8, 9)), expected)
 
 
 @pytest.mark.parametrize("things", [None, THINGS])

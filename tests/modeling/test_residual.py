@@ -15,7 +15,7 @@ def test_feed_forward_in_pieces_is_the_whole(length: int, monkeypatch: pytest.Mo
     x = torch.randn(2, length, 8, dtype=torch.float64)
     results = []
     for piece in (1000, 4):
-        monkeypatch.setattr(residual, "_PIECE", piece)
+        monkeypatch.setitem(residual._PIECE, "cpu", piece)
         layer.zero_grad()
         given = x.clone().requires_grad_()
         output = layer(given)

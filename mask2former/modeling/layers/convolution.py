@@ -16,7 +16,7 @@ def pyramid_conv(in_channels: int, out_channels: int, norm: str, *, kernel_size:
         padding=kernel_size // 2,
         bias=norm == "",
         norm=get_norm(norm, out_channels),
-        activation=F.relu if relu else None,
+        activation=F.relu_ if relu else None,
     )
     weight_init.c2_xavier_fill(conv)
     return conv

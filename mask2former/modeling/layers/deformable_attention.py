@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.layers.residual import ResidualBlock
+from mask2former.modeling.layers.residual import ResidualBlock, in_pieces
 from mask2former.ops import ms_deform_attn_fused
 
 
@@ -73,22 +73,27 @@ class MSDeformAttn(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(self, query: Tensor, value: Tensor, grid: PixelGrid) -> Tensor:
+    def values(self, x: Tensor) -> Tensor:
+        """What is sampled from pixels [B, S, C], without position: [B, S, heads, C / heads]."""
+        return self.value_proj(x).unflatten(-1, (self.shape[0], -1))
+
+    def forward(self, query: Tensor, values: Tensor, centres: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Attend.
 
         Args:
-            query: [B, S, C], with position; value: [B, S, C], without.
-            grid: where the S pixels lie.
+            query: [B, Q, C], with position.
+            values: see :meth:`values`.
+            centres: [1, Q, 2] where the queries lie, (x, y) in [0, 1], float32.
+            sizes: (H, W) of each level of the values.
 
         Returns:
-            [B, S, C].
+            [B, Q, C].
         """
         heads, levels, points = self.shape
         offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
         logits = self.attention_weights(query).unflatten(-1, (heads, levels, points))
-        values = self.value_proj(value).unflatten(-1, (heads, -1))
-        centres = grid.centres[None, :, None]  # of all pictures and levels alike
-        attended = ms_deform_attn_fused(values, grid.sizes, centres, offsets, logits)
+        # Centres are those of all levels alike.
+        attended = ms_deform_attn_fused(values, sizes, centres[:, :, None], offsets, logits)
         return self.output_proj(attended)
 
 
@@ -103,4 +108,11 @@ class DeformableSelfAttention(ResidualBlock):
 
     def forward(self, x: Tensor, position: Tensor, grid: PixelGrid) -> Tensor:
         """x [B, S, C]; position [S, C]."""
-        return self.residual(x, lambda x: self.attention(x + position, x, grid))
+        values = self.attention.values(x)
+
+        def attend(x: Tensor, position: Tensor, centres: Tensor) -> Tensor:
+            return self.residual(x, lambda x: self.attention(x + position, values, centres, grid.sizes))
+
+        if torch.is_grad_enabled():  # each piece would leave gradients of all values
+            return attend(x, position[None], grid.centres[None])
+        return in_pieces(attend, x, position[None], grid.centres[None])

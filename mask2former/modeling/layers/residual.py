@@ -9,7 +9,21 @@ from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
 
-_PIECE = 2048  # positions that a feed-forward network takes at a time
+# Positions at a time where each is computed by itself. On a CPU what is between two layers then stays in its cache.
+_PIECE = {"cpu": 1024}
+_USUAL_PIECE = 2048
+
+
+def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, joined again.
+
+    So what it has inside, and the gradients of that, are never there for all positions at once.
+    """
+    x = tensors[0]
+    piece = _PIECE.get(x.device.type, _USUAL_PIECE)
+    if x.shape[1] <= piece or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
+        return function(*tensors)
+    return torch.cat([function(*parts) for parts in zip(*(t.split(piece, dim=1) for t in tensors), strict=True)], dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -24,7 +38,10 @@ class ResidualBlock(nn.Module):
     def residual(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         if self.pre_norm:
             return x + self.dropout(function(self.norm(x)))
-        return self.norm(x + self.dropout(function(x)))
+        branch = self.dropout(function(x))
+        if torch.is_grad_enabled() or branch.dtype != x.dtype:
+            return self.norm(x + branch)
+        return self.norm(branch.add_(x))  # one less of the largest tensors
 
 
 class SelfAttention(ResidualBlock):
@@ -67,13 +84,7 @@ class FeedForward(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, S, C]."""
-        return self.residual(x, self._in_pieces)
-
-    def _in_pieces(self, x: Tensor) -> Tensor:
-        """Piece by piece, so that hidden activations and their gradients are never there for all pixels at once."""
-        if x.shape[1] <= _PIECE or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
-            return self._transform(x)
-        return torch.cat([self._transform(piece) for piece in x.split(_PIECE, dim=1)], dim=1)
+        return in_pieces(lambda piece: self.residual(piece, self._transform), x)
 
     def _transform(self, x: Tensor) -> Tensor:
-        return self.linear2(self.hidden_dropout(self.linear1(x).relu()))
+        return self.linear2(self.hidden_dropout(self.linear1(x).relu_()))

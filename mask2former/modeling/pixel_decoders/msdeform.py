@@ -135,7 +135,8 @@ class MSDeformAttnPixelDecoder(nn.Module):
         finest = levels[-1]
         for name, lateral, output in zip(self.fpn_features, self.lateral_convs, self.output_convs, strict=True):
             skip = lateral(features[name])
-            finest = output(skip + F.interpolate(finest, size=skip.shape[-2:], mode="bilinear", align_corners=False))
+            skip += F.interpolate(finest, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            finest = output(skip)
         return PixelDecoderOutput(self.mask_features(finest), levels[:NUM_LEVELS], levels[0])
 
     def _encode(self, features: list[Tensor]) -> list[Tensor]:
@@ -144,7 +145,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         device = projected[0].device
         # Tracing gives sizes as tensors.
         grid = PixelGrid.of([(int(x.shape[-2]), int(x.shape[-1])) for x in projected], device)
-        x = torch.cat([level.flatten(2) for level in projected], dim=2).transpose(1, 2)
+        x = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)
         position = torch.cat(
             [
                 self.position_encoding(size, device=device).flatten(1).T + embed

@@ -1,0 +1,27 @@
+"""Bilinear resizing along one axis, as a matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def resizing_rows(source: int, target: int, first: int, last: int) -> tuple[Tensor, int, int]:
+    """What resizes a column of ``source`` pixels to ``target`` (``align_corners=False``), for a part of the result.
+
+    Args:
+        source, target: lengths in pixels.
+        first, last: the part [first, last) of the ``target`` pixels.
+
+    Returns:
+        float64 [last - first, end - begin] weights, and the source pixels [begin, end) that they are of.
+    """
+    position = ((torch.arange(first, last, dtype=torch.float64) + 0.5) * (source / target) - 0.5).clamp(min=0)
+    low = position.long()  # rounds down
+    high = (low + 1).clamp(max=source - 1)
+    begin, end = int(low[0]), int(high[-1]) + 1
+    share = (position - low)[:, None]
+    weights = torch.zeros(last - first, end - begin, dtype=torch.float64)
+    weights.scatter_add_(1, low[:, None] - begin, 1 - share)
+    weights.scatter_add_(1, high[:, None] - begin, share)
+    return weights, begin, end

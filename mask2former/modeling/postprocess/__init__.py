@@ -1,0 +1,74 @@
+"""From one image's (class distribution, mask) pairs to semantic, panoptic and instance results.
+
+Each result chooses its queries first. Masks are then made piece by piece, a few rows of the picture at a time, once for
+all results together, so that Q masks at full size never exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from detectron2.structures import Instances
+from torch import Tensor
+
+from mask2former.modeling.postprocess.instance import InstanceMasks
+from mask2former.modeling.postprocess.panoptic import Competition
+from mask2former.modeling.postprocess.passing import Collector, collect
+from mask2former.modeling.postprocess.semantic import SemanticScores
+from mask2former.modeling.postprocess.sources import MaskSource, ResizedMasks
+
+__all__ = [
+    "Collector",
+    "Competition",
+    "InstanceMasks",
+    "MaskSource",
+    "ResizedMasks",
+    "SemanticScores",
+    "collect",
+    "instance_inference",
+    "panoptic_inference",
+    "semantic_inference",
+]
+
+
+def semantic_inference(class_logits: Tensor, masks: MaskSource, size: tuple[int, int]) -> Tensor:
+    """[K, H, W] float32 scores; their argmax over K is the segmentation. See :class:`SemanticScores`."""
+    scores = SemanticScores(class_logits, size)
+    collect(masks, [scores], size)
+    return scores.result()
+
+
+def panoptic_inference(
+    class_logits: Tensor,
+    masks: MaskSource,
+    *,
+    things: Collection[int],
+    object_mask_threshold: float,
+    overlap_threshold: float,
+    size: tuple[int, int],
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """int32 [H, W] of segment ids, 0 where there is none, and the segments. See :class:`Competition`."""
+    competition = Competition(
+        class_logits,
+        things=things,
+        object_mask_threshold=object_mask_threshold,
+        overlap_threshold=overlap_threshold,
+        size=size,
+    )
+    collect(masks, [competition], size)
+    return competition.result()
+
+
+def instance_inference(
+    class_logits: Tensor,
+    masks: MaskSource,
+    *,
+    top_k: int,
+    things: Collection[int] | None,
+    size: tuple[int, int],
+) -> Instances:
+    """The ``top_k`` best of all (query, class) pairs. See :class:`InstanceMasks`."""
+    instances = InstanceMasks(class_logits, top_k=top_k, things=things, size=size)
+    collect(masks, [instances], size)
+    return instances.result()

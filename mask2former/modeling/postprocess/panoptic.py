@@ -1,0 +1,82 @@
+"""Panoptic results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Competition:
+    """Every pixel goes to the query of the greatest score times mask probability (MaskFormer, section 3.4).
+
+    Queries count whose best class is an object with a score above ``object_mask_threshold``. A segment is the part
+    of its own mask (probability >= 0.5) that a query wins. It is dropped when the query wins less than
+    ``overlap_threshold`` of what its mask covers. Segments of one stuff class become one.
+
+    Args:
+        class_logits: [Q, K + 1].
+        things: classes in [0, K) whose segments stay apart.
+        size: (H, W) of the result.
+    """
+
+    def __init__(
+        self,
+        class_logits: Tensor,
+        *,
+        things: Collection[int],
+        object_mask_threshold: float,
+        overlap_threshold: float,
+        size: tuple[int, int],
+    ) -> None:
+        self.things = things
+        self.overlap_threshold = overlap_threshold
+        scores, classes = class_logits.float().softmax(-1).max(-1)
+        kept = (classes != class_logits.shape[-1] - 1) & (scores > object_mask_threshold)
+        self.queries = kept.nonzero().flatten()
+        self.classes, self.scores = classes[self.queries], scores[self.queries]
+        device = scores.device
+        self.best = torch.full(size, -1.0, device=device)
+        self.owner = torch.full(size, -1, dtype=torch.int32, device=device)  # index into queries; -1: none
+        self.inside = torch.zeros(size, dtype=torch.bool, device=device)  # whether the owner's own mask is there
+        self.areas = torch.zeros(len(self.queries), dtype=torch.int64, device=device)  # of the masks, in pixels
+
+    def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
+        if not len(probability):
+            return
+        covered = probability >= 0.5
+        self.areas[own] += covered.flatten(1).sum(1)
+        value, winner = (self.scores[own, None, None] * probability).max(0)
+        better = value > self.best[rows]
+        self.best[rows] = torch.where(better, value, self.best[rows])
+        self.owner[rows] = torch.where(better, (winner + own.start).int(), self.owner[rows])
+        self.inside[rows] = torch.where(better, covered.gather(0, winner[None])[0], self.inside[rows])
+
+    def result(self) -> tuple[Tensor, list[dict[str, Any]]]:
+        """int32 [H, W] of segment ids, 0 where there is none, and for each segment its ``id``, ``isthing`` and
+        ``category_id`` in [0, K).
+        """
+        count = len(self.queries)
+        won = torch.bincount(self.owner.flatten() + 1, minlength=count + 1)[1:]
+        drawn = torch.bincount(self.owner[self.inside], minlength=count)
+        table = torch.stack([self.classes, self.areas, won, drawn]).tolist()  # one copy from the device
+
+        segments: list[dict[str, Any]] = []
+        stuff: dict[int, int] = {}
+        segment_of = [0] * count
+        for index, (category, area, won_pixels, drawn_pixels) in enumerate(zip(*table, strict=True)):
+            if drawn_pixels == 0 or won_pixels / area < self.overlap_threshold:
+                continue
+            is_thing = category in self.things
+            if not is_thing and category in stuff:
+                segment_of[index] = stuff[category]
+                continue
+            segment_of[index] = len(segments) + 1
+            segments.append({"id": segment_of[index], "isthing": is_thing, "category_id": category})
+            if not is_thing:
+                stuff[category] = segment_of[index]
+        # Owner -1 (no query at all) reads the last entry.
+        lookup = torch.tensor([*segment_of, 0], dtype=torch.int32, device=self.owner.device)
+        return lookup[self.owner] * self.inside, segments

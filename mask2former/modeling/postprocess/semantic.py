@@ -1,0 +1,36 @@
+"""Semantic results."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class SemanticScores:
+    """Sum over queries of class probability times mask probability (MaskFormer, arXiv 2107.06278, section 3.4).
+
+    Args:
+        class_logits: [Q, K + 1].
+        size: (H, W) of the result.
+
+    Raises:
+        ValueError: there are no queries.
+    """
+
+    def __init__(self, class_logits: Tensor, size: tuple[int, int]) -> None:
+        if not len(class_logits):
+            raise ValueError("SemanticScores: there are no queries.")
+        probability = class_logits.float().softmax(-1)[:, :-1]
+        self.queries = torch.arange(len(probability), device=probability.device)
+        self.probability = probability.T  # [K, Q]
+        self.scores = probability.new_zeros(probability.shape[1], *size)
+
+    def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
+        width = self.scores.shape[2]
+        part = self.scores.flatten(1)[:, rows.start * width : rows.stop * width]
+        with torch.autocast(part.device.type, enabled=False):
+            part.addmm_(self.probability[:, own], probability.flatten(1))
+
+    def result(self) -> Tensor:
+        """[K, H, W] float32."""
+        return self.scores

@@ -1,0 +1,92 @@
+"""Where tiles lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Span = tuple[int, int]  # [first, last) in pixels
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile, in pixels of the result unless told otherwise.
+
+    Attributes:
+        place: (row, column) in the grid.
+        source: rows and columns of the input picture.
+        rows, columns: all that it covers.
+        core_rows, core_columns: what it decides; the cores of all tiles cover the picture once.
+    """
+
+    place: tuple[int, int]
+    source: tuple[slice, slice]
+    rows: Span
+    columns: Span
+    core_rows: Span
+    core_columns: Span
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+    @property
+    def core(self) -> tuple[slice, slice]:
+        """Rows and columns in the result."""
+        return slice(*self.core_rows), slice(*self.core_columns)
+
+    def own(self, rows: Span, columns: Span) -> tuple[slice, slice]:
+        """The same rows and columns, counted from the tile's corner."""
+        top, left = self.rows[0], self.columns[0]
+        return slice(rows[0] - top, rows[1] - top), slice(columns[0] - left, columns[1] - left)
+
+    def core_of(self, x: Tensor) -> Tensor:
+        """Of [..., H, W] over the tile, the core."""
+        return x[(..., *self.own(self.core_rows, self.core_columns))]
+
+    def shared_with(self, other: Tile) -> tuple[Span, Span]:
+        """Rows and columns that both cover."""
+        rows, columns = (
+            (max(one[0], two[0]), min(one[1], two[1]))
+            for one, two in ((self.rows, other.rows), (self.columns, other.columns))
+        )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles of one picture, row by row."""
+
+    tiles: dict[tuple[int, int], Tile]
+
+    @classmethod
+    def over(cls, size: tuple[int, int], target: tuple[int, int], tile: int, overlap: int) -> Grid:
+        """Of a picture of ``size`` (H, W) whose result has the size ``target``."""
+        rows, columns = (_axis(*lengths, tile, overlap) for lengths in zip(size, target, strict=True))
+        return cls(
+            {
+                (i, j): Tile((i, j), (slice(*row[0]), slice(*column[0])), row[1], column[1], row[2], column[2])
+                for i, row in enumerate(rows)
+                for j, column in enumerate(columns)
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def __iter__(self) -> Iterator[Tile]:
+        return iter(self.tiles.values())
+
+
+def _axis(length: int, target: int, tile: int, overlap: int) -> list[tuple[Span, Span, Span]]:
+    """Of each tile along one axis what it covers in the input and in the result, and its core in the result."""
+    count = max(1, math.ceil((length - overlap) / (tile - overlap)))
+    starts = [round(index * (length - tile) / (count - 1)) for index in range(count)] if count > 1 else [0]
+    sources = [(start, min(start + tile, length)) for start in starts]
+    scale = target / length
+    covered = [(round(first * scale), round(last * scale)) for first, last in sources]
+    seams = [(one[1] + two[0]) // 2 for one, two in zip(covered, covered[1:], strict=False)]
+    return list(zip(sources, covered, zip([0, *seams], [*seams, target], strict=True), strict=True))

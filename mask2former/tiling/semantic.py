@@ -1,0 +1,36 @@
+"""Joining semantic results."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mask2former.tiling.grid import Tile
+
+
+class SemanticCanvas:
+    """Scores, or labels alone, that the cores of tiles are drawn onto.
+
+    Args:
+        size: (H, W).
+        compact: labels in place of scores.
+    """
+
+    def __init__(self, size: tuple[int, int], compact: bool) -> None:
+        self.size = size
+        self.name = "sem_seg_labels" if compact else "sem_seg"
+        self.map: Tensor | None = torch.zeros(size, dtype=torch.int16) if compact else None
+
+    def add(self, tile: Tile, scores: Tensor) -> None:
+        """[K, h, w]."""
+        core = tile.core_of(scores)
+        if self.name == "sem_seg_labels":
+            core = core.argmax(0).short()
+        elif self.map is None:
+            self.map = scores.new_zeros(len(scores), *self.size, device="cpu")
+        assert self.map is not None
+        self.map[(..., *tile.core)] = core.to(self.map.device)
+
+    def result(self) -> Tensor:
+        assert self.map is not None
+        return self.map

@@ -1,0 +1,159 @@
+"""`benchmark.py infer`: whole models side by side."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+
+from benchmarks.memory import apart, is_measurable, peak_of
+from benchmarks.models import IMPLEMENTATIONS, Implementation, Part, Setting, other, our_model
+from benchmarks.products import Recorder, multiply_adds, replay
+from benchmarks.timing import Patience, take_turns
+
+FLOOR = "floor"
+REST = "post-processing"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one implementation took in one setting. Times in seconds of a batch, memory in bytes.
+
+    Attributes:
+        ratio: the time of Hugging Face's by this one; None where it did not take part.
+        of_floor: this time by that of the convolutions and matrix products of our network alone.
+        peak: memory beyond the weights; None where it cannot be measured.
+        parts: seconds by part, of one more run; REST is what is left.
+    """
+
+    setting: Setting
+    name: str
+    threads: int
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    runs: int
+    ratio: float | None
+    of_floor: float | None
+    peak: int | None
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def pictures_per_second(self) -> float:
+        return self.setting.batch / self.median
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def measure(
+    setting: Setting,
+    names: Sequence[str],
+    others: dict[str, str],
+    device: torch.device,
+    threads: int,
+    patience: Patience,
+    memory: bool = True,
+    floor: bool = True,
+) -> tuple[list[Row], dict[str, Any]]:
+    """Rows, and notes: who is absent and why, seconds that compiling took, multiply-adds of the network."""
+    torch.set_num_threads(threads)
+    notes: dict[str, Any] = {}
+    present: dict[str, Implementation] = {}
+    for name in names:
+        try:
+            present[name] = IMPLEMENTATIONS[name](setting, device.type)
+        except (ImportError, ValueError) as error:
+            notes[f"absent: {name}"] = str(error)
+    present |= {name: other(command, setting, threads) for name, command in others.items()}
+    pictures = setting.pictures()
+    functions: dict[str, Callable[[], object]] = {
+        name: functools.partial(one.run, pictures) for name, one in present.items()
+    }
+    if setting.compile and "ours" in functions:
+        notes["seconds of the first run, which compiles"] = _seconds(functions["ours"])
+    if floor:
+        functions[FLOOR], notes["10^9 multiply-adds of the network"] = network_floor(setting, device)
+    times = {name: time for (name, _), time in take_turns(functions, patience, device, [threads]).items()}
+    parts = {name: _parts(one.parts, functions[name], device) for name, one in present.items() if one.parts}
+    rows = []
+    for name, taken in times.items():
+        ratio = times["huggingface"].median / taken.median if "huggingface" in times else None
+        of_floor = taken.median / times[FLOOR].median if floor else None
+        measured = memory and name in IMPLEMENTATIONS and is_measurable(device) and not setting.compile
+        peak = _peak(name, setting, device, threads) if measured else None
+        rows.append(
+            Row(
+                *(setting, name, threads, taken.median, taken.lower_quartile, taken.upper_quartile, taken.runs),
+                *(ratio, of_floor, peak, parts.get(name, {})),
+            )
+        )
+    return rows, notes
+
+
+def network_floor(setting: Setting, device: torch.device) -> tuple[Callable[[], None], float]:
+    """What runs the products of our network, of all but the post-processing, and 10^9 multiply-adds of them."""
+    model = our_model(setting, device.type)
+    recorder = Recorder()
+    inputs = [{"image": picture} for picture in setting.pictures()]
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=setting.dtype == "bfloat16"), recorder:
+        model._network(inputs)
+    return replay(recorder.products, device), multiply_adds(recorder.products) / 1e9
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def _parts(parts: Sequence[Part], function: Callable[[], object], device: torch.device) -> dict[str, float]:
+    spent: dict[str, float] = dict.fromkeys([name for _, _, name in parts], 0.0)
+    with ExitStack() as stack:
+        for owner, method, name in parts:
+            stack.enter_context(_clock(owner, method, name, spent, device))
+        total = _seconds(function)
+        _wait(device)
+    return {**spent, REST: total - sum(spent.values())}
+
+
+@contextmanager
+def _clock(owner: object, method: str, name: str, spent: dict[str, float], device: torch.device) -> Iterator[None]:
+    original = getattr(owner, method)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        _wait(device)
+        started = time.perf_counter()
+        result = original(*args, **kwargs)
+        _wait(device)
+        spent[name] += time.perf_counter() - started
+        return result
+
+    with mock.patch.object(owner, method, timed):
+        yield
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(name: str, setting: Setting, device: torch.device, threads: int) -> int:
+    if device.type == "cuda":
+        return peak_here(name, setting, "cuda", threads)
+    return apart(peak_here, name, setting, "cpu", threads)
+
+
+def peak_here(name: str, setting: Setting, device_name: str, threads: int) -> int:
+    """Bytes beyond the weights; on a CPU, call it in a fresh process."""
+    torch.set_num_threads(threads)
+    one = IMPLEMENTATIONS[name](setting, device_name)
+    pictures = setting.pictures()
+    one.run(pictures)  # loads code, which stays
+    return peak_of(lambda: one.run(pictures), torch.device(device_name))

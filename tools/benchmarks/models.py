@@ -1,0 +1,224 @@
+"""Those who segment pictures, with the same weights: ours, and Hugging Face's Mask2Former."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+
+from benchmarks.timing import Seconds
+from mask2former.checkpoint import MaskFormerCheckpointer
+from mask2former.checkpoint.hf import to_hf
+from mask2former.data import register_all
+from mask2former.engine import load_config
+from mask2former.engine.precision import Precision
+from mask2former.modeling.meta_arch import MaskFormer
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+MODELS = {"r50": "coco/panoptic/r50.yaml", "swin": "coco/panoptic/swin.yaml"}
+TASKS = ("panoptic", "instance", "semantic")
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+Part = tuple[object, str, str]  # owner and name of a method, and the part that its time belongs to
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured.
+
+    Attributes:
+        model: one of MODELS, or a configuration file.
+        size: (H, W) of the pictures in pixels.
+        batch: pictures at a time.
+        dtype: of autocast; float32: none.
+        task: the results that are made.
+        objects: queries that are made to hold an object: the random weights of the class head are scaled and biased.
+        queries: how many there are in all; None: as configured.
+        mixed: pictures of a batch have different sizes, the largest ``size``.
+        compile: "" (not compiled), "fixed" or "dynamic" sizes; ours alone.
+        weights: a file for ours; "": random.
+    """
+
+    model: str
+    size: tuple[int, int] = (800, 1067)
+    batch: int = 1
+    dtype: str = "float32"
+    task: str = "panoptic"
+    objects: int = 20
+    queries: int | None = None
+    mixed: bool = False
+    compile: str = ""
+    weights: str = ""
+
+    def pictures(self) -> list[Tensor]:
+        """uint8 [3, H, W] each, of coarse random blocks: noise alone would look the same everywhere."""
+        generator = torch.Generator().manual_seed(0)
+        pictures = []
+        for index in range(self.batch):
+            shrink = 1 - 0.4 * index / self.batch if self.mixed else 1
+            size = [max(32, round(length * shrink)) for length in self.size]
+            blocks = torch.rand(1, 3, size[0] // 32 + 1, size[1] // 32 + 1, generator=generator) * 255
+            pictures.append(nn.functional.interpolate(blocks, size=size, mode="bicubic")[0].clamp(0, 255).byte())
+        return pictures
+
+
+@dataclass
+class Implementation:
+    """Something that segments pictures.
+
+    Attributes:
+        run: pictures -> results.
+        parts: methods whose time tells what the parts take.
+    """
+
+    run: Callable[[list[Tensor]], Any]
+    parts: list[Part]
+
+
+def configuration(setting: Setting, device: str = "cpu") -> CfgNode:
+    register_all("datasets")
+    cfg = load_config(CONFIGS / MODELS[setting.model] if setting.model in MODELS else setting.model)
+    cfg.defrost()
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = device, ""
+    if setting.queries:
+        cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES = setting.queries
+    for task in TASKS:
+        cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"] = task in setting.task.split("+")
+    return cfg
+
+
+def our_model(setting: Setting, device: str = "cpu") -> MaskFormer:
+    torch.manual_seed(0)
+    model = build_model(configuration(setting, device)).eval()
+    if setting.weights:
+        MaskFormerCheckpointer(model).load(setting.weights)
+    else:
+        _hold_objects(model, setting)
+    return model
+
+
+@torch.no_grad()
+def _hold_objects(model: MaskFormer, setting: Setting) -> None:
+    """Make the class head sure, and ``objects`` of the queries sure of an object."""
+    head = model.sem_seg_head.predictor.class_embed
+    picture = setting.pictures()[0]
+    logits = model.predict([{"image": picture}])[0][0]
+    head.weight *= 40 / logits.std()
+    logits = model.predict([{"image": picture}])[0][0]
+    margins = (logits[:, :-1].amax(1) - logits[:, -1]).sort(descending=True).values
+    count = min(setting.objects, len(margins) - 1)
+    head.bias[-1] += (margins[count - 1] + margins[count]) / 2 if count else margins[0] + 1
+
+
+def ours(setting: Setting, device: str = "cpu") -> Implementation:
+    model = our_model(setting, device)
+    if setting.compile:
+        dynamic = setting.compile == "dynamic"
+        model.backbone = torch.compile(model.backbone, dynamic=dynamic)
+        model.sem_seg_head = torch.compile(model.sem_seg_head, dynamic=dynamic)
+    precision = Precision(device, getattr(torch, setting.dtype))
+
+    @torch.inference_mode()
+    def run(pictures: list[Tensor]) -> list[dict[str, Any]]:
+        with precision.autocast():
+            return model([{"image": picture} for picture in pictures])
+
+    head = model.sem_seg_head
+    parts: list[Part] = [(model, "_features", "backbone")]
+    if not setting.compile:  # inside a graph nobody can look at the clock
+        parts += [(head.pixel_decoder, "forward", "pixel decoder"), (head.predictor, "forward", "transformer decoder")]
+    return Implementation(run, parts)
+
+
+def hugging_face(setting: Setting, device: str = "cpu") -> Implementation:
+    """Raises ImportError where transformers is not installed, ValueError where there is no such model of theirs."""
+    if setting.model not in MODELS:
+        raise ValueError(f"Hugging Face's is built for {', '.join(MODELS)}, not for a configuration file.")
+    transformers = importlib.import_module("transformers")
+    model = our_model(setting, device)
+    theirs = _their_model(transformers, setting, model.sem_seg_head.predictor.class_embed.out_features - 1)
+    report = theirs.load_state_dict(to_hf(model.state_dict()), strict=False)
+    if report.unexpected_keys:
+        raise RuntimeError(f"Hugging Face's model has no {report.unexpected_keys[:3]}.")
+    theirs = theirs.eval().to(device)
+    processor = transformers.Mask2FormerImageProcessor()
+    precision = Precision(device, getattr(torch, setting.dtype))
+    mean, std, divisibility, things = model.pixel_mean, model.pixel_std, model.size_divisibility, model.things
+    stuff = set(range(theirs.config.num_labels)) - things
+    thresholds = {"threshold": model.object_mask_threshold, "overlap_mask_area_threshold": model.overlap_threshold}
+    del model
+
+    @torch.inference_mode()
+    def run(pictures: list[Tensor]) -> Any:
+        images = [(picture.to(device) - mean) / std for picture in pictures]
+        batch = ImageList.from_tensors(images, divisibility)
+        with precision.autocast():
+            outputs = theirs(pixel_values=batch.tensor)
+        sizes = [(picture.shape[-2], picture.shape[-1]) for picture in pictures]
+        if setting.task == "panoptic":
+            return processor.post_process_panoptic_segmentation(
+                outputs, label_ids_to_fuse=stuff, target_sizes=sizes, **thresholds
+            )
+        return getattr(processor, f"post_process_{setting.task}_segmentation")(outputs, target_sizes=sizes)
+
+    base = theirs.model
+    parts: list[Part] = [
+        (base.pixel_level_module.encoder, "forward", "backbone"),
+        (base.pixel_level_module.decoder, "forward", "pixel decoder"),
+        (base.transformer_module, "forward", "transformer decoder"),
+    ]
+    return Implementation(run, parts)
+
+
+def _their_model(transformers: Any, setting: Setting, classes: int) -> nn.Module:
+    if setting.model == "r50":
+        backbone = transformers.ResNetConfig(out_features=STAGES)
+    else:
+        backbone = transformers.SwinConfig(out_features=STAGES)  # its defaults are Swin-T
+    config = transformers.Mask2FormerConfig(
+        backbone_config=backbone, num_labels=classes, dropout=0.0, num_queries=setting.queries or 100
+    )
+    return transformers.Mask2FormerForUniversalSegmentation(config)
+
+
+def other(command: str, setting: Setting, threads: int) -> Implementation:
+    """A command whose last line of output is JSON: seconds of one batch, or {"seconds": ...}.
+
+    ``{model}``, ``{height}``, ``{width}``, ``{batch}``, ``{dtype}`` and ``{threads}`` in it are filled in.
+    """
+    height, width = setting.size
+    words = [
+        word.format(
+            model=setting.model, height=height, width=width, batch=setting.batch, dtype=setting.dtype, threads=threads
+        )
+        for word in shlex.split(command)
+    ]
+
+    def run(pictures: Sequence[Tensor]) -> Seconds:
+        done = subprocess.run(words, capture_output=True, text=True)
+        try:
+            told = json.loads(done.stdout.strip().splitlines()[-1])
+            return Seconds(told["seconds"] if isinstance(told, dict) else told)
+        except (IndexError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"--other: `{shlex.join(words)}` ended with {done.returncode} and did not print seconds as JSON in its "
+                f"last line; it printed {done.stdout[-200:]!r} and {done.stderr[-200:]!r}."
+            ) from error
+
+    return Implementation(run, [])
+
+
+IMPLEMENTATIONS = {"ours": ours, "huggingface": hugging_face}
