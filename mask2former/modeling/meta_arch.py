@@ -24,6 +24,7 @@ from mask2former.modeling.postprocess import (
     panoptic_inference,
     semantic_inference,
 )
+from mask2former.modeling.recomputation import recompute
 from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
 
 
@@ -85,6 +86,10 @@ class MaskFormer(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
+        head = build_sem_seg_head(cfg, backbone.output_shape())
+        if cfg.MODEL.CHECKPOINT:
+            parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
+            recompute(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
         node = cfg.MODEL.MASK_FORMER
         weights = {
             "class_weight": node.CLASS_WEIGHT,
@@ -102,7 +107,7 @@ class MaskFormer(nn.Module):
         )
         return {
             "backbone": backbone,
-            "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "sem_seg_head": head,
             "criterion": criterion,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,

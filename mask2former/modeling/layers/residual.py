@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mask2former.modeling.layers import feed_forward
 from mask2former.modeling.layers.attention import MultiHeadAttention
-
-_PIECE = 2048  # positions that a feed-forward network takes at a time
+from mask2former.modeling.layers.feed_forward import RecomputedFeedForward
 
 
 class ResidualBlock(nn.Module):
@@ -71,9 +71,13 @@ class FeedForward(ResidualBlock):
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         """Piece by piece, so that hidden activations and their gradients are never there for all pixels at once."""
-        if x.shape[1] <= _PIECE or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
+        few = x.shape[:-1].numel() <= feed_forward.PIECE
+        if few or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
             return self._transform(x)
-        return torch.cat([self._transform(piece) for piece in x.split(_PIECE, dim=1)], dim=1)
+        if torch.is_grad_enabled() and not (self.training and self.hidden_dropout.p):
+            first, second = self.linear1, self.linear2
+            return RecomputedFeedForward.apply(x, first.weight, first.bias, second.weight, second.bias)
+        return torch.cat([self._transform(piece) for piece in x.split(feed_forward.PIECE, dim=1)], dim=1)
 
     def _transform(self, x: Tensor) -> Tensor:
         return self.linear2(self.hidden_dropout(self.linear1(x).relu()))
