@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data import register_all
 from mask2former.engine import ConfigError, load_config
+from mask2former.engine.batch_size import scale_to_batch
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
 
@@ -30,6 +31,10 @@ examples:
     train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/quickstart/model_final.pth
   Change anything of the configuration, as KEY value pairs at the end:
     train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.00005
+  Another number of pictures a step, with learning rate and iterations to match (see --scale-lr):
+    train_net.py --config-file FILE --scale-lr SOLVER.IMS_PER_BATCH 4
+  The memory of 4 pictures, the learning of 16:
+    train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 16 SOLVER.ACCUMULATE_STEPS 4
   Eight GPUs of one machine (IMS_PER_BATCH is shared out among them):
     train_net.py --config-file FILE --num-gpus 8
   Two machines of eight GPUs (the same on both, but for the rank):
@@ -50,7 +55,22 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
     )
+    result.add_argument(
+        "--scale-lr",
+        action="store_true",
+        help="with SOLVER.IMS_PER_BATCH n at the end: scale SOLVER.BASE_LR by n / the configuration file's value (the "
+        "linear rule), and iterations (MAX_ITER, STEPS, WARMUP_ITERS, evaluation and checkpoint periods) inversely; "
+        "keys that are given at the end too are left as they are",
+    )
     return result
+
+
+def read_config(args: argparse.Namespace) -> CfgNode:
+    cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
+    if args.scale_lr:
+        file_batch = load_config(args.config_file, (), args.allow_unsafe_config).SOLVER.IMS_PER_BATCH
+        print(f"--scale-lr: {scale_to_batch(cfg, file_batch, given=args.opts[::2])}")
+    return cfg
 
 
 def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
@@ -77,7 +97,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
 def main() -> None:
     args = parser().parse_args()
     try:
-        cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
+        cfg = read_config(args)
     except ConfigError as error:
         sys.exit(f"error: {error}")
     if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:

@@ -56,6 +56,9 @@ def _add_solver(cfg: CN) -> None:
     # Number format of mixed precision (SOLVER.AMP.ENABLED): float16, bfloat16, or auto: float16 with loss scaling
     # on a GPU as published; bfloat16 on a CPU that computes in it, float32 on others.
     solver.AMP.DTYPE = "auto"
+    # The pictures of a step (IMS_PER_BATCH) are taken in this many parts, one after the other: the memory of a part,
+    # the learning of the whole, but that each part divides its losses by its own number of masks.
+    solver.ACCUMULATE_STEPS = 1
 
 
 def _add_head(cfg: CN) -> None:
@@ -140,6 +143,10 @@ def _add_mask_former(cfg: CN) -> None:
 
 
 def _add_backbones(cfg: CN) -> None:
+    # Parts whose layers compute activations again in the backward pass to save memory, of: backbone (ResNet, Swin),
+    # pixel_decoder, transformer_decoder. Same losses and gradients.
+    cfg.MODEL.CHECKPOINT = []
+
     # The ResNets are Detectron2's; these two keys are read for the DeepLab variant.
     cfg.MODEL.RESNETS.RES4_DILATION = 1
     cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 2, 4]

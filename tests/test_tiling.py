@@ -86,9 +86,7 @@ def objects(instances: Instances) -> list[tuple[int, float, bytes]]:
     count=st.integers(0, 7),
     tiles=st.sampled_from([(32, 8), (40, 12), (64, 10), (33, 1)]),
 )
-def test_objects_across_seams_are_one(
-    seed: int, size: tuple[int, int], count: int, tiles: tuple[int, int]
-) -> None:
+def test_objects_across_seams_are_one(seed: int, size: tuple[int, int], count: int, tiles: tuple[int, int]) -> None:
     """Every object is a connected region, so tiles see it in their overlap or not at all."""
     image = picture(seed, size, count)
     expected = Truth()([{"image": connected(image)}])[0]

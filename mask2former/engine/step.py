@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ class TrainStep(SimpleTrainer):
         max_grad_norm: gradients are scaled down so that the norm over all parameters is at most this; None: they
             are left alone.
         norm_type: which norm, 2.0 for the Euclidean one.
+        accumulate_steps: a batch is taken in this many parts, one after the other, which needs the memory of a part.
+            The gradient is the mean of theirs: that of the whole batch as far as the loss is a mean over pictures.
+            What a loss is divided by (target masks, class weights) is counted in each part by itself.
     """
 
     def __init__(
@@ -35,12 +39,14 @@ class TrainStep(SimpleTrainer):
         precision: Precision,
         max_grad_norm: float | None = None,
         norm_type: float = 2.0,
+        accumulate_steps: int = 1,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.precision = precision
         self.grad_scaler = precision.grad_scaler()
         self.max_grad_norm = max_grad_norm
         self.norm_type = norm_type
+        self.accumulate_steps = accumulate_steps
 
     def run_step(self) -> None:
         """Raises FloatingPointError, before the main process touches the weights, if the loss or, where no loss
@@ -50,11 +56,8 @@ class TrainStep(SimpleTrainer):
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
 
-        with self.precision.autocast():
-            losses = self.model(batch)
-            total = sum(losses.values())
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(total).backward()
+        self.optimizer.zero_grad()  # before the forward pass, which needs the memory of the old gradients
+        losses = self._backward(batch)
         # Explicitly, because Detectron2's clipping and ours want the gradients' true size.
         self.grad_scaler.unscale_(self.optimizer)
         metrics = {}
@@ -65,6 +68,28 @@ class TrainStep(SimpleTrainer):
         self._record(losses, metrics, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Add up the gradients of all parts of a batch; returns the mean of their losses."""
+        size, rest = divmod(len(batch), self.accumulate_steps)
+        if rest or not size:
+            raise ValueError(
+                f"SOLVER.ACCUMULATE_STEPS is {self.accumulate_steps}, which does not divide the {len(batch)} pictures "
+                "of a process (SOLVER.IMS_PER_BATCH by the number of GPUs)."
+            )
+        sums: dict[str, Tensor] = {}
+        for start in range(0, len(batch), size):
+            last = start + size == len(batch)
+            # Processes need not tell each other gradients that are not yet complete.
+            waiting = nullcontext() if last or not hasattr(self.model, "no_sync") else self.model.no_sync()
+            with waiting:
+                with self.precision.autocast():
+                    losses = self.model(batch[start : start + size])
+                    total = sum(losses.values()) / self.accumulate_steps
+                self.grad_scaler.scale(total).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / self.accumulate_steps
+        return sums
 
     def _record(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], data_time: float) -> None:
         """Write scalars, averaged over the processes, with one copy from the device for all of them."""

@@ -51,6 +51,7 @@ class Trainer(DefaultTrainer):
             precision=build_precision(cfg),
             max_grad_norm=_largest_norm(cfg),
             norm_type=cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE,
+            accumulate_steps=cfg.SOLVER.ACCUMULATE_STEPS,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = MaskFormerCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))

@@ -49,7 +49,7 @@ class HungarianMatcher(nn.Module):
         ends = np.cumsum([cost.numel() for cost in costs])
         on_cpu = [part.reshape(c.shape) for part, c in zip(np.split(flat, ends[:-1]), costs, strict=True)]
         assigned = [np.stack([_assign(cost) for cost in of_image]) for of_image in on_cpu]  # each [predictions, 2, M]
-        indices = torch.from_numpy(np.concatenate(assigned, axis=-1)).to(features.device)
+        indices = torch.from_numpy(np.concatenate(assigned, axis=-1)).to(features.device, non_blocking=True)
         return [(pairs[:, 0], pairs[:, 1]) for pairs in indices.split([x.shape[-1] for x in assigned], dim=-1)]
 
     def _cost(self, predictions: Sequence[MaskPrediction], features: Tensor, image: int, target: MaskTargets) -> Tensor:

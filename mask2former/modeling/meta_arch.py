@@ -28,6 +28,7 @@ from mask2former.modeling.postprocess import (
     collect,
     semantic_inference,
 )
+from mask2former.modeling.recomputation import recompute
 from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
 
 
@@ -89,6 +90,10 @@ class MaskFormer(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
+        head = build_sem_seg_head(cfg, backbone.output_shape())
+        if cfg.MODEL.CHECKPOINT:
+            parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
+            recompute(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
         node = cfg.MODEL.MASK_FORMER
         weights = {
             "class_weight": node.CLASS_WEIGHT,
@@ -106,7 +111,7 @@ class MaskFormer(nn.Module):
         )
         return {
             "backbone": backbone,
-            "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "sem_seg_head": head,
             "criterion": criterion,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,

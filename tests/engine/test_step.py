@@ -171,3 +171,34 @@ def test_processors_features(monkeypatch):
     assert cpu_computes_bfloat16()
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not cpu_computes_bfloat16()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_parts_of_a_batch_add_up_to_its_gradient(parts, dtype):
+    """These losses are means over pictures, so their mean over equal parts is that of the whole."""
+    step = make(Precision("cpu", dtype), rate=0.5, accumulate_steps=parts)
+    before = flat(step.model)
+    storage = run(step)
+    tolerance = {} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(flat(step.model), before - 0.5 * gradient_of(BATCH), **tolerance)
+    whole = sum(Model()(BATCH).values()).item()
+    assert storage.latest()["total_loss"][0] == pytest.approx(whole, rel=1e-5 if dtype == torch.float32 else 0.05)
+
+
+def test_gradients_of_the_step_before_are_forgotten():
+    step = make(rate=0.0, accumulate_steps=3)
+    run(step, 2)
+    gradient = torch.cat([parameter.grad.flatten() for parameter in step.model.parameters()])
+    torch.testing.assert_close(gradient, gradient_of(BATCH))
+
+
+@pytest.mark.parametrize("parts", [2, 6])
+def test_parts_that_do_not_divide_a_batch_are_told(parts):
+    with pytest.raises(ValueError, match=rf"ACCUMULATE_STEPS is {parts}, which does not divide the 3 pictures"):
+        run(make(accumulate_steps=parts))
+
+
+def test_bfloat16_needs_no_loss_scaling():
+    assert not Precision("cpu", torch.bfloat16).grad_scaler().is_enabled()
+    assert Precision("cpu", torch.float16).grad_scaler().is_enabled()

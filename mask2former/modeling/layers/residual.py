@@ -8,22 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
-
-# Positions at a time where each is computed by itself. On a CPU what is between two layers then stays in its cache.
-_PIECE = {"cpu": 1024}
-_USUAL_PIECE = 2048
-
-
-def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, joined again.
-
-    So what it has inside, and the gradients of that, are never there for all positions at once.
-    """
-    x = tensors[0]
-    piece = _PIECE.get(x.device.type, _USUAL_PIECE)
-    if x.shape[1] <= piece or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
-        return function(*tensors)
-    return torch.cat([function(*parts) for parts in zip(*(t.split(piece, dim=1) for t in tensors), strict=True)], dim=1)
+from mask2former.modeling.layers.feed_forward import RecomputedFeedForward
+from mask2former.modeling.layers.pieces import in_pieces, is_long
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +70,14 @@ class FeedForward(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, S, C]."""
+        fixed = not (self.training and self.hidden_dropout.p)
+        if torch.is_grad_enabled() and fixed and is_long(x):
+            return self.residual(x, self._recomputed)
         return in_pieces(lambda piece: self.residual(piece, self._transform), x)
+
+    def _recomputed(self, x: Tensor) -> Tensor:
+        first, second = self.linear1, self.linear2
+        return RecomputedFeedForward.apply(x, first.weight, first.bias, second.weight, second.bias)
 
     def _transform(self, x: Tensor) -> Tensor:
         return self.linear2(self.hidden_dropout(self.linear1(x).relu_()))

@@ -1,0 +1,47 @@
+"""Another number of pictures a step than a configuration was made for."""
+
+from collections.abc import Collection
+
+from detectron2.config import CfgNode
+
+_ITERATIONS = ("SOLVER.MAX_ITER", "SOLVER.STEPS", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
+
+
+def scale_to_batch(cfg: CfgNode, file_batch: int, given: Collection[str] = ()) -> str:
+    """Scale ``SOLVER.BASE_LR`` by n / ``file_batch``, in place, and all that is counted in iterations inversely.
+
+    n is ``SOLVER.IMS_PER_BATCH``: this is the linear rule (arXiv 1706.02677, section 2.1), by which the training sees
+    as many pictures as before. Detectron2's ``SOLVER.REFERENCE_WORLD_SIZE`` scales likewise, but by the number of
+    GPUs, and the batch too; it stays what it is.
+
+    Args:
+        file_batch: the ``SOLVER.IMS_PER_BATCH`` that the other values of ``cfg`` are for.
+        given: keys that somebody has set for this very run, which are left as they are.
+
+    Returns:
+        What was changed, in words.
+    """
+    scale = cfg.SOLVER.IMS_PER_BATCH / file_batch
+    changes = []
+    for key in ("SOLVER.BASE_LR", *_ITERATIONS):
+        node, name = cfg, key
+        while "." in name:
+            first, name = name.split(".", 1)
+            node = node[first]
+        before = node[name]
+        if key in given or scale == 1:
+            continue
+        if key == "SOLVER.BASE_LR":
+            node[name] = before * scale
+        elif isinstance(before, tuple | list):
+            node[name] = type(before)(_scaled(value, scale) for value in before)
+        else:
+            node[name] = _scaled(before, scale)
+        if node[name] != before:
+            changes.append(f"{key} {before} -> {node[name]}")
+    return f"{cfg.SOLVER.IMS_PER_BATCH} pictures a step instead of {file_batch}: {', '.join(changes) or 'no change'}"
+
+
+def _scaled(iterations: int, scale: float) -> int:
+    """At least 1, but 0 stays 0: it means "never"."""
+    return max(1, round(iterations / scale)) if iterations > 0 else iterations

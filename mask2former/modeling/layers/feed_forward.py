@@ -1,0 +1,72 @@
+"""Two linear layers with ReLU between them, whose hidden activations are never there for all positions at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mask2former.modeling.layers.pieces import piece_length
+
+
+class RecomputedFeedForward(torch.autograd.Function):
+    """``relu(x @ weight1.T + bias1) @ weight2.T + bias2``, piece by piece, forward and backward.
+
+    Hidden activations are computed again in the backward pass: one more product, of the seven that a training step
+    then takes, saves the largest array of an encoder layer. Follows autocast; gradients of weights are summed in
+    float32 at least. Not twice differentiable.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+        """x [..., C]; weight1 [H, C]; bias1 [H]; weight2 [C', H]; bias2 [C']. Returns [..., C']."""
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        ctx.save_for_backward(x, weight1, bias1, weight2)
+        ctx.dtype = dtype
+        weight1, bias1, weight2, bias2 = (p.to(dtype) for p in (weight1, bias1, weight2, bias2))
+        result = x.new_empty(*x.shape[:-1], len(weight2), dtype=dtype)
+        space = _space(x, weight1)
+        with torch.autocast(kind, enabled=False):
+            for rows, results in zip(_pieces(x), _pieces(result), strict=True):
+                hidden = _hidden(rows.to(dtype), weight1, bias1, space)
+                torch.addmm(bias2, hidden, weight2.t(), out=results)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, weight1, bias1, weight2 = ctx.saved_tensors
+        dtype, exact = ctx.dtype, torch.promote_types(ctx.dtype, torch.float32)
+        grad_x = x.new_empty(x.shape, dtype=dtype)
+        grad_weight1, grad_bias1, grad_weight2 = (torch.zeros_like(p, dtype=exact) for p in (weight1, bias1, weight2))
+        w1, b1, w2 = (p.to(dtype) for p in (weight1, bias1, weight2))
+        space, grad_space = _space(x, w1), _space(x, w1)
+        with torch.autocast(x.device.type, enabled=False):
+            for rows, grads, grad_rows in zip(_pieces(x), _pieces(grad), _pieces(grad_x), strict=True):
+                rows = rows.to(dtype)
+                hidden = _hidden(rows, w1, b1, space)
+                grad_weight2 += grads.t() @ hidden
+                grad_hidden = torch.mm(grads, w2, out=grad_space[: len(rows)])
+                grad_hidden *= hidden.sign_()  # one where the ReLU let through, zero elsewhere
+                grad_bias1 += grad_hidden.sum(0, dtype=exact)
+                grad_weight1 += grad_hidden.t() @ rows
+                torch.mm(grad_hidden, w1, out=grad_rows)
+        grad_bias2 = grad.flatten(0, -2).sum(0, dtype=exact)
+        of_parameters = (g.to(weight1.dtype) for g in (grad_weight1, grad_bias1, grad_weight2, grad_bias2))
+        return grad_x.to(x.dtype), *of_parameters
+
+
+def _pieces(x: Tensor) -> tuple[Tensor, ...]:
+    return x.flatten(0, -2).split(piece_length(x))
+
+
+def _space(x: Tensor, weight: Tensor) -> Tensor:
+    """For the hidden activations of a piece: taking it anew for each would leave gaps among what is kept."""
+    return weight.new_empty(min(piece_length(x), x.shape[:-1].numel()), len(weight))
+
+
+def _hidden(x: Tensor, weight: Tensor, bias: Tensor, space: Tensor) -> Tensor:
+    return torch.addmm(bias, x, weight.t(), out=space[: len(x)]).relu_()

@@ -1,0 +1,33 @@
+"""Long sequences, computed some positions at a time where each position is computed by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Positions at a time, by device. What is between two layers then stays in a CPU's cache; a GPU is busy with no less,
+# as far as can be told without having measured it.
+LENGTH = {"cpu": 1024}
+USUAL_LENGTH = 16384
+
+
+def piece_length(x: Tensor) -> int:
+    return LENGTH.get(x.device.type, USUAL_LENGTH)
+
+
+def is_long(x: Tensor) -> bool:
+    """Whether x [B, S, C] takes several pieces. Never while compiling: every number of pieces would be a graph."""
+    return x.shape[1] > piece_length(x) and not torch.compiler.is_compiling()
+
+
+def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, joined again.
+
+    So what it has inside, and the gradients of that, are never there for all positions at once.
+    """
+    if not is_long(tensors[0]):
+        return function(*tensors)
+    split = (t.split(piece_length(t), dim=1) for t in tensors)
+    return torch.cat([function(*parts) for parts in zip(*split, strict=True)], dim=1)
