@@ -5,6 +5,7 @@ Data sets are registered by :func:`mask2former.data.register_all`, because their
 """
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from mask2former import compat
 
@@ -16,5 +17,17 @@ with warnings.catch_warnings():
     from mask2former import modeling
     from mask2former.config import add_maskformer2_config
 
+if TYPE_CHECKING:
+    from mask2former.predictor import Predictor
+
 __version__ = "0.1.0"
-__all__ = ["__version__", "add_maskformer2_config", "modeling"]
+__all__ = ["Predictor", "__version__", "add_maskformer2_config", "modeling"]
+
+
+def __getattr__(name: str) -> Any:
+    """``mask2former.Predictor``, imported when it is first asked for: training needs none of what it draws with."""
+    if name == "Predictor":
+        from mask2former.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room is the longest of these names that a module's begins with. It may import itself and what is listed.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": {"compat", "config", "modeling"},  # mask2former/__init__.py
+    "": {"compat", "config", "modeling", "predictor"},  # mask2former/__init__.py; the predictor when it is asked for
     "compat": set(),
     "config": set(),
     "structures": set(),
@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation.tta": {"modeling"},  # a model around a model
     "visualization": {"data"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
-    "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo"},
+    "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo", "download"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")
 

@@ -130,12 +130,17 @@ def save_comparisons(
 
 
 def save_picture(file: Path, picture: Picture) -> Path:
-    """Write a picture in the format of the file's suffix.
+    """Write a picture, RGB [H, W, 3] or one channel [H, W] of 8 or 16 bits, in the format of the file's suffix.
 
     Raises:
         OSError: it cannot be written.
     """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file.suffix.lower() in (".jpg", ".jpeg") else []
-    if not cv2.imwrite(str(file), picture[:, :, ::-1] if picture.ndim == 3 else picture, quality):
+    pixels = np.ascontiguousarray(picture[:, :, ::-1]) if picture.ndim == 3 else picture
+    try:
+        written = cv2.imwrite(str(file), pixels, quality)
+    except cv2.error as error:
+        raise OSError(f"{file}: no picture format has this suffix; .png and .jpg are among those that do.") from error
+    if not written:
         raise OSError(f"{file}: the picture cannot be written. Is the folder writable and the disk not full?")
     return file

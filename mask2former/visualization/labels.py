@@ -45,15 +45,15 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 def write_labels(picture: Picture, labels: Sequence[Label]) -> Picture:
     """The picture with the labels. None lies on another: the later ones, which find no place, are left out."""
     height, width = picture.shape[:2]
-    letters = font(letter_size(picture))
-    pad = letters.size // 4
+    size = letter_size(picture)
+    letters, pad = font(size), size // 4
     layer = Image.new("RGBA", (width, height))
     draw = ImageDraw.Draw(layer)
     taken: list[Rectangle] = []
     for label in labels:
-        left, top, right, bottom = letters.getbbox(label.text)
-        box_width, box_height = int(right - left) + 2 * pad, letters.size + 2 * pad
-        spot = _free_spot(label, (box_width, box_height), (width, height), taken)
+        left, _, right, _ = letters.getbbox(label.text)
+        extent = (int(right - left) + 2 * pad, size + 2 * pad)
+        spot = _free_spot(label, extent, (width, height), taken)
         if spot is None:
             continue
         taken.append(spot)
@@ -68,7 +68,7 @@ def write_labels(picture: Picture, labels: Sequence[Label]) -> Picture:
 
 
 def letter_size(picture: Picture) -> int:
-    """Height of letters in pixels, in proportion to the picture's shorter side and never too small to read."""
+    """Height of letters in pixels: grows with the picture's shorter side, and is never too small to read."""
     return max(11, round(LETTER * (min(picture.shape[:2]) / 480) ** 0.8))
 
 
@@ -81,7 +81,7 @@ def _free_spot(
     label: Label, size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle | None:
     """Where the label covers no other one; None if there is no such place, or enough is covered already."""
-    covered = sum((r - l) * (b - t) for l, t, r, b in taken) + size[0] * size[1]
+    covered = sum((other[2] - other[0]) * (other[3] - other[1]) for other in taken) + size[0] * size[1]
     if taken and covered > MOST_COVERED * picture[0] * picture[1]:
         return None
     left, top, right, bottom = label.box

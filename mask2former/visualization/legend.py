@@ -21,11 +21,11 @@ def add_legend(drawn: Picture, regions: Sequence[Region]) -> Picture:
     entries = _entries(regions)
     if not entries:
         return drawn
-    letters = font(letter_size(drawn))
-    swatch, gap = letters.size, letters.size // 2
+    swatch = letter_size(drawn)
+    letters, gap = font(swatch), swatch // 2
     widths = [swatch + gap + int(letters.getlength(text)) + 2 * gap for text, _ in entries]
     rows = _rows(widths, drawn.shape[1] - 2 * gap)
-    line = letters.size + gap
+    line = swatch + gap
     strip = Image.new("RGB", (drawn.shape[1], len(rows) * line + gap), "white")
     draw = ImageDraw.Draw(strip)
     for number, row in enumerate(rows):

@@ -50,7 +50,7 @@ def draw_regions(
         raise ValueError(f"mode is {mode!r}; known are {', '.join(MODES)}.")
     factor = enlargement(picture)
     canvas = np.array(_enlarge(picture, factor, cv2.INTER_CUBIC)) if mode != "masks" else _black(picture, factor)
-    width = max(1, round(1.5 * unit(canvas)))
+    width = max(1, round((2 if mode in ("contours", "boxes") else 1.5) * unit(canvas)))
     seen: Counter[str] = Counter()
     labels: list[Label] = []
     for region in sorted(regions, key=lambda region: (region.isthing, -int(region.mask.sum()))):
@@ -70,7 +70,10 @@ def draw_regions(
 
 
 def unit(picture: Picture) -> float:
-    """Pixels that look about as wide in this picture as one pixel does in one of 480."""
+    """Pixels that look about as wide in this picture as one pixel does in one whose shorter side has 480.
+
+    Less than in proportion: of a larger picture one expects finer lines.
+    """
     return (min(picture.shape[:2]) / 480) ** 0.8
 
 
@@ -100,7 +103,7 @@ class Part:
         margin = -(-width // factor) + 1  # pixels of the mask; room for the outline
         left, top = max(0, box[0] - margin), max(0, box[1] - margin)
         inner = mask[top : box[3] + margin, left : box[2] + margin].astype(np.uint8)
-        self.box = tuple(factor * side for side in box)
+        self.box = (factor * box[0], factor * box[1], factor * box[2], factor * box[3])
         self._origin = (factor * left, factor * top)
         self._mask = _enlarge(inner, factor, cv2.INTER_NEAREST)
         height, breadth = self._mask.shape

@@ -110,9 +110,7 @@ def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:
     return [make_region(classes == number, number, False, metadata) for number in np.unique(classes).tolist()]
 
 
-def make_region(
-    mask: np.ndarray, number: int, isthing: bool, metadata: Metadata, score: float | None = None
-) -> Region:
+def make_region(mask: np.ndarray, number: int, isthing: bool, metadata: Metadata, score: float | None = None) -> Region:
     """A region of the class ``number``, named and coloured as the data set says; by its number where it does not."""
     kind = "thing" if isthing else "stuff"
     names, colours = metadata.get(f"{kind}_classes", ()), metadata.get(f"{kind}_colors", ())
