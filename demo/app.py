@@ -33,6 +33,14 @@ WORDS = """# Mask2Former
 One network for every kind of segmentation. Drop a picture; nothing of it leaves this machine."""
 
 
+STYLE = """
+footer {display: none !important}
+#found table {width: 100%; border-collapse: collapse}
+#found th, #found td {border: 0; border-bottom: 1px solid var(--border-color-primary); padding: 4px 8px}
+#found th {color: var(--body-text-color-subdued); font-weight: 500}
+"""
+
+
 def main() -> None:
     args = _parser().parse_args()
     try:
@@ -53,7 +61,7 @@ def main() -> None:
             server_port=args.port,
             inbrowser=args.open,
             theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
-            css="footer {display: none !important}",
+            css=STYLE,
             allowed_paths=examples,
             prevent_thread_lock=True,
             quiet=True,
@@ -108,12 +116,18 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                     elem_id="threshold",
                 )
                 legend = gr.Checkbox(True, label="Legend", elem_id="legend")
+                if examples:
+                    gr.Examples(examples, picture, label="Pictures to try")
             with gr.Column(scale=3, min_width=300):
-                drawn = gr.Image(label="Result", interactive=False, format="png", elem_id="result")
+                drawn = gr.Image(
+                    label="Result",
+                    interactive=False,
+                    format="png",
+                    buttons=["download", "fullscreen"],  # gradio's third one would upload it
+                    elem_id="result",
+                )
+                download = gr.DownloadButton("COCO json", size="sm", interactive=False, elem_id="json")
                 found = gr.Markdown(elem_id="found")
-                download = gr.DownloadButton("Download as COCO json", interactive=False, elem_id="json")
-        if examples:
-            gr.Examples(examples, picture, label="Pictures to try")
 
         controls = [state, task, mode, threshold, legend]
         results = [drawn, found, download]
