@@ -1,93 +1,195 @@
 #!/usr/bin/env python3
-"""Draw a model's results over pictures. ``--help`` shows how."""
+"""Draw a model's results over pictures and videos. ``--help`` shows how."""
 
 from __future__ import annotations
 
 import argparse
-import glob
-import os
 import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 
 # isort: split
-from detectron2.config import CfgNode
 from tqdm import tqdm
 
-from mask2former.data import register_all
-from mask2former.data.files import read_picture
-from mask2former.data.readers import PICTURE_SUFFIXES
-from mask2former.engine import ConfigError, load_config
+from mask2former.engine import ConfigError
 from mask2former.predictor import Predictor
-from mask2former.visualization import RESULTS, draw_result, save_picture, side_by_side
+from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
+from mask2former.predictor.pictures import URL_SCHEMES, LoadedPicture, find_pictures, load_picture
+from mask2former.predictor.result import LABELS
+from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
+from mask2former.predictor.video import Frames
+from mask2former.predictor.writer import ResultWriter
+from mask2former.visualization import MODES, RESULTS
 
-EXAMPLES = """
+EXAMPLES = f"""
 examples:
-  Everything that the model gives, for two pictures and a folder:
-    demo.py --config-file configs/quickstart/panoptic.yaml --input a.jpg b.jpg photos/ --output drawn \\
-        --opts MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
-  Only instances with a score of at least 0.8, beside the picture:
-    demo.py --config-file FILE --input "photos/*.jpg" --output drawn --task instance --style side-by-side \\
-        --confidence-threshold 0.8 --opts MODEL.WEIGHTS FILE
+  Everything that the default model ({DEFAULT_MODEL}, downloaded once) finds in a picture:
+    demo.py --input img.jpg
+  A folder, a glob and a URL with a model that you trained:
+    demo.py --model output/mine --input photos/ "more/*.jpg" https://example.org/a.jpg --output results
+  Only instances with a score of at least 0.8, beside the picture, with a legend:
+    demo.py --input img.jpg --task instance --confidence-threshold 0.8 --style side-by-side --legend
+  Files for other programs: COCO json, a mask for each object, a map of labels:
+    demo.py --input photos/ --save-json --save-masks --mode labels
+  A video; a camera, until Ctrl-C:
+    demo.py --input film.mp4 --batch-size 4
+    demo.py --webcam
+  A configuration and weights, as the published demo has it:
+    demo.py --config-file FILE --input a.jpg b.jpg --output drawn --opts MODEL.WEIGHTS model_final.pkl
 """
-INSTANCE_THRESHOLD = 0.5
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; ``arguments`` are those after its name."""
     args = _parser().parse_args(arguments)
-    pictures, failures = _find_pictures(args.input)
+    if args.mode == LABELS and (args.style == "side-by-side" or args.legend):
+        _stop("--mode labels is a map of numbers: neither --style side-by-side nor --legend goes with it.")
+    pictures, videos, failures = _sort_inputs(args)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    if not pictures:
-        sys.exit("error: there is no picture to draw on.")
-    output = Path(args.output)
-    if output.exists() and not output.is_dir():
-        sys.exit(f"error: --output {output} is a file; name a folder.")
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    if not pictures and not videos:
+        _stop("there is no picture to draw on.")
+    folder, single = _output(Path(args.output), len(pictures) + len(videos))
     try:
-        predictor = Predictor(_config(args))
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    tasks = predictor.tasks if args.task is None else [args.task]
-    if not set(tasks) <= set(predictor.tasks):
-        sys.exit(
-            f"error: this configuration gives {', '.join(predictor.tasks)}, not {args.task}. Where the model was "
-            f"trained for it, add --opts MODEL.MASK_FORMER.TEST.{args.task.upper()}_ON True"
-        )
-
-    output.mkdir(parents=True, exist_ok=True)
-    threshold = INSTANCE_THRESHOLD if args.confidence_threshold is None else args.confidence_threshold
-    written: list[Path] = []
-    for path in tqdm(pictures, desc="drawing", unit="picture"):
-        try:
-            picture = read_picture(str(path), "RGB")
-        except (OSError, ValueError) as error:
-            failures.append(str(error))
-            tqdm.write(f"error: {error}", file=sys.stderr)
-            continue
-        result = predictor(picture)
-        for task in tasks:
-            drawn = draw_result(picture, result, predictor.metadata, threshold, task)
-            if args.style == "side-by-side":
-                drawn = side_by_side(picture, None, drawn)
-            written.append(save_picture(_free_name(output, f"{path.stem}_{task}", written), drawn))
-    print(f"{len(written)} pictures ({', '.join(tasks)}) in {output}")
+        predictor = _predictor(args)
+        tasks = predictor.tasks[:1] if single or videos else predictor.tasks
+        drawing = {"legend": args.legend, "beside": args.style == "side-by-side"}
+        writer = ResultWriter(folder, tasks, args.mode, drawing, args.save_masks, args.save_json, single)
+        count, seconds = _draw(predictor, writer, args, pictures, videos, failures)
+        writer.close()
+    except (ConfigError, ValueError, OSError) as error:
+        _stop(str(error))
+    what = "frames and pictures" if videos else "pictures" if count != 1 else "picture"
+    print(f"{count} {what} ({', '.join(tasks)}) in {seconds:.1f} s: {count / max(seconds, 1e-6):.2f} a second")
+    for line in writer.summary():
+        print(line)
     if failures:
-        sys.exit(f"error: {len(failures)} of the inputs could not be drawn; see above.")
+        _stop(f"{len(failures)} of the inputs could not be drawn; see above.")
+
+
+def _draw(
+    predictor: Predictor,
+    writer: ResultWriter,
+    args: argparse.Namespace,
+    pictures: list[Path | str],
+    videos: list[Path | int],
+    failures: list[str],
+) -> tuple[int, float]:
+    """Predict and write; (pictures and frames that were drawn, seconds). Ctrl-C ends it, and what is done is kept."""
+
+    def readable() -> Iterator[LoadedPicture]:
+        for source in pictures:
+            try:
+                yield load_picture(source)
+            except (OSError, ValueError) as error:
+                failures.append(str(error))
+                tqdm.write(f"error: {error}", file=sys.stderr)
+                bar.update()
+
+    count, started = 0, time.perf_counter()
+    try:
+        with tqdm(total=len(pictures), desc="drawing", unit="picture", disable=not pictures) as bar:
+            for result in predictor.stream(readable()):
+                writer.add(result)
+                bar.update()
+                count += 1
+        for video in videos:
+            frames = Frames(video)
+            name = f"camera{video}" if isinstance(video, int) else video.stem
+            shown = islice(frames, args.frames)
+            for result in tqdm(predictor.stream(shown), name, len(frames) or args.frames, unit="frame"):
+                writer.add_frame(result, name, frames.rate)
+                count += 1
+            writer.end_video()
+    except KeyboardInterrupt:
+        print("stopped; what was drawn so far is kept", file=sys.stderr)
+    return count, time.perf_counter() - started
+
+
+def _predictor(args: argparse.Namespace) -> Predictor:
+    arguments = {
+        "threshold": args.confidence_threshold,
+        "tasks": None if args.task is None else [args.task],
+        "batch_size": args.batch_size,
+        "opts": args.opts,
+        "allow_unsafe_config": args.allow_unsafe_config,
+    }
+    if args.config_file or args.model:
+        return Predictor(args.config_file or args.model, **arguments)
+    predictor, note = open_default(**arguments)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    return predictor
+
+
+def _sort_inputs(args: argparse.Namespace) -> tuple[list[Path | str], list[Path | int], list[str]]:
+    """(Pictures, videos and cameras, what is wrong with inputs that name none)."""
+    pictures: list[Path | str] = []
+    videos: list[Path | int] = []
+    failures: list[str] = []
+    for text in (*args.input, *([args.video_input] if args.video_input else ())):
+        try:
+            found = [text] if text.startswith(URL_SCHEMES) else find_pictures(text)
+        except FileNotFoundError as error:
+            failures.append(str(error))
+            continue
+        for source in found:
+            if isinstance(source, Path) and (text == args.video_input or source.suffix.lower() in VIDEO_SUFFIXES):
+                videos.append(source)
+            else:
+                pictures.append(source)
+    if args.webcam is not None:
+        videos.append(args.webcam)
+    return list(dict.fromkeys(pictures)), list(dict.fromkeys(videos)), failures
+
+
+def _output(output: Path, inputs: int) -> tuple[Path, Path | None]:
+    """(Folder, the only file to write if --output names one, as it may in the published demo)."""
+    if output.suffix.lower() in (".png", ".jpg", ".jpeg", ".mp4") and not output.is_dir():
+        if inputs > 1:
+            _stop(f"--output {output} is one file, but there are {inputs} inputs; name a folder.")
+        return output.parent, output
+    if output.exists() and not output.is_dir():
+        _stop(f"--output {output} is a file; name a folder.")
+    return output, None
+
+
+def _stop(message: str) -> NoReturn:
+    sys.exit("error: " + " ".join(message.split()))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Draw a model's results over pictures.",
+        description="Draw a model's results over pictures and videos.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="pictures, folders of them, globs")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="made if it is not there")
-    parser.add_argument(
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a published model's name (`python -m mask2former.zoo` lists them) or a training's output folder "
+        f"[{DEFAULT_MODEL}]",
+    )
+    source.add_argument("--config-file", metavar="FILE", help="a configuration; weights by --opts MODEL.WEIGHTS FILE")
+    add(
+        "--input",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="pictures, videos, folders of pictures, quoted globs, URLs of pictures",
+    )
+    add("--video-input", metavar="FILE", help="a video, whatever its suffix")
+    add("--webcam", nargs="?", type=int, const=0, metavar="NUMBER", help="a camera, until Ctrl-C or --frames [0]")
+    add("--frames", type=_positive, metavar="N", help="of each video or camera, these first alone")
+    add("--output", default="drawn", metavar="FOLDER", help="made if it is not there; or a file, for one input [drawn]")
+    add(
         "--confidence-threshold",
         type=_share,
         metavar="SHARE",
@@ -95,16 +197,29 @@ def _parser() -> argparse.ArgumentParser:
         "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD: queries with a lower score take no part (default: the "
         "configuration's value). Semantic results have no scores.",
     )
-    parser.add_argument(
-        "--task", choices=list(RESULTS), help="draw this alone (default: all that MODEL.MASK_FORMER.TEST switches on)"
+    add(
+        "--task",
+        choices=list(RESULTS),
+        help="this alone [all that the model gives; of videos, and with a file as --output, the first]",
     )
-    parser.add_argument("--style", choices=["overlay", "side-by-side"], default="overlay", help="[%(default)s]")
-    parser.add_argument(
+    add("--style", choices=["overlay", "side-by-side"], default="overlay", help="[%(default)s]")
+    add(
+        "--mode",
+        choices=[*MODES, LABELS],
+        default="overlay",
+        help="colours over the picture, masks alone, contours, boxes of things, or a png of label numbers (16 bits "
+        "where there are more than 255) [%(default)s]",
+    )
+    add("--legend", action="store_true", help="colours and classes below the picture")
+    add("--save-json", action="store_true", help="COCO json of each task, and COCO's pngs of panoptic results")
+    add("--save-masks", action="store_true", help="a png for each object or class of each picture")
+    add("--batch-size", type=_positive, default=1, metavar="N", help="pictures at a time; helps on a GPU [1]")
+    add(
         "--allow-unsafe-config",
         action="store_true",
         help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
     )
-    parser.add_argument(
+    add(
         "--opts",
         nargs=argparse.REMAINDER,
         default=[],
@@ -121,40 +236,11 @@ def _share(text: str) -> float:
     return share
 
 
-def _config(args: argparse.Namespace) -> CfgNode:
-    cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
-    if args.confidence_threshold is not None:
-        cfg.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD = args.confidence_threshold
-    cfg.freeze()
-    return cfg
-
-
-def _find_pictures(inputs: list[str]) -> tuple[list[Path], list[str]]:
-    """(Pictures that the inputs name, what is wrong with inputs that name none)."""
-    pictures: list[Path] = []
-    failures: list[str] = []
-    for text in inputs:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-            problem = f"the folder holds no picture ({', '.join(PICTURE_SUFFIXES)})."
-        elif path.is_file():
-            found, problem = [path], ""
-        else:
-            found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
-            problem = "no such file; give a picture, a folder or a quoted glob."
-        if not found:
-            failures.append(f"{text}: {problem}")
-        pictures += found
-    return list(dict.fromkeys(pictures)), failures
-
-
-def _free_name(folder: Path, name: str, taken: list[Path]) -> Path:
-    """A file of this run's own: pictures of different folders may share their name."""
-    file, number = folder / f"{name}.png", 2
-    while file in taken:
-        file, number = folder / f"{name}_{number}.png", number + 1
-    return file
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
 
 
 if __name__ == "__main__":

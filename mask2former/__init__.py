@@ -4,8 +4,9 @@
 Data sets are registered by :func:`mask2former.data.register_all`, because their root is the caller's to say.
 """
 
+import importlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mask2former import compat
 
@@ -17,14 +18,18 @@ with warnings.catch_warnings():
     from mask2former import modeling
     from mask2former.config import add_maskformer2_config
 
+if TYPE_CHECKING:
+    from mask2former.evaluation.tta import SemanticSegmentorWithTTA
+    from mask2former.predictor import Predictor
+
 __version__ = "0.1.0"
-__all__ = ["SemanticSegmentorWithTTA", "__version__", "add_maskformer2_config", "modeling"]
+__all__ = ["Predictor", "SemanticSegmentorWithTTA", "__version__", "add_maskformer2_config", "modeling"]
+
+_ON_DEMAND = {"Predictor": "mask2former.predictor", "SemanticSegmentorWithTTA": "mask2former.evaluation.tta"}
 
 
 def __getattr__(name: str) -> Any:
-    """``SemanticSegmentorWithTTA``, where the published system has it. Evaluation is imported only for it."""
-    if name != "SemanticSegmentorWithTTA":
-        raise AttributeError(f"module 'mask2former' has no attribute {name!r}")
-    from mask2former.evaluation.tta import SemanticSegmentorWithTTA
-
-    return SemanticSegmentorWithTTA
+    """What training needs not at all is imported when it is first asked for."""
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ON_DEMAND[name]), name)

@@ -50,6 +50,12 @@ class Model:
     def config(self) -> str:
         return f"configs/{self.name}.yaml"
 
+    def config_file(self) -> Path:
+        """Its configuration, of the checkout or of the installed package."""
+        package = Path(__file__).parent
+        beside, inside = package.parent / self.config, package / self.config
+        return beside if beside.is_file() else inside
+
     @property
     def is_cached(self) -> bool:
         return cache_path(self.weights).is_file()
@@ -72,6 +78,11 @@ def models() -> dict[str, Model]:
     return {name: Model(name=name, licence=table["licence"], **row) for name, row in table["models"].items()}
 
 
+def find_model(name: str) -> Model | None:
+    """The published model of a name; None if there is none. Swin's smallest may be called ``swin_tiny`` too."""
+    return models().get(name) or models().get(name.removesuffix("_tiny"))
+
+
 def weights_file(weights: str) -> str:
     """What ``MODEL.WEIGHTS`` may say, as the path of a file on this machine.
 
@@ -86,8 +97,8 @@ def weights_file(weights: str) -> str:
     """
     if Path(weights).expanduser().is_file():
         return str(Path(weights).expanduser())
-    if weights in models():
-        return models()[weights].fetch()
+    if (published := find_model(weights)) is not None:
+        return published.fetch()
     if weights.startswith(HUB):
         return fetch_from_hub(weights)
     if weights.startswith(_DETECTRON2):
@@ -115,9 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         for name in args.name:
-            if name not in models():
+            if (model := find_model(name)) is None:
                 return _fail(f"{name} is not among the published models; without a name, they are listed.")
-            print(models()[name].fetch())
+            print(model.fetch())
     except DownloadError as error:
         return _fail(str(error))
     if not args.name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -12,25 +13,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
+from pycocotools.coco import COCO
 
-from mask2former.data import register_all
+from mask2former import Predictor, zoo
+from mask2former.download import DownloadError
 from mask2former.engine import load_config
-from mask2former.predictor import Predictor
+from mask2former.predictor import default_model
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "demo" / "demo.py"
 CONFIG = ROOT / "configs" / "quickstart" / "panoptic.yaml"
-SMALL = [
-    *("MODEL.DEVICE", "cpu"),
-    *("MODEL.SEM_SEG_HEAD.CONVS_DIM", "32"),
-    *("MODEL.SEM_SEG_HEAD.MASK_DIM", "32"),
-    *("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS", "1"),
-    *("MODEL.MASK_FORMER.HIDDEN_DIM", "32"),
-    *("MODEL.MASK_FORMER.DEC_LAYERS", "2"),
-    *("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "10"),
-]
+TASKS = ("panoptic", "instance", "semantic")
 
 spec = importlib.util.spec_from_file_location("demo", SCRIPT)
 assert spec is not None and spec.loader is not None
@@ -38,15 +31,9 @@ demo = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(demo)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a small model."""
-    if not MetadataCatalog.get("quickstart_train_panoptic").get("thing_classes"):
-        register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "model.pth"
-    torch.save({"model": build_model(load_config(str(CONFIG), SMALL)).state_dict()}, file)
-    return file
+@pytest.fixture
+def model(small_training: Path) -> Path:
+    return small_training
 
 
 @pytest.fixture
@@ -61,46 +48,81 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def arguments(weights: Path, output: Path, *inputs: object, flags: tuple[str, ...] = ()) -> list[str]:
-    words = ["--config-file", CONFIG, "--input", *inputs, "--output", output, *flags]
-    return [str(word) for word in (*words, "--opts", *SMALL, "MODEL.WEIGHTS", weights)]
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Four frames, ten a second."""
+    file = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(4):
+        writer.write(np.full((48, 64, 3), 60 * number, np.uint8))
+    writer.release()
+    return file
 
 
-def draw(weights: Path, output: Path, *inputs: object, flags: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    demo.main(arguments(weights, output, *inputs, flags=flags))
-    return {file.name: cv2.imread(str(file)) for file in sorted(output.iterdir())}
+def run(*words: object) -> None:
+    demo.main([str(word) for word in words])
 
 
-def test_as_a_command_it_draws_what_it_can(weights: Path, pictures: Path, tmp_path: Path) -> None:
+def draw(model: Path, output: Path, *inputs: object, flags: tuple[object, ...] = ()) -> dict[str, np.ndarray]:
+    run("--model", model, "--input", *inputs, "--output", output, *flags)
+    return {file.name: cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted(output.iterdir())}
+
+
+def test_as_a_command_it_draws_what_it_can(
+    model: Path, small_options: list[str], pictures: Path, tmp_path: Path
+) -> None:
+    """Called as the published demo is."""
     broken = pictures / "broken.png"
     broken.write_bytes(b"\x89PNG no more")
     missing = tmp_path / "missing.jpg"
     output = tmp_path / "drawn"
-    command = [sys.executable, str(SCRIPT), *arguments(weights, output, pictures, missing)]
+    words = ["--config-file", CONFIG, "--input", pictures, missing, "--output", output]
+    words += ["--opts", *small_options, "MODEL.WEIGHTS", model / "model_final.pth"]
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout, installed or not
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 1, done.stderr
     assert f"error: {missing}: no such file" in done.stderr
     assert f"error: {broken}: not a picture" in done.stderr
-    assert f"in {output}" in done.stdout
-    tasks = ("instance", "panoptic", "semantic")
-    assert sorted(file.name for file in output.iterdir()) == [f"{name}_{task}.png" for name in "ab" for task in tasks]
+    assert "Traceback" not in done.stderr
+    assert f"drawn: 6 files in {output}" in done.stdout
+    assert "2 pictures" in done.stdout and "a second" in done.stdout
+    expected = [f"a_{task}.png" for task in TASKS] + [f"b_{task}.jpg" for task in TASKS]
+    assert sorted(file.name for file in output.iterdir()) == sorted(expected)
     assert cv2.imread(str(output / "a_semantic.png")).shape[:2] == (6 * 60, 6 * 80)
 
 
-def test_folders_globs_and_names(weights: Path, pictures: Path, tmp_path: Path) -> None:
+def test_folders_globs_and_names(model: Path, pictures: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "a.png").write_bytes((pictures / "a.png").read_bytes())
     inputs = (pictures / "*.jpg", pictures / "a.png", other, pictures / "a.png")
-    drawn = draw(weights, tmp_path / "drawn", *inputs, flags=("--task", "semantic"))
-    assert list(drawn) == ["a_semantic.png", "a_semantic_2.png", "b_semantic.png"]
+    drawn = draw(model, tmp_path / "drawn", *inputs, flags=("--task", "semantic"))
+    assert list(drawn) == ["a_semantic.png", "a_semantic_2.png", "b_semantic.jpg"]
     assert np.array_equal(drawn["a_semantic.png"], drawn["a_semantic_2.png"])
 
 
-def test_confidence_threshold(weights: Path, pictures: Path, tmp_path: Path) -> None:
+def test_without_an_output_it_writes_to_drawn(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("--model", model, "--input", pictures / "a.png", "--task", "panoptic")
+    assert (tmp_path / "drawn" / "a_panoptic.png").is_file()
+    assert str(Path("drawn", "a_panoptic.png")) in capsys.readouterr().out
+
+
+def test_a_file_as_output(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """As the published demo takes one; it holds the first task's result."""
+    file = tmp_path / "new" / "out.jpg"
+    run("--model", model, "--input", pictures / "a.png", "--output", file)
+    assert [path.name for path in file.parent.iterdir()] == ["out.jpg"]
+    with pytest.raises(SystemExit, match="one file, but there are 2 inputs"):
+        run("--model", model, "--input", pictures, "--output", file)
+
+
+def test_confidence_threshold(model: Path, pictures: Path, tmp_path: Path) -> None:
     everything, nothing = (
-        draw(weights, tmp_path / share, pictures / "a.png", flags=("--confidence-threshold", share))
+        draw(model, tmp_path / share, pictures / "a.png", flags=("--confidence-threshold", share))
         for share in ("0", "1")
     )
     plain = cv2.resize(cv2.imread(str(pictures / "a.png")), None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
@@ -110,62 +132,141 @@ def test_confidence_threshold(weights: Path, pictures: Path, tmp_path: Path) -> 
     assert np.array_equal(nothing["a_semantic.png"], everything["a_semantic.png"])
 
 
-def test_styles(weights: Path, pictures: Path, tmp_path: Path) -> None:
-    over, beside = (
-        draw(weights, tmp_path / style, pictures / "a.png", flags=("--task", "semantic", "--style", style))
-        for style in ("overlay", "side-by-side")
+def test_styles_modes_and_legend(model: Path, pictures: Path, tmp_path: Path) -> None:
+    def drawn(*flags: str) -> np.ndarray:
+        flags = ("--task", "semantic", *flags)
+        return draw(model, tmp_path / "-".join(flags), pictures / "a.png", flags=flags)["a_semantic.png"]
+
+    over = drawn()
+    assert drawn("--style", "side-by-side").shape[1] > 2 * over.shape[1]
+    assert drawn("--legend").shape[0] > over.shape[0]
+    pictures_of_modes = [over, *(drawn("--mode", mode) for mode in ("masks", "contours", "boxes"))]
+    assert all(picture.shape == over.shape for picture in pictures_of_modes)
+    assert len({picture.tobytes() for picture in pictures_of_modes}) == 4
+    labels = drawn("--mode", "labels")
+    assert np.array_equal(labels, Predictor(model)(pictures / "a.png").semantic)
+
+
+def test_files_for_other_programs(model: Path, pictures: Path, tmp_path: Path) -> None:
+    output = tmp_path / "drawn"
+    run(
+        *("--model", model, "--input", pictures, "--output", output, "--save-json", "--save-masks"),
+        *("--confidence-threshold", "0.01"),
     )
-    assert beside["a_semantic.png"].shape[1] > 2 * over["a_semantic.png"].shape[1]
+    coco = COCO(str(output / "instance.json"))
+    assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == ["a.png", "b.jpg"]
+    results = Predictor(model, threshold=0.01)(pictures)
+    assert len(coco.getAnnIds()) == sum(len(result.instances) for result in results) > 0
+    panoptic = json.loads((output / "panoptic.json").read_text())
+    for annotation, result in zip(panoptic["annotations"], results, strict=True):
+        ids = cv2.imread(str(output / "panoptic" / annotation["file_name"]))[:, :, ::-1].astype(int) @ (1, 256, 65536)
+        assert np.array_equal(ids, result.panoptic)
+    assert len(list((output / "a_instance_masks").iterdir())) == len(results[0].instances)
+
+
+def test_videos(model: Path, video: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "drawn"
+    run("--model", model, "--input", video, pictures / "a.png", "--output", output, "--batch-size", "3", "--save-json")
+    capture = cv2.VideoCapture(str(output / "film_panoptic.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert capture.get(cv2.CAP_PROP_FRAME_WIDTH) == 8 * 64
+    assert (output / "a_panoptic.png").is_file()
+    assert len(json.loads((output / "panoptic.json").read_text())["images"]) == 5
+    assert "film_panoptic.mp4" in capsys.readouterr().out
+    run("--model", model, "--video-input", video, "--output", tmp_path / "two.mp4", "--frames", "2")
+    assert cv2.VideoCapture(str(tmp_path / "two.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_a_camera(model: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its frames the first ones; there is none here, so a file stands for it."""
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: real(str(video)) if source == 1 else real(source))
+    run("--model", model, "--webcam", "1", "--frames", "3", "--output", tmp_path)
+    assert real(str(tmp_path / "camera1_panoptic.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    with pytest.raises(SystemExit, match="error: camera 0: it cannot be opened"):
+        monkeypatch.setattr(cv2, "VideoCapture", lambda source: real("nowhere"))
+        run("--model", model, "--webcam", "--output", tmp_path)
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(url: str) -> str:
+        raise DownloadError(f"{url}: the server cannot be reached")
+
+    monkeypatch.setattr(zoo, "fetch", fetch)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_default_model_without_a_network(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: .*swin_tiny cannot be had.*make demo") as stopped:
+        run("--input", pictures)
+    assert "\n" not in str(stopped.value)
+    assert not (tmp_path / "drawn").exists()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_quickstart_stands_in_for_the_default_model(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / default_model.QUICKSTART).parent.mkdir(parents=True)
+    (tmp_path / default_model.QUICKSTART).symlink_to(model)
+    run("--input", pictures / "a.png")
+    assert (tmp_path / "drawn" / "a_panoptic.png").is_file()
+    assert "this is the quickstart's" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("words", "message"),
     [
-        ({"weights": "nowhere.pth"}, r"nowhere\.pth: no such file of weights"),
-        ({"weights": ""}, "MODEL.WEIGHTS is empty"),
-        ({"inputs": ["nowhere/*.jpg"]}, "no picture to draw on"),
-        ({"flags": ("--task", "instance", "--config-file", "no.yaml")}, r"no\.yaml: no such configuration"),
+        (["--config-file", CONFIG, "--opts", "MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth: no such file of weights"),
+        (["--config-file", CONFIG], "MODEL.WEIGHTS is empty"),
+        (["--config-file", "no.yaml"], r"no\.yaml: no such configuration"),
+        (["--model", "coco/panoptic/r5"], r"similar ones: coco/panoptic/r50"),
+        (["--input", "nowhere/*.jpg"], "no picture to draw on"),
+        (["--mode", "labels", "--legend"], "--mode labels is a map of numbers"),
+        (["--output", CONFIG], "is a file; name a folder"),
     ],
-    ids=["weights", "no weights", "input", "config"],
+    ids=["weights", "no weights", "config", "model", "input", "labels", "output"],
 )
 def test_errors_say_what_to_do(
-    change: dict, message: str, weights: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list, message: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    output = tmp_path / "drawn"
-    words = arguments(
-        change.get("weights", weights), output, *change.get("inputs", [pictures]), flags=change.get("flags", ())
-    )
-    with pytest.raises(SystemExit, match=message):
-        demo.main(words)
-    assert not output.exists()
+    with pytest.raises(SystemExit, match=message) as stopped:
+        run("--input", pictures, *words)
+    assert "\n" not in str(stopped.value)
+    assert not (tmp_path / "drawn").exists()
 
 
-def test_a_task_that_the_configuration_lacks(weights: Path, pictures: Path, tmp_path: Path) -> None:
-    words = arguments(weights, tmp_path / "drawn", pictures, flags=("--task", "instance"))
+def test_a_task_that_the_configuration_lacks(model: Path, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"panoptic, semantic, not instance.*TEST\.INSTANCE_ON True"):
-        demo.main([*words, "MODEL.MASK_FORMER.TEST.INSTANCE_ON", "False"])
+        run(
+            *("--model", model, "--input", pictures, "--output", tmp_path, "--task", "instance"),
+            *("--opts", "MODEL.MASK_FORMER.TEST.INSTANCE_ON", "False"),
+        )
 
 
 @pytest.mark.parametrize("share", ["-0.1", "1.5", "half"])
 def test_confidence_is_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        demo.main(["--config-file", "x", "--input", "x", "--output", "x", "--confidence-threshold", share])
+        run("--input", "x", "--confidence-threshold", share)
     assert "--confidence-threshold" in capsys.readouterr().err
 
 
-def test_predictor_turns_channels_as_the_configuration_says(weights: Path) -> None:
+def test_predictor_turns_channels_as_the_configuration_says(model: Path, small_options: list[str]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    options = [*SMALL, "MODEL.WEIGHTS", str(weights), "INPUT.FORMAT"]
+    options = [*small_options, "MODEL.WEIGHTS", str(model / "model_final.pth"), "INPUT.FORMAT"]
     rgb, bgr = (Predictor(load_config(str(CONFIG), [*options, order])) for order in ("RGB", "BGR"))
-    expected = rgb(picture)["sem_seg"]
+    expected = rgb.outputs(picture)["sem_seg"]
     assert expected.shape == (12, 40, 60)
-    assert torch.allclose(bgr(picture[:, :, ::-1])["sem_seg"], expected)
-    assert not torch.allclose(bgr(picture)["sem_seg"], expected)
+    assert torch.allclose(bgr.outputs(picture[:, :, ::-1])["sem_seg"], expected)
+    assert not torch.allclose(bgr.outputs(picture)["sem_seg"], expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 4000), (4000, 1)])
-def test_thin_pictures(weights: Path, height: int, width: int) -> None:
-    predictor = Predictor(load_config(str(CONFIG), [*SMALL, "MODEL.WEIGHTS", str(weights)]))
-    output = predictor(np.zeros((height, width, 3), np.uint8))
+def test_thin_pictures(model: Path, small_options: list[str], height: int, width: int) -> None:
+    options = [*small_options, "MODEL.WEIGHTS", str(model / "model_final.pth")]
+    output = Predictor(load_config(str(CONFIG), options)).outputs(np.zeros((height, width, 3), np.uint8))
     assert output["sem_seg"].shape[1:] == output["panoptic_seg"][0].shape == (height, width)

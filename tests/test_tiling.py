@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -164,7 +165,7 @@ def test_cores_cover_the_picture_once(length: int, tile: int, overlap: int, scal
     target = max(1, round(length * scale))
     tiles = list(Grid.over((length, tile), (target, tile), tile, overlap))
     assert tiles[0].core_rows[0] == 0 and tiles[-1].core_rows[1] == target
-    for one, two in zip(tiles, tiles[1:], strict=False):
+    for one, two in itertools.pairwise(tiles):
         assert one.core_rows[1] == two.core_rows[0]
         assert one.source[0].stop - two.source[0].start >= overlap
     assert all(t.source[0].stop - t.source[0].start <= tile and t.rows[0] <= t.core_rows[0] for t in tiles)

@@ -60,7 +60,7 @@ def main() -> None:
 
     def results() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         for record in tqdm(chosen, desc="drawing", unit="picture"):
-            yield record, predictor(read_picture(record["file_name"], "RGB"))
+            yield record, predictor.outputs(read_picture(record["file_name"], "RGB"))
 
     folder = Path(args.output or f"{cfg.OUTPUT_DIR}/pictures")
     sheet, *files = save_comparisons(results(), predictor.metadata, folder, args.threshold, args.task)

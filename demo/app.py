@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""A web page on this machine: drop a picture on it and see what a model finds. ``--help`` shows how."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+import numpy as np
+from tabulate import tabulate
+
+from mask2former.engine import ConfigError
+from mask2former.predictor import Predictor, Result
+from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
+from mask2former.predictor.pictures import find_pictures
+from mask2former.visualization import MODES
+
+EXAMPLES = """
+examples:
+  app.py                                            the default model, downloaded once
+  app.py --model output/mine --examples photos/     a model that you trained, with pictures to try
+"""
+SHOWN_EXAMPLES = 6
+WORDS = """# Mask2Former
+One network for every kind of segmentation. Drop a picture; nothing of it leaves this machine."""
+
+
+STYLE = """
+footer {display: none !important}
+#found table {width: 100%; border-collapse: collapse}
+#found th, #found td {border: 0; border-bottom: 1px solid var(--border-color-primary); padding: 4px 8px}
+#found th {color: var(--body-text-color-subdued); font-weight: 500}
+"""
+
+
+def main() -> None:
+    args = _parser().parse_args()
+    try:
+        import gradio
+    except ImportError:
+        sys.exit("error: the page needs gradio, which is not installed: pip install 'mask2former[app]'")
+    try:
+        predictor, note = (Predictor(args.model, opts=args.opts), None) if args.model else open_default(opts=args.opts)
+        examples = [str(file) for file in find_pictures(args.examples)] if args.examples else _quickstart_pictures()
+    except (ConfigError, ValueError, OSError) as error:
+        sys.exit("error: " + " ".join(str(error).split()))
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="mask2former-") as folder:
+        page = build_page(predictor, examples[:SHOWN_EXAMPLES], Path(folder), note)
+        _, url, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=args.port,
+            inbrowser=args.open,
+            theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+            css=STYLE,
+            allowed_paths=examples,
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+        print(f"page: {url} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
+
+
+def build_page(predictor: Predictor, examples: list[str], folder: Path, note: str | None = None) -> Any:
+    """The page, a ``gradio.Blocks``.
+
+    Args:
+        predictor: of the model that is shown.
+        examples: picture files to try.
+        folder: for the files that are offered for download.
+        note: shown on top.
+    """
+    import gradio as gr
+
+    def predict(file: str | None) -> Result | None:
+        if file is None:
+            return None
+        try:
+            return predictor(file)
+        except (OSError, ValueError) as error:
+            raise gr.Error(str(error)) from error
+
+    def show(result: Result | None, task: str, mode: str, threshold: float, legend: bool) -> tuple[Any, str, Any]:
+        if result is None:
+            return None, "", gr.DownloadButton(interactive=False)
+        chosen = result.at_threshold(threshold)
+        file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'picture').stem}_{task}.json")
+        file.write_text(json.dumps(chosen.to_coco(task)), encoding="utf-8")
+        drawn = chosen.draw(task, mode, legend=legend)
+        return drawn, table(chosen, task), gr.DownloadButton(value=str(file), interactive=True)
+
+    with gr.Blocks(title="Mask2Former", analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown(f"{WORDS}\n\n*Note: {note}*" if note else WORDS)
+        state = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                picture = gr.Image(type="filepath", label="Picture", sources=["upload", "webcam", "clipboard"])
+                task = gr.Radio(list(predictor.tasks), value=predictor.tasks[0], label="Task", elem_id="task")
+                mode = gr.Radio(list(MODES), value="overlay", label="Drawn as", elem_id="mode")
+                threshold = gr.Slider(
+                    0,
+                    1,
+                    value=round(getattr(predictor.model, "object_mask_threshold", 0.5), 2),
+                    step=0.05,
+                    label="Threshold",
+                    info="What the model is less sure of is left out (not of semantic results).",
+                    elem_id="threshold",
+                )
+                legend = gr.Checkbox(True, label="Legend", elem_id="legend")
+                if examples:
+                    gr.Examples(examples, picture, label="Pictures to try")
+            with gr.Column(scale=3, min_width=300):
+                drawn = gr.Image(
+                    label="Result",
+                    interactive=False,
+                    format="png",
+                    buttons=["download", "fullscreen"],  # gradio's third one would upload it
+                    elem_id="result",
+                )
+                download = gr.DownloadButton("COCO json", size="sm", interactive=False, elem_id="json")
+                found = gr.Markdown(elem_id="found")
+
+        controls = [state, task, mode, threshold, legend]
+        results = [drawn, found, download]
+        picture.change(predict, picture, state).then(show, controls, results)
+        for control in (task, mode, legend):
+            control.change(show, controls, results)
+        threshold.release(show, controls, results)
+    return page
+
+
+def table(result: Result, task: str) -> str:
+    """What was found, as a table in Markdown: a line for each class, with the share of the picture it covers."""
+    rows: dict[str, list[Any]] = {}
+    for region in result.regions(task):
+        row = rows.setdefault(region.name, [region.name, 0, np.zeros_like(region.mask)])
+        row[1] += 1
+        row[2] = row[2] | region.mask
+    if not rows:
+        return "Nothing found at this threshold."
+    lines = sorted(rows.values(), key=lambda row: -row[2].sum())
+    return tabulate(
+        [(name, count, f"{100 * mask.mean():.1f} %") for name, count, mask in lines],
+        ["class", "regions", "of the picture"],
+        tablefmt="github",
+        colalign=("left", "right", "right"),
+    )
+
+
+def _quickstart_pictures() -> list[str]:
+    folder = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), "quickstart", "images", "val")
+    return [str(file) for file in find_pictures(folder)] if folder.is_dir() else []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="A web page on this machine: drop a picture on it and see what a model finds.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a published model's name, a training's output folder, or a configuration file, whose weights "
+        f"--opts MODEL.WEIGHTS names [{DEFAULT_MODEL}]",
+    )
+    parser.add_argument("--examples", metavar="FOLDER", help="pictures to try [those of the quickstart, if drawn]")
+    parser.add_argument("--port", type=int, metavar="N", help="[the first free one from 7860 on]")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the configuration"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""A trained model by its name, pictures in, results out.
+
+>>> from mask2former import Predictor
+>>> predictor = Predictor("coco/panoptic/swin_tiny")
+>>> predictor("img.jpg").save("out.png")
+"""
+
+from mask2former.predictor.predictor import Predictor
+from mask2former.predictor.result import InstanceArrays, Result
+
+__all__ = ["InstanceArrays", "Predictor", "Result"]

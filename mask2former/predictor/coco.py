@@ -1,0 +1,132 @@
+"""Results as COCO's json files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from mask2former.visualization.painting import mask_box
+
+if TYPE_CHECKING:
+    from mask2former.predictor.result import Result
+
+Json = dict[str, Any]
+
+
+def coco_file(results: Sequence[Result], task: str, image_ids: Sequence[int] | None = None) -> Json:
+    """One COCO file of some pictures' results.
+
+    Args:
+        results: of one predictor.
+        task: "panoptic", "instance" or "semantic".
+        image_ids: of the pictures; 1 and on when None.
+    """
+    entries = [coco_entry(result, task, number) for number, result in _numbered(results, image_ids)]
+    return join_entries(entries, categories(results[0], task) if results else [])
+
+
+def join_entries(entries: Sequence[tuple[Json, list[Json]]], categories: list[Json]) -> Json:
+    """A COCO file of :func:`coco_entry`'s values, whose annotations are numbered from 1 on."""
+    annotations = [annotation for _, found in entries for annotation in found]
+    if annotations and "segments_info" not in annotations[0]:
+        annotations = [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)]
+    return {"images": [image for image, _ in entries], "annotations": annotations, "categories": categories}
+
+
+def coco_entry(result: Result, task: str, image_id: int) -> tuple[Json, list[Json]]:
+    """One picture in COCO's form: what stands of it under ``images`` and under ``annotations``."""
+    height, width = result.image.shape[:2]
+    name = result.file_name or f"{image_id:012d}.png"
+    image = {"id": image_id, "file_name": name, "height": height, "width": width}
+    if task == "panoptic":
+        return image, [_panoptic(result, image_id, f"{image_id:012d}.png")]
+    if task == "semantic":
+        return image, _semantic(result, image_id)
+    return image, _instances(result, image_id)
+
+
+def categories(result: Result, task: str) -> list[Json]:
+    """The classes that a task knows, by the data set's ids."""
+    metadata = result.metadata
+    things, stuff = (_ids(result, kind) for kind in ("thing", "stuff"))
+    whole = {"instance": {}, "semantic": stuff, "panoptic": stuff}[task]
+    table: dict[int, Json] = {}
+    for kind, ids in (("stuff", whole), ("thing", things if task != "semantic" else {})):
+        names, colours = metadata.get(f"{kind}_classes", ()), metadata.get(f"{kind}_colors", ())
+        for number, category in ids.items():
+            name = names[number] if number < len(names) else str(number)
+            entry = {"id": category, "name": name, "isthing": int(kind == "thing")}
+            if number < len(colours):
+                entry["color"] = [int(value) for value in colours[number]]
+            table[category] = entry
+    return [table[category] for category in sorted(table)]
+
+
+def panoptic_png(ids: np.ndarray) -> np.ndarray:
+    """Segment ids [H, W] as COCO's picture, [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
+    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
+
+
+def _numbered(results: Sequence[Result], image_ids: Sequence[int] | None) -> list[tuple[int, Result]]:
+    return list(zip(image_ids or range(1, len(results) + 1), results, strict=True))
+
+
+def _ids(result: Result, kind: str) -> dict[int, int]:
+    """Number of a class -> id of its category in the data set; itself where the data set has no ids."""
+    known = result.metadata.get(f"{kind}_dataset_id_to_contiguous_id", {})
+    if known:
+        return {number: category for category, number in known.items()}
+    return {number: number for number in range(len(result.metadata.get(f"{kind}_classes", ())))}
+
+
+def _panoptic(result: Result, image_id: int, png: str) -> Json:
+    ids = {True: _ids(result, "thing"), False: _ids(result, "stuff")}
+    segments = []
+    for segment in result.segments:
+        number = segment["category_id"]
+        segments.append(
+            {
+                "id": segment["id"],
+                "category_id": ids[segment["isthing"]].get(number, number),
+                "isthing": int(segment["isthing"]),
+                "area": segment["area"],
+                "bbox": _box(result.panoptic == segment["id"]),
+                "iscrowd": 0,
+            }
+        )
+    return {"image_id": image_id, "file_name": png, "segments_info": segments}
+
+
+def _instances(result: Result, image_id: int) -> list[Json]:
+    ids, found = _ids(result, "thing"), result.instances
+    return [
+        {**_object(mask, image_id, ids.get(number, number)), "score": score}
+        for mask, number, score in zip(found.masks, found.classes.tolist(), found.scores.tolist(), strict=True)
+    ]
+
+
+def _semantic(result: Result, image_id: int) -> list[Json]:
+    ids = _ids(result, "stuff")
+    numbers = np.unique(result.semantic).tolist()
+    return [_object(result.semantic == number, image_id, ids.get(number, number)) for number in numbers]
+
+
+def _object(mask: np.ndarray, image_id: int, category: int) -> Json:
+    code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "image_id": image_id,
+        "category_id": category,
+        "segmentation": {"size": list(mask.shape), "counts": code["counts"].decode("ascii")},
+        "area": int(mask.sum()),
+        "bbox": _box(mask),
+        "iscrowd": 0,
+    }
+
+
+def _box(mask: np.ndarray) -> list[int]:
+    """[x, y, width, height] in pixels."""
+    left, top, right, bottom = mask_box(mask) or (0, 0, 0, 0)
+    return [left, top, right - left, bottom - top]

@@ -1,0 +1,39 @@
+"""The model that is taken when nobody names one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mask2former.download import DownloadError
+from mask2former.predictor.predictor import Predictor
+
+DEFAULT_MODEL = "coco/panoptic/swin_tiny"
+QUICKSTART = Path("output/quickstart/panoptic")  # where `make demo` leaves its model
+
+
+def open_default(**arguments: Any) -> tuple[Predictor, str | None]:
+    """The default model; where it cannot be downloaded, the quickstart's, if that has been trained here.
+
+    Args:
+        arguments: of :class:`Predictor`, but for the model.
+
+    Returns:
+        The predictor, and a note to show when it is not that of the default model.
+
+    Raises:
+        DownloadError: it cannot be downloaded, and the quickstart's is not here; the message says what to do.
+    """
+    try:
+        return Predictor(DEFAULT_MODEL, **arguments), None
+    except DownloadError as error:
+        if not (QUICKSTART / "model_final.pth").is_file():
+            raise DownloadError(
+                f"the default model {DEFAULT_MODEL} cannot be had: {error} Or name weights that are here: the output "
+                "folder of a training. `make demo` trains a small model in minutes, which is then taken by default."
+            ) from error
+    note = (
+        f"the default model {DEFAULT_MODEL} cannot be downloaded, so this is the quickstart's ({QUICKSTART}), which "
+        "knows nothing but its picture book."
+    )
+    return Predictor(QUICKSTART, **arguments), note

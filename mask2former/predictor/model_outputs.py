@@ -1,0 +1,67 @@
+"""A model's outputs, one task at a time and not before somebody asks."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mask2former.modeling.meta_arch import MaskFormer
+from mask2former.modeling.postprocess import ResizedMasks
+
+Outputs = dict[str, Any]  # "sem_seg", "panoptic_seg", "instances", in Detectron2's form
+
+
+class LazyOutputs(Protocol):
+    """One picture's outputs."""
+
+    def __call__(self, task: str, threshold: float | None) -> Outputs:
+        """What the model gives for a task, and what else came with it.
+
+        Args:
+            task: "panoptic", "instance" or "semantic".
+            threshold: for panoptic results, of the queries' scores; the configuration's when None.
+        """
+
+
+class MaskOutputs:
+    """Outputs of a mask architecture, made of what its network gave; that stays on the device as long as this lives.
+
+    Args:
+        model: its post-processing is used.
+        class_logits: [Q, K + 1].
+        masks: of the picture.
+    """
+
+    def __init__(self, model: MaskFormer, class_logits: Tensor, masks: ResizedMasks) -> None:
+        self._model, self._class_logits, self._masks = model, class_logits, masks
+
+    @torch.no_grad()
+    def __call__(self, task: str, threshold: float | None) -> Outputs:
+        if task == "semantic":
+            return {"sem_seg": self._model.semantic(self._class_logits, self._masks)}
+        model = copy.copy(self._model)  # shares the weights; its settings are its own
+        model.instance_on = task == "instance"  # panoptic_on stays: with it, instances are of things alone
+        if threshold is not None:
+            model.object_mask_threshold = threshold
+        return model.objects(self._class_logits, self._masks, self._masks.frame)
+
+
+class ReadyOutputs:
+    """Outputs that a model of any architecture has given; their threshold is the model's."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+
+    def __call__(self, task: str, threshold: float | None) -> Outputs:
+        return self._outputs
+
+
+@torch.no_grad()
+def run(model: nn.Module, batch: list[dict[str, Any]]) -> list[LazyOutputs]:
+    """The outputs of a model for a batch, in Detectron2's form, post-processed later if the model can."""
+    if isinstance(model, MaskFormer):
+        return [MaskOutputs(model, class_logits, masks) for class_logits, masks in model.predict(batch)]
+    return [ReadyOutputs(outputs) for outputs in model(batch)]

@@ -1,0 +1,197 @@
+"""A trained model that takes pictures as people have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data.augmentation import ResizeShortestEdge
+from mask2former.predictor.model_files import model_config, model_metadata
+from mask2former.predictor.model_outputs import LazyOutputs, run
+from mask2former.predictor.pictures import LoadedPicture, find_pictures, is_many, load_picture
+from mask2former.predictor.result import Result
+from mask2former.visualization import RESULTS
+from mask2former.zoo import weights_file
+
+
+class Predictor:
+    """Builds a model, loads its weights and runs it on pictures.
+
+    Args:
+        model: a published model's name (``python -m mask2former.zoo`` lists them); a configuration file; a training's
+            output folder, or weights in one; or a configuration as :func:`mask2former.engine.load_config` gives it.
+        weights: in place of the model's own: a file, a published model's name, a URL or ``hf://org/name``.
+        device: such as "cpu" or "cuda:1"; a GPU where there is one when None.
+        threshold: 0 to 1. Instances with a lower score are left out; for panoptic results, queries with a lower score
+            take no part. None: 0.5 for instances, and the configuration's value for panoptic results.
+        tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on when None.
+        batch_size: pictures that go through the network at a time, where a call is given several.
+        opts: ``["KEY", "value", ...]`` of the configuration.
+        allow_unsafe_config: run the code in tags such as ``!!python/object`` of the configuration file.
+
+    Attributes:
+        model: in evaluation mode, on ``MODEL.DEVICE``.
+        metadata: names, colours and ids of the classes.
+        names: of the classes, by their number.
+        tasks: the results that it gives, the first of them first choice.
+
+    Raises:
+        ValueError: no weights, or those of a backbone alone; no known classes; or a task that the model does not give.
+        FileNotFoundError: the model or a file of it is not there.
+        ConfigError: its configuration cannot be used.
+        DownloadError: the weights cannot be had from the network.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | CfgNode,
+        weights: str | None = None,
+        *,
+        device: str | None = None,
+        threshold: float | None = None,
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 1,
+        opts: Sequence[str] = (),
+        allow_unsafe_config: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it has to be at least 1.")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}; it has to be within 0 and 1.")
+        if device is not None:
+            opts = [*opts, "MODEL.DEVICE", device]
+        cfg = model_config(model, weights, opts, allow_unsafe_config)
+        self.batch_size = batch_size
+        self.threshold = threshold
+        self.tasks = _tasks(cfg, tasks)
+        self.metadata = model_metadata(cfg)
+        file = _weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
+        self.model = build_model(cfg).eval()
+        _load(self.model, file)
+        self._bgr = cfg.INPUT.FORMAT == "BGR"
+        self._resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, by their number."""
+        things, stuff = (self.metadata.get(f"{kind}_classes", ()) for kind in ("thing", "stuff"))
+        return tuple(stuff if len(stuff) >= len(things) else things)
+
+    @overload
+    def __call__(self, source: np.ndarray) -> Result: ...
+    @overload
+    def __call__(self, source: Any) -> Any: ...
+    def __call__(self, source: Any) -> Result | list[Result]:
+        """Predict on a picture, or on many.
+
+        Args:
+            source: one picture as :func:`mask2former.predictor.pictures.load_picture` takes it (path, URL, array, PIL
+                image); or a list of such, a folder or a glob. Many pictures' results are computed at once, so that
+                none holds what the network gave; for more than fit into memory, take :meth:`stream`.
+
+        Returns:
+            The result, of the picture's size; a list of them for many.
+        """
+        if not is_many(source):
+            return next(self.stream([source]))
+        sources = find_pictures(source) if isinstance(source, (str, Path)) else source
+        return [result.compute() for result in self.stream(sources)]
+
+    def stream(self, sources: Iterable[Any], batch_size: int | None = None) -> Iterator[Result]:
+        """The results of pictures one after another, such as the frames of a video; no more than a batch is held.
+
+        A batch ends early where the size of the pictures changes: padded to another one's size, a picture's result
+        would change.
+
+        Args:
+            sources: pictures as :func:`mask2former.predictor.pictures.load_picture` takes them, read when needed.
+            batch_size: in place of the predictor's.
+
+        Yields:
+            A result for each, in order.
+        """
+        batch: list[tuple[LoadedPicture, dict[str, Any]]] = []
+        for source in sources:
+            picture = load_picture(source)
+            entry = (picture, self._input(picture.pixels))
+            if batch and entry[1]["image"].shape != batch[0][1]["image"].shape:
+                yield from self._results(batch)
+                batch = []
+            batch.append(entry)
+            if len(batch) == (batch_size or self.batch_size):
+                yield from self._results(batch)
+                batch = []
+        yield from self._results(batch)
+
+    def outputs(self, picture: np.ndarray) -> dict[str, Any]:
+        """The model's output for a picture [H, W, 3], uint8, RGB, of any size, as Detectron2's models give it.
+
+        Returns:
+            What is switched on of ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments) and
+            ``instances``, all of them, on the model's device.
+        """
+        with torch.no_grad():
+            return self.model([self._input(picture)])[0]
+
+    def _input(self, picture: np.ndarray) -> dict[str, Any]:
+        height, width = picture.shape[:2]
+        pixels = np.ascontiguousarray(picture[:, :, ::-1]) if self._bgr else picture
+        resized = self._resize.get_transform(pixels).apply_image(pixels)
+        image = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return {"image": image, "height": height, "width": width}
+
+    def _results(self, batch: list[tuple[LoadedPicture, dict[str, Any]]]) -> list[Result]:
+        if not batch:
+            return []
+        outputs = run(self.model, [entry for _, entry in batch])
+        return [self._result(picture, output) for (picture, _), output in zip(batch, outputs, strict=True)]
+
+    def _result(self, picture: LoadedPicture, outputs: LazyOutputs) -> Result:
+        return Result(
+            picture.pixels,
+            outputs,
+            metadata=self.metadata,
+            names=self.names,
+            tasks=self.tasks,
+            threshold=self.threshold,
+            file_name=picture.name,
+        )
+
+
+def _tasks(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    given = tuple(task for task in RESULTS if cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"])
+    for task in wanted or ():
+        if task not in RESULTS:
+            raise ValueError(f"{task!r} is not a task; known are {', '.join(RESULTS)}.")
+        if task not in given:
+            raise ValueError(
+                f"this configuration gives {', '.join(given)}, not {task}. Where the model was trained for it, switch "
+                f"it on: MODEL.MASK_FORMER.TEST.{task.upper()}_ON True"
+            )
+    return tuple(wanted) if wanted else given
+
+
+def _weights(weights: str) -> str:
+    if not weights:
+        raise ValueError(
+            "MODEL.WEIGHTS is empty: name the trained weights, such as MODEL.WEIGHTS output/model_final.pth or "
+            "coco/panoptic/r50"
+        )
+    return weights_file(weights)
+
+
+def _load(model: torch.nn.Module, file: str) -> None:
+    """Load weights, all of them: results of a head that was never trained would be noise."""
+    checkpointer = MaskFormerCheckpointer(model)
+    checkpointer.load(file)
+    report = checkpointer.report
+    untrained = [name for name in report.missing if name.startswith("sem_seg_head.")] if report else []
+    if report and (untrained or report.reshaped):
+        raise ValueError(f"{file}: these are not the weights of this model. {' '.join(report.lines()[:3])}")

@@ -1,0 +1,287 @@
+"""What a model found in one picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data.catalog import Metadata
+from PIL import Image
+
+from mask2former.predictor.coco import coco_file
+from mask2former.predictor.detections import to_supervision
+from mask2former.predictor.model_outputs import LazyOutputs
+from mask2former.visualization import (
+    RESULTS,
+    Picture,
+    Region,
+    add_legend,
+    class_map_regions,
+    draw_regions,
+    make_region,
+    save_picture,
+    side_by_side,
+)
+
+INSTANCE_THRESHOLD = 0.5
+LABELS = "labels"  # the mode that draws numbers, not colours
+
+
+@dataclass(frozen=True)
+class InstanceArrays:
+    """N objects, the best first.
+
+    Attributes:
+        masks: [N, H, W] bool.
+        boxes: [N, 4] float32, (x0, y0, x1, y1) in pixels, right and bottom exclusive.
+        classes: [N] int64, numbers of their classes.
+        scores: [N] float32, 0 to 1.
+    """
+
+    masks: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Result:
+    """One picture's results, each computed when it is first asked for.
+
+    Attributes:
+        image: the picture, [H, W, 3] uint8, RGB.
+        names: of the classes, by their number.
+        tasks: what there is of "panoptic", "instance" and "semantic".
+        file_name: of the picture, without folders; None if it came from memory.
+        metadata: all that is known of the classes.
+    """
+
+    def __init__(
+        self,
+        image: Picture,
+        outputs: LazyOutputs,
+        *,
+        metadata: Metadata,
+        names: Sequence[str],
+        tasks: Sequence[str],
+        threshold: float | None = None,
+        file_name: str | None = None,
+    ) -> None:
+        self.image = image
+        self.metadata = metadata
+        self.names = tuple(names)
+        self.tasks = tuple(tasks)
+        self.file_name = file_name
+        self._threshold = threshold
+        self._outputs: LazyOutputs | None = outputs
+        self._found: dict[str, Any] = {}
+
+    @property
+    def panoptic(self) -> np.ndarray:
+        """int32 [H, W]: the id of the segment that each pixel belongs to, 0 where there is none."""
+        return self._get("panoptic")[0]
+
+    @property
+    def segments(self) -> list[dict[str, Any]]:
+        """The segments of :attr:`panoptic`: ``id``, ``category_id`` (number of the class), ``isthing``, ``name`` and
+        ``area`` in pixels."""
+        return self._get("panoptic")[1]
+
+    @property
+    def instances(self) -> InstanceArrays:
+        """The objects whose score is not below the threshold."""
+        return self._get("instance")
+
+    @property
+    def semantic(self) -> np.ndarray:
+        """int32 [H, W]: the number of each pixel's class."""
+        return self._get("semantic")
+
+    def compute(self) -> Result:
+        """Compute all of :attr:`tasks` now, and let go of what the network gave, which holds memory of the device."""
+        for task in self.tasks:
+            self._get(task)
+        self._outputs = None
+        return self
+
+    def at_threshold(self, threshold: float) -> Result:
+        """The same picture's results at another threshold (see :class:`mask2former.Predictor`), without running the
+        network again.
+
+        Raises:
+            ValueError: :meth:`compute` has let go of what the network gave.
+        """
+        if self._outputs is None:
+            raise ValueError("at_threshold() comes before compute(), which lets go of what the network gave.")
+        other = Result(
+            self.image,
+            self._outputs,
+            metadata=self.metadata,
+            names=self.names,
+            tasks=self.tasks,
+            threshold=threshold,
+            file_name=self.file_name,
+        )
+        if "semantic" in self._found:  # it knows no threshold
+            other._found["semantic"] = self._found["semantic"]
+        return other
+
+    def regions(self, task: str | None = None) -> list[Region]:
+        """What there is to draw for a task, the first of :attr:`tasks` when None."""
+        task = task or self.tasks[0]
+        if task == "semantic":
+            return class_map_regions(self.semantic, self.metadata)
+        if task == "panoptic":
+            ids = self.panoptic
+            return [make_region(ids == s["id"], s["category_id"], s["isthing"], self.metadata) for s in self.segments]
+        found = self.instances
+        rows = zip(found.masks, found.classes.tolist(), found.scores.tolist(), strict=True)
+        return [make_region(mask, number, True, self.metadata, score) for mask, number, score in rows]
+
+    def draw(
+        self,
+        task: str | None = None,
+        mode: str = "overlay",
+        *,
+        legend: bool = False,
+        beside: bool = False,
+        names: bool | None = None,
+        shades: bool = True,
+    ) -> Picture:
+        """The result as a picture.
+
+        Args:
+            task: "panoptic", "instance" or "semantic"; the first of :attr:`tasks` when None.
+            mode: one of :func:`mask2former.visualization.draw_regions`, or "labels": see :meth:`label_map`.
+            legend: colours and classes below it.
+            beside: the picture as it was to the left of it.
+            names, shades: see :func:`mask2former.visualization.draw_regions`.
+
+        Returns:
+            [H', W', 3] uint8, RGB, enlarged by a whole factor if the picture is small; of mode "labels" [H, W].
+        """
+        if mode == LABELS:
+            return self.label_map(task)
+        regions = self.regions(task)
+        drawn = draw_regions(self.image, regions, mode, names=names, shades=shades)
+        if beside:
+            drawn = side_by_side(self.image, None, drawn)
+        if not legend:
+            return drawn
+        return add_legend(drawn, [region for region in regions if mode != "boxes" or region.isthing])
+
+    def label_map(self, task: str | None = None) -> np.ndarray:
+        """A number for each pixel, [H, W] uint8, or uint16 where there are more than 255.
+
+        Semantic: the number of the class. Panoptic: the segment's id, 0 for none. Instance: 1 for the best object, 2
+        for the next and so on, 0 for none; where objects overlap, the better one.
+        """
+        task = task or self.tasks[0]
+        if task == "instance":
+            numbers = np.zeros(self.image.shape[:2], np.int32)
+            for index in reversed(range(len(self.instances))):
+                numbers[self.instances.masks[index]] = index + 1
+        else:
+            numbers = self.panoptic if task == "panoptic" else self.semantic
+        return numbers.astype(np.uint8 if numbers.max(initial=0) <= 255 else np.uint16)
+
+    def save(self, file: str | Path, task: str | None = None, mode: str = "overlay", **drawing: Any) -> Path:
+        """Write :meth:`draw`'s picture, in the format of the file's suffix; folders are made.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        file = Path(file).expanduser()
+        drawn = self.draw(task, mode, **drawing)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return save_picture(file, drawn)
+
+    def save_masks(self, folder: str | Path, task: str | None = None) -> list[Path]:
+        """Write each region's mask as a png of 0 and 255, named by its number and class, such as ``003_dog.png``."""
+        folder = Path(folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for number, region in enumerate(self.regions(task), start=1):
+            name = "".join(letter if letter.isalnum() else "-" for letter in region.name)
+            files.append(save_picture(folder / f"{number:03d}_{name}.png", region.mask.astype(np.uint8) * 255))
+        return files
+
+    def to_coco(self, task: str | None = None, image_id: int = 1) -> dict[str, Any]:
+        """The result as a COCO json: ``images``, ``annotations`` and ``categories``.
+
+        Instances have run-length masks, boxes and scores; a semantic result has an annotation a class. A panoptic
+        result has one annotation with its segments; the ids are in the png that it names, of
+        :func:`mask2former.predictor.coco.panoptic_png`. Category ids are the data set's.
+        """
+        return coco_file([self], task or self.tasks[0], [image_id])
+
+    def to_supervision(self, task: str | None = None) -> Any:
+        """A ``supervision.Detections``: see :func:`mask2former.predictor.detections.to_supervision`."""
+        return to_supervision(self, task)
+
+    def summary(self) -> str:
+        """What is in the picture, in words: "3 person, dog, grass"."""
+        regions = self.regions()
+        counts = Counter(region.name for region in sorted(regions, key=lambda region: not region.isthing))
+        return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items()) or "nothing"
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"Result({self.file_name or 'picture'}, {width} x {height}: {', '.join(self.tasks)})"
+
+    def _repr_png_(self) -> bytes:
+        """How notebooks show it."""
+        file = BytesIO()
+        Image.fromarray(self.draw(legend=True)).save(file, "png")
+        return file.getvalue()
+
+    def class_name(self, number: int) -> str:
+        """Of the class of this number; the number itself where the data set has no names."""
+        return self.names[number] if number < len(self.names) else str(number)
+
+    def _get(self, task: str) -> Any:
+        if task not in self.tasks:
+            raise ValueError(
+                f"There is no {task} result: this predictor gives {', '.join(self.tasks)}. Another model, or "
+                f"MODEL.MASK_FORMER.TEST.{task.upper()}_ON True, may give it."
+            )
+        if task not in self._found:
+            assert self._outputs is not None
+            outputs = self._outputs(task, self._threshold)
+            readers = {"panoptic": self._read_panoptic, "instance": self._read_instances, "semantic": _read_semantic}
+            for name, key in RESULTS.items():
+                if key in outputs and name not in self._found:
+                    self._found[name] = readers[name](outputs[key])
+        return self._found[task]
+
+    def _read_panoptic(self, output: tuple[Any, list[dict[str, Any]]]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        ids = output[0].cpu().numpy().astype(np.int32, copy=False)
+        areas = np.bincount(ids.ravel())
+        segments = []
+        for s in output[1]:
+            number = int(s["category_id"])
+            facts = {"id": int(s["id"]), "category_id": number, "isthing": bool(s["isthing"])}
+            segments.append({**facts, "name": self.class_name(number), "area": int(areas[s["id"]])})
+        return ids, segments
+
+    def _read_instances(self, output: Any) -> InstanceArrays:
+        threshold = INSTANCE_THRESHOLD if self._threshold is None else self._threshold
+        kept = output[output.scores >= threshold]
+        kept = kept[kept.scores.argsort(descending=True, stable=True)].to("cpu")
+        return InstanceArrays(
+            masks=kept.pred_masks.numpy().astype(bool, copy=False),
+            boxes=kept.pred_boxes.tensor.numpy(),
+            classes=kept.pred_classes.numpy(),
+            scores=kept.scores.numpy(),
+        )
+
+
+def _read_semantic(output: Any) -> np.ndarray:
+    return output.argmax(dim=0).to("cpu").numpy().astype(np.int32)

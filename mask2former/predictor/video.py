@@ -1,0 +1,83 @@
+"""Frames of videos and cameras, in and out, by OpenCV: it is needed anyway, and brings its own decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+USUAL_RATE = 25.0  # frames a second, where a source does not say
+
+
+class Frames:
+    """The frames of a video file or a camera, once over.
+
+    Args:
+        source: a file, or the number of a camera.
+
+    Attributes:
+        rate: frames a second.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, source: str | Path | int) -> None:
+        self._source = source
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        if not self._capture.isOpened():
+            what = f"camera {source}: it cannot be opened. Is it there, and free?"
+            file = f"{source}: not a video that OpenCV can read."
+            raise OSError(what if isinstance(source, int) else file)
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if 0 < rate <= 1000 else USUAL_RATE
+
+    def __len__(self) -> int:
+        """As the file says; 0 where it does not."""
+        return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each frame, [H, W, 3] uint8, RGB."""
+        try:
+            while True:
+                found, frame = self._capture.read()
+                if not found:
+                    return
+                yield np.ascontiguousarray(frame[:, :, ::-1])
+        finally:
+            self._capture.release()
+
+
+class VideoFile:
+    """A video file that is written, H.263's successor MPEG-4 in mp4: what every OpenCV can write.
+
+    Args:
+        file: its name ends in .mp4.
+        rate: frames a second.
+    """
+
+    def __init__(self, file: Path, rate: float) -> None:
+        self.file = file
+        self._rate = rate
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame [H, W, 3] uint8, RGB; all have the size of the first. An odd row or column is left out.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        height, width = (side // 2 * 2 for side in frame.shape[:2])
+        if self._writer is None:
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self.file), code, self._rate, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f"{self.file}: the video cannot be written. Is the folder writable?")
+        self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()

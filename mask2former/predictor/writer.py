@@ -1,0 +1,136 @@
+"""Results as files in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mask2former.predictor.coco import Json, categories, coco_entry, join_entries, panoptic_png
+from mask2former.predictor.result import LABELS, Result
+from mask2former.predictor.video import VideoFile
+from mask2former.visualization import save_picture
+
+PANOPTIC_PNGS = Path("panoptic")  # folder, as COCO calls it: that of the json
+_PHOTOS = (".jpg", ".jpeg", ".webp")  # drawn as jpg too: a png of a photograph is ten times as large
+
+
+class ResultWriter:
+    """Writes the results of pictures and videos, one after another.
+
+    Args:
+        folder: made if it is not there.
+        tasks: that are written.
+        mode: of :meth:`Result.draw`.
+        drawing: its other arguments.
+        masks: write each region's mask too, into a folder of the picture's.
+        json: write a COCO file for each task too, when closed, and COCO's pngs of panoptic results.
+        file: what to call the only drawn file, in place of names made of the pictures'.
+
+    Attributes:
+        drawn: files drawn so far.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tasks: Sequence[str],
+        mode: str = "overlay",
+        drawing: Mapping[str, Any] | None = None,
+        masks: bool = False,
+        json: bool = False,
+        file: Path | None = None,
+    ) -> None:
+        self.folder, self.tasks, self.mode = folder, tuple(tasks), mode
+        self.drawn: list[Path] = []
+        self._drawing = dict(drawing or {})
+        self._with_masks, self._with_json, self._file = masks, json, file
+        self._masks: list[Path] = []
+        self._json: list[Path] = []
+        self._videos: dict[str, VideoFile] = {}
+        self._entries: dict[str, list[tuple[Json, list[Json]]]] = {}
+        self._categories: dict[str, list[Json]] = {}
+        self._count = 0
+
+    def add(self, result: Result) -> None:
+        """Write the result of a picture."""
+        name = Path(result.file_name or "picture.png")
+        suffix = ".jpg" if name.suffix.lower() in _PHOTOS and self.mode != LABELS else ".png"
+        for task in self.tasks:
+            file = self._file or _free(self.folder / f"{name.stem}_{task}{suffix}", self.drawn)
+            self.drawn.append(result.save(file, task, self.mode, **self._drawing))
+        self._add_facts(result, name.stem)
+
+    def add_frame(self, result: Result, video: str, rate: float) -> None:
+        """Write the result of the next frame of a video of this name, of ``rate`` frames a second.
+
+        Things of a class have one colour in it, and there is no legend: both would jump from frame to frame.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        drawing = {**self._drawing, "shades": False, "legend": False}
+        for task in self.tasks:
+            if task not in self._videos:
+                file = self._file or _free(self.folder / f"{video}_{task}.mp4", self.drawn)
+                self._videos[task] = VideoFile(file, rate)
+                self.drawn.append(file)
+            self._videos[task].write(result.draw(task, self.mode, **drawing))
+        stem = f"{video}_{self._count + 1:06d}"
+        result.file_name = f"{stem}.jpg"
+        self._add_facts(result, stem)
+
+    def end_video(self) -> None:
+        """The next frame belongs to another video."""
+        for video in self._videos.values():
+            video.close()
+        self._videos = {}
+
+    def close(self) -> None:
+        """Write what covers all pictures."""
+        self.end_video()
+        for task, entries in self._entries.items():
+            file = self.folder / f"{task}.json"
+            file.write_text(json.dumps(join_entries(entries, self._categories[task])), encoding="utf-8")
+            self._json.append(file)
+
+    def summary(self) -> list[str]:
+        """What was made and where, in lines for people."""
+        lines = [f"drawn: {_listed(self.drawn, self.folder)}"] if self.drawn else []
+        lines += [f"COCO json: {file}" for file in self._json]
+        if PANOPTIC_PNGS.name in {file.stem for file in self._json}:
+            lines.append(f"its pngs of segment ids: {self.folder / PANOPTIC_PNGS}")
+        if self._masks:
+            lines.append(f"masks: {len(self._masks)} in {self.folder / '*_masks'}")
+        return lines
+
+    def _add_facts(self, result: Result, stem: str) -> None:
+        self._count += 1
+        for task in self.tasks:
+            if self._with_masks:
+                self._masks += result.save_masks(_free(self.folder / f"{stem}_{task}_masks", self._mask_folders), task)
+            if self._with_json:
+                self._categories.setdefault(task, categories(result, task))
+                image, annotations = coco_entry(result, task, self._count)
+                self._entries.setdefault(task, []).append((image, annotations))
+                if task == "panoptic":
+                    folder = self.folder / PANOPTIC_PNGS
+                    folder.mkdir(parents=True, exist_ok=True)
+                    save_picture(folder / annotations[0]["file_name"], panoptic_png(result.panoptic))
+
+    @property
+    def _mask_folders(self) -> set[Path]:
+        return {file.parent for file in self._masks}
+
+
+def _listed(files: Sequence[Path], folder: Path) -> str:
+    if len(files) <= 3:
+        return ", ".join(map(str, files))
+    return f"{len(files)} files in {folder}"
+
+
+def _free(file: Path, taken: Collection[Path]) -> Path:
+    """A file of this run's own: pictures of different folders may share their name."""
+    free, number = file, 2
+    while free in taken:
+        free, number = file.with_stem(f"{file.stem}_{number}"), number + 1
+    return free

@@ -1,0 +1,51 @@
+"""Results and ground truth drawn over pictures.
+
+Everything that can be drawn, of a model or of a data set, becomes a list of :class:`Region`; one function paints them.
+Pictures are [H, W, 3] uint8, RGB. Small ones are enlarged by a whole factor, so that labels can be read.
+"""
+
+from mask2former.visualization.comparison import (
+    contact_sheet,
+    draw_ground_truth,
+    draw_result,
+    save_comparisons,
+    save_picture,
+    side_by_side,
+)
+from mask2former.visualization.legend import add_legend
+from mask2former.visualization.painting import MODES, draw_regions, enlargement
+from mask2former.visualization.regions import (
+    ANNOTATIONS,
+    RESULTS,
+    Picture,
+    Region,
+    choose_task,
+    class_map_regions,
+    instance_regions,
+    make_region,
+    panoptic_regions,
+    semantic_regions,
+)
+
+__all__ = [
+    "ANNOTATIONS",
+    "MODES",
+    "RESULTS",
+    "Picture",
+    "Region",
+    "add_legend",
+    "choose_task",
+    "class_map_regions",
+    "contact_sheet",
+    "draw_ground_truth",
+    "draw_regions",
+    "draw_result",
+    "enlargement",
+    "instance_regions",
+    "make_region",
+    "panoptic_regions",
+    "save_comparisons",
+    "save_picture",
+    "semantic_regions",
+    "side_by_side",
+]

@@ -1,0 +1,106 @@
+"""Names of classes, written where they can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mask2former.visualization.regions import Picture
+
+Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
+LETTER = 13  # pixels, in a picture of 480
+OPACITY = 0.8
+MOST_COVERED = 0.15  # share of the picture; labels beyond it are left out
+
+
+@dataclass(frozen=True)
+class Label:
+    """A line of text that belongs to a region.
+
+    Attributes:
+        text: one line.
+        place: (x, y) where its middle would lie best.
+        box: around the region; the label may also stand above or below it.
+        colour: [3], 0 to 255, RGB, of the region.
+    """
+
+    text: str
+    place: tuple[int, int]
+    box: Rectangle
+    colour: np.ndarray
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with Matplotlib, which Detectron2 needs anyway; it has more letters than Pillow's own."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
+
+
+def write_labels(picture: Picture, labels: Sequence[Label]) -> Picture:
+    """The picture with the labels. None lies on another: the later ones, which find no place, are left out."""
+    height, width = picture.shape[:2]
+    size = letter_size(picture)
+    letters, pad = font(size), size // 4
+    layer = Image.new("RGBA", (width, height))
+    draw = ImageDraw.Draw(layer)
+    taken: list[Rectangle] = []
+    for label in labels:
+        left, _, right, _ = letters.getbbox(label.text)
+        extent = (int(right - left) + 2 * pad, size + 2 * pad)
+        spot = _free_spot(label, extent, (width, height), taken)
+        if spot is None:
+            continue
+        taken.append(spot)
+        ink = "black" if brightness(label.colour) > 140 else "white"
+        fill = (*(int(value) for value in label.colour), round(255 * OPACITY))
+        draw.rounded_rectangle(spot, radius=pad, fill=fill)
+        draw.text((spot[0] + pad - left, (spot[1] + spot[3]) / 2), label.text, font=letters, fill=ink, anchor="lm")
+    if not taken:
+        return picture
+    base = Image.fromarray(picture).convert("RGBA")
+    return np.array(Image.alpha_composite(base, layer).convert("RGB"))
+
+
+def letter_size(picture: Picture) -> int:
+    """Height of letters in pixels: grows with the picture's shorter side, and is never too small to read."""
+    return max(11, round(LETTER * (min(picture.shape[:2]) / 480) ** 0.8))
+
+
+def brightness(colour: np.ndarray) -> float:
+    """0 to 255, as the eye weighs red, green and blue."""
+    return float(np.dot(colour, (0.299, 0.587, 0.114)))
+
+
+def _free_spot(
+    label: Label, size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Rectangle]
+) -> Rectangle | None:
+    """Where the label covers no other one; None if there is no such place, or enough is covered already."""
+    covered = sum((other[2] - other[0]) * (other[3] - other[1]) for other in taken) + size[0] * size[1]
+    if taken and covered > MOST_COVERED * picture[0] * picture[1]:
+        return None
+    left, top, right, bottom = label.box
+    middle = ((left + right) // 2, (top + bottom) // 2)
+    fits = size[0] <= right - left and size[1] <= bottom - top
+    above, below = (middle[0], top - size[1] // 2), (middle[0], bottom + size[1] // 2)
+    on_it = [label.place, *((label.place[0], label.place[1] + step * size[1]) for step in (-1, 1))]
+    for x, y in (*on_it, above, below) if fits else (above, below, *on_it[:1]):
+        spot = _clamp(x - size[0] // 2, y - size[1] // 2, size, picture)
+        if not any(_overlap(spot, other) for other in taken):
+            return spot
+    return None
+
+
+def _clamp(left: int, top: int, size: tuple[int, int], picture: tuple[int, int]) -> Rectangle:
+    left = max(0, min(left, picture[0] - size[0]))
+    top = max(0, min(top, picture[1] - size[1]))
+    return left, top, left + size[0], top + size[1]
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

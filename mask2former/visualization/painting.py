@@ -1,0 +1,169 @@
+"""Regions painted over a picture."""
+
+from __future__ import annotations
+
+import colorsys
+from collections import Counter
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from mask2former.visualization.labels import Label, write_labels
+from mask2former.visualization.regions import Picture, Region
+
+MODES = ("overlay", "masks", "contours", "boxes")
+LEAST_SIDE = 384  # pixels; pictures whose shorter side is below half of it are enlarged
+LEAST_LABELLED = 0.002  # share of the picture; stuff that covers less gets no label
+OPACITY = 0.5
+_GOLDEN = 0.618  # multiples of it spread evenly over a circle
+
+
+def draw_regions(
+    picture: Picture,
+    regions: Sequence[Region],
+    mode: str = "overlay",
+    *,
+    names: bool | None = None,
+    shades: bool = True,
+) -> Picture:
+    """Paint regions over a picture, in the colours of their classes.
+
+    Stuff is painted first, then things, the large ones before the small. Lines and letters grow with the picture, and
+    an outline is never thinner than can be seen, so neither is an object.
+
+    Args:
+        picture: [H, W, 3] uint8, RGB; it is not changed.
+        regions: of its size.
+        mode: "overlay": half transparent colours with outlines; "masks": the colours alone, on black; "contours":
+            outlines alone; "boxes": boxes around the things.
+        names: write classes and scores; by default in every mode but "masks".
+        shades: let things of one class differ in brightness and hue. In videos they would flicker.
+
+    Returns:
+        The picture, enlarged by a whole factor if it is small.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; known are {', '.join(MODES)}.")
+    factor = enlargement(picture)
+    canvas = np.array(_enlarge(picture, factor, cv2.INTER_CUBIC)) if mode != "masks" else _black(picture, factor)
+    width = max(1, round((2 if mode in ("contours", "boxes") else 1.5) * unit(canvas)))
+    seen: Counter[str] = Counter()
+    labels: list[Label] = []
+    for region in sorted(regions, key=lambda region: (region.isthing, -int(region.mask.sum()))):
+        box = mask_box(region.mask)
+        if box is None or (mode == "boxes" and not region.isthing):
+            continue
+        shade = seen[region.name] if shades and region.isthing else 0
+        seen[region.name] += 1
+        colour = _shade(region.colour, shade)
+        part = Part(canvas, region.mask, box, factor, width)
+        part.paint(mode, colour, region.isthing)
+        if region.isthing or region.mask.mean() >= LEAST_LABELLED:
+            labels.append(Label(region.label, part.corner if mode == "boxes" else part.widest, part.box, colour))
+    if names is None:
+        names = mode != "masks"
+    return write_labels(canvas, labels) if names else canvas
+
+
+def unit(picture: Picture) -> float:
+    """Pixels that look about as wide in this picture as one pixel does in one whose shorter side has 480.
+
+    Less than in proportion: of a larger picture one expects finer lines.
+    """
+    return (min(picture.shape[:2]) / 480) ** 0.8
+
+
+def enlargement(picture: Picture) -> int:
+    """The whole factor by which a picture is enlarged before it is drawn on."""
+    return max(1, round(LEAST_SIDE / min(picture.shape[:2])))
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """(left, top, right, bottom) in pixels, right and bottom exclusive, around a mask [H, W]; None if it is empty."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+class Part:
+    """The part of a canvas around one region; what lies elsewhere need not be looked at.
+
+    Attributes:
+        box: around the region, on the canvas: (left, top, right, bottom).
+    """
+
+    def __init__(
+        self, canvas: Picture, mask: np.ndarray, box: tuple[int, int, int, int], factor: int, width: int
+    ) -> None:
+        margin = -(-width // factor) + 1  # pixels of the mask; room for the outline
+        left, top = max(0, box[0] - margin), max(0, box[1] - margin)
+        inner = mask[top : box[3] + margin, left : box[2] + margin].astype(np.uint8)
+        self.box = (factor * box[0], factor * box[1], factor * box[2], factor * box[3])
+        self._origin = (factor * left, factor * top)
+        self._mask = _enlarge(inner, factor, cv2.INTER_NEAREST)
+        height, breadth = self._mask.shape
+        self._canvas = canvas[factor * top : factor * top + height, factor * left : factor * left + breadth]
+        self._depth = cv2.distanceTransform(np.pad(self._mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        self._width = width
+
+    @property
+    def widest(self) -> tuple[int, int]:
+        """(x, y) on the canvas where the region is widest, and so inside it."""
+        y, x = np.unravel_index(int(self._depth.argmax()), self._depth.shape)
+        return self._origin[0] + int(x), self._origin[1] + int(y)
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """(x, y) of the upper left corner of the box."""
+        return self.box[0], self.box[1]
+
+    def paint(self, mode: str, colour: np.ndarray, isthing: bool) -> None:
+        if mode == "boxes":
+            return self._paint_box(colour)
+        inside = self._mask.astype(bool)
+        if mode == "overlay":
+            self._canvas[inside] = (self._canvas[inside] * (1 - OPACITY) + colour * OPACITY).astype(np.uint8)
+        elif mode == "masks":
+            self._canvas[inside] = colour.astype(np.uint8)
+        thin = self._depth.max() <= 2 * self._width  # hardly more than outline, which has to show the colour then
+        if mode == "contours" or thin or (mode == "overlay" and not isthing):
+            self._paint_outline(colour)
+        elif mode == "overlay":
+            self._paint_outline(0.35 * colour + 0.65 * 255)
+
+    def _paint_outline(self, colour: np.ndarray) -> None:
+        outlines, _ = cv2.findContours(self._mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        drawn = np.ascontiguousarray(self._canvas)
+        cv2.drawContours(drawn, outlines, -1, colour.tolist(), self._width, cv2.LINE_AA)
+        self._canvas[:] = drawn
+
+    def _paint_box(self, colour: np.ndarray) -> None:
+        left, top = (side - start for side, start in zip(self.box[:2], self._origin, strict=True))
+        right, bottom = (side - start - 1 for side, start in zip(self.box[2:], self._origin, strict=True))
+        drawn = np.ascontiguousarray(self._canvas)
+        cv2.rectangle(drawn, (left, top), (right, bottom), colour.tolist(), self._width)
+        self._canvas[:] = drawn
+
+
+def _black(picture: Picture, factor: int) -> Picture:
+    height, width = picture.shape[:2]
+    return np.zeros((factor * height, factor * width, 3), np.uint8)
+
+
+def _enlarge(picture: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
+    if factor == 1:
+        return picture
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
+
+
+def _shade(colour: np.ndarray, number: int) -> np.ndarray:
+    """The colour, for another number lighter or darker and a little turned; 0 leaves it. float64 [3]."""
+    turn, lift = ((_GOLDEN * number) % 1 + 0.5) % 1 - 0.5, ((2 * _GOLDEN * number) % 1 + 0.5) % 1 - 0.5
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(colour / 255))
+    lightness = np.clip(lightness + 0.4 * lift, 0.2, 0.85) if number else lightness
+    return 255 * np.array(colorsys.hls_to_rgb((hue + 0.14 * turn) % 1, lightness, saturation))

@@ -1,0 +1,120 @@
+"""What can be drawn, of a model or of a data set, as a list of regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from detectron2.data.catalog import Metadata
+from detectron2.structures import Instances
+from detectron2.utils.colormap import colormap
+from torch import Tensor
+
+from mask2former.data.objects import Objects
+from mask2former.data.targets import instance_objects, panoptic_objects, semantic_objects
+
+Picture = np.ndarray
+RESULTS = {"panoptic": "panoptic_seg", "instance": "instances", "semantic": "sem_seg"}  # task -> key of model outputs
+ANNOTATIONS = {"panoptic": "segments_info", "instance": "annotations", "semantic": "sem_seg_file_name"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """Something to paint.
+
+    Attributes:
+        mask: [H, W] bool.
+        name: of its class.
+        colour: [3] uint8, RGB.
+        isthing: an object; stuff otherwise.
+        score: 0 to 1, if it has one.
+    """
+
+    mask: np.ndarray
+    name: str
+    colour: np.ndarray
+    isthing: bool
+    score: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}%"
+
+
+def choose_task(found: Iterable[str], keys: dict[str, str], wanted: str | None, where: str) -> str:
+    """The wanted task, or the first one whose key is found.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = sorted(found)
+    tasks = [task for task, key in keys.items() if key in found]
+    if not tasks or wanted not in (None, *tasks):
+        raise ValueError(
+            f"{where} has nothing to draw for {wanted or 'any task'}: found {found}. "
+            f"A model gives what MODEL.MASK_FORMER.TEST.*_ON switches on; a data set what it was registered with."
+        )
+    return wanted or tasks[0]
+
+
+def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float, task: str | None) -> list[Region]:
+    """Regions of one picture's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
+    result = output[RESULTS[choose_task(output, RESULTS, task, "the model's output")]]
+    if isinstance(result, Instances):
+        return instance_regions(result, metadata, threshold)
+    if isinstance(result, tuple):
+        ids, segments = result
+        return panoptic_regions(ids, segments, metadata)
+    return semantic_regions(result, metadata)
+
+
+def annotation_regions(
+    record: dict[str, Any], size: tuple[int, int], metadata: Metadata, task: str | None
+) -> list[Region]:
+    """Regions of the annotation in a data set dict of a picture of ``size`` (H, W)."""
+    task = choose_task(record, ANNOTATIONS, task, str(record["file_name"]))
+    num_classes = len(metadata.get("thing_classes" if task == "instance" else "stuff_classes"))
+    readers: dict[str, Callable[[], Objects]] = {
+        "panoptic": lambda: panoptic_objects(record, size, num_classes),
+        "instance": lambda: instance_objects(record, size, num_classes),
+        "semantic": lambda: semantic_objects(record, size, num_classes, metadata.get("ignore_label", 255)),
+    }
+    classes, masks = readers[task]().to_masks()
+    things = set(metadata.get("thing_dataset_id_to_contiguous_id", {}).values()) if task != "semantic" else set()
+    found = zip(classes.tolist(), masks.numpy(), strict=True)
+    return [make_region(mask, number, number in things, metadata) for number, mask in found]
+
+
+def panoptic_regions(ids: Tensor, segments: Iterable[dict[str, Any]], metadata: Metadata) -> list[Region]:
+    """Regions of ``panoptic_seg``: ids int [H, W] and segments with ``id, isthing, category_id``."""
+    numbers = ids.cpu().numpy()
+    return [make_region(numbers == s["id"], s["category_id"], bool(s["isthing"]), metadata) for s in segments]
+
+
+def instance_regions(instances: Instances, metadata: Metadata, threshold: float = 0.5) -> list[Region]:
+    """Regions of ``instances`` whose score is not below the threshold."""
+    kept = instances[instances.scores >= threshold].to("cpu")
+    found = zip(kept.pred_masks.numpy(), kept.pred_classes.tolist(), kept.scores.tolist(), strict=True)
+    return [make_region(mask.astype(bool), number, True, metadata, score) for mask, number, score in found]
+
+
+def semantic_regions(scores: Tensor, metadata: Metadata) -> list[Region]:
+    """Regions of ``sem_seg``, float [K, H, W]: one for each class that is the best somewhere."""
+    return class_map_regions(scores.argmax(dim=0).cpu().numpy(), metadata)
+
+
+def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:
+    """Regions of a map of class numbers, int [H, W]: one for each class in it."""
+    return [make_region(classes == number, number, False, metadata) for number in np.unique(classes).tolist()]
+
+
+def make_region(mask: np.ndarray, number: int, isthing: bool, metadata: Metadata, score: float | None = None) -> Region:
+    """A region of the class ``number``, named and coloured as the data set says; by its number where it does not."""
+    kind = "thing" if isthing else "stuff"
+    names, colours = metadata.get(f"{kind}_classes", ()), metadata.get(f"{kind}_colors", ())
+    palette = colormap(rgb=True, maximum=255)
+    colour = colours[number] if number < len(colours) else palette[number % len(palette)]
+    name = names[number] if number < len(names) else str(number)
+    return Region(mask, name, np.asarray(colour, np.uint8), isthing, score)
