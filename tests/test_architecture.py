@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"data"},
     "evaluation.tta": {"modeling"},  # a model around a model
     "visualization": {"data"},
-    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
+    "dashboard": {"data", "evaluation", "visualization"},
+    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization"},
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")
