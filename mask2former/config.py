@@ -187,3 +187,5 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.BOUNDARY_AP = False
     # On panoptic data sets: panoptic quality also of the segments that the semantic result makes by itself.
     cfg.TEST.SEMANTIC_PQ = False
+    # Evaluation writes report.html and scores.json into OUTPUT_DIR.
+    cfg.TEST.REPORT = True

@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"data"},
     "evaluation.tta": {"data", "modeling"},  # a model around a model
     "visualization": {"data"},
-    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
+    "dashboard": {"data", "evaluation", "visualization"},
+    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization"},
     "tiling": set(),
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo", "download"},
 }

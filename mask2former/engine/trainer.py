@@ -22,6 +22,7 @@ from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_precision
 from mask2former.engine.progress import Progress
+from mask2former.engine.report import with_report
 from mask2former.engine.step import TrainStep
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
@@ -93,7 +94,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        return build_evaluator(cfg, dataset_name)
+        return with_report(cfg, dataset_name, build_evaluator(cfg, dataset_name))
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict[str, Any]:
@@ -113,7 +114,10 @@ class Trainer(DefaultTrainer):
         Files go to ``inference_TTA`` in the output folder.
         """
         logger.log(NOTICE, "With test-time augmentation: sizes %s, flip %s.", cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP)
-        evaluators = [build_evaluator(cfg, name, folder="inference_TTA") for name in cfg.DATASETS.TEST]
+        evaluators = [
+            with_report(cfg, name, build_evaluator(cfg, name, folder="inference_TTA"), suffix="_TTA")
+            for name in cfg.DATASETS.TEST
+        ]
         results = cls.test(cfg, SegmentorWithTTA(cfg, model), evaluators)
         return {f"{key}_TTA": scores for key, scores in results.items()}
 

@@ -32,6 +32,10 @@ class InstanceEvaluator(COCOEvaluator):
         max_dets_per_image: predictions of a picture that count, best scores first; COCO's are 100.
         boundary: average precision by Boundary IoU too (arXiv 2103.16562), under "boundary".
 
+    Attributes:
+        evaluations: {kind: COCO's evaluation} of the last :meth:`evaluate` that found anything; a report takes
+            curves and classes from them.
+
     Raises:
         ValueError: a thing of the metadata is no category of the file.
     """
@@ -53,6 +57,7 @@ class InstanceEvaluator(COCOEvaluator):
             max_dets_per_image=max_dets_per_image,
             use_fast_impl=False,
         )
+        self.evaluations: dict[str, Any] = {}
         metadata = self._metadata
         self._dense_ids: Tensor | None = None  # contiguous id -> index among the things, -1 for stuff
         things = metadata.get("thing_dataset_id_to_contiguous_id")
@@ -106,6 +111,7 @@ class InstanceEvaluator(COCOEvaluator):
         for kind in self._tasks:
             logger.info("Average precision, %s:", KINDS[kind])
             evaluation = score(results, kind, self._max_dets_per_image, img_ids) if results else None
+            self.evaluations[kind] = evaluation
             self._results[kind] = self._derive_coco_results(
                 evaluation,
                 "segm" if kind == "boundary" else kind,  # the names of its scores are those of masks

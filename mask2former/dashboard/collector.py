@@ -1,0 +1,193 @@
+"""Runs beside the scorers on the same outputs and counts what a report tells beyond their scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data.catalog import Metadata
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+
+from mask2former.dashboard.errors import judge
+from mask2former.dashboard.gallery import Example, Gallery, shrunk
+from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run_lengths
+from mask2former.dashboard.tally import PixelTally, SegmentTally
+from mask2former.data.files import read_labels, read_panoptic_ids
+from mask2former.data.targets import instance_objects
+from mask2former.visualization import RESULTS, Region, instance_regions, panoptic_regions, semantic_regions
+
+CONFIDENT = 0.5  # least score of the instances that are counted and drawn
+
+Record = dict[str, Any]
+Regions = tuple[list[Region], list[Region]]
+
+
+@dataclass
+class Findings:
+    """What a collector has counted.
+
+    Attributes:
+        panoptic, instance, semantic: None where the task is not on.
+        gallery: of the first task of these that is on.
+        pictures: how many.
+    """
+
+    panoptic: SegmentTally | None
+    instance: SegmentTally | None
+    semantic: PixelTally | None
+    gallery: Gallery
+    pictures: int = 0
+
+    def __iadd__(self, other: Findings) -> Findings:
+        for task in RESULTS:
+            if getattr(self, task) is not None:
+                getattr(self, task).__iadd__(getattr(other, task))
+        self.gallery.take([other.gallery])
+        self.pictures += other.pictures
+        return self
+
+
+class Collector(DatasetEvaluator):
+    """Counts, over all processes, into :class:`Findings`; what it holds does not grow with the data set.
+
+    Instances of a score below 0.5 are left out here: people do not look at them, though average precision does.
+
+    Args:
+        records: the data set's dicts with their annotations.
+        metadata: of the data set.
+        tasks: those of "panoptic", "instance" and "semantic" that the model gives and the records are annotated for.
+        examples: how many of the best and of the worst pictures are kept.
+    """
+
+    def __init__(self, records: Sequence[Record], metadata: Metadata, tasks: Sequence[str], examples: int = 6) -> None:
+        self.metadata = metadata
+        self.tasks = list(tasks)
+        self.examples = examples
+        self._records = {record["file_name"]: record for record in records}
+        self.reset()
+
+    def reset(self) -> None:
+        instance_only = self.tasks == ["instance"]
+        names = self.metadata.get("thing_classes" if instance_only else "stuff_classes")
+        tallies = {task: SegmentTally.empty(len(names)) for task in ("panoptic", "instance") if task in self.tasks}
+        self.findings = Findings(
+            panoptic=tallies.get("panoptic"),
+            instance=tallies.get("instance"),
+            semantic=PixelTally.empty(len(names)) if "semantic" in self.tasks else None,
+            gallery=Gallery(self.examples),
+        )
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        counters = {"panoptic": self._panoptic, "instance": self._instance, "semantic": self._semantic}
+        for one, output in zip(inputs, outputs, strict=True):
+            record = self._records[one["file_name"]]
+            self.findings.pictures += 1
+            for task in self.tasks:
+                try:
+                    counters[task](record, output[RESULTS[task]], task == self.tasks[0])
+                except ValueError as error:
+                    raise ValueError(f"{record['file_name']}, {task} ground truth: {error}") from error
+
+    def evaluate(self) -> Findings | None:
+        """None on other processes than the first."""
+        own, *others = comm.gather(self.findings) or [None]
+        for other in others:
+            own += other
+        return own
+
+    def _panoptic(self, record: Record, output: tuple[torch.Tensor, list[dict[str, Any]]], show: bool) -> None:
+        ids, segments = output[0].cpu().numpy(), output[1]
+        true_segments = record["segments_info"]
+        true_ids = read_panoptic_ids(record["pan_seg_file_name"]) if "pan_seg_file_name" in record else 0 * ids
+        overlaps = panoptic_overlaps(true_ids, true_segments, ids, segments)
+        quality = _require(self.findings.panoptic).add(overlaps, judge(overlaps))
+
+        def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:
+            drawn = ((true_ids, true_segments), (ids, segments))
+            truth, found = (
+                panoptic_regions(torch.from_numpy(_pick(i, rows, columns).astype(np.int64)), s, self.metadata)
+                for i, s in drawn
+            )
+            return truth, found
+
+        if show:
+            self._offer(record, quality, ids.shape, regions)
+
+    def _instance(self, record: Record, output: Instances, show: bool) -> None:
+        found = output[output.scores >= CONFIDENT].to("cpu")
+        found = found[found.scores.argsort(descending=True)]
+        num_classes = len(_require(self.findings.instance).matched)
+        size = output.image_size
+        annotations = record["annotations"]
+        classes, masks = instance_objects(record, size, num_classes).to_masks()
+        crowds = [{**a, "iscrowd": 0} for a in annotations if a.get("iscrowd", 0)]
+        crowd_classes, crowd_masks = instance_objects({**record, "annotations": crowds}, size, num_classes).to_masks()
+        found_masks = found.pred_masks.numpy()
+        overlaps = mask_overlaps(
+            run_lengths(masks.numpy()),
+            classes.numpy(),
+            run_lengths(found_masks),
+            found.pred_classes.numpy(),
+            run_lengths(crowd_masks.numpy()),
+            crowd_classes.tolist(),
+        )
+        quality = _require(self.findings.instance).add(overlaps, judge(overlaps))
+
+        def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:
+            truth = Instances(size, pred_masks=masks, pred_classes=classes, scores=torch.ones(len(classes)))
+            drawn = []
+            for instances in (truth, found):
+                small = Instances((len(rows), len(columns)), **instances.get_fields())
+                small.pred_masks = torch.from_numpy(_pick(instances.pred_masks.numpy(), rows, columns))
+                drawn.append(instance_regions(small, self.metadata, CONFIDENT))
+            return [dataclasses.replace(region, score=None) for region in drawn[0]], drawn[1]
+
+        if show:
+            self._offer(record, quality, size, regions)
+
+    def _semantic(self, record: Record, output: torch.Tensor, show: bool) -> None:
+        ignored = self.metadata.get("ignore_label", 255)
+        truth, found = read_labels(record["sem_seg_file_name"]), output.argmax(dim=0).cpu().numpy()
+        quality = _require(self.findings.semantic).add(truth, found, ignored)
+
+        def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:
+            drawn = []
+            for labels in (truth, found):
+                small = _pick(labels, rows, columns).astype(np.int64)
+                planes = torch.from_numpy((small == np.arange(len(output))[:, None, None]).astype(np.uint8))
+                asked = small != ignored
+                shown = semantic_regions(planes, self.metadata)
+                cut = [dataclasses.replace(region, mask=region.mask & asked) for region in shown]
+                drawn.append([region for region in cut if region.mask.any()])
+            return drawn[0], drawn[1]
+
+        if show:
+            self._offer(record, quality, truth.shape, regions)
+
+    def _offer(self, record: Record, quality: float | None, size: tuple[int, ...], regions: Any) -> None:
+        if quality is None:
+            return
+
+        def make() -> Example:
+            rows, columns = shrunk((size[0], size[1]))
+            truth, found = regions(rows, columns)
+            return Example(record["file_name"], quality, (len(rows), len(columns)), truth, found)
+
+        self.findings.gallery.offer(quality, make)
+
+
+def _pick(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Of [..., H, W]."""
+    return array[..., rows, :][..., columns]
+
+
+def _require(tally: Any) -> Any:
+    if tally is None:
+        raise RuntimeError("a task is counted that is not on")
+    return tally

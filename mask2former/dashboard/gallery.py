@@ -1,0 +1,94 @@
+"""The best and the worst pictures, kept small while the others go by."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mask2former.visualization import Region
+
+LONGEST_SIDE = 420  # pixels of what is kept
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture.
+
+    Attributes:
+        file_name: of the picture.
+        quality: in [0, 1].
+        size: (H, W) of the masks, at most ``LONGEST_SIDE``.
+        truth, found: what to draw.
+    """
+
+    file_name: str
+    quality: float
+    size: tuple[int, int]
+    truth: list[Region]
+    found: list[Region]
+
+
+@dataclass(frozen=True, order=True)
+class _Ranked:
+    rank: float  # larger is more wanted
+    order: int
+    example: Example
+
+
+class Gallery:
+    """The ``number`` pictures of the highest and of the lowest quality.
+
+    Args:
+        number: of each.
+    """
+
+    def __init__(self, number: int = 6) -> None:
+        self.number = number
+        self._best: list[_Ranked] = []
+        self._worst: list[_Ranked] = []
+        self._count = itertools.count()
+
+    def offer(self, quality: float, make: Callable[[], Example]) -> None:
+        """``make`` is called if the picture is among the best or worst so far."""
+        wanted = [
+            (heap, rank)
+            for heap, rank in ((self._best, quality), (self._worst, -quality))
+            if len(heap) < self.number or (heap and rank > heap[0].rank)
+        ]
+        if not wanted:
+            return
+        example, order = make(), -next(self._count)  # of equals the first
+        for heap, rank in wanted:
+            add = heapq.heappush if len(heap) < self.number else heapq.heappushpop
+            add(heap, _Ranked(rank, order, example))
+
+    def take(self, others: Iterable[Gallery]) -> None:
+        """Those of other processes too."""
+        for other in others:
+            for example in {id(x.example): x.example for x in (*other._best, *other._worst)}.values():
+                self.offer(example.quality, lambda chosen=example: chosen)  # type: ignore[misc]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_count": None}  # a counter does not travel to another process
+
+    def best(self) -> list[Example]:
+        """Highest quality first."""
+        return [x.example for x in sorted(self._best, reverse=True)]
+
+    def worst(self) -> list[Example]:
+        """Lowest quality first; of few pictures those that are not among the best."""
+        best = {x.example.file_name for x in self._best}
+        return [x.example for x in sorted(self._worst, reverse=True) if x.example.file_name not in best]
+
+
+def shrunk(size: tuple[int, int], longest: int = LONGEST_SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns to keep of a picture of (H, W), evenly spread, so that no side is longer than ``longest``."""
+    factor = min(1.0, longest / max(size))
+    rows, columns = (
+        np.floor((np.arange(max(1, round(n * factor))) + 0.5) * n / max(1, round(n * factor))) for n in size
+    )
+    return rows.astype(np.int64), columns.astype(np.int64)

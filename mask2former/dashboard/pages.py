@@ -1,0 +1,98 @@
+"""Writing pages: one file each, that asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(data=as_data, number=_number, percent=_percent)
+    return environment
+
+
+def write_page(file: Path, template: str, context: Mapping[str, Any]) -> Path:
+    """Write a page; who reads it meanwhile sees the old one or the new one, whole.
+
+    Args:
+        file: in a folder that is there.
+        template: name of a file in ``templates``.
+        context: what its names stand for; texts are escaped.
+    """
+    text = _templates().get_template(template).render(context)
+    return write_whole(file, text)
+
+
+def write_whole(file: Path, text: str) -> Path:
+    """Write a file and put it in its place at once."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.chmod(temporary, 0o644)  # mkstemp's files are the owner's alone
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return file
+
+
+def as_data(value: Any) -> Markup:
+    """JSON to stand in a script element: nothing in it can end the element. What is not finite becomes null."""
+    text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def jpeg_uri(picture: np.ndarray, quality: int = 82) -> str:
+    """A picture [H, W, 3] uint8, RGB, as a data URI."""
+    done, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"a picture of the shape {picture.shape} cannot be written as JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(x) for x in value]
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        # Six digits are more than a screen shows.
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _number(value: float) -> str:
+    """With thin spaces between thousands."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    """Of a share in [0, 1]; a dash where it is not defined."""
+    return "\u2013" if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}"

@@ -1,0 +1,184 @@
+"""``report.html``: everything about one evaluation on one data set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.data.catalog import Metadata
+
+from mask2former.dashboard.classes import columns, present
+from mask2former.dashboard.coco_scores import by_class, precision_recall
+from mask2former.dashboard.collector import CONFIDENT, Findings
+from mask2former.dashboard.gallery import Example
+from mask2former.dashboard.mistakes import confusions, error_rows, matrix
+from mask2former.dashboard.pages import jpeg_uri, write_page
+from mask2former.dashboard.tally import SIDES, SegmentTally
+from mask2former.data.files import read_picture
+from mask2former.evaluation.scores import summarize
+from mask2former.visualization import draw_regions
+
+PICTURE_BYTES = 6_000_000  # of all pictures of a page together, as they are written in it
+
+MEANINGS = {
+    "PQ": "Panoptic quality: how well all segments are found and outlined; the mean over the classes.",
+    "PQ of things": "The same over things: objects that can be counted.",
+    "PQ of stuff": "The same over stuff: sky, grass and the like.",
+    "PQ of semantic": "Panoptic quality of the segments that the semantic result makes by itself.",
+    "mask AP": "Average precision of instances by their masks, the mean over IoU 0.5 to 0.95 and the classes.",
+    "mask AP50": "The same where an IoU of 0.5 is enough.",
+    "boundary AP": "Average precision by Boundary IoU, which looks at the outlines.",
+    "box AP": "Average precision by bounding boxes.",
+    "mIoU": "Mean over the classes of pixels in common / pixels of either (intersection over union).",
+    "pixel accuracy": "Share of the annotated pixels that got the right class.",
+}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a report is made of.
+
+    Attributes:
+        title: of the page: what was evaluated.
+        dataset: its name.
+        results: {task: {metric: value}} of the scorers.
+        findings: of the collector.
+        metadata: of the data set.
+        masks: COCO's evaluation of the masks, if instances were scored.
+        facts: of the run, by name.
+        config: the configuration as YAML.
+    """
+
+    title: str
+    dataset: str
+    results: Mapping[str, Any]
+    findings: Findings
+    metadata: Metadata
+    masks: Any
+    facts: Mapping[str, str]
+    config: str
+
+
+def write_report(file: Path, evaluated: Evaluated) -> Path:
+    """Write the page, in a folder that is there."""
+    findings, metadata = evaluated.findings, evaluated.metadata
+    names = class_names(findings, metadata)
+    precision = {}
+    if evaluated.masks is not None and findings.instance is not None:
+        contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {i: i for i in range(len(names))}
+        precision = by_class(evaluated.masks, contiguous, len(names))
+    table = columns(findings, precision)
+    rows = np.flatnonzero(present(table)).tolist()
+    tallies = {"panoptic": findings.panoptic, "instance": findings.instance}
+    segments = {task: tally for task, tally in tallies.items() if tally is not None}
+    return write_page(
+        file,
+        "report.html",
+        {
+            "title": evaluated.title,
+            "dataset": evaluated.dataset,
+            "pictures": findings.pictures,
+            "scores": [(name, value, MEANINGS[name]) for name, value in summarize(evaluated.results)],
+            "confident": CONFIDENT,
+            "columns": table,
+            "groups": [
+                (group, sum(c.group == group for c in table)) for group in dict.fromkeys(c.group for c in table)
+            ],
+            "rows": [(names[i], [column.values[i] for column in table]) for i in rows],
+            "absent": len(names) - len(rows),
+            "errors": [(task, tally, error_rows(tally, names)) for task, tally in segments.items()],
+            "matrices": list(_matrices(findings, names)),
+            "charts": [{"id": f"chart-{i}", **c} for i, c in enumerate(_charts(evaluated.masks, segments))],
+            "galleries": _galleries(findings),
+            "facts": evaluated.facts,
+            "config": evaluated.config,
+        },
+    )
+
+
+def class_names(findings: Findings, metadata: Metadata) -> Sequence[str]:
+    """[K], in the numbering that the findings count in."""
+    instance_only = findings.panoptic is None and findings.semantic is None
+    return metadata.get("thing_classes" if instance_only else "stuff_classes")
+
+
+def _matrices(findings: Findings, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    counted = (
+        ("segments", findings.panoptic, "segments of IoU above 0.5"),
+        ("instances", findings.instance, f"instances of a score of at least {CONFIDENT} and IoU above 0.5"),
+        ("pixels", findings.semantic, "pixels"),
+    )
+    for unit, tally, what in counted:
+        if tally is None or len(names) < 2:
+            continue
+        counts = tally.confusion
+        yield {"unit": unit, "what": what, "matrix": matrix(counts, names), "words": confusions(counts, names)}
+
+
+def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[str, Any]]:
+    """Specifications for charts.js."""
+    precisions = precision_recall(masks) if masks is not None else {}
+    if precisions:
+        recall = np.linspace(0, 100, 101)
+        yield {
+            "title": "Precision against recall (masks)",
+            "words": "Of the instances, sorted by score: how many are right, as more and more are taken in.",
+            "x": {"label": "recall, %", "min": 0, "max": 100},
+            "y": {"label": "precision, %", "min": 0, "max": 100},
+            "series": [{"name": name, "x": recall, "y": 100 * values} for name, values in precisions.items()],
+        }
+    for task, tally in segments.items():
+        true, matched, iou = tally.by_size
+        seen = true > 0
+        if seen.sum() < 2:
+            continue
+        sides = np.array([f"{side}" for side in SIDES])[seen]
+        labels = [*(f"{a} to {b}" for a, b in itertools.pairwise(SIDES)), f"{SIDES[-1]} and more"]
+        notes = [f"{labels[i]} px: {int(true[i])} in the ground truth" for i in np.flatnonzero(seen)]
+        quality = np.divide(iou, matched, out=np.full(len(iou), np.nan), where=matched > 0)
+        yield {
+            "title": f"Quality against size ({task})",
+            "words": "The size is the side of a square of the same area. Small segments are the hard ones.",
+            "x": {"label": "size from, pixels", "ticks": sides},
+            "y": {"label": "%", "min": 0, "max": 100},
+            "notes": notes,
+            "series": [
+                {
+                    "name": "found (recall)",
+                    "x": np.arange(len(sides)),
+                    "y": 100 * (matched / np.maximum(true, 1))[seen],
+                },
+                {"name": "mean IoU of the found", "x": np.arange(len(sides)), "y": 100 * quality[seen]},
+            ],
+        }
+
+
+def _galleries(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
+    """("worst" or "best", pictures), as many as the page may hold."""
+    result = []
+    left = PICTURE_BYTES
+    for name, examples in (("worst", findings.gallery.worst()), ("best", findings.gallery.best())):
+        shown = []
+        for example in examples:
+            drawn = _drawn(example)
+            size = sum(map(len, drawn.values()))
+            if size > left:
+                break
+            left -= size
+            shown.append({"name": Path(example.file_name).name, "quality": example.quality, **drawn})
+        result.append((name, shown))
+    return [(name, shown) for name, shown in result if shown]
+
+
+def _drawn(example: Example) -> dict[str, str]:
+    """{"picture", "truth", "found"}: data URIs."""
+    height, width = example.size
+    picture = cv2.resize(read_picture(example.file_name, "RGB"), (width, height), interpolation=cv2.INTER_AREA)
+    truth, found = (draw_regions(picture, regions) for regions in (example.truth, example.found))
+    plain = cv2.resize(picture, (found.shape[1], found.shape[0]), interpolation=cv2.INTER_CUBIC)
+    return {"picture": jpeg_uri(plain), "truth": jpeg_uri(truth), "found": jpeg_uri(found)}

@@ -1,0 +1,169 @@
+"""Counts over all pictures, of a size that does not grow with them. Tallies of several processes are added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mask2former.dashboard.errors import Judgement, Kind
+from mask2former.dashboard.overlaps import Overlaps
+
+KINDS = list(Kind)
+# Segments by size: the side, in pixels, of a square of their area; the last one is open.
+SIDES = (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+@dataclass
+class SegmentTally:
+    """Of K classes.
+
+    Attributes:
+        matched, spurious, unmatched: [K] int64: true positives, false positives, false negatives.
+        iou: [K] float64, summed over the matched pairs.
+        confusion: [K + 1, K + 1] int64, true class by found class. Row K: found segments with no true one of IoU above
+            0.5 to go with; column K: true segments that nothing goes with.
+        kinds: [len(KINDS), K] int64, by found class; by true class for the missed.
+        by_size: [3, len(SIDES)]: true segments, matched ones, their summed IoU.
+    """
+
+    matched: np.ndarray
+    spurious: np.ndarray
+    unmatched: np.ndarray
+    iou: np.ndarray
+    confusion: np.ndarray
+    kinds: np.ndarray
+    by_size: np.ndarray
+
+    @classmethod
+    def empty(cls, num_classes: int) -> SegmentTally:
+        return cls(
+            matched=np.zeros(num_classes, np.int64),
+            spurious=np.zeros(num_classes, np.int64),
+            unmatched=np.zeros(num_classes, np.int64),
+            iou=np.zeros(num_classes),
+            confusion=np.zeros((num_classes + 1, num_classes + 1), np.int64),
+            kinds=np.zeros((len(KINDS), num_classes), np.int64),
+            by_size=np.zeros((3, len(SIDES))),
+        )
+
+    def __iadd__(self, other: SegmentTally) -> SegmentTally:
+        for name, value in vars(other).items():
+            getattr(self, name).__iadd__(value)
+        return self
+
+    def add(self, o: Overlaps, judgement: Judgement) -> float | None:
+        """Count one picture.
+
+        Returns:
+            Its quality in [0, 1]: summed IoU of the matched pairs / (matched + half of the other found and true
+            segments): panoptic quality without its mean over classes. None where there is nothing to find or found.
+        """
+        correct, counted = judgement.correct, judgement.counted
+        partners = judgement.partners[correct]
+        iou = o.iou[partners, np.flatnonzero(correct)]
+        lonely = np.ones(len(o.true_classes), bool)
+        lonely[partners] = False
+        np.add.at(self.matched, o.found_classes[correct], 1)
+        np.add.at(self.iou, o.found_classes[correct], iou)
+        np.add.at(self.spurious, o.found_classes[counted & ~correct], 1)
+        np.add.at(self.unmatched, o.true_classes[lonely], 1)
+        for found, kind in enumerate(judgement.kinds):
+            self.kinds[KINDS.index(kind), o.found_classes[found]] += 1
+        np.add.at(self.kinds[KINDS.index(Kind.MISSED)], o.true_classes[judgement.missed], 1)
+        self._add_sizes(o, partners, iou)
+        self._add_confusions(o, judgement)
+        total = correct.sum() + ((counted & ~correct).sum() + lonely.sum()) / 2
+        return float(iou.sum() / total) if total else None
+
+    def _add_sizes(self, o: Overlaps, matched: np.ndarray, iou: np.ndarray) -> None:
+        places = np.searchsorted(SIDES, np.sqrt(o.true_areas), side="right") - 1
+        np.add.at(self.by_size[0], places, 1)
+        np.add.at(self.by_size[1], places[matched], 1)
+        np.add.at(self.by_size[2], places[matched], iou)
+
+    def _add_confusions(self, o: Overlaps, judgement: Judgement) -> None:
+        nothing = len(self.matched)
+        free = np.ones(len(o.true_classes), bool)
+        free[judgement.partners[judgement.correct]] = False
+        for found, kind in enumerate(judgement.kinds):
+            partner = judgement.partners[found]
+            true_class = nothing
+            if kind is Kind.CORRECT or (kind is Kind.WRONG_CLASS and free[partner]):
+                true_class, free[partner] = o.true_classes[partner], False
+            if kind is not Kind.IGNORED:
+                self.confusion[true_class, o.found_classes[found]] += 1
+        np.add.at(self.confusion[:, nothing], o.true_classes[free], 1)
+
+    def quality(self) -> dict[str, np.ndarray]:
+        """{"PQ", "SQ", "RQ", "precision", "recall"}: [K] float64 in [0, 1]; NaN for classes without any segment."""
+        tp, fp, fn = (x.astype(np.float64) for x in (self.matched, self.spurious, self.unmatched))
+        recognised = _ratio(tp, tp + fp / 2 + fn / 2)
+        segmented = np.where(np.isnan(recognised), np.nan, self.iou / np.maximum(tp, 1))
+        return {
+            "PQ": _ratio(self.iou, tp + fp / 2 + fn / 2),
+            "SQ": segmented,
+            "RQ": recognised,
+            "precision": _ratio(tp, tp + fp),
+            "recall": _ratio(tp, tp + fn),
+        }
+
+
+@dataclass
+class PixelTally:
+    """Pixels of K classes.
+
+    Attributes:
+        confusion: [K, K] int64, true class by found class.
+    """
+
+    confusion: np.ndarray
+
+    @classmethod
+    def empty(cls, num_classes: int) -> PixelTally:
+        return cls(np.zeros((num_classes, num_classes), np.int64))
+
+    def __iadd__(self, other: PixelTally) -> PixelTally:
+        self.confusion += other.confusion
+        return self
+
+    def add(self, truth: np.ndarray, found: np.ndarray, ignore_label: int) -> float | None:
+        """Count one picture.
+
+        Args:
+            truth: [H, W] integers: classes or ``ignore_label``.
+            found: [H, W] integers, classes.
+
+        Returns:
+            Its mean IoU, in [0, 1], over the classes that are in truth or result; None if all is ignored.
+
+        Raises:
+            ValueError: the sizes differ, or a label is neither a class nor ignored.
+        """
+        if truth.shape != found.shape:
+            raise ValueError(f"the annotation's size is {truth.shape}, the prediction's {found.shape}")
+        num_classes = len(self.confusion)
+        asked = truth != ignore_label
+        true, guessed = truth[asked].astype(np.int64), found[asked].astype(np.int64)
+        if len(true) and not 0 <= true.min() <= true.max() < num_classes:
+            raise ValueError(f"found labels {true.min()} to {true.max()}, but there are {num_classes} classes")
+        counts = np.bincount(true * num_classes + guessed, minlength=num_classes**2)
+        counts = counts.reshape(num_classes, num_classes)
+        self.confusion += counts
+        iou = PixelTally(counts).quality()["IoU"]
+        return None if np.isnan(iou).all() else float(np.nanmean(iou))
+
+    def quality(self) -> dict[str, np.ndarray]:
+        """{"IoU", "Dice", "precision", "recall"}: [K] float64 in [0, 1]; NaN where there is nothing to divide by."""
+        right = np.diag(self.confusion).astype(np.float64)
+        true, found = self.confusion.sum(1), self.confusion.sum(0)
+        return {
+            "IoU": _ratio(right, true + found - right),
+            "Dice": _ratio(2 * right, true + found),
+            "precision": _ratio(right, found),
+            "recall": _ratio(right, true),
+        }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=np.asarray(whole) > 0)

@@ -1,0 +1,52 @@
+// What every page does: the switch of light and dark, sorting, enlarging, charts.
+"use strict";
+document.getElementById("theme").addEventListener("click", () => {
+  theme.use(theme.now() === "dark" ? "light" : "dark");
+  remembered.set("theme", theme.now());
+});
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  for (const button of table.querySelectorAll("th button")) {
+    button.addEventListener("click", () => {
+      const head = button.closest("th"), column = Number(button.dataset.column);
+      const text = column === 0;
+      const first = text ? "ascending" : "descending";
+      const order = head.getAttribute("aria-sort") === first
+        ? (text ? "descending" : "ascending") : first;
+      for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+      const compare = (a, b) => {
+        if (text) return sign * value(a).localeCompare(value(b), undefined, { numeric: true });
+        const [x, y] = [value(a), value(b)].map((v) => (v === "" ? NaN : Number(v)));
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // undefined ones last
+        return sign * (x - y);
+      };
+      body.append(...[...body.rows].sort(compare));
+    });
+  }
+}
+
+const enlarged = document.querySelector("dialog");
+if (enlarged) {
+  const show = (image) => {
+    const big = enlarged.querySelector("img");
+    big.src = image.src;
+    big.alt = image.alt;
+    enlarged.showModal();
+  };
+  for (const image of document.querySelectorAll(".shot img")) {
+    image.addEventListener("click", () => show(image));
+    image.addEventListener("keydown", (event) => { if (event.key === "Enter") show(image); });
+  }
+  enlarged.addEventListener("click", () => enlarged.close());
+}
+
+const data = document.getElementById("charts");
+if (data) {
+  for (const spec of JSON.parse(data.textContent)) {
+    drawChart(document.getElementById(spec.id), spec);
+  }
+}
