@@ -79,3 +79,28 @@ def test_published_numbers_belong_to_their_network(name: str, backbone: str) -> 
     folder = ROOT / "configs/coco/panoptic"
     assert analyze.published(load_config(str(folder / f"{name}.yaml")))[0] == backbone
     assert analyze.published(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"))) is None
+
+
+def test_products_without_values(tmp_path: Path) -> None:
+    """On the device "meta": what fvcore counts but for normalisation, resizing and sampling, which are little."""
+    register_all(str(tmp_path))
+    cfg = load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "meta"])
+    model = build_model(cfg).eval()
+    products, seconds = analyze.analyse(model, (64, 90), "meta", repeats=1)
+    assert not seconds
+    cpu = build_model(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "cpu"])).eval()
+    with torch.no_grad():
+        everything = analyze.count(cpu, torch.rand(3, 64, 96) * 255)  # of the size that 64x90 is padded to
+    for part in analyze.PARTS:
+        assert products[part][0] == everything[part][0]
+        assert 0.9 * everything[part][1] < products[part][1] <= everything[part][1], part
+    masks = 40 * 128 * 16 * 24  # of each query, at a quarter of the picture's size
+    assert products["total"][1] == sum(products[part][1] for part in analyze.PARTS) + masks
+    assert "nan" in analyze.table(products, seconds)
+
+
+def test_products_of_a_model_without_masks(tmp_path: Path) -> None:
+    register_all(str(tmp_path))
+    cfg = load_config(str(ROOT / "configs/quickstart/per_pixel.yaml"), ["MODEL.DEVICE", "meta"])
+    with pytest.raises(ValueError, match="SemanticSegmentor is not counted on the device meta"):
+        analyze.analyse(build_model(cfg).eval(), (64, 64), "meta", repeats=1)

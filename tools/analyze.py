@@ -21,17 +21,23 @@ from detectron2.modeling import build_model
 from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 from fvcore.nn.jit_handles import generic_activation_jit, get_shape
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mask2former.data import register_all
 from mask2former.engine import ConfigError, load_config
+from mask2former.modeling import MaskFormer
 
 EXAMPLE = """
 One FLOP is one multiplication with its addition, as fvcore counts and as papers on detection report. Published numbers
 are of COCO panoptic models, averaged over pictures of COCO whose short side is 800 pixels; one of 800x1067 (4:3) is
 analysed here. "results" is what follows the network; for panoptic and instance results it depends on what is found.
 
-example:
+On the device "meta" nothing is computed, which takes seconds: the network's products and convolutions are counted, with
+all masks at its own size, but not normalisation, resizing and sampling, nor what follows it; there are no times.
+
+examples:
   analyze.py --config-file configs/coco/panoptic/r50.yaml MODEL.DEVICE cpu
+  analyze.py --config-file configs/coco/panoptic/swin_large_in21k.yaml MODEL.DEVICE meta
 """
 PARTS = {"backbone": "backbone", "pixel decoder": "sem_seg_head.pixel_decoder", "decoder": "sem_seg_head.predictor"}
 # Millions of parameters and 10^9 FLOPs of Mask2Former on COCO panoptic (arXiv 2112.01527, table 1).
@@ -103,6 +109,36 @@ def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, floa
     return counted
 
 
+class Network(nn.Module):
+    """The network alone, a padded picture [1, 3, H, W] -> class logits and mask logits: what needs no values."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        prediction = self.model.sem_seg_head(self.model.backbone(picture))
+        return prediction.class_logits, prediction.masks.logits()
+
+
+def count_products(model: MaskFormer, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
+    """As :func:`count`, without activations (not a number), for a model on the device "meta", whose tensors are empty."""
+    height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
+
+    whole = Network(model).requires_grad_(False)  # the counter's hooks stumble over parameters' views
+    with FlopCounterMode(display=False) as counter:
+        whole(torch.empty(1, 3, height, width, device="meta"))
+    by_module = counter.get_flop_counts()
+    counted = {}
+    for part, name in {**PARTS, "total": ""}.items():
+        module = model.get_submodule(name)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        full = f"Network.model.{name}" if name else "Network"
+        flops = sum(by_module[full].values()) / 2  # it counts multiplications and additions
+        counted[part] = (parameters, flops, math.nan)
+    return counted
+
+
 @contextmanager
 def _clocks(model: nn.Module, spent: dict[str, float]) -> Iterator[None]:
     """Add the seconds of each part's forward passes to ``spent``."""
@@ -141,6 +177,17 @@ def measure(model: nn.Module, image: Tensor, repeats: int) -> dict[str, float]:
     return {part: seconds / repeats for part, seconds in spent.items()}
 
 
+@torch.no_grad()
+def analyse(model: nn.Module, size: tuple[int, int], device: str, repeats: int) -> tuple[dict, dict[str, float]]:
+    """What :func:`count` and :func:`measure` find; on "meta" what :func:`count_products` does, and no times."""
+    if device == "meta":
+        if not isinstance(model, MaskFormer):
+            raise ValueError(f"{type(model).__name__} is not counted on the device meta; name another MODEL.DEVICE.")
+        return count_products(model, size), {}
+    image = torch.randint(0, 256, (3, *size), device=device).float()
+    return count(model, image), measure(model, image, repeats)
+
+
 def published(cfg: CfgNode) -> tuple[str, int, int] | None:
     """(Backbone, 10^6 parameters, 10^9 FLOPs) of the published model with this network, if there is one."""
     node = cfg.MODEL
@@ -157,7 +204,8 @@ def published(cfg: CfgNode) -> tuple[str, int, int] | None:
 
 
 def table(counted: dict[str, tuple[float, float, float]], seconds: dict[str, float]) -> str:
-    rows = {part: (*counted[part], seconds[part]) for part in counted}
+    """``seconds`` are empty where nothing was timed."""
+    rows = {part: (*counted[part], seconds.get(part, math.nan)) for part in counted}
     total = rows.pop("total")
     rest = tuple(whole - sum(row[i] for row in rows.values()) for i, whole in enumerate(total))
     lines = [f"{'':14}{'parameters':>14}{'FLOPs':>14}{'activations':>14}{'seconds':>10}"]
@@ -194,10 +242,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
     if unknown := [name for name in PARTS.values() if not _has(model, name)]:
         sys.exit(f"error: {type(model).__name__} has no {', '.join(unknown)}; mask architectures are analysed here.")
-    image = torch.randint(0, 256, (3, *args.size), device=cfg.MODEL.DEVICE).float()
-    with torch.no_grad():
-        counted = count(model, image)
-        seconds = measure(model, image, max(1, args.repeats))
+    try:
+        counted, seconds = analyse(model, tuple(args.size), cfg.MODEL.DEVICE, max(1, args.repeats))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     print(f"{args.config_file}: one picture of {args.size[0]}x{args.size[1]}, random weights, {cfg.MODEL.DEVICE}")
     print(table(counted, seconds))
     if known := published(cfg):

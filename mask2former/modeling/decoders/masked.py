@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
+from mask2former.modeling.decoders.queries import queries_from_config
 from mask2former.modeling.layers.mlp import MLP
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.residual import CrossAttention, FeedForward, SelfAttention
@@ -103,18 +104,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
                 f"MODEL.MASK_FORMER.DEC_LAYERS is {node.DEC_LAYERS}; it counts the prediction of the learnt queries "
                 "and one for each layer, so it has to be at least 2."
             )
-        return {
-            "in_channels": in_channels,
-            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "hidden_dim": node.HIDDEN_DIM,
-            "num_queries": node.NUM_OBJECT_QUERIES,
-            "num_heads": node.NHEADS,
-            "dim_feedforward": node.DIM_FEEDFORWARD,
-            "num_layers": node.DEC_LAYERS - 1,
-            "pre_norm": node.PRE_NORM,
-            "mask_dim": cfg.MODEL.SEM_SEG_HEAD.MASK_DIM,
-            "enforce_input_project": node.ENFORCE_INPUT_PROJ,
-        }
+        return queries_from_config(cfg, in_channels) | {"num_layers": node.DEC_LAYERS - 1}
 
     def forward(self, multi_scale_features: list[Tensor], mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:
         """Decode.

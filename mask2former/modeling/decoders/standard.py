@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
+from mask2former.modeling.decoders.queries import queries_from_config
 from mask2former.modeling.layers.mlp import MLP
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.transformer import DecoderLayer, EncoderLayer
@@ -77,19 +78,10 @@ class StandardTransformerDecoder(nn.Module):
             raise ValueError(
                 f"MODEL.MASK_FORMER.DEC_LAYERS is {node.DEC_LAYERS}; MaskFormer predicts after each layer."
             )
-        return {
-            "in_channels": in_channels,
-            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "hidden_dim": node.HIDDEN_DIM,
-            "num_queries": node.NUM_OBJECT_QUERIES,
-            "num_heads": node.NHEADS,
-            "dim_feedforward": node.DIM_FEEDFORWARD,
+        return queries_from_config(cfg, in_channels) | {
             "dropout": node.DROPOUT,
-            "pre_norm": node.PRE_NORM,
             "num_encoder_layers": node.ENC_LAYERS,
             "num_layers": node.DEC_LAYERS,
-            "mask_dim": cfg.MODEL.SEM_SEG_HEAD.MASK_DIM,
-            "enforce_input_project": node.ENFORCE_INPUT_PROJ,
         }
 
     def forward(self, feature: Tensor, mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:

@@ -16,6 +16,17 @@ from mask2former.modeling.layers.convolution import pyramid_conv
 from mask2former.modeling.pixel_decoders.output import NUM_LEVELS, PixelDecoderOutput
 
 
+def pyramid_from_config(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+    """Arguments of every pixel decoder's constructor: what it reads, and its pyramid."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    return {
+        "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
+        "conv_dim": head.CONVS_DIM,
+        "mask_dim": head.MASK_DIM,
+        "norm": head.NORM,
+    }
+
+
 @SEM_SEG_HEADS_REGISTRY.register()
 class BasePixelDecoder(nn.Module):
     """Feature pyramid (MaskFormer, arXiv 2107.06278, section 4.1, "Pixel decoder"; FPN, arXiv 1612.03144).
@@ -43,13 +54,7 @@ class BasePixelDecoder(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-        head = cfg.MODEL.SEM_SEG_HEAD
-        return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
-            "conv_dim": head.CONVS_DIM,
-            "mask_dim": head.MASK_DIM,
-            "norm": head.NORM,
-        }
+        return pyramid_from_config(cfg, input_shape)
 
     def forward(self, features: Mapping[str, Tensor]) -> PixelDecoderOutput:
         """``features``: [B, C, H, W] by name, float."""

@@ -17,6 +17,7 @@ from mask2former.modeling.layers.convolution import pyramid_conv
 from mask2former.modeling.layers.deformable_attention import DeformableSelfAttention, PixelGrid
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.residual import FeedForward
+from mask2former.modeling.pixel_decoders.fpn import pyramid_from_config
 from mask2former.modeling.pixel_decoders.output import NUM_LEVELS, PixelDecoderOutput
 
 
@@ -115,12 +116,8 @@ class MSDeformAttnPixelDecoder(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         head = cfg.MODEL.SEM_SEG_HEAD
-        return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
+        return pyramid_from_config(cfg, input_shape) | {
             "transformer_in_features": head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES,
-            "conv_dim": head.CONVS_DIM,
-            "mask_dim": head.MASK_DIM,
-            "norm": head.NORM,
             "num_heads": cfg.MODEL.MASK_FORMER.NHEADS,
             "num_points": head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS,
             "dim_feedforward": head.DEFORMABLE_TRANSFORMER_ENCODER_DIM_FEEDFORWARD,
