@@ -25,6 +25,7 @@ try:
     from setuptools import Extension, setup
     from setuptools.command.bdist_wheel import bdist_wheel
     from setuptools.command.build_ext import build_ext
+    from setuptools.command.build_py import build_py
     from setuptools.errors import BaseError, CompileError, LinkError
 except ImportError:  # --no-build-isolation also means that nobody looks at the versions pyproject.toml asks for
     sys.exit("mask2former: setuptools is too old to build this package: pip install -U 'setuptools>=77' wheel")
@@ -174,11 +175,24 @@ class AnyPython(bdist_wheel):
         return ("py3", "none", platform)
 
 
+class WithConfigs(build_py):
+    """An installed package holds the configurations too: a published model's name stands for one."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.copy_tree("configs", str(Path(self.build_lib, "mask2former", "configs")))
+
+
 if is_set("MASK2FORMER_NO_EXT"):
     print("mask2former: MASK2FORMER_NO_EXT is set: installing without the compiled operator.", file=sys.stderr)
-    setup()
+    setup(cmdclass={"build_py": WithConfigs})
 else:
     setup(
         ext_modules=extensions() if torch else [Extension("mask2former.ops.libmask2former_cpu", sources=[])],
-        cmdclass={"build_ext": PlainLibraries if torch else WithoutTorch, "bdist_wheel": AnyPython},
+        cmdclass={
+            "build_py": WithConfigs,
+            "build_ext": PlainLibraries if torch else WithoutTorch,
+            "bdist_wheel": AnyPython,
+        },
     )

@@ -15,7 +15,9 @@ from pycocotools import mask as coco_mask
 
 from mask2former.data.categories import load_categories, panoptic_metadata
 from mask2former.visualization import (
+    MODES,
     Region,
+    add_legend,
     contact_sheet,
     draw_ground_truth,
     draw_regions,
@@ -24,6 +26,7 @@ from mask2former.visualization import (
     save_comparisons,
     side_by_side,
 )
+from mask2former.visualization.labels import Label, letter_size, write_labels
 
 HEIGHT, WIDTH = 96, 128
 BALL, SKY, GRASS = 3, 8, 11  # contiguous numbers of the quickstart classes
@@ -242,3 +245,59 @@ def test_save_comparisons(record: dict[str, Any], metadata: Metadata, tmp_path: 
     alone = save_comparisons([(record, output)], metadata, tmp_path / "alone", task="instance", sheet_rows=0)
     assert [file.name for file in alone] == ["picture.png"]
     assert not np.array_equal(cv2.imread(str(alone[0])), comparison)
+
+
+def ball(mask: np.ndarray, name: str = "ball") -> Region:
+    return Region(mask, name, np.array([200, 50, 50], np.uint8), isthing=True)
+
+
+def test_modes(picture: np.ndarray) -> None:
+    """At the square's middle and far from it: painted or not, and over what."""
+    middle, outside = (50, 35), (80, 100)
+    drawn = {mode: draw_regions(picture, [ball(square())], mode, names=False) for mode in MODES}
+    assert np.allclose(colour_at(drawn["overlay"], *middle), (164, 89, 89), atol=1)
+    assert colour_at(drawn["masks"], *middle).tolist() == [200, 50, 50]
+    assert not colour_at(drawn["masks"], *outside).any()
+    for mode in ("contours", "boxes"):
+        assert not changed(drawn[mode], *middle)
+        assert changed(drawn[mode], 45, 20), "the left edge"
+    assert not any(changed(drawn[mode], *outside) for mode in ("overlay", "contours", "boxes"))
+    with pytest.raises(ValueError, match="known are overlay"):
+        draw_regions(picture, [], "filled")
+
+
+@pytest.mark.parametrize("side", [100, 3000])
+def test_a_thin_object_shows_its_colour(side: int) -> None:
+    mask = np.zeros((side, side), bool)
+    mask[:, side // 2] = True
+    drawn = draw_regions(np.full((side, side, 3), 128, np.uint8), [ball(mask)], names=False)
+    seen = (np.abs(drawn.astype(int) - (200, 50, 50)).max(axis=2) < 40).sum(axis=1)
+    assert (seen >= max(1, drawn.shape[0] // 500)).mean() > 0.95
+
+
+def test_labels_keep_clear_of_one_another() -> None:
+    """Of many objects side by side, some get none, and no label lies on another."""
+    canvas = np.zeros((400, 400, 3), np.uint8)
+    labels = [Label("name", (5 * i, 200), (5 * i, 195, 5 * i + 4, 205), np.array([255, 255, 255])) for i in range(60)]
+    alone = (write_labels(canvas, labels[:1]) > 0).any(axis=2).sum()
+    together = (write_labels(canvas, labels) > 0).any(axis=2).sum()
+    assert together > 8 * alone
+    assert together < 0.11 * 400 * 400
+    assert abs(together / alone - round(together / alone)) < 0.1, "each has its place whole"
+
+
+def test_letters_grow_with_the_picture() -> None:
+    sizes = [letter_size(np.zeros((side, side, 3), np.uint8)) for side in (100, 480, 2000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] >= 11
+    assert sizes[2] > 2 * sizes[1]
+
+
+def test_legend(picture: np.ndarray) -> None:
+    one = add_legend(picture, [ball(square())])
+    assert one.shape[1] == WIDTH
+    assert np.array_equal(one[:HEIGHT], picture)
+    assert (one[HEIGHT:] == (200, 50, 50)).all(axis=2).any(), "the colour of the class"
+    many = add_legend(picture, [ball(square(), f"a long name {number}") for number in range(9)])
+    assert many.shape[0] > one.shape[0], "as many lines as it takes"
+    assert add_legend(picture, []) is picture

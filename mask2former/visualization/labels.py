@@ -16,7 +16,7 @@ from mask2former.visualization.regions import Picture
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
 LETTER = 13  # pixels, in a picture of 480
 OPACITY = 0.8
-MOST_COVERED = 0.15  # share of the picture; labels beyond it are left out
+MOST_COVERED = 0.1  # share of the picture; labels beyond it are left out
 
 
 @dataclass(frozen=True)
