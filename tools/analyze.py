@@ -122,7 +122,7 @@ class Network(nn.Module):
 
 
 def count_products(model: MaskFormer, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
-    """As :func:`count`, without activations (not a number), for a model on the device "meta", whose tensors are empty."""
+    """As :func:`count`, without activations (not a number), for a model on the device "meta", which has no values."""
     height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
 
     whole = Network(model).requires_grad_(False)  # the counter's hooks stumble over parameters' views

@@ -15,8 +15,8 @@ from mask2former.zoo import weights_file
 
 EXAMPLES = """
 The input's format is told from its names: ours, published (MaskFormer v1 too), Hugging Face's, and backbones by
-themselves: Swin's classifiers, torchvision's and timm's ResNets. The suffix of OUT chooses the kind of file: .pth, .bin
-(PyTorch), .pkl (arrays, for Detectron2), .safetensors. Values are not changed.
+themselves: Swin's classifiers, ResNets of torchvision, timm, Detectron2 (R-50.pkl) and Caffe2. The suffix of OUT
+chooses the kind of file: .pth, .bin (PyTorch), .pkl (arrays, for Detectron2), .safetensors. Values are not changed.
 
 examples:
   convert.py model_final.pth model.safetensors --to hf

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.detectron2_resnet import from_caffe2
+from mask2former.checkpoint.formats import convert
 from mask2former.checkpoint.swin import from_swin, is_swin
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 from mask2former.modeling import D2SwinTransformer
@@ -269,3 +270,12 @@ def test_detectors_parts_keep_their_names() -> None:
         "backbone.res2.0.conv1.weight",
         "fpn.inner.res2.2.sum.weight",
     }
+
+
+@pytest.mark.parametrize("target", ["ours", "published"])
+def test_they_can_be_converted(target: str) -> None:
+    one = torch.ones(1)
+    names = {"backbone.stem.conv1.weight", "backbone.res2.0.conv1.weight", "backbone.res2.0.conv1.norm.bias"}
+    caffe2 = {"conv1_w": one, "res2_0_branch2a_w": one, "res2_0_branch2a_bn_b": one, "fc1000_b": one}
+    detectron2 = {name.removeprefix("backbone."): one for name in names} | {"stem.fc.weight": one}
+    assert convert(caffe2, target).keys() == convert(detectron2, target).keys() == names

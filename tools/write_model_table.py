@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Write the tables of published models into docs/models.md, from mask2former/zoo.json. A test says when it is due."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+from mask2former.zoo import Model, models
+
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+BEGIN, END = "<!-- tables: tools/write_model_table.py -->", "<!-- end of tables -->"
+BACKBONES = {
+    "r50": "ResNet-50",
+    "r101": "ResNet-101",
+    "swin": "Swin-T",
+    "swin_small": "Swin-S",
+    "swin_base": "Swin-B",
+    "swin_base_in21k": "Swin-B, ImageNet-21k",
+    "swin_large_in21k": "Swin-L, ImageNet-21k",
+}
+DATA_SETS = {"coco": "COCO", "ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
+
+
+def table(task: str, rows: list[Model]) -> str:
+    """One data set's models for one task, as Markdown."""
+    data_set, kind = task.split("/")
+    lines = [
+        f"### {DATA_SETS[data_set]}, {kind}",
+        "",
+        f"| name | backbone | schedule | {' | '.join(rows[0].scores)} |",
+        f"| --- | --- | --- {'| --- ' * len(rows[0].scores)}|",
+    ]
+    for model in rows:
+        name = f"[`{model.name}`](../{model.config})"
+        scores = " | ".join(str(score) for score in model.scores.values())
+        lines.append(f"| {name} | {BACKBONES[model.name.split('/')[-1]]} | {model.schedule} | {scores} |")
+    return "\n".join(lines)
+
+
+def written(page: str) -> str:
+    """The page with present tables between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    groups = groupby(models().values(), key=lambda model: model.name.rpartition("/")[0])
+    tables = "\n\n".join(table(task, list(rows)) for task, rows in groups)
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
