@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import op
+from benchmarks import op, train
 
-COMMANDS = [op]
+COMMANDS = [op, train]
 
 
 def main(words: list[str] | None = None) -> None:
