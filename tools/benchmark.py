@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import infer, op
+from benchmarks import infer, op, train
 
-COMMANDS = [op, infer]
+COMMANDS = [op, infer, train]
 
 
 def main(words: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import torch
 import torch.distributed
@@ -11,11 +12,13 @@ import mask2former  # noqa: F401  (the processes have no conftest.py that mends 
 
 # isort: split
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import BitMasks, Instances
 from torch import nn
 
 from mask2former.engine import load_config
 from mask2former.engine.trainer import Trainer
 
+QUICKSTART = Path(__file__).parents[2] / "configs/quickstart/panoptic.yaml"
 PICTURES = [{"image": torch.tensor([1.0, -1.0, 0.5]) * i} for i in range(1, 5)]
 
 
@@ -75,3 +78,71 @@ def test_two_processes_train_as_one(tmp_path):
     one, both = last_scalars(tmp_path / "one"), last_scalars(tmp_path / "both")
     for name in ("loss_ce", "loss_mask", "total_loss", "grad_norm"):
         torch.testing.assert_close(both[name], one[name], rtol=1e-4, atol=1e-6)
+
+
+SMALL = {
+    **{"MODEL.DEVICE": "cpu", "MODEL.WEIGHTS": "", "DATASETS.TRAIN": (), "DATASETS.TEST": ()},
+    **{"MODEL.SEM_SEG_HEAD.CONVS_DIM": 32, "MODEL.SEM_SEG_HEAD.MASK_DIM": 32, "MODEL.MASK_FORMER.HIDDEN_DIM": 32},
+    **{"MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": 1, "MODEL.MASK_FORMER.DEC_LAYERS": 3},
+    **{"MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": 6, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON": False},
+    # No chance in them: batch statistics and points would be those of each process.
+    **{"MODEL.RESNETS.NORM": "FrozenBN", "MODEL.MASK_FORMER.MASK_LOSS": "focal"},
+}
+OBJECTS = {"uneven": [[3, 1], [1, 0]], "one process has none": [[2, 3], [0, 0]], "none": [[0, 0], [0, 0]]}
+
+
+def network():
+    torch.manual_seed(3)
+    return Trainer.build_model(load_config(str(QUICKSTART), list(itertools.chain(*SMALL.items())))).train()
+
+
+def pictures(counts):
+    """Each picture and its objects depend on its number of objects and place alone."""
+    batch = []
+    for index, count in enumerate(counts):
+        image = (torch.arange(3 * 64 * 64).remainder(197 + index).view(3, 64, 64)).to(torch.uint8)
+        masks = torch.zeros(count, 64, 64, dtype=torch.bool)
+        for n in range(count):
+            masks[n, 16 * n : 16 * n + 20, 8 * index :] = True
+        instances = Instances((64, 64), gt_masks=BitMasks(masks), gt_classes=torch.arange(count))
+        batch.append({"image": image, "instances": instances})
+    return batch
+
+
+def losses_and_gradients(model, batch):
+    """Of the masks alone: the classification is normalised within each process, as published."""
+    losses = model(batch)
+    assert all(loss.isfinite() for loss in losses.values())
+    # All losses take part, or DistributedDataParallel would wait for the classifier's gradients for ever.
+    sum(loss * (0 if "ce" in name else 1) for name, loss in losses.items()).backward()
+    masks = {name: loss.detach() for name, loss in losses.items() if "ce" not in name}
+    return masks, {name.removeprefix("module."): p.grad.clone() for name, p in model.named_parameters()}
+
+
+def network_worker(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting2", rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(network())
+    results = {}
+    for name, counts in OBJECTS.items():
+        model.zero_grad()
+        results[name] = losses_and_gradients(model, pictures(counts[0] + counts[1])[2 * rank : 2 * rank + 2])
+    torch.save(results, f"{folder}/network{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+def test_losses_of_uneven_and_empty_batches_are_those_of_one_process(tmp_path):
+    """Mask losses are divided by the mean number of masks of a process, so that their mean is that of the whole."""
+    torch.multiprocessing.spawn(network_worker, (str(tmp_path),), nprocs=2)
+    ranks = [torch.load(tmp_path / f"network{rank}.pth", weights_only=True) for rank in range(2)]
+    model = network()
+    for name, counts in OBJECTS.items():
+        model.zero_grad()
+        losses, gradients = losses_and_gradients(model, pictures(counts[0] + counts[1]))
+        # Where the whole has masks: sum over all / all masks = mean over processes of (own sum / mean masks).
+        for key, loss in losses.items():
+            torch.testing.assert_close((ranks[0][name][0][key] + ranks[1][name][0][key]) / 2, loss, msg=key)
+        assert any(loss > 0 for loss in losses.values()) == (name != "none")
+        for rank in ranks:
+            for key, gradient in rank[name][1].items():
+                torch.testing.assert_close(gradient, gradients[key], rtol=1e-3, atol=1e-5, msg=f"{name}: {key}")

@@ -148,7 +148,7 @@ def layer_step(name: str, case: Case, device: torch.device) -> Callable[[], obje
 
     def run() -> tuple[Tensor, ...]:
         with (
-            _without_library() if name == "layer_plain" else nullcontext(),
+            without_library() if name == "layer_plain" else nullcontext(),
             torch.autocast(device.type, getattr(torch, case.dtype) if half else torch.bfloat16, enabled=half),
         ):
             result = layer(x, position, grid)
@@ -157,7 +157,7 @@ def layer_step(name: str, case: Case, device: torch.device) -> Callable[[], obje
     return run
 
 
-def _without_library() -> AbstractContextManager[object]:
+def without_library() -> AbstractContextManager[object]:
     """As where nothing is compiled: models then take the plain operator."""
     from mask2former.ops import library
 

@@ -1,0 +1,57 @@
+"""Hugging Face's Mask2Former at the sizes of one of our configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks.training import Setting, Step, read_config
+
+BLOCKS = {18: ("basic", [2, 2, 2, 2]), 34: ("basic", [3, 4, 6, 3]), 50: ("bottleneck", [3, 4, 6, 3])}
+BLOCKS[101] = ("bottleneck", [3, 4, 23, 3])
+
+
+def build_theirs(
+    setting: Setting,
+    pictures: Tensor,
+    masks: list[Tensor],
+    classes: list[Tensor],
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Step:
+    """With random weights and a ResNet as the configuration says; its losses are those of its own code."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+
+    cfg = read_config(setting)
+    head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
+    kind, depths = BLOCKS[cfg.MODEL.RESNETS.DEPTH]
+    widths = [64, 128, 256, 512] if kind == "basic" else [256, 512, 1024, 2048]
+    stages = [f"stage{i}" for i in (1, 2, 3, 4)]
+    config = Mask2FormerConfig(
+        backbone_config=ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=widths, out_features=stages),
+        feature_size=head.CONVS_DIM,
+        mask_feature_size=head.MASK_DIM,
+        hidden_dim=node.HIDDEN_DIM,
+        encoder_feedforward_dim=head.DEFORMABLE_TRANSFORMER_ENCODER_DIM_FEEDFORWARD,
+        encoder_layers=head.TRANSFORMER_ENC_LAYERS,
+        decoder_layers=node.DEC_LAYERS,
+        dim_feedforward=node.DIM_FEEDFORWARD,
+        num_attention_heads=node.NHEADS,
+        num_queries=node.NUM_OBJECT_QUERIES,
+        train_num_points=node.TRAIN_NUM_POINTS,
+        num_labels=head.NUM_CLASSES,
+        dropout=0.0,
+    )
+    model = Mask2FormerForUniversalSegmentation(config).to(setting.device).train()
+    pixels = (pictures - 127) / 60
+    floats = [m.float() for m in masks]
+
+    def loss() -> Tensor:
+        with autocast():
+            return model(pixel_values=pixels, mask_labels=floats, class_labels=classes).loss.sum()
+
+    level = model.model.pixel_level_module
+    modules = {"backbone": level.encoder, "pixel decoder": level.decoder, "decoder": model.model.transformer_module}
+    return Step(loss, {**modules, "matching": model.criterion.matcher, "criterion": model.criterion}, model)

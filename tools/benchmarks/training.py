@@ -1,0 +1,261 @@
+"""`benchmark.py train`: training steps of different implementations, taken in turns, their parts and their memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cases import parse_size
+from benchmarks.memory import apart, is_measurable, peak_of
+from benchmarks.timing import Patience, take_turns
+
+PARTS = ("backbone", "pixel decoder", "decoder", "matching", "losses", "backward", "optimiser", "other")
+CONTESTANTS = {
+    "ours": "ours",
+    "compiled": "ours, torch.compile",
+    "straightforward": "straightforward",
+    "huggingface": "Hugging Face",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Whose step, of which pictures.
+
+    Attributes:
+        config: a configuration file.
+        options: ``(KEY, value, ...)`` on top of it.
+        size: pictures as ``HxW`` or ``BxHxW`` in pixels.
+        objects: in each picture.
+        dtype: of the forward pass; float32, or bfloat16 by autocast.
+    """
+
+    config: str
+    options: tuple[str, ...]
+    size: str
+    objects: int
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a step took. Times in seconds, memory in bytes beyond weights and optimiser state.
+
+    Attributes:
+        ratio: the time of the straightforward step by this one; None where that did not take part.
+        first: seconds of the first step, in which compilers compile.
+        parts: seconds by :data:`PARTS`.
+    """
+
+    setting: Setting
+    contestant: str
+    threads: int
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    runs: int
+    ratio: float | None
+    first: float
+    peak: int | None
+    parts: dict[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass
+class Step:
+    """Forward and loss; what parts of it are called; and the parameters."""
+
+    loss: Callable[[], Tensor]
+    modules: dict[str, nn.Module]
+    model: nn.Module
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def __post_init__(self) -> None:
+        device = next(self.model.parameters()).device.type
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=device in ("cpu", "cuda"))
+
+    def __call__(self) -> None:
+        for _ in self.stages():
+            pass
+
+    def stages(self) -> Iterator[str]:
+        """Names each stage once it is done."""
+        with self.context():
+            self.optimizer.zero_grad()
+            loss = self.loss()
+            yield "forward"
+            loss.backward()
+            yield "backward"
+            self.optimizer.step()
+            yield "optimiser"
+
+
+def measure(
+    setting: Setting, names: Sequence[str], threads: Sequence[int], patience: Patience, memory: bool
+) -> list[Row]:
+    device = torch.device(setting.device)
+    peaks = {name: _peak(name, setting) for name in names} if memory and is_measurable(device) else {}
+    steps = {name: build(name, setting) for name in names}
+    first = {name: _seconds(step, device) for name, step in steps.items()}
+    times = take_turns(steps, patience, device, threads)
+    torch.set_num_threads(min(threads))
+    rounds = min(3, patience.rounds or 3)
+    parts = {name: breakdown(step, device, rounds) for name, step in steps.items()}
+    rows = []
+    for (name, count), taken in times.items():
+        ratio = times["straightforward", count].median / taken.median if "straightforward" in steps else None
+        measured = (taken.median, taken.lower_quartile, taken.upper_quartile, taken.runs)
+        rows.append(Row(setting, name, count, *measured, ratio, first[name], peaks.get(name), parts[name]))
+    return rows
+
+
+def build(name: str, setting: Setting) -> Step:
+    """A contestant with random weights, the same ones for all of ours."""
+    torch.manual_seed(0)
+    pictures, masks, classes = batch(setting)
+    autocast = _autocast(setting)
+    if name == "huggingface":
+        from benchmarks.hugging_face import build_theirs
+
+        return build_theirs(setting, pictures, masks, classes, autocast)
+    return _build_ours(name, setting, pictures, masks, classes, autocast)
+
+
+def _build_ours(
+    name: str,
+    setting: Setting,
+    pictures: Tensor,
+    masks: list[Tensor],
+    classes: list[Tensor],
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Step:
+    from detectron2.modeling import build_model
+    from detectron2.structures import BitMasks, Instances
+
+    from benchmarks.straightforward import make_straightforward, plain_layers
+
+    model: Any = build_model(read_config(setting)).train()
+    if name == "straightforward":
+        model = make_straightforward(model)
+    size = (int(pictures.shape[2]), int(pictures.shape[3]))
+    inputs = [
+        {"image": picture, "instances": Instances(size, gt_masks=BitMasks(m), gt_classes=c)}
+        for picture, m, c in zip(pictures, masks, classes, strict=True)
+    ]
+    head = model.sem_seg_head
+    parts = {"backbone": model.backbone, "pixel decoder": head.pixel_decoder, "decoder": head.predictor}
+    if name == "compiled":
+        for part in parts.values():
+            part.compile(dynamic=False)
+
+    def loss() -> Tensor:
+        with autocast():
+            return sum(model(inputs).values())  # type: ignore[return-value]
+
+    modules = {**parts, "matching": model.criterion.matcher, "criterion": model.criterion}
+    return Step(loss, modules, model, plain_layers if name == "straightforward" else nullcontext)
+
+
+def read_config(setting: Setting) -> Any:
+    from mask2former.engine import load_config
+
+    without_data = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "False"]
+    fixed = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", setting.device, *without_data]
+    return load_config(setting.config, [*fixed, *setting.options])
+
+
+def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Pictures [B, 3, H, W] in [0, 255]; masks bool [N, H, W] (ellipses) and classes [N] of each."""
+    count, height, width = parse_size(setting.size)
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(count, 3, height, width, generator=generator) * 255
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    masks, classes = [], []
+    for _ in range(count):
+        places = torch.rand(setting.objects, 4, 1, 1, generator=generator)
+        across, down = (
+            (x - places[:, 0]) / (0.05 + 0.3 * places[:, 2]),
+            (y - places[:, 1]) / (0.05 + 0.3 * places[:, 3]),
+        )
+        masks.append((across.square() + down.square() < 1).to(setting.device))
+        classes.append((torch.arange(setting.objects) % 2).to(setting.device))
+    return pictures.to(setting.device), masks, classes
+
+
+def breakdown(step: Step, device: torch.device, rounds: int = 3) -> dict[str, float]:
+    """Medians of the seconds in each of :data:`PARTS`; what is between them is "other"."""
+    taken: list[dict[str, float]] = []
+    for _ in range(rounds):
+        with _clock(step.modules, device) as inside:
+            start = before = _now(device)
+            for stage in step.stages():
+                inside[stage] = _now(device) - before
+                before = _now(device)
+            whole = before - start
+        inside.pop("forward")
+        inside["losses"] = inside.pop("criterion") - inside["matching"]
+        taken.append({**inside, "other": whole - sum(inside.values())})
+    return {part: statistics.median(one[part] for one in taken) for part in PARTS}
+
+
+@contextmanager
+def _clock(modules: dict[str, nn.Module], device: torch.device) -> Iterator[dict[str, float]]:
+    """Seconds in the forward pass of modules, by name."""
+    seconds, started, hooks = dict.fromkeys(modules, 0.0), {}, []
+    for name, module in modules.items():
+
+        def before(*_: object, name: str = name) -> None:
+            started[name] = _now(device)
+
+        def after(*_: object, name: str = name) -> None:
+            seconds[name] += _now(device) - started[name]
+
+        hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield seconds
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    start = _now(device)
+    step()
+    return _now(device) - start
+
+
+def _autocast(setting: Setting) -> Callable[[], AbstractContextManager[Any]]:
+    if setting.dtype == "float32":
+        return nullcontext
+    return lambda: torch.autocast(torch.device(setting.device).type, getattr(torch, setting.dtype))
+
+
+def _peak(name: str, setting: Setting) -> int:
+    return peak_here(name, setting) if setting.device.startswith("cuda") else apart(peak_here, name, setting)
+
+
+def peak_here(name: str, setting: Setting) -> int:
+    """Of a step whose optimiser has its state; on a CPU, call it in a fresh process."""
+    device = torch.device(setting.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    step = build(name, setting)
+    step()
+    step.optimizer.zero_grad()
+    return peak_of(step, device)
