@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import op
+from benchmarks import data, op
 
-COMMANDS = [op]
+COMMANDS = [op, data]
 
 
 def main(words: list[str] | None = None) -> None:
