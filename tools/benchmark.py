@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import infer, op, train
+from benchmarks import data, infer, op, train
 
-COMMANDS = [op, infer, train]
+COMMANDS = [op, infer, train, data]
 
 
 def main(words: list[str] | None = None) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from detectron2.data import transforms as T
-from fvcore.transforms.transform import PadTransform, Transform
+from fvcore.transforms.transform import CropTransform, PadTransform, Transform
 
+from mask2former.data.geometry import move_picture, planes, steps_of
 from mask2former.data.objects import Objects
 
 IMAGE_PAD_VALUE = 128
@@ -21,16 +22,29 @@ MAX_HUE = 18  # of 180, OpenCV's hue circle
 class SegmentationInput:
     """What Detectron2's augmentations change: the picture and its objects, at once.
 
-    Stands where Detectron2 passes an ``AugInput``.
+    Stands where Detectron2 passes an ``AugInput``. Transforms are kept until somebody looks, so that several cost less
+    than one after the other (see :mod:`mask2former.data.geometry`).
 
     Attributes:
-        image: [H, W, 3] uint8.
         objects: the picture's objects.
     """
 
     def __init__(self, image: np.ndarray, objects: Objects) -> None:
-        self.image = image
         self.objects = objects
+        self._image = image
+        self._pending: list[Transform] = []
+
+    @property
+    def image(self) -> np.ndarray:
+        """[H, W, C] uint8, drawn when an augmentation asks for it."""
+        self._image = move_picture(self._image, self._pending)
+        self._pending = []
+        return self._image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.objects.size
 
     @property
     def sem_seg(self) -> np.ndarray:
@@ -38,8 +52,58 @@ class SegmentationInput:
         return self.objects.class_map()
 
     def transform(self, transform: Transform) -> None:
-        self.image = transform.apply_image(self.image)
-        self.objects.transform(transform, self.image.shape[:2])
+        for step in steps_of(transform):
+            grid = self.objects.grid.moved(step)
+            self._pending.append(step)
+            self.objects.transform(step, self.image.shape[:2] if grid is None else grid.size)
+
+    def pixels(self) -> np.ndarray:
+        """The picture as [C, H, W], in memory of its own."""
+        pad = self._pending.pop() if self._pending and type(self._pending[-1]) is PadTransform else None
+        result = planes(self.image, pad)
+        if pad is not None:
+            self._pending.append(pad)
+        return result
+
+
+class BySize(T.Augmentation):
+    """One of Detectron2's augmentations that look at no more of a picture than its size: it need not be drawn."""
+
+    def __init__(self, augmentation: T.Augmentation) -> None:
+        super().__init__()
+        self.augmentation = augmentation
+        self.input_args = ("size",)  # Detectron2 would pass a single argument the picture
+
+    def get_transform(self, size: tuple[int, int]) -> Transform:
+        return self.augmentation.get_transform(np.broadcast_to(np.uint8(0), (*size, 3)))
+
+    def __repr__(self) -> str:
+        return repr(self.augmentation)
+
+
+class CropByArea(T.Augmentation):
+    """Detectron2's RandomCrop_CategoryAreaConstraint with label 0 ignored: the same draws, counted faster.
+
+    Args:
+        crop: as for Detectron2's ``RandomCrop``: its kind and size.
+        max_class_area: draw again (ten times at most) while a class has this share of the labelled pixels, or more.
+    """
+
+    def __init__(self, crop: tuple[str, tuple[float, float]], max_class_area: float) -> None:
+        super().__init__()
+        self.crop = T.RandomCrop(*crop)
+        self.max_class_area = max_class_area
+
+    def get_transform(self, size: tuple[int, int], objects: Objects) -> Transform:
+        height, width = size
+        for _ in range(10):
+            rows, columns = self.crop.get_crop_size(size)
+            y = np.random.randint(height - rows + 1)
+            x = np.random.randint(width - columns + 1)
+            counts = np.bincount(objects.class_map(np.s_[y : y + rows, x : x + columns]).ravel())[1:]
+            if np.count_nonzero(counts) > 1 and counts.max() < counts.sum() * self.max_class_area:
+                break
+        return CropTransform(x, y, columns, rows)
 
 
 class ResizeScale(T.ResizeScale):
@@ -164,9 +228,9 @@ def large_scale_jitter(image_size: int, min_scale: float, max_scale: float, flip
     square = (image_size, image_size)
     return [
         *_flips(flip),
-        ResizeScale(min_scale, max_scale, *square),
-        T.FixedSizeCrop(square, pad=False),
-        Pad(size=square),
+        BySize(ResizeScale(min_scale, max_scale, *square)),
+        BySize(T.FixedSizeCrop(square, pad=False)),
+        BySize(Pad(size=square)),
     ]
 
 
@@ -194,16 +258,16 @@ def resize_and_crop(
     """
     if sampling not in ("choice", "range"):
         raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; pictures have 'choice' and 'range'.")
-    augmentations: list[T.Augmentation] = [ResizeShortestEdge(short_sides, max_size, sampling)]
+    augmentations: list[T.Augmentation] = [BySize(ResizeShortestEdge(short_sides, max_size, sampling))]
     if crop is not None and max_class_area < 1.0:
-        augmentations.append(T.RandomCrop_CategoryAreaConstraint(*crop, max_class_area, ignored_category=0))
+        augmentations.append(CropByArea(crop, max_class_area))
     elif crop is not None:
-        augmentations.append(T.RandomCrop(*crop))
+        augmentations.append(BySize(T.RandomCrop(*crop)))
     if color_format is not None:
-        augmentations.append(ColorJitter(color_format))
+        augmentations.append(BySize(ColorJitter(color_format)))
     augmentations += _flips(flip)
     if size_divisibility > 0:
-        augmentations.append(Pad(multiple=size_divisibility))
+        augmentations.append(BySize(Pad(multiple=size_divisibility)))
     return augmentations
 
 
@@ -212,7 +276,7 @@ def _flips(flip: str) -> list[T.Augmentation]:
         return []
     if flip not in ("horizontal", "vertical"):
         raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; pictures have 'horizontal', 'vertical' and 'none'.")
-    return [T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical")]
+    return [BySize(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))]
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import PurePosixPath, PureWindowsPath
 
+import cv2
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
@@ -67,9 +68,10 @@ def read_labels(path: str) -> np.ndarray:
 
 
 def read_panoptic_ids(path: str) -> np.ndarray:
-    """A COCO panoptic png as [H, W] int32 segment ids: R + 256 G + 65536 B."""
-    rgb = _read(path, "RGB").astype(np.int32)
-    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+    """A COCO panoptic png as [H, W] uint32 segment ids: R + 256 G + 65536 B."""
+    ids = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA).view("<u4")[..., 0]
+    ids &= 0xFFFFFF
+    return ids
 
 
 def _image_mode(path: str) -> str:

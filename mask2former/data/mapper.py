@@ -111,7 +111,7 @@ class Mapper:
 
         augmented = SegmentationInput(image, objects)
         self.augmentations(augmented)
-        result["image"] = torch.from_numpy(np.array(augmented.image.transpose(2, 0, 1), order="C"))
+        result["image"] = torch.from_numpy(augmented.pixels())
         if self.read_targets is not None:
             classes, masks = augmented.objects.to_masks()
             result["instances"] = Instances(tuple(masks.shape[1:]), gt_classes=classes, gt_masks=BitMasks(masks))

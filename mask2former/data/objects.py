@@ -9,39 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 from fvcore.transforms.transform import Transform
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
-LAYER_CAPACITY = 255  # label pictures are uint8 (what Pillow resizes fast), and 0 is "no object"
-
-
-@dataclass
-class Layer:
-    """Objects that share no pixel.
-
-    Attributes:
-        labels: [H, W] uint8; 0: no object; v: the object ``members[v - 1]``.
-        members: numbers of the objects, at most ``LAYER_CAPACITY``.
-    """
-
-    labels: np.ndarray
-    members: list[int]
-
-
-@dataclass
-class Polygon:
-    """One outline of an object (an object may have several).
-
-    Attributes:
-        member: number of the object.
-        points: [P, 2] float64, (x, y) in pixels; the picture spans [0, W] x [0, H].
-    """
-
-    member: int
-    points: np.ndarray
+from mask2former.data.geometry import Grid, steps_of
+from mask2former.data.layers import Layer, PaintedLayer, drawn_inside, values_in
+from mask2former.data.outlines import Polygon, draw_outlines
 
 
 @dataclass
@@ -60,28 +36,50 @@ class Objects:
     layers: list[Layer] = field(default_factory=list)
     polygons: list[Polygon] = field(default_factory=list)
 
+    grid: Grid = field(init=False)  # where the layers' pixels are now; nothing is drawn before somebody looks
+
+    def __post_init__(self) -> None:
+        self.grid = Grid.of(self.size)
+
     def transform(self, transform: Transform, size: tuple[int, int]) -> None:
-        """Move all objects in place, as the picture moved; ``size`` is the picture's new (H, W)."""
-        for layer in self.layers:
-            layer.labels = transform.apply_segmentation(layer.labels)
+        """Move all objects, as the picture moved; ``size`` is the picture's new (H, W)."""
+        for step in steps_of(transform):
+            self._move(step)
+        if self.grid.size != size:
+            raise ValueError(f"{transform} makes the labels {self.grid.size}, but the picture {size}, (height, width).")
+        self.size = size
+
+    def _move(self, step: Transform) -> None:
+        grid = self.grid.moved(step)
+        if grid is None:
+            labels = [step.apply_segmentation(self._drawn(layer)) for layer in self.layers]
+            self.layers = [PaintedLayer(moved, layer.members) for moved, layer in zip(labels, self.layers, strict=True)]
+            frame = labels[0] if labels else step.apply_segmentation(np.zeros(self.grid.size, np.uint8))
+            grid = Grid.of(frame.shape)
+        self.grid = grid
         if self.polygons:
             ends = np.cumsum([len(polygon.points) for polygon in self.polygons])
             # Points that leave the picture are clipped when drawn; cropping the outlines themselves needs shapely.
             # Concatenating copies them, which matters: transforms work in place.
-            moved = transform.apply_coords(np.concatenate([polygon.points for polygon in self.polygons]))
+            moved = step.apply_coords(np.concatenate([polygon.points for polygon in self.polygons]))
             for polygon, points in zip(self.polygons, np.split(moved, ends[:-1]), strict=True):
                 polygon.points = points
-        self.size = size
 
-    def class_map(self) -> np.ndarray:
-        """[H, W] unsigned integers: class + 1, and 0 where no object is. Objects in layers only, not polygons."""
+    def class_map(self, window: tuple[slice, slice] | None = None) -> np.ndarray:
+        """[H, W] unsigned integers: class + 1, and 0 where no object is. Objects in layers only, not polygons.
+
+        Args:
+            window: rows and columns that are wanted; None: all.
+        """
+        grid = self.grid if window is None else Grid(self.grid.rows[window[0]], self.grid.columns[window[1]])
         dtype = np.uint8 if len(self.classes) == 0 or self.classes.max() < 255 else np.uint16
-        result = np.zeros(self.size, dtype)
-        for layer in self.layers:
+        result = np.zeros(grid.size, dtype)
+        inside = result[grid.inside()]
+        for number, layer in enumerate(self.layers):
             table = np.zeros(256, dtype)
             table[1 : len(layer.members) + 1] = self.classes[layer.members] + 1
-            classes = table[layer.labels]
-            np.copyto(result, classes, where=classes > 0)
+            classes = cv2.LUT(drawn_inside(layer, grid), table) if inside.size else inside
+            np.copyto(inside, classes, where=classes > 0 if number else True)
         return result
 
     def to_masks(self) -> tuple[Tensor, Tensor]:
@@ -90,77 +88,26 @@ class Objects:
         Returns:
             classes [n] int64 and masks [n, H, W] bool of the objects that still have a pixel.
         """
-        outlines = self._outlines_run_lengths()
-        visible = [coco_mask.area(run_lengths) > 0 for run_lengths in outlines.values()]
-        outlines = {member: runs for (member, runs), seen in zip(outlines.items(), visible, strict=True) if seen}
-        seen_values = [np.flatnonzero(np.bincount(layer.labels.ravel(), minlength=256)[1:]) for layer in self.layers]
+        outlines = draw_outlines(self.polygons, self.size)
+        blocks = [(layer.members, drawn_inside(layer, self.grid)) for layer in self.layers]
+        values = [values_in(block, len(members)) for members, block in blocks]
 
         kept = set(outlines)
-        for layer, values in zip(self.layers, seen_values, strict=True):
-            kept.update(layer.members[value] for value in values)
+        for (members, _), seen in zip(blocks, values, strict=True):
+            kept.update(members[value - 1] for value in seen)
         row = {member: i for i, member in enumerate(sorted(kept))}
-        masks = np.empty((len(row), *self.size), dtype=bool)
-        for layer, values in zip(self.layers, seen_values, strict=True):
-            for value in values:
-                np.equal(layer.labels, value + 1, out=masks[row[layer.members[value]]])
-        for member, run_lengths in outlines.items():
-            masks[row[member]] = coco_mask.decode(run_lengths)
+        # Zeros cost nothing before they are written to: a mask costs its own rows, not the padding's.
+        masks = np.zeros((len(row), *self.size), dtype=bool)
+        inside = masks[(slice(None), *self.grid.inside())]
+        for (members, block), seen in zip(blocks, values, strict=True):
+            for value in seen:
+                np.equal(block, value, out=inside[row[members[value - 1]]])
+        for member, (box, drawn) in outlines.items():
+            masks[row[member]][box] = drawn
         return torch.from_numpy(self.classes[list(row)]), torch.from_numpy(masks)
 
-    def _outlines_run_lengths(self) -> dict[int, dict]:
-        """The polygons, drawn at the present size; an object's outlines are united."""
-        height, width = self.size
-        points_of: dict[int, list[np.ndarray]] = {}
-        for polygon in self.polygons:
-            points_of.setdefault(polygon.member, []).append(polygon.points.reshape(-1))
-        return {
-            member: coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
-            for member, outlines in points_of.items()
-        }
-
-
-def layers_from_ids(ids: np.ndarray, wanted: list[int]) -> list[Layer]:
-    """Layers from a picture of ids.
-
-    Args:
-        ids: [H, W] integers, not negative.
-        wanted: the ids that are objects, in the order of their numbers; without repetition.
-
-    Returns:
-        One layer for each ``LAYER_CAPACITY`` objects.
-    """
-    layers = []
-    for start in range(0, len(wanted), LAYER_CAPACITY):
-        chunk = wanted[start : start + LAYER_CAPACITY]
-        table = np.zeros(max(int(ids.max(initial=0)), *chunk, 0) + 1, np.uint8)
-        table[chunk] = np.arange(1, len(chunk) + 1)
-        layers.append(Layer(table[ids], list(range(start, start + len(chunk)))))
-    return layers
-
-
-class LayerPainter:
-    """Lays objects into as few layers as hold them without overlap (first fit).
-
-    Works column by column, as COCO's run lengths do, and touches an object's own pixels only.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-        self._canvases: list[tuple[np.ndarray, list[int]]] = []  # ([W * H] uint8, members)
-
-    def add(self, member: int, pixels: np.ndarray) -> None:
-        """Paint object ``member``; ``pixels`` [P] are its places x * H + y."""
-        for canvas, members in self._canvases:
-            if len(members) < LAYER_CAPACITY and not canvas[pixels].any():
-                break
-        else:
-            canvas, members = np.zeros(self.size[0] * self.size[1], np.uint8), []
-            self._canvases.append((canvas, members))
-        members.append(member)
-        canvas[pixels] = len(members)
-
-    def layers(self) -> list[Layer]:
-        height, width = self.size
-        return [
-            Layer(np.ascontiguousarray(canvas.reshape(width, height).T), members) for canvas, members in self._canvases
-        ]
+    def _drawn(self, layer: Layer) -> np.ndarray:
+        """[H, W] uint8, the layer's labels as they have moved."""
+        labels = np.zeros(self.grid.size, np.uint8)
+        labels[self.grid.inside()] = drawn_inside(layer, self.grid)
+        return labels

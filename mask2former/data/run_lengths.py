@@ -13,15 +13,16 @@ import numpy as np
 MAX_BYTES_OF_A_RUN = 7  # 5 bits each: more than any picture needs
 
 
-def object_pixels(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """The places of a mask's pixels.
+def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where a mask's pixels lie.
 
     Args:
         rle: ``{"size": [H, W], "counts": ...}``; counts are a list of run lengths, or text or bytes when compressed.
         size: (H, W) that the mask has to have.
 
     Returns:
-        [P] int64, x * H + y of each pixel of the object (columns first, as COCO counts), ascending.
+        starts and ends + 1 [R] int64 of the object's runs, as places x * H + y (columns first, as COCO counts),
+        ascending and none of them empty.
 
     Raises:
         ValueError: another size, or runs that do not fill it.
@@ -38,10 +39,21 @@ def object_pixels(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f"the mask's run lengths add up to {runs.sum()} pixels, not to {height} x {width}")
 
-    ends = np.cumsum(runs)[1::2]  # runs of background and object alternate, background first
-    lengths = runs[1::2]
-    before = np.cumsum(lengths) - lengths  # object pixels before each run
-    return np.arange(lengths.sum()) + np.repeat(ends - lengths - before, lengths)
+    # Runs of background and object alternate, background first.
+    places = np.cumsum(runs)
+    starts, ends = places[:-1:2], places[1::2]
+    if len(starts) and not runs[1::2].all():
+        filled = ends > starts
+        return starts[filled], ends[filled]
+    return starts, ends
+
+
+def runs_of_mask(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a mask [H, W] of numbers or bool, whose pixels are those that are not 0."""
+    line = np.zeros(mask.size + 2, bool)
+    line[1:-1] = (mask.T != 0).ravel()
+    changes = np.flatnonzero(line[1:] != line[:-1])
+    return changes[::2], changes[1::2]
 
 
 def _decompress(text: bytes) -> np.ndarray:

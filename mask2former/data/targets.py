@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
 
 from mask2former.data.files import read_labels, read_panoptic_ids
-from mask2former.data.objects import LayerPainter, Objects, Polygon, layers_from_ids
-from mask2former.data.run_lengths import object_pixels
+from mask2former.data.layers import Runs, layers_from_ids, layers_from_runs
+from mask2former.data.objects import Objects
+from mask2former.data.outlines import Polygon
+from mask2former.data.run_lengths import object_runs, runs_of_mask
 
 Record = dict[str, Any]
 
@@ -41,13 +44,13 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
     wanted = [segment["id"] for segment in segments]
     if len(set(wanted)) != len(wanted) or min(wanted) < 0 or max(wanted) >= 256**3:
         raise ValueError(f"{picture}: segment ids have to be different and below 2^24; found {wanted}.")
-    objects = Objects(size, classes, layers_from_ids(ids, wanted))
-    if not any(layer.labels.any() for layer in objects.layers):
+    layers = layers_from_ids(ids, wanted)
+    if not any(layer.labels.any() for layer in layers):
         raise ValueError(
             f"{png}: none of the picture's {len(wanted)} segments is in it. Segment ids are R + 256 G + 65536 B; "
             "is this the panoptic png of this picture?"
         )
-    return objects
+    return Objects(size, classes, [*layers])
 
 
 def instance_objects(record: Record, size: tuple[int, int], num_classes: int) -> Objects:
@@ -60,7 +63,7 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
     """
     classes: list[int] = []
     polygons: list[Polygon] = []
-    painter = LayerPainter(size)
+    runs: dict[int, Runs] = {}
     for position, annotation in enumerate(_annotation(record, "annotations", "instance")):
         where = f"{record['file_name']}, annotation {annotation.get('id', f'number {position}')}"
         _require_class(annotation["category_id"], num_classes, where)
@@ -72,8 +75,8 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
         if isinstance(segmentation, list) and segmentation:
             polygons += [Polygon(member, points) for points in _outlines(segmentation, where)]
         else:
-            painter.add(member, _pixels(segmentation, size, where))
-    return Objects(size, np.array(classes, np.int64), painter.layers(), polygons)
+            runs[member] = _runs(segmentation, size, where)
+    return Objects(size, np.array(classes, np.int64), [*layers_from_runs(size[0], runs)], polygons)
 
 
 def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ignore_label: int) -> Objects:
@@ -88,11 +91,7 @@ def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ig
     png = _annotation(record, "sem_seg_file_name", "semantic")
     labels = read_labels(png)
     _require_size(labels, size, f"{record['file_name']}, {png}")
-    if labels.dtype == np.uint8:
-        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
-    else:
-        present = np.unique(labels).tolist()
-    present = [value for value in present if value != ignore_label or value < 0]
+    present = _labels_of(labels, num_classes, ignore_label)
     for value in present:
         if not 0 <= value < num_classes:
             raise ValueError(
@@ -100,7 +99,20 @@ def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ig
                 f"the ignored label is {ignore_label}. Set MODEL.SEM_SEG_HEAD.NUM_CLASSES and IGNORE_VALUE to what "
                 "the data set has, or correct the file."
             )
-    return Objects(size, np.array(present, np.int64), layers_from_ids(labels, present))
+    return Objects(size, np.array(present, np.int64), [*layers_from_ids(labels, present)])
+
+
+def _labels_of(labels: np.ndarray, num_classes: int, ignore_label: int) -> list[int]:
+    """Those that may occur: all classes where labels are bytes and in order, which is told faster than which do."""
+    if labels.dtype == np.uint8:
+        known = np.zeros(256, np.uint8)
+        known[:num_classes] = 1
+        classes = [value for value in range(min(num_classes, 256)) if value != ignore_label]
+        if 0 <= ignore_label < 256:
+            known[ignore_label] = 1
+        if cv2.LUT(labels, known).all():
+            return classes
+    return [value for value in np.unique(labels).tolist() if value != ignore_label or value < 0]
 
 
 def _annotation(record: Record, key: str, task: str) -> Any:
@@ -142,15 +154,15 @@ def _outlines(segmentation: list[Any], where: str) -> list[np.ndarray]:
     return outlines
 
 
-def _pixels(segmentation: Any, size: tuple[int, int], where: str) -> np.ndarray:
+def _runs(segmentation: Any, size: tuple[int, int], where: str) -> Runs:
     if isinstance(segmentation, dict):
         try:
-            return object_pixels(segmentation, size)
+            return object_runs(segmentation, size)
         except ValueError as error:
             raise ValueError(f"{where}: {error}. Correct the annotation file.") from error
     if isinstance(segmentation, np.ndarray):
         _require_size(segmentation, size, where)
-        return np.flatnonzero(segmentation.T)
+        return runs_of_mask(segmentation)
     raise ValueError(
         f"{where}: found no mask (segmentation is {segmentation!r:.80}). An instance needs polygons, run lengths or a "
         "bit mask; take annotations that are boxes alone out of the file."

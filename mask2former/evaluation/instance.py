@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
+from mask2former.data.run_length_text import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 
 logger = logging.getLogger(__name__)
@@ -80,19 +82,23 @@ class InstanceEvaluator(COCOEvaluator):
         )
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        super().process(inputs, [self._things_only(output) for output in outputs])
+        """``instances`` of an output: ``pred_boxes``, ``scores``, ``pred_classes`` and, if any, ``pred_masks``."""
+        for one, output in zip(inputs, outputs, strict=True):
+            if "instances" in output:
+                results = _coco_results(self._things_only(output["instances"]), one["image_id"])
+                self._predictions.append({"image_id": one["image_id"], "instances": results})
 
-    def _things_only(self, output: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._dense_ids is None or "instances" not in output:
-            return output
-        instances = output["instances"].to(torch.device("cpu"))
+    def _things_only(self, instances: Instances) -> Instances:
+        instances = instances.to(torch.device("cpu"))
+        if self._dense_ids is None:
+            return instances
         classes = instances.pred_classes
         dense = torch.full_like(classes, -1)
         known = classes < len(self._dense_ids)
         dense[known] = self._dense_ids[classes[known]]
         things = instances[dense >= 0]
         things.pred_classes = dense[dense >= 0]
-        return {**output, "instances": things}
+        return things
 
     def _eval_predictions(self, predictions: Sequence[Mapping[str, Any]], img_ids: Sequence[int] | None = None) -> None:
         """Fills ``self._results``: {kind: {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
@@ -117,6 +123,21 @@ class InstanceEvaluator(COCOEvaluator):
                 "segm" if kind == "boundary" else kind,  # the names of its scores are those of masks
                 class_names=self._metadata.get("thing_classes"),
             )
+
+
+def _coco_results(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
+    """In COCO's format: ``bbox`` (x, y, width, height) in pixels and ``segmentation`` as run lengths."""
+    if len(instances) == 0:
+        return []
+    boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
+    rows = zip(instances.pred_classes.tolist(), boxes, instances.scores.tolist(), strict=True)
+    results = [
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score} for category, box, score in rows
+    ]
+    if instances.has("pred_masks"):
+        for result, run_lengths in zip(results, encode_masks(instances.pred_masks.numpy()), strict=True):
+            result["segmentation"] = run_lengths
+    return results
 
 
 def _dense_ids(things: Mapping[int, int]) -> Tensor:

@@ -1,21 +1,23 @@
-"""Panoptic quality: by hotcoco, or by panopticapi."""
+"""Panoptic quality: each picture is compared with its ground truth as soon as it is predicted."""
 
-import contextlib
-import io
+import functools
 import itertools
 import json
 import logging
-import tempfile
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.evaluation import COCOPanopticEvaluator
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from PIL import Image
 from tabulate import tabulate
 
-from mask2former.evaluation.fast import hotcoco
+from mask2former.data.files import read_panoptic_ids
+from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally_picture
 
 logger = logging.getLogger(__name__)
 
@@ -23,31 +25,81 @@ GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
 
 
 class PanopticEvaluator(COCOPanopticEvaluator):
-    """Detectron2's collection of predictions; scored by hotcoco where it is installed, else by panopticapi."""
+    """Detectron2's scores, which are panopticapi's, without writing and reading pictures in between.
+
+    Args:
+        dataset_name: with the metadata ``panoptic_json``, ``panoptic_root`` and the ids of things and stuff.
+        output_dir: where ``predictions.json`` is written; None: nowhere.
+        write_pictures: write the predicted segments too, as COCO's pngs, into ``panoptic`` in ``output_dir``.
+
+    Raises:
+        ValueError: pictures are to be written, but nowhere.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_pictures: bool = False) -> None:
+        super().__init__(dataset_name, output_dir)
+        if write_pictures and output_dir is None:
+            raise ValueError("PanopticEvaluator: write_pictures needs an output_dir.")
+        self._pictures = Path(output_dir, "panoptic") if write_pictures and output_dir else None
+        if self._pictures:
+            PathManager.mkdirs(str(self._pictures))
+
+    def reset(self) -> None:
+        super().reset()
+        self._tallies: list[tuple[Any, Tallies]] = []  # image id, what was found in it
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """``panoptic_seg`` of an output: ids [H, W], 0 where there is no segment, and the segments' ``id``,
+        ``category_id`` and ``isthing`` (with contiguous categories; without ``isthing``: the file's).
+
+        Raises:
+            ValueError: the ids are not those of the segments, or the size is not the ground truth's.
+        """
+        for one, output in zip(inputs, outputs, strict=True):
+            ids, segments = output["panoptic_seg"]
+            ids = ids.cpu().numpy()
+            if segments is None:
+                ids, segments = self._by_label_divisor(ids)
+            segments = [self._convert_category_id(dict(segment)) for segment in segments]
+            name = os.path.splitext(os.path.basename(one["file_name"]))[0] + ".png"
+            self._predictions.append({"image_id": one["image_id"], "file_name": name, "segments_info": segments})
+            if self._pictures:
+                rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
+                with PathManager.open(str(self._pictures / name), "wb") as file:
+                    Image.fromarray(rgb).save(file, format="PNG")
+            truth = self._truth["annotations"].get(one["image_id"])
+            if truth is not None:
+                self._tallies.append((one["image_id"], self._tally(truth, ids, segments)))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """{"panoptic_seg": {"PQ", "SQ", "RQ", and each with "_th" and "_st"}}, in percent; None on other processes."""
+        """{"panoptic_seg": {"PQ", "SQ", "RQ", and each with "_th" and "_st"}}, in percent; None on other processes.
+
+        Raises:
+            ValueError: a picture of the ground truth has no prediction.
+        """
         comm.synchronize()
-        gathered = comm.gather(self._predictions)
+        gathered = comm.gather((self._predictions, self._tallies))
         if not comm.is_main_process():
             return None
-        predictions = [dict(prediction) for prediction in itertools.chain(*gathered)]
-        truth_file = PathManager.get_local_path(self._metadata.panoptic_json)
-        with open(truth_file) as file:
-            truth = json.load(file)
-        with tempfile.TemporaryDirectory(prefix="panoptic_eval") as folder:
-            for prediction in predictions:
-                Path(folder, prediction["file_name"]).write_bytes(prediction.pop("png_string"))
-            results = {**truth, "annotations": predictions}
-            results_file = str(Path(self._output_dir or folder, "predictions.json"))
-            with PathManager.open(results_file, "w") as out:
+        truth = self._truth
+        if self._output_dir:
+            results = {
+                **truth["rest"],
+                "annotations": list(itertools.chain(*(predictions for predictions, _ in gathered))),
+            }
+            with PathManager.open(str(Path(self._output_dir, "predictions.json")), "w") as out:
                 json.dump(results, out)
-            scores = panoptic_quality(
-                truth,
-                results,
-                truth_folder=PathManager.get_local_path(self._metadata.panoptic_root),
-                results_folder=folder,
+        if not truth["annotations"]:
+            logger.info("%s has no annotations: nothing is scored.", self._metadata.panoptic_json)
+            return {}
+        tallies = dict(itertools.chain(*(part for _, part in gathered)))
+        missing = [image_id for image_id in truth["annotations"] if image_id not in tallies]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} pictures have no panoptic prediction, the first with image_id {missing[0]!r}."
             )
+        # In the order of the ground truth: the last digit does not depend on who predicted what.
+        scores = panoptic_quality((tallies[image_id] for image_id in truth["annotations"]), truth["rest"]["categories"])
         rows = [[name, *(100 * scores[name][key] for key in ("pq", "sq", "rq")), scores[name]["n"]] for name in GROUPS]
         table = tabulate(rows, headers=("", "PQ", "SQ", "RQ", "#categories"), tablefmt="pipe", floatfmt=".3f")
         logger.info("Panoptic quality:\n%s", table)
@@ -59,63 +111,28 @@ class PanopticEvaluator(COCOPanopticEvaluator):
             }
         }
 
+    @functools.cached_property
+    def _truth(self) -> dict[str, Any]:
+        """``annotations`` by image id, and the ``rest`` of the file."""
+        with PathManager.open(self._metadata.panoptic_json, "r") as file:
+            content = json.load(file)
+        annotations = {annotation["image_id"]: annotation for annotation in content.pop("annotations", [])}
+        return {"annotations": annotations, "rest": content}
 
-def panoptic_quality(
-    truth: Mapping[str, Any], results: Mapping[str, Any], *, truth_folder: str, results_folder: str
-) -> Mapping[str, Any]:
-    """PQ, SQ and RQ (Kirillov et al., arXiv 1801.00868), in [0, 1].
+    def _tally(self, truth: Mapping[str, Any], ids: np.ndarray, segments: list[dict[str, Any]]) -> Tallies:
+        path = os.path.join(self._metadata.panoptic_root, truth["file_name"])
+        try:
+            return tally_picture(read_panoptic_ids(path), truth["segments_info"], ids, segments)
+        except ValueError as error:
+            raise ValueError(f"Image {truth['image_id']}, ground truth {path}: {error}.") from error
 
-    Args:
-        truth, results: COCO panoptic files, read.
-        truth_folder, results_folder: of their pictures of segment ids.
-
-    Returns:
-        {"All", "Things" and "Stuff": {"pq", "sq", "rq", "n" (categories found)}}; more, which depends on the program.
-
-    Raises:
-        ValueError: a picture of ``truth`` has no results.
-    """
-    found = {annotation["image_id"] for annotation in results["annotations"]}
-    missing = [a["image_id"] for a in truth["annotations"] if a["image_id"] not in found]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} pictures have no panoptic prediction, the first with image_id {missing[0]!r}."
-        )
-    fast = hotcoco()
-    if fast is None:
-        return _by_panopticapi(truth, results, truth_folder, results_folder)
-    numbers = {annotation["image_id"]: number for number, annotation in enumerate(truth["annotations"])}
-    evaluation = fast.panoptic.PanopticEval(
-        _numbered(truth, numbers),
-        _numbered(results, numbers),
-        gt_folder=truth_folder,
-        pred_folder=results_folder,
-    )
-    evaluation.evaluate()
-    return evaluation.results()
-
-
-def _numbered(file: Mapping[str, Any], numbers: Mapping[Any, int]) -> dict[str, Any]:
-    """With whole numbers for the ids of pictures: hotcoco knows no others, but ADE20K and Cityscapes have names."""
-    return {
-        "images": [{**image, "id": numbers[image["id"]]} for image in file["images"] if image["id"] in numbers],
-        "annotations": [
-            {**annotation, "image_id": numbers[annotation["image_id"]]}
-            for annotation in file["annotations"]
-            if annotation["image_id"] in numbers
-        ],
-        "categories": file["categories"],
-    }
-
-
-def _by_panopticapi(
-    truth: Mapping[str, Any], results: Mapping[str, Any], truth_folder: str, results_folder: str
-) -> Mapping[str, Any]:
-    from panopticapi.evaluation import pq_compute
-
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        files = []
-        for name, content in (("truth", truth), ("results", results)):
-            files.append(str(Path(folder, f"{name}.json")))
-            Path(files[-1]).write_text(json.dumps(content))
-        return pq_compute(*files, gt_folder=truth_folder, pred_folder=results_folder)
+    def _by_label_divisor(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Of models that give category * divisor + number for each pixel, and -1 for none."""
+        things = set(self._thing_contiguous_id_to_dataset_id)
+        categories = {
+            int(label): int(label) // self._metadata.label_divisor for label in np.unique(labels[labels >= 0])
+        }
+        return labels + 1, [
+            {"id": label + 1, "category_id": category, "isthing": category in things}
+            for label, category in categories.items()
+        ]

@@ -1,4 +1,4 @@
-"""mIoU: Detectron2's evaluator, with its pixels counted by hotcoco where that is installed."""
+"""mIoU: Detectron2's evaluator, with pixels counted and results encoded in a fraction of its time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from mask2former.evaluation.fast import hotcoco
+from mask2former.data.run_length_text import encode_labels
 
 
 class SemanticEvaluator(SemSegEvaluator):
@@ -17,23 +17,38 @@ class SemanticEvaluator(SemSegEvaluator):
     A class that is predicted somewhere but nowhere in the ground truth counts as an IoU of 0, as Detectron2 has it.
 
     Raises:
-        ValueError: :meth:`process` finds a label that is neither a class nor ignored (with hotcoco).
+        ValueError: :meth:`process` finds a label that is neither a class nor ignored, or another size.
     """
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Count pixels; ``sem_seg`` of an output is [K, H, W], and its argmax is compared."""
         # Detectron2's main branch also counts boundaries, where OpenCV is there.
-        if hotcoco() is None or getattr(self, "_compute_boundary_iou", False):
+        if getattr(self, "_compute_boundary_iou", False):
             super().process(inputs, outputs)
             return
         for one, output in zip(inputs, outputs, strict=True):
-            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
-            truth = self._truth(one["file_name"])
-            self._conf_matrix[:-1, :-1] += confusion(predicted, truth, self._num_classes, self._ignore_label)
+            predicted = output["sem_seg"].max(dim=0).indices.cpu().numpy()  # argmax takes thrice as long on a CPU
+            path = self.input_file_to_gt_file[one["file_name"]]
+            try:
+                counts = confusion(predicted, self._truth(path), self._num_classes, self._ignore_label)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            self._conf_matrix[:-1, :-1] += counts
             self._predictions.extend(self.encode_json_sem_seg(predicted, one["file_name"]))
 
-    def _truth(self, file_name: str) -> np.ndarray:
-        path = self.input_file_to_gt_file[file_name]
+    def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict[str, Any]]:
+        """COCO's format of results: run lengths of each class in ``sem_seg`` [H, W]."""
+        ids = self._contiguous_id_to_dataset_id
+        return [
+            {
+                "file_name": input_file_name,
+                "category_id": label if ids is None else ids[label],
+                "segmentation": run_lengths,
+            }
+            for label, run_lengths in encode_labels(sem_seg).items()
+        ]
+
+    def _truth(self, path: str) -> np.ndarray:
         if hasattr(self, "sem_seg_loading_fn"):  # Detectron2's main branch
             return self.sem_seg_loading_fn(path, dtype=np.int64)
         with PathManager.open(path, "rb") as file:
@@ -41,7 +56,7 @@ class SemanticEvaluator(SemSegEvaluator):
 
 
 def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore_label: int) -> np.ndarray:
-    """[K, K] int64, pixels by predicted and true class. Needs hotcoco.
+    """[K, K] int64, pixels by predicted and true class.
 
     Args:
         predicted: [H, W], classes in [0, K).
@@ -50,12 +65,21 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore
         ignore_label: pixels that do not count.
 
     Raises:
-        ImportError: hotcoco is not there.
-        ValueError: another label.
+        ValueError: another label, or pictures of different sizes.
     """
-    fast = hotcoco()
-    if fast is None:
-        raise ImportError("hotcoco is not installed.")
-    count = fast.semantic.SemanticEval(num_classes, ignore_index=ignore_label)
-    count.update(np.ascontiguousarray(truth), np.ascontiguousarray(predicted))
-    return count.confusion().T.astype(np.int64)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
+    # Labels hardly change from pixel to pixel: whole runs are counted.
+    a, b = predicted.ravel(), truth.ravel()
+    starts = np.concatenate([[0], np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1])[: a.size]
+    labels, true_labels = a[starts].astype(np.int64), b[starts].astype(np.int64)
+    lengths = np.diff(starts, append=a.size)
+    counted = true_labels != ignore_label
+    labels, true_labels, lengths = labels[counted], true_labels[counted], lengths[counted]
+    strange = true_labels[(true_labels < 0) | (true_labels >= num_classes)]
+    if len(strange):
+        raise ValueError(
+            f"found the label {strange[0]}; there are {num_classes} classes, and {ignore_label} is ignored."
+        )
+    pairs = np.bincount(labels * num_classes + true_labels, weights=lengths, minlength=num_classes**2)
+    return pairs.astype(np.int64).reshape(num_classes, num_classes)

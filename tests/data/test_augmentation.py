@@ -21,7 +21,8 @@ from mask2former.data.augmentation import (
     large_scale_jitter,
     resize_and_crop,
 )
-from mask2former.data.objects import Objects, layers_from_ids
+from mask2former.data.layers import layers_from_ids
+from mask2former.data.objects import Objects
 
 COLOURS = np.array([[10, 20, 30], [250, 40, 60], [50, 240, 70], [60, 50, 230]], np.uint8)
 CROP: dict[str, Any] = {

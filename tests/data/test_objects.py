@@ -9,7 +9,10 @@ from fvcore.transforms.transform import CropTransform, HFlipTransform, Transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask2former.data.objects import LAYER_CAPACITY, LayerPainter, Objects, Polygon, layers_from_ids
+from mask2former.data.layers import LAYER_CAPACITY, layers_from_ids, layers_from_runs
+from mask2former.data.objects import Objects
+from mask2former.data.outlines import Polygon
+from mask2former.data.run_lengths import runs_of_mask
 
 
 def random_masks(seed: int, count: int, size: tuple[int, int]) -> np.ndarray:
@@ -23,10 +26,8 @@ def random_masks(seed: int, count: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def painted(masks: np.ndarray) -> Objects:
-    painter = LayerPainter(masks.shape[1:])
-    for member, mask in enumerate(masks):
-        painter.add(member, np.flatnonzero(mask.T))
-    return Objects(masks.shape[1:], np.arange(len(masks)) % 7, painter.layers())
+    layers = layers_from_runs(masks.shape[1], {member: runs_of_mask(mask) for member, mask in enumerate(masks)})
+    return Objects(masks.shape[1:], np.arange(len(masks)) % 7, [*layers])
 
 
 @given(seed=st.integers(0, 10**6), count=st.integers(0, 40))
@@ -60,10 +61,10 @@ def test_more_objects_than_a_layer_holds() -> None:
     _, masks = Objects((20, 30), np.zeros(600, np.int64), layers).to_masks()
     np.testing.assert_array_equal(masks.numpy(), ids[None] == np.arange(599, -1, -1)[:, None, None])
 
-    painter = LayerPainter((20, 30))
-    for member in range(600):
-        painter.add(member, np.array([member]))
-    _, masks = Objects((20, 30), np.zeros(600, np.int64), painter.layers()).to_masks()
+    single = {member: (np.array([member]), np.array([member + 1])) for member in range(600)}
+    layers = layers_from_runs(20, single)
+    assert [len(layer.members) for layer in layers] == [LAYER_CAPACITY, LAYER_CAPACITY, 90]
+    _, masks = Objects((20, 30), np.zeros(600, np.int64), [*layers]).to_masks()
     np.testing.assert_array_equal(masks.numpy().transpose(0, 2, 1).reshape(600, 600), np.eye(600, dtype=bool))
 
 
@@ -91,12 +92,10 @@ def test_outlines_that_leave_the_picture_are_clipped(x0: int, y0: int, width: in
 
 def test_outlines_of_one_object_are_united_and_order_is_kept() -> None:
     square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
-    painter = LayerPainter((8, 8))
-    painter.add(1, np.array([63]))
     objects = Objects(
         (8, 8),
         np.array([5, 6, 7]),
-        painter.layers(),
+        [*layers_from_runs(8, {1: (np.array([63]), np.array([64]))})],
         [Polygon(2, square + 3), Polygon(0, square.copy()), Polygon(0, square + 5)],
     )
     classes, masks = objects.to_masks()

@@ -9,11 +9,9 @@ import pycocotools.mask as mask_util
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from panopticapi.utils import id2rgb
-from PIL import Image
 from pycocotools.coco import COCO
 
-from mask2former.evaluation import average_precision, fast, panoptic, semantic
+from mask2former.evaluation import average_precision, fast
 from mask2former.evaluation.average_precision import AveragePrecision
 
 needs_hotcoco = pytest.mark.skipif(fast.hotcoco() is None, reason="needs hotcoco")
@@ -112,93 +110,6 @@ def test_average_precision_of_random_results(tmp_path, monkeypatch, seed, kind, 
         monkeypatch, average_precision, lambda: AveragePrecision(COCO(str(path)), str(path))(results, kind, limits)
     )
     assert_same_evaluation(quick, official)
-
-
-def draw_panoptic(rng, folder, image_ids):
-    """(truth, results) as COCO panoptic files with their pictures; segments, crowds, void; some results moved."""
-    size = 48
-    categories = [{"id": 3 * i + 2, "name": str(i), "isthing": i % 2} for i in range(6)]
-    files = {"truth": [], "results": []}
-    for name in files:
-        (folder / name).mkdir(exist_ok=True)
-    for number, image_id in enumerate(image_ids):
-        labels = np.repeat(np.repeat(rng.integers(0, 9, (3, 3)), 16, 0), 16, 1)  # 0 is void
-        kinds = rng.integers(0, 6, 9)
-        for name, annotations in files.items():
-            drawn = labels.copy()
-            for _ in range(3):
-                y, x = rng.integers(0, size - 8, 2)
-                drawn[y : y + rng.integers(2, 24), x : x + rng.integers(2, 24)] = rng.integers(0, 9)
-            ids = drawn * 300
-            segments = [
-                {
-                    "id": int(label) * 300,
-                    "category_id": categories[int(kinds[label] if rng.random() < 0.9 else rng.integers(0, 6))]["id"],
-                    "iscrowd": int(rng.random() < 0.1),
-                    "area": int((drawn == label).sum()),
-                }
-                for label in np.unique(drawn)
-                if label
-            ]
-            Image.fromarray(id2rgb(ids)).save(folder / name / f"{number}.png")
-            annotations.append({"image_id": image_id, "file_name": f"{number}.png", "segments_info": segments})
-    images = [{"id": i, "file_name": f"{n}.png", "height": size, "width": size} for n, i in enumerate(image_ids)]
-    return tuple(
-        {"images": images, "annotations": annotations, "categories": categories} for annotations in files.values()
-    )
-
-
-@needs_hotcoco
-@EXAMPLES
-@given(seed=SEEDS, named=st.booleans())
-def test_panoptic_quality_of_random_results(tmp_path, monkeypatch, seed, named):
-    """Also where pictures have names for ids, as on ADE20K and Cityscapes.
-
-    panopticapi adds up the IoU of each share of the pictures and then the shares, one for each processor, so its own
-    last bit depends on the machine; hotcoco's is that of one share a picture.
-    """
-    ids = ["ADE_val_7", "b", "a"] if named else [7, 90000, 3]
-    truth, results = draw_panoptic(np.random.default_rng(seed), tmp_path, ids)
-    folders = {"truth_folder": str(tmp_path / "truth"), "results_folder": str(tmp_path / "results")}
-    monkeypatch.setattr("panopticapi.evaluation.multiprocessing.cpu_count", lambda: len(ids))
-    quick, official = both(monkeypatch, panoptic, lambda: panoptic.panoptic_quality(truth, results, **folders))
-    assert "hotcoco_version" in quick
-    assert "hotcoco_version" not in official
-    for name in panoptic.GROUPS:
-        assert quick[name] == official[name]
-    for category, scores in official["per_class"].items():
-        if quick["per_class"][category]["pq"] >= 0:  # hotcoco gives -1, panopticapi 0, where there is none at all
-            assert {key: quick["per_class"][category][key] for key in scores} == scores
-
-
-def test_a_picture_without_prediction_is_an_error(tmp_path):
-    truth, results = draw_panoptic(np.random.default_rng(0), tmp_path, [1, 2])
-    folders = {"truth_folder": str(tmp_path / "truth"), "results_folder": str(tmp_path / "results")}
-    with pytest.raises(ValueError, match="1 pictures have no panoptic prediction, the first with image_id 2"):
-        panoptic.panoptic_quality(truth, {**results, "annotations": results["annotations"][:1]}, **folders)
-
-
-@needs_hotcoco
-@EXAMPLES
-@given(seed=SEEDS, classes=st.sampled_from([2, 11, 255]), kind=st.sampled_from([np.uint8, np.uint16, np.int64]))
-def test_pixels_are_counted_as_detectron2_counts_them(seed, classes, kind):
-    rng = np.random.default_rng(seed)
-    ignored = 255 if kind == np.uint8 else 65535
-    truth, predicted = rng.integers(0, classes, (2, 17, 23))
-    truth[rng.random(truth.shape) < 0.2] = ignored
-    counted = semantic.confusion(predicted, truth.astype(kind), classes, ignored)
-    expected = np.zeros((classes, classes), np.int64)
-    for p, t in zip(predicted.flat, truth.flat, strict=True):
-        if t != ignored:
-            expected[p, t] += 1
-    assert counted.dtype == np.int64
-    assert np.array_equal(counted, expected)
-
-
-@needs_hotcoco
-def test_a_label_beyond_the_classes_is_an_error():
-    with pytest.raises(ValueError, match="label 7"):
-        semantic.confusion(np.zeros((1, 2), np.int64), np.array([[0, 7]], np.uint8), 5, 255)
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -38,6 +38,11 @@ class Statistics:
         lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
         return cls(median, lower, upper, min(seconds), len(seconds))
 
+    def scaled(self, factor: float) -> Statistics:
+        """Such as of one picture, where several were measured together."""
+        times = (self.median, self.lower_quartile, self.upper_quartile, self.fastest)
+        return Statistics(*(time * factor for time in times), self.runs)
+
 
 @dataclass(frozen=True)
 class Patience:

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from mask2former.data.checks.report import Report
 from mask2former.data.files import join_below, read_panoptic_ids
-from mask2former.data.run_lengths import object_pixels
+from mask2former.data.run_lengths import object_runs
 
 SAME_MASK = 0.95  # intersection over union from which two masks of a picture are taken for one object
 Names = Mapping[Any, str]  # category id -> name
@@ -145,7 +145,7 @@ def _compressed(segmentation: Any, size: tuple[int, int]) -> Any:
     """pycocotools' run lengths of polygons or of run lengths. Raises ValueError where they are broken."""
     height, width = size
     if isinstance(segmentation, dict):
-        object_pixels(segmentation, size)  # pycocotools checks nothing
+        object_runs(segmentation, size)  # pycocotools checks nothing
         if isinstance(segmentation["counts"], list):
             return coco_mask.frPyObjects(segmentation, height, width)
         return segmentation

@@ -1,0 +1,50 @@
+"""Run lengths as text against pycocotools."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco_mask
+
+from mask2former.data.run_length_text import encode_labels, encode_masks
+
+SIZE = st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40))
+
+
+def official(mask: np.ndarray) -> dict:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [*map(int, rle["size"])], "counts": rle["counts"].decode()}
+
+
+@given(masks=hnp.arrays(np.uint8, SIZE, elements=st.integers(0, 1)))
+@settings(deadline=None)
+def test_masks_as_pycocotools_has_them(masks: np.ndarray) -> None:
+    assert encode_masks(masks) == encode_masks(masks.astype(bool)) == [official(mask) for mask in masks]
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_rectangles_that_touch_the_edges(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((6, 12, 15), bool)
+    for mask in masks:
+        y, x = rng.choice([0, 0, 3, 9]), rng.choice([0, 0, 4, 11])
+        mask[y : rng.choice([y + 1, 12, 12]), x : rng.choice([x + 1, 15])] = True
+    assert encode_masks(masks) == [official(mask) for mask in masks]
+
+
+def test_large_numbers() -> None:
+    masks = np.zeros((3, 3000, 2500), bool)
+    masks[0, 100:2900, 17:2490:3] = True
+    masks[1, :, 5:2000] = True
+    masks[1, 7] = False
+    masks[2, -1, -1] = True
+    assert encode_masks(masks) == [official(mask) for mask in masks]
+
+
+@given(labels=hnp.arrays(np.int64, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 3)))
+@settings(deadline=None)
+def test_labels(labels: np.ndarray) -> None:
+    assert encode_labels(labels) == {value: official(labels == value) for value in np.unique(labels).tolist()}

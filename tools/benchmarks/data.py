@@ -1,0 +1,142 @@
+"""`benchmark.py data`: its options, its table and its chart."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.cases import parse_size
+from benchmarks.machine import describe
+from benchmarks.timing import Patience
+
+if TYPE_CHECKING:
+    from benchmarks.mappers import Row
+
+ABOUT = """Pictures a second of the data mapper on one core, beside the straightforward one: decode the picture, decode
+every mask at full size, put each through every transform, keep those that have a pixel left. Both get the same
+random draws and have to give the same tensors bit by bit, or the benchmark stops.
+
+Instances and panoptic segments by large-scale jitter to 1024 pixels, semantic labels by resize and crop to 512.
+"""
+COLUMNS = """
+How to read the tables
+  masks          of a picture that are left, on the average
+  pictures/s     1 / median time of a picture, one after the other on one core
+  ratio          of both
+  parts, ms      where a picture's time goes: picture (decoding it), annotation (decoding that; in the straightforward
+                 mapper part of "masks" or, where it is a png, of "picture"), augment (the picture), masks, rest
+  handed, ms     putting the result into shared memory, as a worker process of a data loader does; not in the others
+
+Examples
+  %(prog)s                                      drawn pictures, and the real ones of --root where they are
+  %(prog)s --sizes 480x640 --objects 30 --repeats 3
+  %(prog)s --root /path/to/data --json data.json --chart data.png
+"""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import cv2
+
+    from benchmarks.mappers import drawn_cases, measure, real_cases
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    facts = describe(torch.device("cpu"))
+    print(", ".join(f"{key} {value}" for key, value in facts.items()))
+    patience = Patience(arguments.repeats, arguments.seconds)
+    rows = []
+    if arguments.root:
+        rows += [measure(case, patience) for case in real_cases(arguments.root, arguments.pictures)]
+    sizes = [parse_size(size)[1:] for size in arguments.sizes]
+    rows += [measure(case, patience) for case in drawn_cases(sizes, arguments.objects, arguments.pictures)]
+    print(f"\n{table(rows)}\n\n{parts_table(rows)}")
+    if arguments.json:
+        report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(report, indent=1))
+        print(f"\nnumbers: {arguments.json}")
+    if arguments.chart:
+        draw(rows, arguments.chart)
+        print(f"chart: {arguments.chart}")
+
+
+def table(rows: Sequence[Row]) -> str:
+    from tabulate import tabulate
+
+    lines = [
+        {
+            "pictures": row.case,
+            "task": row.task,
+            "masks": f"{row.masks:.1f}",
+            "ours, pictures/s": f"{1 / row.ours.median:.1f}",
+            "straightforward, pictures/s": f"{1 / row.plain.median:.1f}",
+            "ratio": f"{row.ratio:.2f}",
+        }
+        for row in rows
+    ]
+    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 4))
+
+
+def parts_table(rows: Sequence[Row]) -> str:
+    from tabulate import tabulate
+
+    lines = []
+    for row in rows:
+        for name, parts in (("ours", row.parts), ("straightforward", row.plain_parts)):
+            times = {f"{part}, ms": f"{seconds * 1e3:.1f}" for part, seconds in parts.items()}
+            handed = {"handed, ms": f"{row.handed * 1e3:.1f}"}
+            lines.append({"pictures": f"{row.case}, {row.task}", "": name, **times, **handed})
+    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 6))
+
+
+def draw(rows: Sequence[Row], file: Path) -> None:
+    """Times of a picture by part as stacked bars, ours above the straightforward one's."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(11, 1.5 + 0.5 * len(rows)), layout="constrained")
+    colours = pyplot.get_cmap("tab10").colors
+    for place, row in enumerate(rows):
+        for offset, parts in ((-0.2, row.parts), (0.2, row.plain_parts)):
+            left = 0.0
+            for colour, (part, seconds) in zip(colours, parts.items(), strict=False):
+                label = part if place == 0 and offset < 0 else None
+                axis.barh(place + offset, seconds * 1e3, 0.36, left=left, color=colour, label=label)
+                left += seconds * 1e3
+        axis.text(sum(row.plain_parts.values()) * 1e3, place + 0.2, f" x {row.ratio:.1f}", va="center", fontsize=8)
+    axis.set_yticks(range(len(rows)), [f"{row.case}, {row.task}" for row in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xscale("symlog", linthresh=100)
+    axis.set_xlabel("ms a picture: ours above, straightforward below; logarithmic beyond 100 ms")
+    axis.legend(fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "data",
+        help="the data mapper",
+        description=ABOUT,
+        epilog=COLUMNS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    add = command.add_argument
+    add("--root", type=Path, help="folder of real data sets (coco_sample, nuclei, camvid), as training reads them")
+    add("--sizes", nargs="*", default=["480x640", "1500x2000"], metavar="HxW", help="of drawn pictures (%(default)s)")
+    add("--objects", nargs="+", type=int, default=[5, 30, 100], help="numbers in a drawn picture (%(default)s)")
+    add("--pictures", type=int, default=6, help="of each kind (%(default)s)")
+    add("--repeats", type=int, help="rounds of each measurement, instead of --seconds")
+    add("--seconds", type=float, default=5.0, help="for each mapper and kind of picture (%(default)s)")
+    add("--json", type=Path, help="write all numbers to this file")
+    add("--chart", type=Path, help="draw the times into this picture")
