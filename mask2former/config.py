@@ -15,6 +15,7 @@ def add_maskformer2_config(cfg: CN) -> None:
     _add_mask_former(cfg)
     _add_backbones(cfg)
     _add_evaluation(cfg)
+    _add_wandb(cfg)
 
 
 def _add_input(cfg: CN) -> None:
@@ -189,3 +190,12 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.SEMANTIC_PQ = False
     # Evaluation writes report.html and scores.json into OUTPUT_DIR.
     cfg.TEST.REPORT = True
+
+
+def _add_wandb(cfg: CN) -> None:
+    # Scalars of the training to Weights & Biases as well; needs its package (pip install wandb) and an account, or its
+    # mode "offline" (environment variable WANDB_MODE).
+    cfg.WANDB = CN()
+    cfg.WANDB.ENABLED = False
+    cfg.WANDB.PROJECT = "mask2former"
+    cfg.WANDB.NAME = ""  # of the run; empty: the output folder's

@@ -18,12 +18,14 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.mapper import Mapper
+from mask2former.engine.curves import Curves
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_precision
 from mask2former.engine.progress import Progress
 from mask2former.engine.report import with_report
 from mask2former.engine.step import TrainStep
+from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.tta import SegmentorWithTTA
@@ -35,7 +37,8 @@ class Trainer(DefaultTrainer):
     """Trains the model of a configuration, checkpoints and evaluates it.
 
     ``TEST.EVAL_PERIOD`` is in iterations; 0 evaluates at the end only. ``SOLVER.IMS_PER_BATCH`` counts the pictures of
-    all processes together. Progress goes to the terminal and to log.txt, scalars to metrics.json and TensorBoard.
+    all processes together. Progress goes to the terminal and to log.txt, scalars to metrics.json,
+    curves.html and TensorBoard, and to Weights & Biases if WANDB.ENABLED.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -126,12 +129,14 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             # After the timer, whose times it shows; before the schedule's step and the last evaluation.
             hooks.insert(1, Progress(self.cfg.SOLVER.IMS_PER_BATCH))
+            hooks.append(Curves(self.cfg.OUTPUT_DIR, self.cfg.SOLVER.IMS_PER_BATCH))
         return hooks
 
     def build_writers(self) -> list[EventWriter]:
         PathManager.mkdirs(self.cfg.OUTPUT_DIR)
         # Not Detectron2's CommonMetricPrinter: it prints every loss of every decoder layer.
-        return [JSONWriter(f"{self.cfg.OUTPUT_DIR}/metrics.json"), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
+        writers = [JSONWriter(f"{self.cfg.OUTPUT_DIR}/metrics.json"), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
+        return [*writers, *build_wandb_writers(self.cfg)]
 
     def train(self) -> dict[str, Any]:
         """Train from ``start_iter`` to the end.

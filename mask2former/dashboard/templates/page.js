@@ -44,9 +44,12 @@ if (enlarged) {
   enlarged.addEventListener("click", () => enlarged.close());
 }
 
-const data = document.getElementById("charts");
-if (data) {
-  for (const spec of JSON.parse(data.textContent)) {
-    drawChart(document.getElementById(spec.id), spec);
+// Draw the charts, or those that are wanted; a page may change them first.
+function drawAll(wanted = () => true) {
+  const data = document.getElementById("charts");
+  for (const spec of data ? JSON.parse(data.textContent) : []) {
+    const prepared = typeof prepare === "function" ? prepare(spec) : spec;
+    if (wanted(spec)) drawChart(document.getElementById(spec.id), prepared);
   }
 }
+drawAll();

@@ -1,0 +1,80 @@
+"""``compare.html``: runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mask2former.dashboard.curves import charts_of
+from mask2former.dashboard.pages import write_page
+from mask2former.dashboard.runs import Run
+
+SHOWN = ("loss", "parts", "scores", "lr", "gradient", "speed", "memory")  # charts, by the beginning of their names
+HERE = ("OUTPUT_DIR", "VERSION")  # keys that differ without meaning anything
+
+
+def write_comparison(file: Path, runs: Sequence[Run]) -> Path:
+    """Write the page, in a folder that is there; runs have the names of their folders."""
+    names = short_names([run.folder for run in runs])
+    return write_page(
+        file,
+        "compare.html",
+        {
+            "title": " and ".join(names) if len(names) < 3 else f"{len(names)} runs",
+            "names": names,
+            "folders": [str(run.folder) for run in runs],
+            "iterations": [run.metrics.last + 1 for run in runs],
+            "scores": score_rows([run.headlines() for run in runs]),
+            "charts": [{"id": f"chart-{i}", **chart} for i, chart in enumerate(_overlaid(names, runs))],
+            "differences": differences([run.config for run in runs]),
+        },
+    )
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as few as tell them apart; paths that are the same get numbers."""
+    parts = [folder.resolve().parts for folder in folders]
+    length = 1
+    while length < max(map(len, parts)) and len({p[-length:] for p in parts}) < len(set(parts)):
+        length += 1
+    names = ["/".join(p[-length:]) for p in parts]
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def score_rows(scores: Sequence[Mapping[str, float]]) -> list[tuple[str, list[tuple[float | None, bool]]]]:
+    """(score, for each run (percent or None, whether it is the best)), of several runs that have it."""
+    rows = []
+    for name in dict.fromkeys(name for of_run in scores for name in of_run):
+        values = [of_run.get(name) for of_run in scores]
+        known = [value for value in values if value is not None and value == value]
+        best = max(known) if len(known) > 1 and max(known) > min(known) else None
+        rows.append(
+            (name, [(value if value == value else None, value is not None and value == best) for value in values])
+        )
+    return rows
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """(key, value in each run) where they are not all the same; a dash where a run lacks the key."""
+    missing = object()
+    rows = []
+    for key in sorted({key for config in configs for key in config} - set(HERE)):
+        values = [config.get(key, missing) for config in configs]
+        if any(value != values[0] for value in values):
+            rows.append((key, ["\u2013" if value is missing else str(value) for value in values]))
+    return rows
+
+
+def _overlaid(names: Sequence[str], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One chart for each line that several runs may have."""
+    overlaid: dict[str, dict[str, Any]] = {}
+    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
+        for kind, chart in charts_of(run.metrics, run.batch_size).items():
+            if not kind.startswith(SHOWN):
+                continue
+            for line in chart["series"]:
+                title = chart["title"] if len(chart["series"]) == 1 else f"{chart['title']}: {line['name']}"
+                entry = overlaid.setdefault(title, {**chart, "title": title, "series": []})
+                entry["series"].append({**line, "name": name, "colour": number})
+    return list(overlaid.values())

@@ -1,0 +1,130 @@
+"""metrics.json as lines over iterations, thinned, read on while it grows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LIMIT = 500  # points of a line
+
+
+class Series:
+    """Values over iterations. When there are too many, neighbours are joined into their mean.
+
+    Args:
+        limit: most points that are kept; None: all.
+    """
+
+    def __init__(self, limit: int | None = LIMIT) -> None:
+        self.limit = limit
+        self.x: list[float] = []
+        self.y: list[float] = []
+        self._group = 1  # values that a point is the mean of
+        self._waiting: list[tuple[float, float]] = []
+
+    def add(self, x: float, y: float) -> None:
+        """One value; ``x`` at or before earlier ones takes their place: the training went back to a checkpoint."""
+        while self.x and self.x[-1] >= x:
+            self.x.pop()
+            self.y.pop()
+        self._waiting = [point for point in self._waiting if point[0] < x]
+        self._waiting.append((x, y))
+        if len(self._waiting) < self._group:
+            return
+        self._append(self._waiting)
+        self._waiting = []
+        if self.limit is not None and len(self.x) > self.limit:
+            self._join()
+
+    def points(self) -> tuple[list[float], list[float]]:
+        """(x, y), with the values that do not fill a point yet as the last one."""
+        if not self._waiting:
+            return self.x, self.y
+        x, y = _mean(self._waiting)
+        return [*self.x, x], [*self.y, y]
+
+    def _append(self, points: list[tuple[float, float]]) -> None:
+        x, y = _mean(points)
+        self.x.append(x)
+        self.y.append(y)
+
+    def _join(self) -> None:
+        points = list(zip(self.x, self.y, strict=True))
+        self.x, self.y = [], []
+        for start in range(0, len(points) - 1, 2):
+            self._append(points[start : start + 2])
+        if len(points) % 2:  # half of a point of the new kind
+            self._waiting = [points[-1]] * self._group
+        self._group *= 2
+
+
+def _mean(points: list[tuple[float, float]]) -> tuple[float, float]:
+    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+
+
+class Metrics:
+    """The scalars of a run.
+
+    Args:
+        file: metrics.json; one JSON object a line, as Detectron2 writes it. It may not be there yet.
+
+    Attributes:
+        series: by name; what is not a finite number is left out. Scores, whose names hold a "/", are not thinned.
+        last: the last iteration; -1 before any.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.series: dict[str, Series] = {}
+        self.last = -1
+        self._read = 0  # bytes
+
+    def refresh(self) -> None:
+        """Read what was written since. A last line without an end is left for the next time.
+
+        Raises:
+            ValueError: a line is no JSON object.
+        """
+        if not self.file.exists():
+            return
+        with open(self.file, "rb") as file:
+            file.seek(self._read)
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                self._add(self._row(line, number))
+
+    def _row(self, line: bytes, number: int) -> Mapping[str, Any]:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.file}, line {number}: no JSON ({error}). Is the file damaged?") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{self.file}, line {number}: found {row!r:.60}; it has to be a JSON object.")
+        return row
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        iteration = row.get("iteration")
+        if iteration is None:
+            return
+        if any("/" not in name for name in row if name != "iteration"):  # not the scores after the last iteration
+            self.last = int(iteration)
+        for name, value in row.items():
+            if name != "iteration" and isinstance(value, (int, float)) and math.isfinite(value):
+                if name not in self.series:
+                    self.series[name] = Series(None if "/" in name else LIMIT)
+                self.series[name].add(float(iteration), float(value))
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """{task: {metric: value}} of the last evaluation, as the evaluators give them; {data set: that} flattened
+        to "data set/task"."""
+        result: dict[str, dict[str, float]] = {}
+        for name, series in self.series.items():
+            if "/" in name and series.x:
+                task, metric = name.rsplit("/", 1)
+                result.setdefault(task, {})[metric] = series.y[-1]
+        return result

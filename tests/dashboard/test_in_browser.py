@@ -1,0 +1,116 @@
+"""The pages in a real browser: no script errors, tables sort, pictures load, the switch of light and dark works."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from mask2former.dashboard.compare import write_comparison
+from mask2former.dashboard.curves import write_curves
+from mask2former.dashboard.runs import Run
+
+spec = importlib.util.spec_from_file_location("dashboard_browser", Path(__file__).with_name("browser.py"))
+browser_module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(browser_module)
+
+pytestmark = pytest.mark.skipif(bool(browser_module.missing()), reason=f"needs {browser_module.missing()}")
+
+COLUMN = """
+    return [...document.querySelectorAll('#class-table tbody tr')].map(row => row.cells[{}])
+        .map(cell => cell.dataset.value ?? cell.textContent)"""
+CLICK = "document.querySelector('#class-table button[data-column=\"{}\"]').click()"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    opened = browser_module.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+def test_report(browser, report):
+    browser.open(report("panoptic", "instance", "semantic"))
+    assert browser.wait("return document.querySelectorAll('.chart svg path').length") >= 2
+
+    def column(number):
+        return browser.run(COLUMN.format(number))
+
+    before = [float(x) for x in column(1)]
+    browser.run(CLICK.format(1))
+    assert [float(x) for x in column(1)] == sorted(before, reverse=True)
+    browser.run(CLICK.format(1))
+    assert [float(x) for x in column(1)] == sorted(before)
+    assert browser.run("return document.querySelector('th[aria-sort]').ariaSort") == "ascending"
+    browser.run(CLICK.format(0))
+    assert len(set(column(0))) == 4
+
+    browser.run("for (const image of document.images) image.loading = 'eager'")
+    browser.wait("return [...document.querySelectorAll('.shot img')].every(i => i.complete && i.naturalWidth > 0)")
+    assert browser.run("return document.querySelectorAll('.shot img').length") == 12
+    browser.run("document.querySelector('.shot img').click()")
+    assert browser.run("return document.querySelector('dialog').open")
+    browser.run("document.querySelector('dialog').click()")
+
+    def paper():
+        return browser.run("return getComputedStyle(document.body).backgroundColor")
+
+    first = paper()
+    browser.run("document.getElementById('theme').click()")
+    assert paper() != first
+    browser.run("document.getElementById('theme').click()")
+    assert paper() == first
+    assert browser.complaints() == []
+
+
+def test_nothing_is_wider_than_a_phone(browser, report):
+    browser.open(report("panoptic", "semantic"))
+    browser.run("document.body.style.width = '390px'")
+    assert browser.run("return document.querySelector('main').scrollWidth") <= 390
+
+
+def test_curves(browser, run_folder):
+    folder = run_folder("run")
+    run = Run(folder)
+    browser.open(write_curves(folder / "curves.html", run.metrics, title="run", max_iter=run.max_iter, batch_size=4))
+    charts = browser.run("return document.querySelectorAll('.chart svg').length")
+    assert charts == 9
+    point = """
+        const svg = document.querySelector('.chart svg'), box = svg.getBoundingClientRect();
+        svg.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width / 2}));
+        return document.querySelector('.chart .tip:not([hidden])')?.textContent"""
+    told = browser.run(point)
+    assert "iteration" in told
+    assert "total loss" in told
+    path = "return document.querySelector('#chart-loss path').getAttribute('d')"
+    plain = browser.run(path)
+    browser.run("document.getElementById('log').click()")
+    assert browser.run(path) != plain
+    hidden = "return document.querySelectorAll('#chart-parts path').length"
+    assert browser.run(hidden) == 3
+    browser.run("document.querySelector('#chart-parts .legend button').click()")
+    assert browser.run(hidden) == 2
+    browser.run("document.getElementById('log').click(); document.querySelector('#chart-parts .legend button').click()")
+    assert browser.complaints() == []
+
+
+def test_curves_load_again_and_keep_the_place(browser, run_folder):
+    folder = run_folder("live")
+    facts = {"title": "live", "max_iter": 9999, "refresh": 1.0}
+    browser.open(write_curves(folder / "curves.html", Run(folder).metrics, **facts))
+    assert browser.run("return document.querySelector('h1').textContent") == "live"
+    browser.run("window.scrollTo(0, 500)")
+    metrics = folder / "metrics.json"
+    metrics.write_text(metrics.read_text() + json.dumps({"iteration": 5000, "total_loss": 1.0}) + "\n")
+    write_curves(folder / "curves.html", Run(folder).metrics, **facts)
+    browser.wait("return document.querySelector('.lead').textContent.includes('5\u202f001')")
+    assert browser.wait("return window.scrollY") == 500
+    assert browser.complaints() == []
+
+
+def test_comparison_of_runs(browser, run_folder, tmp_path):
+    runs = [Run(run_folder("a", score=40)), Run(run_folder("b", score=60))]
+    browser.open(write_comparison(tmp_path / "compare.html", runs))
+    assert browser.wait("return document.querySelectorAll('.chart svg').length") >= 5
+    assert "60.00" in browser.run("return document.querySelector('td.best').textContent")
+    assert browser.complaints() == []

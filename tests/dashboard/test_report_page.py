@@ -1,0 +1,185 @@
+"""The report's page: whole, closed in itself, with names that cannot break it; its numbers those of the tallies."""
+
+import html.parser
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+from mask2former.dashboard import collector as collector_module
+from mask2former.dashboard.collector import Collector
+from mask2former.dashboard.gallery import Example, Gallery, shrunk
+from mask2former.dashboard.mistakes import confusions, matrix
+from mask2former.dashboard.pages import as_data, write_whole
+
+VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
+TASKS = [("panoptic", "instance", "semantic"), ("panoptic",), ("instance",), ("semantic",)]
+
+
+class Page(html.parser.HTMLParser):
+    """Tags, attributes and cells of a page; elements have to be closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.cells, self.texts = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+
+def all_of(page, name):
+    return [attributes for tag, attributes in page.tags if tag == name]
+
+
+@pytest.mark.parametrize("tasks", TASKS)
+def test_page_is_whole_and_asks_for_nothing(report, tasks):
+    text = report(*tasks).read_text()
+    page = Page(text)
+    for tag, attributes in page.tags:
+        for key in ("src", "href", "action", "data", "poster", "srcset"):
+            target = attributes.get(key, "")
+            assert target is None or target == "" or target.startswith(("#", "data:")), (tag, target)
+    outside = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest", outside)
+    assert all(image["alt"] or image["src"] == "data:," for image in all_of(page, "img"))
+    assert len(all_of(page, "caption")) == len(all_of(page, "table"))
+    assert "null" not in page.texts
+
+
+@pytest.mark.parametrize("tasks", TASKS)
+def test_names_cannot_break_the_page(report, pictures, tasks):
+    text = report(*tasks).read_text()
+    page = Page(text)
+    assert "fail()" in text
+    assert "<script>fail()" not in text
+    shown = set(page.texts)
+    assert set(pictures[1].stuff_classes[:2]) <= shown
+    assert "a <run>" in shown
+    assert not all_of(page, "b") or all("fail" not in str(b) for b in all_of(page, "b"))
+
+
+def test_cells_are_the_tallies_numbers(report, pictures):
+    text = report("panoptic", "semantic").read_text()
+    records, metadata, outputs = pictures
+    again = Collector(records, metadata, ["panoptic", "semantic"])
+    again.process(records, outputs)
+    findings = again.evaluate()
+    table = re.search(r'<table class="sortable".*?</table>', text, re.S)[0]
+    rows = re.findall(r"<tr><th scope=\"row\".*?</tr>", table, re.S)
+    assert len(rows) == len(metadata.stuff_classes)
+    panoptic, semantic = findings.panoptic, findings.semantic
+    shares = [*panoptic.quality().values()]
+    counts = [panoptic.matched + panoptic.unmatched, panoptic.matched + panoptic.spurious]
+    expected = [*shares, *counts, *semantic.quality().values(), semantic.confusion.sum(1)]
+    for i, row in enumerate(rows):
+        values = re.findall(r'data-value="([^"]*)"', row)
+        assert len(values) == len(expected)
+        for value, column in zip(values, expected, strict=True):
+            assert (value == "") == bool(np.isnan(column[i]))
+            assert value == "" or float(value) == pytest.approx(column[i], rel=1e-7)
+
+
+def test_findings_of_processes_are_added(pictures, monkeypatch):
+    records, metadata, outputs = pictures
+    tasks = ["panoptic", "instance", "semantic"]
+    alone = Collector(records, metadata, tasks)
+    alone.process(records, outputs)
+    whole = alone.evaluate()
+    parts = []
+    for start in (0, 1):
+        part = Collector(records, metadata, tasks)
+        for i in range(start, len(records), 2):
+            part.process(records[i : i + 1], outputs[i : i + 1])
+        parts.append(part)
+    monkeypatch.setattr(
+        collector_module.comm, "gather", lambda own: [own, pickle.loads(pickle.dumps(parts[1].findings))]
+    )
+    both = parts[0].evaluate()
+    assert both.pictures == whole.pictures == len(records)
+    assert np.array_equal(both.panoptic.confusion, whole.panoptic.confusion)
+    assert np.array_equal(both.instance.kinds, whole.instance.kinds)
+    assert np.array_equal(both.semantic.confusion, whole.semantic.confusion)
+    for name in ("best", "worst"):
+        qualities = [[x.quality for x in getattr(f.gallery, name)()] for f in (both, whole)]
+        assert qualities[0] == qualities[1]
+    monkeypatch.setattr(collector_module.comm, "gather", lambda own: [])
+    assert parts[1].evaluate() is None
+
+
+def test_gallery_keeps_the_extremes():
+    rng = np.random.default_rng(0)
+    qualities = rng.permutation(100) / 100
+    gallery = Gallery(3)
+    made = []
+
+    def example(i):
+        made.append(i)
+        return Example(str(i), qualities[i], (1, 1), [], [])
+
+    for i, quality in enumerate(qualities):
+        gallery.offer(quality, lambda i=i: example(i))
+    assert [x.quality for x in gallery.best()] == [0.99, 0.98, 0.97]
+    assert [x.quality for x in gallery.worst()] == [0.0, 0.01, 0.02]
+    assert len(made) < 60  # the others were not drawn up at all
+
+
+def test_few_pictures_are_shown_once():
+    gallery = Gallery(3)
+    for i in range(4):
+        gallery.offer(i / 10, lambda i=i: Example(str(i), i / 10, (1, 1), [], []))
+    assert [x.file_name for x in (*gallery.best(), *gallery.worst())] == ["3", "2", "1", "0"]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (1080, 1920), (3000, 1)])
+def test_shrinking_keeps_the_shape(size):
+    rows, columns = shrunk(size, 420)
+    assert max(len(rows), len(columns)) <= 420
+    assert rows.max() < size[0]
+    assert columns.max() < size[1]
+    if max(size) <= 420:
+        assert (len(rows), len(columns)) == size
+
+
+def test_confusions_in_words():
+    counts = np.array([[5, 3, 0, 1], [0, 9, 7, 0], [0, 0, 2, 0], [1, 1, 1, 0]])
+    words = confusions(counts, ["a", "b", "c"])
+    assert [(w.true, w.found, w.count, w.total) for w in words] == [("b", "c", 7, 16), ("a", "b", 3, 9)]
+
+
+def test_a_large_matrix_shows_the_most_confused():
+    counts = np.diag(np.arange(1, 101))
+    counts[40, 60] = 50
+    shown = matrix(counts, [str(i) for i in range(100)])
+    assert shown.left_out == 76
+    assert {"40", "60"} <= set(shown.names)
+    i, j = shown.names.index("40"), shown.names.index("60")
+    assert shown.shares[i, j] == pytest.approx(50 / 91)
+
+
+def test_data_cannot_end_its_element():
+    text = as_data({"</script>": [float("nan"), np.float32(0.1), np.int64(3), "&\u2028"]})
+    assert "<" not in text
+    assert "&" not in text
+    assert "null,0.1,3" in text
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    file = write_whole(tmp_path / "page.html", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(file, "new \ud800")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,135 @@
+"""What the trainer writes for people to look at: curves while it runs, a report after an evaluation; W&B if asked."""
+
+import itertools
+import json
+import sys
+import types
+
+import pytest
+import torch
+from detectron2.evaluation import DatasetEvaluators
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from mask2former.data import register_all
+from mask2former.engine import load_config
+from mask2former.engine.report import Reporting, with_report
+from mask2former.engine.trainer import Trainer
+from mask2former.engine.wandb_writer import build_wandb_writers
+from mask2former.evaluation.build import build_evaluator
+
+
+@META_ARCH_REGISTRY.register()
+class DashboardTestModel(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.backbone = nn.Linear(2, 2)
+
+    def forward(self, batch):
+        loss = self.backbone(torch.ones(2)).square().mean()
+        return {"loss_ce": loss, "loss_ce_0": 2 * loss}
+
+
+class FixedTrainer(Trainer):
+    @classmethod
+    def build_train_loader(cls, cfg):
+        return itertools.repeat([{}])
+
+
+def config(folder, *options):
+    return load_config(
+        None,
+        [
+            *("MODEL.META_ARCHITECTURE", "DashboardTestModel", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(folder)),
+            *("SOLVER.MAX_ITER", "40", "SOLVER.IMS_PER_BATCH", "1", "DATASETS.TEST", "()", *options),
+        ],
+    )
+
+
+def test_curves_are_there_from_the_beginning_to_the_end(tmp_path):
+    trainer = FixedTrainer(config(tmp_path))
+    seen = []
+    run_step = trainer.run_step
+
+    def look_and_run():
+        seen.append((tmp_path / "curves.html").read_text())
+        run_step()
+
+    trainer.run_step = look_and_run
+    trainer.train()
+    assert 'data-refresh="15.0"' in seen[0]
+    assert "Nothing has been written yet" in seen[0]
+    page = (tmp_path / "curves.html").read_text()
+    assert 'data-refresh=""' in page
+    assert "iteration 40 of 40" in page
+    for name in ("total loss", "layer 0", "memory"):
+        assert f'"name":"{name}"' in page
+    rows = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [19, 39]
+    assert all(0.01 < row["memory_gib"] < 1000 for row in rows)
+
+
+@pytest.fixture
+def panoptic(datasets, tmp_path, small_network, monkeypatch):
+    register_all(str(datasets))
+    return lambda *options: load_config(
+        "configs/quickstart/panoptic.yaml", [*small_network, "OUTPUT_DIR", str(tmp_path), *options]
+    )
+
+
+def test_evaluation_writes_a_report_of_all_tasks(panoptic, tmp_path):
+    cfg = panoptic()
+    results = Trainer.test(cfg, Trainer.build_model(cfg))
+    page = (tmp_path / "report.html").read_text()
+    for words in ("panoptic", "instance", "semantic", "Kinds of errors", "data:image/jpeg", "MASK_FORMER"):
+        assert words in page
+    assert json.loads((tmp_path / "scores.json").read_text())["panoptic_seg"] == results["panoptic_seg"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_no_report_where_none_is_wanted(panoptic):
+    name = "quickstart_val_panoptic"
+    cfg = panoptic("TEST.REPORT", "False")
+    assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), DatasetEvaluators)
+    cfg = panoptic()
+    assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), Reporting)
+
+
+class FakeRun:
+    def __init__(self):
+        self.logged, self.finished = [], False
+
+    def log(self, row, step):
+        self.logged.append((step, row))
+
+    def finish(self):
+        self.finished = True
+
+
+def test_wandb_gets_each_value_once_at_its_iteration(tmp_path, monkeypatch):
+    run, calls = FakeRun(), []
+    fake = types.SimpleNamespace(init=lambda **facts: calls.append(facts) or run)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    (writer,) = build_wandb_writers(config(tmp_path / "first", "WANDB.ENABLED", "True"))
+    assert calls[0]["project"] == "mask2former"
+    assert calls[0]["name"] == "first"
+    assert calls[0]["config"]["SOLVER"]["MAX_ITER"] == 40
+    with EventStorage(5) as storage:
+        storage.put_scalar("loss", 1.0, smoothing_hint=False)
+        writer.write()
+        writer.write()
+        storage.step()
+        storage.put_scalar("loss", 2.0, smoothing_hint=False)
+        storage.put_scalar("lr", 0.5, smoothing_hint=False)
+        writer.write()
+    writer.close()
+    assert run.logged == [(5, {"loss": 1.0}), (6, {"loss": 2.0, "lr": 0.5})]
+    assert run.finished
+
+
+def test_wandb_is_left_alone_or_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert build_wandb_writers(config(tmp_path)) == []
+    with pytest.raises(ImportError, match="WANDB.ENABLED is true, but the package is not installed: pip install wandb"):
+        build_wandb_writers(config(tmp_path, "WANDB.ENABLED", "True"))
