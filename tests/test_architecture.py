@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"data"},
     "evaluation.tta": {"modeling"},  # a model around a model
     "visualization": {"data"},
-    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
+    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "zoo"},
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")
