@@ -19,6 +19,7 @@ from mask2former.data import register_all
 from mask2former.engine import ConfigError, load_config
 from mask2former.engine.batch_size import scale_to_batch
 from mask2former.engine.logs import setup_run
+from mask2former.engine.preflight import check_run
 from mask2former.engine.trainer import Trainer
 
 EXAMPLES = """
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     result = default_argument_parser(epilog=EXAMPLES)
     result.description = "Train or evaluate a model of a configuration file."
     result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    result.add_argument("--skip-checks", action="store_true", help="begin even if the run seems bound to fail")
     result.add_argument(
         "--allow-unsafe-config",
         action="store_true",
@@ -73,9 +75,13 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def data_root() -> str:
+    return os.environ.get("DETECTRON2_DATASETS", "datasets")
+
+
 def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
     """What each process does. Returns the scores: {task: {metric: value}}, or {data set: that} for several."""
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    register_all(data_root())
     setup_run(cfg, args, quiet=args.quiet)
     if not args.eval_only:
         trainer = Trainer(cfg)
@@ -94,17 +100,32 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
     return results
 
 
+def checked_config(args: argparse.Namespace) -> CfgNode:
+    """The configuration, once nothing is found that would end the run. Raises ConfigError with all that is."""
+    cfg = read_config(args)
+    if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:
+        raise ConfigError("--eval-only needs the weights to evaluate: MODEL.WEIGHTS FILE at the end, or --resume.")
+    if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
+        raise ConfigError("--num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
+    if not args.skip_checks:
+        register_all(data_root())
+        check_run(
+            cfg,
+            eval_only=args.eval_only,
+            resume=args.resume,
+            num_gpus=args.num_gpus,
+            machines=args.num_machines,
+        )
+    cfg.freeze()
+    return cfg
+
+
 def main() -> None:
     args = parser().parse_args()
     try:
-        cfg = read_config(args)
+        cfg = checked_config(args)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:
-        sys.exit("error: --eval-only needs the weights to evaluate: MODEL.WEIGHTS FILE at the end, or --resume.")
-    if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
-        sys.exit("error: --num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
-    cfg.freeze()
     launch(
         run,
         args.num_gpus,

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation.tta": {"data", "modeling"},  # a model around a model
     "visualization": {"data"},
     "dashboard": {"data", "evaluation", "visualization"},
-    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization"},
+    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization", "zoo"},
     "tiling": set(),
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo", "download"},
 }

@@ -15,6 +15,10 @@ from tqdm import tqdm
 from mask2former.data.metadata_file import FILE_NAME, write_metadata
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
+# Whose lines the terminal shows below WARNING: ours, how far an evaluation is, and which checkpoint is read or written.
+# The rest (the environment, a page of configuration, how data are kept in memory) is in log.txt.
+FOR_PEOPLE = ("mask2former", "detectron2.evaluation.evaluator", "fvcore.common.checkpoint")
+logger = logging.getLogger(__name__)
 
 # Between INFO and WARNING: the few lines that a quiet run still shows.
 NOTICE = 25
@@ -27,8 +31,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     Beside the configuration, the classes of its first data set go to the output folder: with them and the weights it
     is all that :class:`mask2former.predictor.Predictor` needs.
 
-    The file ``log.txt`` of the output folder always holds everything. The terminal of the main process shows INFO
-    and above, or, if ``quiet``, NOTICE and above.
+    The file ``log.txt`` of the output folder always holds everything. The terminal of the main process shows the lines
+    of :data:`FOR_PEOPLE` from INFO on, or, if ``quiet``, from NOTICE on; of the others, warnings.
     """
     rank = comm.get_rank()
     for name in LOGGERS[:2]:  # as default_setup will; made early so that it is quiet from its first line
@@ -36,9 +40,16 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former", abbrev_name="m2f")
     for handler in _terminal_handlers():
         handler.setLevel(NOTICE if quiet else logging.INFO)
+        handler.addFilter(is_for_people)
     default_setup(cfg, args)
+    logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", cfg.OUTPUT_DIR)
     if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):
         write_metadata(names[0], Path(cfg.OUTPUT_DIR, FILE_NAME))
+
+
+def is_for_people(record: logging.LogRecord) -> bool:
+    """Whether the terminal shows a line, its level apart."""
+    return record.levelno >= logging.WARNING or record.name.startswith(FOR_PEOPLE)
 
 
 class AboveBar:

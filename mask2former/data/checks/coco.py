@@ -20,6 +20,10 @@ Names = Mapping[Any, str]  # category id -> name
 Sizes = dict[Any, tuple[int, int]]  # image id -> (H, W)
 
 
+class _Survived(ValueError):
+    """A fault of a mask that training gets over: it draws what lies in the picture, and leaves out the rest."""
+
+
 def check_instances(json_file: str, image_root: str, names: Names | None = None, decode: bool = False) -> Report:
     """Pictures, ids, categories and masks of a COCO instance file.
 
@@ -36,7 +40,7 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
     masks: dict[Any, list[tuple[Any, Any]]] = defaultdict(list)  # image id -> annotation id, compressed mask
     annotations = _entries(report, content, "annotations", json_file)
     for number in _twice([annotation["id"] for annotation in annotations if "id" in annotation]):
-        report.fault(json_file, f"annotation {number}: the id occurs twice")
+        report.fault(json_file, f"annotation {number}: the id occurs twice", survived=True)
     for position, annotation in enumerate(annotations):
         number = annotation.get("id", f"number {position}")
         where = f"annotation {number}"
@@ -46,16 +50,16 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
         try:
             mask = _compressed(annotation.get("segmentation"), size)
         except ValueError as error:
-            report.fault(json_file, f"{where}: {error}")
+            report.fault(json_file, f"{where}: {error}", survived=isinstance(error, _Survived))
             continue
         area = int(coco_mask.area(mask))
         if area == 0:
-            report.fault(json_file, f"{where}: its mask is empty")
+            report.fault(json_file, f"{where}: its mask is empty", survived=True)
         elif annotation.get("iscrowd", 0):
             report.counts["crowds"] += 1
         else:
             masks[annotation["image_id"]].append((number, mask))
-            report.classes[names[annotation["category_id"]]].add(area)
+            report.add(names[annotation["category_id"]], annotation["image_id"], area)
     report.counts["pictures without objects"] = len(sizes.keys() - masks.keys())
     for image_id, members in masks.items():
         _check_overlaps(report, members, f"image {image_id}", json_file)
@@ -80,7 +84,7 @@ def check_panoptic(
     for image_id in _twice([entry.get("image_id") for entry in entries]):
         report.fault(panoptic_json, f"image {image_id} has several annotations; panoptic pictures have one")
     for image_id in sizes.keys() - {entry.get("image_id") for entry in entries}:
-        report.fault(panoptic_json, f"image {image_id} has no annotation")
+        report.fault(panoptic_json, f"image {image_id} has no annotation", survived=True)
     for entry in entries:
         where = f"annotation of image {entry.get('image_id')}"
         if entry.get("image_id") not in sizes:
@@ -114,16 +118,18 @@ def _check_segments(
         if category not in names:
             report.fault(png, f"{where}, segment {number}: category {category!r} is not one of the data set's")
         elif not area:
-            report.fault(png, f"{where}, segment {number}: it is listed, but no pixel has its id")
+            report.fault(png, f"{where}, segment {number}: it is listed, but no pixel has its id", survived=True)
         elif segment.get("iscrowd", 0):
             report.counts["crowds"] += 1
         else:
-            report.classes[names[category]].add(area)
+            report.add(names[category], png, area)
         if area and segment.get("area", area) != area:
-            report.fault(png, f"{where}, segment {number}: its area is {area} pixels, not {segment['area']}")
+            text = f"{where}, segment {number}: its area is {area} pixels, not {segment['area']}"
+            report.fault(png, text, survived=True)
     listed = {segment.get("id") for segment in segments}
     for number in areas.keys() - listed - {0}:
-        report.fault(png, f"{where}: {areas[number]} pixels have the id {number}, which is not listed")
+        text = f"{where}: {areas[number]} pixels have the id {number}, which is not listed"
+        report.fault(png, text, survived=True)
     report.counts["pixels of no segment"] += areas.get(0, 0) if 0 not in listed else 0
 
 
@@ -155,10 +161,12 @@ def _compressed(segmentation: Any, size: tuple[int, int]) -> Any:
     for coordinates in segmentation:
         points = np.asarray(coordinates, np.float64)
         if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-            raise ValueError("a polygon has to be three or more points x0, y0, x1, y1, ...")
+            few = points.ndim == 1 and len(points) in (0, 2, 4) and np.isfinite(points).all()
+            kind = _Survived if few else ValueError
+            raise kind("a polygon has to be three or more points x0, y0, x1, y1, ...")
         x, y = points[::2], points[1::2]
         if min(x.min(), y.min()) < -1 or x.max() > width + 1 or y.max() > height + 1:
-            raise ValueError(f"a polygon leaves the picture of {height} x {width} (height, width)")
+            raise _Survived(f"a polygon leaves the picture of {height} x {width} (height, width)")
         polygons.append(points.tolist())
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
 
@@ -170,7 +178,8 @@ def _check_overlaps(report: Report, members: Sequence[tuple[Any, Any]], where: s
     for first, second in np.argwhere(overlaps >= SAME_MASK).tolist():
         share = f"{overlaps[first, second]:.2f}"
         numbers = f"{members[first][0]} and {members[second][0]}"
-        report.fault(file, f"{where}: annotations {numbers} are one mask twice (intersection over union {share})")
+        text = f"{where}: annotations {numbers} are one mask twice (intersection over union {share})"
+        report.fault(file, text, survived=True)
 
 
 def _images(report: Report, content: Mapping[str, Any], source: str, image_root: str, decode: bool) -> Sizes:

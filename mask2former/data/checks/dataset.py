@@ -80,12 +80,12 @@ def check_labels(
             report.fault(labels[stem], f"the size (height, width) is {found.shape}, the picture's {size}")
         values, areas = (part.tolist() for part in np.unique(found, return_counts=True))
         if values == [ignore_label]:
-            report.fault(labels[stem], "every pixel is ignored")
+            report.fault(labels[stem], "every pixel is ignored", survived=True)
         for value, area in zip(values, areas, strict=True):
             if value == ignore_label:
                 report.counts["ignored pixels"] += area
             elif 0 <= value < len(classes):
-                report.classes[classes[value]].add(area)
+                report.add(classes[value], stem, area)
             else:
                 report.fault(
                     labels[stem],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from detectron2.utils.file_io import PathManager
@@ -43,16 +44,34 @@ class Report:
 
     Attributes:
         faults: (file, what is wrong, with the id where there is one).
+        survived: those of ``faults`` that training gets over, by leaving something out or by believing the mask.
         classes: class name -> what was found of it.
         counts: other numbers, by what they count.
+        sizes: (H, W) of each picture that could be read.
+        objects: picture -> areas of its objects, in pixels.
     """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
+    survived: list[tuple[str, str]] = field(default_factory=list)
     classes: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    objects: dict[Hashable, list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    def fault(self, file: str, text: str) -> None:
+    @property
+    def stopping(self) -> list[tuple[str, str]]:
+        """Those of ``faults`` that end a training."""
+        return [fault for fault in self.faults if fault not in self.survived]
+
+    def fault(self, file: str, text: str, survived: bool = False) -> None:
         self.faults.append((file, text))
+        if survived:
+            self.survived.append((file, text))
+
+    def add(self, name: str, picture: Hashable, area: int) -> None:
+        """Count one object of class ``name`` and of so many pixels."""
+        self.classes[name].add(area)
+        self.objects[picture].append(area)
 
     def picture_size(self, path: str, decode: bool) -> tuple[int, int] | None:
         """(H, W) of a picture file as its EXIF entry turns it; None, and a fault, where it cannot be read.
@@ -74,5 +93,6 @@ class Report:
             self.fault(path, f"the picture cannot be read: {error}")
         else:
             self.counts["pictures"] += 1
+            self.sizes.append((height, width))
             return height, width
         return None

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Train on own data without writing code: from pictures to scores. ``--help`` shows how."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
+
+# isort: split
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+from tabulate import tabulate
+
+from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data.own import DataError, OwnData, prepare, recognise
+from mask2former.engine import ConfigError
+from mask2former.engine.logs import setup_run
+from mask2former.engine.memory import free_bytes
+from mask2former.engine.own_data import Plan, plan_training
+from mask2former.engine.own_model import configuration
+from mask2former.engine.preflight import check_run
+from mask2former.engine.trainer import Trainer
+
+EXAMPLES = """
+the data, in one of these forms:
+  objects (COCO):        --train annotations.json images/
+  panoptic (COCO):       --train panoptic.json images/ panoptic_pngs/
+  classes of pixels:     --train images/ labels/    (label files named as the pictures, holding class numbers)
+
+examples:
+  See what would be done, and train nothing:
+    train_custom.py --train train.json images/ --val val.json images/ --model coco/instance/r50 --dry-run
+  Train from published weights, evaluate, and write everything to output/cats:
+    train_custom.py --train train.json images/ --val val.json images/ --model coco/instance/r50 --output output/cats
+  A small network from scratch, for a CPU or where there is no network:
+    train_custom.py --train images/ labels/ --classes sky,grass,road --model small
+  Any setting, as KEY value pairs at the end; the rules that depend on it follow:
+    train_custom.py --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
+  Go on after an interruption, or evaluate again: the same command with --resume, or with --eval-only.
+
+docs/own-data.md tells the rules, and what to do when something is wrong.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        description="Train on own data: checks them, chooses the settings with reasons, trains, and evaluates.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--train", nargs="+", required=True, metavar="PATH", help="pictures and annotations")
+    result.add_argument("--val", nargs="+", metavar="PATH", help="the same for validation [a share of --train]")
+    result.add_argument("--model", default="coco/instance/r50", help="of the zoo, or small [%(default)s]")
+    start = result.add_mutually_exclusive_group()
+    start.add_argument("--weights", metavar="FILE", help="to begin with [the published ones of --model]")
+    start.add_argument("--from-scratch", action="store_true", help="begin with random weights")
+    result.add_argument("--output", default="output/own", help="folder for all that is written [%(default)s]")
+    result.add_argument("--classes", default="", metavar="A,B,C|FILE", help="names of the classes in label files")
+    result.add_argument("--ignore-label", type=int, default=255, metavar="N", help="in label files; -1: none [255]")
+    result.add_argument("--dry-run", action="store_true", help="show data and settings, train nothing")
+    result.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output")
+    result.add_argument("--eval-only", action="store_true", help="evaluate --output's model_final.pth, or --weights")
+    result.add_argument("--num-gpus", type=int, default=1, help="[%(default)s]")
+    result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY value", help="settings, after all flags")
+    return result
+
+
+def run(cfg: CfgNode, data: OwnData, args: argparse.Namespace) -> None:
+    """What each process does."""
+    if args.num_gpus > 1:  # a process of its own
+        data.register()
+    setup_run(cfg, args, quiet=args.quiet)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        MaskFormerCheckpointer(model, cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
+        Trainer.test(cfg, model)
+        return
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; ``arguments`` are those after its name. Returns its status."""
+    args = parser().parse_args(arguments)
+    # What setup_run hands to Detectron2, which writes it to the log.
+    args.config_file = ""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            # A dry run leaves nothing behind.
+            cfg, data, plan = _prepare(args, Path(folder) if args.dry_run else Path(args.output, "data"))
+        print(_summary(data), _settings(plan), sep="\n\n", flush=True)
+        if args.dry_run:
+            return 0
+        check_run(cfg, eval_only=args.eval_only, resume=args.resume, num_gpus=args.num_gpus)
+    except (DataError, ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    cfg.freeze()
+    launch(run, args.num_gpus, dist_url="auto", args=(cfg, data, args))
+    print(
+        f"\nEverything is in {args.output}. On a picture of your own:\n"
+        f"  from mask2former import Predictor; Predictor('{args.output}')('picture.jpg').save('out.png')"
+    )
+    return 0
+
+
+def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, OwnData, Plan]:
+    output = Path(args.output)
+    if "OUTPUT_DIR" in args.opts:
+        raise ConfigError("OUTPUT_DIR is what --output says here.")
+    data = prepare(
+        recognise(args.train),
+        recognise(args.val) if args.val else None,
+        folder,
+        name=output.name,
+        class_names=_class_names(args.classes),
+        ignore_label=args.ignore_label,
+    )
+    data.register()
+    weights = args.weights or (str(output / "model_final.pth") if args.eval_only else None)
+    cfg, fixed = configuration(args.model, weights, args.from_scratch, args.opts)
+    cfg.OUTPUT_DIR = str(output)
+    devices = args.num_gpus if cfg.MODEL.DEVICE.startswith("cuda") else 1
+    memory = free_bytes(cfg.MODEL.DEVICE)
+    return cfg, data, plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1)
+
+
+def _class_names(given: str) -> list[str]:
+    if Path(given).is_file():
+        return [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _summary(data: OwnData) -> str:
+    unit = "pictures that show it" if data.kind == "semantic" else "objects"
+    rows = [
+        (category["name"], category["id"], tally.objects, round(math.sqrt(tally.pixels / max(1, tally.objects))))
+        for category in data.categories
+        for tally in [data.report.classes[category["name"]]]
+    ]
+    return "\n".join(
+        [
+            f"{data.kind} data: {data.train.pictures} pictures for training, {data.val.pictures} for validation, "
+            f"{len(data.categories)} classes. In the training data:",
+            tabulate(rows, ["class", "id", unit, "mean side (pixels)"]),
+            *data.notes,
+        ]
+    )
+
+
+def _settings(plan: Plan) -> str:
+    rows = [(choice.key, choice.value, choice.reason) for choice in plan.choices]
+    weights = plan.cfg.MODEL.WEIGHTS or "none: from scratch"
+    return tabulate(
+        [("MODEL.WEIGHTS", weights, ""), ("MODEL.DEVICE", plan.cfg.MODEL.DEVICE, ""), *rows],
+        ["setting", "value", "because"],
+        disable_numparse=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
