@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation.tta": {"modeling"},  # a model around a model
     "visualization": {"data"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation"},
+    "export": {"structures", "ops", "modeling"},
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")

@@ -71,7 +71,7 @@ class FeedForward(ResidualBlock):
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         """Piece by piece, so that hidden activations and their gradients are never there for all pixels at once."""
-        if x.shape[1] <= _PIECE or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
+        if torch.compiler.is_compiling() or x.shape[1] <= _PIECE:  # compiled, every number of pieces is a graph
             return self._transform(x)
         return torch.cat([self._transform(piece) for piece in x.split(_PIECE, dim=1)], dim=1)
 
