@@ -19,8 +19,8 @@ SOURCE, PAGE = ROOT / "mask2former" / "config.py", ROOT / "docs" / "configs.md"
 INTRODUCTION = """# Configuration keys
 
 Written by `tools/make_config_docs.py` from `mask2former/config.py`: every key that this project adds to
-[Detectron2's](https://detectron2.readthedocs.io/en/latest/modules/config.html#yaml-config-references), with its default.
-The defaults are those of the published system. The files below `configs/` set what each model uses; `--opts` or trailing
+[Detectron2's](https://detectron2.readthedocs.io/en/latest/modules/config.html#yaml-config-references), its default
+included. The defaults are those of the published system. The files below `configs/` set what each model uses;
 `KEY value` pairs on the command line go last. A file may name several others in `_BASE_`.
 
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -78,6 +79,7 @@ def _trace(network: ExportedNetwork, dtype: str) -> torch.export.ExportedProgram
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     results = metadata["results"]
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # a line for each node that it leaves as it is
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
