@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization", "zoo"},
     "tiling": set(),
     "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo", "download"},
+    "export": {"structures", "ops", "modeling"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")
 

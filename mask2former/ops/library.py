@@ -8,6 +8,8 @@ torch from 2.10 on. They are `libmask2former_cpu.so` (schema and CPU kernels) an
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ _logger = logging.getLogger(__name__)
 _loaded: set[str] = set()
 _warned: set[str] = set()
 _unfit: dict[str, str] = {}  # device type -> why its library was left out
+_plain = False  # within plain_pytorch()
 
 
 def _load() -> None:
@@ -64,12 +67,25 @@ def use_compiled(device_type: str) -> bool:
 
     While ``torch.compile`` traces, this runs in Python as ever and its answer is taken as a constant.
     """
+    if _plain:
+        return False
     if is_loaded(device_type):
         return True
     if device_type != "meta" and device_type not in _warned:
         _warned.add(device_type)
         _logger.warning("ms_deform_attn runs on %s in plain PyTorch. %s", device_type, how_to_speed_up(device_type))
     return False
+
+
+@contextmanager
+def plain_pytorch() -> Iterator[None]:
+    """Within it nothing goes to the compiled operators: for programs that have to run without them."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
 
 
 def how_to_speed_up(device_type: str) -> str:

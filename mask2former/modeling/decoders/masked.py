@@ -126,7 +126,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
                 for x in multi_scale_features
             ]
 
-        x = self.query_feat.weight.expand(len(by_frame), -1, -1)
+        x = self.query_feat.weight.expand(by_frame.shape[0], -1, -1)
         position = self.query_embed.weight[None]
         predictions = [self._predict(x, features)]
         for index, layer in enumerate(self.layers):

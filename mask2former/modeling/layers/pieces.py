@@ -19,7 +19,7 @@ def piece_length(x: Tensor) -> int:
 
 def is_long(x: Tensor) -> bool:
     """Whether x [B, S, C] takes several pieces. Never while compiling: every number of pieces would be a graph."""
-    return x.shape[1] > piece_length(x) and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and x.shape[1] > piece_length(x)
 
 
 def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class WindowGrid:
         self.size = size
         self.window = window
         self.device = device
-        self.counts = (-(-size[0] // window), -(-size[1] // window))
+        # Rounded up. Not by negative numbers, whose quotients ONNX rounds the other way.
+        self.counts = ((size[0] + window - 1) // window, (size[1] + window - 1) // window)
 
     @property
     def shift(self) -> int:

@@ -140,8 +140,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         """Run the transformer over all levels at once; [B, conv_dim, H_l, W_l] for each, coarse to fine."""
         projected = [projection(x) for projection, x in zip(self.input_proj, features, strict=True)]
         device = projected[0].device
-        # Tracing gives sizes as tensors.
-        grid = PixelGrid.of([(int(x.shape[-2]), int(x.shape[-1])) for x in projected], device)
+        grid = PixelGrid.of([_size(x) for x in projected], device)
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)
         position = torch.cat(
             [
@@ -153,6 +152,12 @@ class MSDeformAttnPixelDecoder(nn.Module):
             x = layer(x, position, grid)
         split = x.transpose(1, 2).split([height * width for height, width in grid.sizes], dim=2)
         return [level.unflatten(2, size) for level, size in zip(split, grid.sizes, strict=True)]
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    """(H, W). `torch.jit.trace` gives them as tensors; those of `torch.export` are symbols, which `int` would fix."""
+    height, width = (int(size) if isinstance(size, Tensor) else size for size in x.shape[-2:])
+    return height, width
 
 
 def _input_projection(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -1,0 +1,102 @@
+"""An exported file beside PyTorch: how far results differ, and how long both take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mask2former.export.network import OUTPUTS, ExportedNetwork
+from mask2former.export.programs import DTYPES, Program
+
+SIZES = ((224, 320), (333, 250), (480, 639))
+_PER_PIXEL = {"semantic": "classes", "instance": "masks", "panoptic": "segments"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One size.
+
+    Attributes:
+        size: (H, W) of the picture.
+        difference: largest absolute one of logits, or of scores; None where there are neither.
+        equal_pixels: share of pixels in which masks or maps are the same; of logits, mask logits of the same sign.
+        eager_ms, exported_ms: medians of runs in turn, in milliseconds; None where no time was taken.
+    """
+
+    size: tuple[int, int]
+    difference: float | None
+    equal_pixels: float
+    eager_ms: float | None
+    exported_ms: float | None
+
+
+@torch.no_grad()
+def compare(
+    network: ExportedNetwork,
+    program: Program,
+    *,
+    dtype: str = "uint8",
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    repeats: int = 0,
+) -> list[Row]:
+    """A row for each size, from pictures of smooth noise.
+
+    Args:
+        network: PyTorch's side.
+        program: what :func:`mask2former.export.load` gave.
+        dtype: of the picture.
+        sizes: (H, W) of the pictures.
+        repeats: timed runs of each side, in turn.
+    """
+    rows = []
+    for size in sizes:
+        image = _picture(size).to(DTYPES[dtype]).to(network.model.device)
+        eager, exported = network(image), program(image)
+        named = {name: (a.cpu(), b.cpu()) for name, a, b in zip(OUTPUTS[network.results], eager, exported, strict=True)}
+        times = _in_turn(lambda: network(image), lambda: program(image), repeats)  # noqa: B023 (called at once)
+        rows.append(Row(size, _difference(named), _equal_pixels(network.results, named), *times))
+    return rows
+
+
+def _picture(size: tuple[int, int]) -> Tensor:
+    generator = torch.Generator().manual_seed(size[0])
+    coarse = torch.rand((1, 3, 7, 9), generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1) * 255
+
+
+def _difference(named: dict[str, tuple[Tensor, Tensor]]) -> float | None:
+    numbers = [
+        (a - b).abs().max().item()
+        for name, (a, b) in named.items()
+        if name.endswith(("logits", "scores")) and a.numel()
+    ]
+    return max(numbers) if numbers else None
+
+
+def _equal_pixels(results: str, named: dict[str, tuple[Tensor, Tensor]]) -> float:
+    if results == "logits":
+        a, b = (masks > 0 for masks in named["mask_logits"])
+    else:
+        a, b = named[_PER_PIXEL[results]]
+    return (a == b).double().mean().item()
+
+
+def _in_turn(
+    eager: Callable[[], object], exported: Callable[[], object], repeats: int
+) -> tuple[float | None, float | None]:
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for run, times in zip((eager, exported), taken, strict=True):
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times.append(1000 * (time.perf_counter() - start))
+    if not repeats:
+        return None, None
+    return statistics.median(taken[0]), statistics.median(taken[1])

@@ -1,0 +1,127 @@
+"""A trained model as one function of a picture: the module that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mask2former.export.results import best_instances, panoptic_map, semantic_map
+from mask2former.modeling import MaskFormer
+from mask2former.structures import MaskPrediction, resize_frames
+
+MOST_PIXELS = 16384  # of a side; what programs are exported for
+_LEAST_STEPS = 2  # a side of one step would make levels of one pixel, for which tracing takes other ways
+
+OUTPUTS = {
+    "logits": ("class_logits", "mask_logits"),
+    "semantic": ("classes",),
+    "instance": ("scores", "classes", "boxes", "masks"),
+    "panoptic": ("segments", "segment_classes", "segment_scores"),
+}
+"""What a program gives for each kind of results, in this order; docs/export.md says what each tensor is."""
+
+Finish = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+
+
+class ExportedNetwork(nn.Module):
+    """Normalises a picture, pads it, runs the network and gives results at the picture's size.
+
+    Args:
+        model: in evaluation mode.
+        results: a key of :data:`OUTPUTS`.
+
+    Raises:
+        ValueError: the model is no MaskFormer, or no such results.
+    """
+
+    is_thing: Tensor
+    countable: Tensor
+
+    def __init__(self, model: nn.Module, results: str = "logits") -> None:
+        super().__init__()
+        if not isinstance(model, MaskFormer):
+            raise ValueError(
+                f"Only models of the architecture MaskFormer can be exported; this one is {type(model).__name__}."
+            )
+        if results not in OUTPUTS:
+            raise ValueError(f"results is {results!r}; known are {', '.join(OUTPUTS)}.")
+        if results == "panoptic" and not model.panoptic_on:
+            raise ValueError(
+                "Panoptic results were asked for, but the model's MODEL.MASK_FORMER.TEST.PANOPTIC_ON is False: it does "
+                "not know which classes are things. Choose other results, or switch it on for a panoptic data set."
+            )
+        self.model = model.eval()
+        self.results = results
+        classes = range(num_classes(model))
+        self.register_buffer("is_thing", torch.tensor([k in model.things for k in classes]), persistent=False)
+        countable = self.is_thing if model.panoptic_on else torch.ones_like(self.is_thing)
+        self.register_buffer("countable", countable, persistent=False)
+        self.to(model.device)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``image``: [1, 3, H, W], in the channels' order and unit of ``INPUT.FORMAT``, 0 to 255.
+
+        Returns:
+            What :data:`OUTPUTS` names. Mask logits are those of the padded picture, at a quarter of its size.
+        """
+        height, width = image.shape[-2:]
+        padded = self._padded(image)
+        prediction: MaskPrediction = self.model.sem_seg_head(self.model.backbone(padded))
+        if self.results == "logits":
+            return prediction.class_logits, prediction.masks.logits()[:, :, 0]
+        masks = resize_frames(prediction.masks.logits(0), padded.shape[-2:])[:, 0, :height, :width]
+        return self._finish()(prediction.class_logits[0], masks)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """Normalised, with zeros at the right and at the bottom up to a multiple of the size divisibility."""
+        normalised = (image.float() - self.model.pixel_mean) / self.model.pixel_std
+        height, width = image.shape[-2:]
+        step = max(self.model.size_divisibility, 1)
+        rows, columns = (_steps(size, step) for size in (height, width))
+        return F.pad(normalised, (0, columns * step - width, 0, rows * step - height))
+
+    def _finish(self) -> Finish:
+        if self.results == "semantic":
+            return lambda logits, masks: (semantic_map(logits, masks),)
+        model = self.model
+        if self.results == "instance":
+            pairs = num_queries(model) * len(self.is_thing)
+            top_k = min(model.detections_per_image, pairs)
+            return lambda logits, masks: best_instances(logits, masks, top_k=top_k, countable=self.countable)
+        return lambda logits, masks: panoptic_map(
+            logits,
+            masks,
+            is_thing=self.is_thing,
+            object_mask_threshold=model.object_mask_threshold,
+            overlap_threshold=model.overlap_threshold,
+        )
+
+
+def num_classes(model: MaskFormer) -> int:
+    """K."""
+    return model.sem_seg_head.predictor.class_embed.out_features - 1
+
+
+def num_queries(model: MaskFormer) -> int:
+    """Q."""
+    return model.sem_seg_head.predictor.query_embed.num_embeddings
+
+
+def _steps(size: int, step: int) -> int:
+    """How many steps cover ``size``.
+
+    In a traced program the number is read from a tensor, so that it becomes a symbol of its own: all sizes in the
+    network are then simple multiples of two symbols. Written as quotients of the picture's sides they are not, and
+    tracing takes minutes to simplify them (Swin: hours).
+    """
+    count = (size + step - 1) // step  # ONNX rounds quotients of negative numbers up
+    if not torch.compiler.is_compiling():
+        return count
+    symbol = torch.scalar_tensor(count, dtype=torch.int64).item()
+    torch._check(symbol >= _LEAST_STEPS)
+    torch._check(symbol <= MOST_PIXELS // step)
+    torch._check(symbol * step >= size)
+    return symbol

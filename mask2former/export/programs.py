@@ -1,0 +1,145 @@
+"""Files of exported networks: writing them, and reading them back as functions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mask2former.export.network import OUTPUTS, ExportedNetwork
+from mask2former.ops.library import plain_pytorch
+
+FORMATS = (".pt2", ".onnx")
+METADATA = "mask2former.json"  # the file inside a .pt2; an .onnx has the property "mask2former"
+OPSET = 20  # the first whose GridSample PyTorch's exporter writes
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+
+Program = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+class ExportError(Exception):
+    """What was asked for cannot be exported or loaded; the message says what to do."""
+
+
+def export(
+    network: ExportedNetwork,
+    path: str | Path,
+    metadata: dict[str, Any],
+    *,
+    dtype: str = "uint8",
+    portable: bool = False,
+) -> None:
+    """Write a program for one picture of any size.
+
+    Args:
+        network: what to write.
+        path: ``.pt2`` (``torch.export``) or ``.onnx``, which holds standard operators only.
+        metadata: goes into the file as JSON.
+        dtype: of the picture, a key of :data:`DTYPES`.
+        portable: of a ``.pt2``: standard operators only, so that it loads without mask2former.
+
+    Raises:
+        ExportError: another suffix or dtype, no such folder, or a package that is missing.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ExportError(f"{path}: the suffix chooses the format, and has to be one of {', '.join(FORMATS)}.")
+    if dtype not in DTYPES:
+        raise ExportError(f"dtype is {dtype!r}; known are {', '.join(DTYPES)}.")
+    if not path.parent.is_dir():
+        raise ExportError(f"{path}: there is no folder {path.parent}.")
+    if path.suffix == ".onnx":
+        _import_onnx()
+        # Fused attention lays out its result in a way of its own, which the exporter's rewriting does not keep.
+        with plain_pytorch(), sdpa_kernel(SDPBackend.MATH):
+            _write_onnx(_trace(network, dtype), path, metadata)
+        return
+    with plain_pytorch() if portable else nullcontext():
+        program = _trace(network, dtype)
+    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+
+
+def _trace(network: ExportedNetwork, dtype: str) -> torch.export.ExportedProgram:
+    step = max(network.model.size_divisibility, 1)
+    size = (5 * step - 1, 7 * step - 2)  # of no consequence: both become symbols
+    image = torch.zeros((1, 3, *size), dtype=DTYPES[dtype], device=network.model.device)
+    dynamic = torch.export.Dim.DYNAMIC
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about buffers that are not persistent: they are constants here
+        return torch.export.export(network, (image,), dynamic_shapes={"image": {2: dynamic, 3: dynamic}}, strict=False)
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
+    results = metadata["results"]
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # a line for each node that it leaves as it is
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=list(OUTPUTS[results]),
+            verbose=False,
+        )
+    assert written is not None
+    written.model.metadata_props["mask2former"] = json.dumps(metadata)
+    written.save(path, external_data=False)
+
+
+def load(path: str | Path, threads: int | None = None) -> tuple[Program, dict[str, Any]]:
+    """Read a file that :func:`export` wrote: a function of a picture [1, 3, H, W], and the metadata.
+
+    Args:
+        path: of the file.
+        threads: of onnxruntime; None: its own choice.
+
+    Raises:
+        ExportError: no such file, not written by :func:`export`, or a package that is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file.")
+    if path.suffix == ".onnx":
+        return _load_onnx(path, threads)
+    files = {METADATA: ""}
+    program = torch.export.load(path, extra_files=files)
+    if not files[METADATA]:
+        raise ExportError(f"{path}: holds no {METADATA}; it was not written by mask2former.export.")
+    return program.module(), json.loads(files[METADATA])
+
+
+def _load_onnx(path: Path, threads: int | None) -> tuple[Program, dict[str, Any]]:
+    onnxruntime = _import_onnx()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    properties = session.get_modelmeta().custom_metadata_map
+    if "mask2former" not in properties:
+        raise ExportError(f"{path}: has no property 'mask2former'; it was not written by mask2former.export.")
+
+    def run(image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(x) for x in session.run(None, {"image": image.cpu().numpy()}))
+
+    return run, json.loads(properties["mask2former"])
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            f"ONNX needs the package {error.name}: pip install 'mask2former[export]' (onnx, onnxruntime, onnxscript)."
+        ) from error
+    return onnxruntime

@@ -1,0 +1,103 @@
+"""Results as tensors of fixed shape: post-processing that a graph without branches can hold.
+
+The same arithmetic as :mod:`mask2former.modeling.postprocess` on all Q queries at once; queries that do not count are
+marked instead of left out. Letters of shapes: :mod:`mask2former.structures`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def semantic_map(class_logits: Tensor, masks: Tensor) -> Tensor:
+    """The class of each pixel, int64 [H, W], from class logits [Q, K + 1] and mask logits [Q, H, W]."""
+    probability = class_logits.softmax(-1)[:, :-1]
+    return torch.einsum("qk,qhw->khw", probability, masks.sigmoid()).argmax(0)
+
+
+def best_instances(
+    class_logits: Tensor, masks: Tensor, *, top_k: int, countable: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The ``top_k`` best (query, class) pairs, best first.
+
+    Args:
+        class_logits: [Q, K + 1].
+        masks: mask logits [Q, H, W].
+        top_k: n, at most Q * K.
+        countable: bool [K]; a pair of another class gets the score 0.
+
+    Returns:
+        Scores float32 [n], classes int64 [n], boxes float32 [n, 4] (x0, y0, x1, y1) in pixels, right and bottom
+        exclusive, and masks bool [n, H, W].
+    """
+    num_classes = class_logits.shape[1] - 1
+    scores, pairs = class_logits.softmax(-1)[:, :-1].flatten().topk(top_k)
+    queries, classes = pairs // num_classes, pairs % num_classes
+    inside = masks > 0
+    covered = inside.flatten(1).float()
+    quality = (masks.flatten(1).sigmoid() * covered).sum(1) / (covered.sum(1) + 1e-6)
+    scores, order = (scores * quality[queries] * countable[classes].float()).topk(top_k)
+    queries, classes = queries[order], classes[order]
+    return scores, classes, _boxes(inside)[queries], inside[queries]
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """float32 [Q, 4] around bool [Q, H, W]; zeros where a mask is empty."""
+    ends = []
+    for occupied in (masks.any(dim=1), masks.any(dim=2)):  # columns, rows
+        place = torch.arange(occupied.shape[1], device=masks.device)
+        first = torch.where(occupied, place, occupied.shape[1]).amin(1)
+        last = torch.where(occupied, place, -1).amax(1) + 1
+        ends.append((torch.where(last > 0, first, 0), last))
+    (left, right), (top, bottom) = ends
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+def panoptic_map(
+    class_logits: Tensor,
+    masks: Tensor,
+    *,
+    is_thing: Tensor,
+    object_mask_threshold: float,
+    overlap_threshold: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Segments, numbered from 1 in the order of their queries.
+
+    Args:
+        class_logits: [Q, K + 1].
+        masks: mask logits [Q, H, W].
+        is_thing: bool [K].
+        object_mask_threshold, overlap_threshold: see :func:`mask2former.modeling.postprocess.panoptic_inference`.
+
+    Returns:
+        Ids int32 [H, W], 0 where there is no segment; the class of segment i + 1 at place i, int64 [Q], -1 behind the
+        last one; and its score, float32 [Q].
+    """
+    queries = torch.arange(class_logits.shape[0], device=masks.device)
+    scores, classes = class_logits.softmax(-1).max(-1)
+    num_classes = class_logits.shape[1] - 1
+    counts = (classes != num_classes) & (scores > object_mask_threshold)
+    probability = masks.sigmoid()
+    covered = probability >= 0.5
+    rated = torch.where(counts[:, None, None], scores[:, None, None] * probability, -1.0)
+    best, owner = rated.max(0)
+    inside = covered.gather(0, owner[None])[0] & (best >= 0)
+
+    area = covered.flatten(1).sum(1)
+    nothing = torch.zeros_like(queries)
+    won = nothing.scatter_add(0, owner.flatten(), (best >= 0).flatten().long())
+    drawn = nothing.scatter_add(0, owner.flatten(), inside.flatten().long())
+    valid = counts & (drawn > 0) & (won.double() / area.double() >= overlap_threshold)
+
+    # Stuff of one class becomes one segment, led by the first query that shows it.
+    stuff = valid & ~is_thing[classes.clamp(max=num_classes - 1)]
+    alike = (classes[:, None] == classes) & stuff
+    leader = torch.where(stuff, alike.int().argmax(1), queries)
+    leads = valid & (leader == queries)
+    ids = leads.long().cumsum(0)
+    segment_of = torch.where(valid, ids[leader], 0)
+    place = torch.where(leads, ids - 1, len(queries))  # others write into a place that is cut off
+    table = torch.full((len(queries) + 1,), -1, device=masks.device).scatter(0, place, classes)[:-1]
+    table_scores = torch.zeros(len(queries) + 1, device=masks.device).scatter(0, place, scores)[:-1]
+    return (segment_of[owner] * inside).int(), table, table_scores

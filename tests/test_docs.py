@@ -1,0 +1,53 @@
+"""The pages: those that are generated are up to date, and links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from detectron2.config import CfgNode, get_cfg
+
+from mask2former import add_maskformer2_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_config_docs", ROOT / "tools" / "make_config_docs.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def keys(node: CfgNode, prefix: str = "") -> set[str]:
+    inner = {
+        key for name, value in node.items() if isinstance(value, CfgNode) for key in keys(value, f"{prefix}{name}.")
+    }
+    return inner | {prefix + name for name, value in node.items() if not isinstance(value, CfgNode) or not value}
+
+
+def test_configuration_page_is_up_to_date(generator: ModuleType) -> None:
+    assert (ROOT / "docs" / "configs.md").read_text() == generator.page(), "run tools/make_config_docs.py"
+
+
+def test_configuration_page_has_every_key(generator: ModuleType) -> None:
+    before, after = get_cfg(), get_cfg()
+    add_maskformer2_config(after)
+    listed = {key.name for _, group in generator.sections(generator.SOURCE.read_text()) for key in group}
+    assert keys(after) - keys(before) <= listed <= keys(after)
+
+
+def test_links_lead_to_files() -> None:
+    missing = []
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path = link.split("#")[0]
+            if path and "://" not in path and not (page.parent / path).exists():
+                missing.append(f"{page.relative_to(ROOT)}: {link}")
+    assert not missing, "\n".join(missing)

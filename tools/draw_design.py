@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Draw the pictures of docs/design.md: what the quickstart model computes on its way from a picture to segments.
+
+draw_design.py MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import mask2former  # mends Detectron2, so it comes first
+
+# isort: split
+import cv2
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog
+from torch import Tensor
+
+from mask2former.data import register_all
+from mask2former.data.files import read_picture
+from mask2former.engine import load_config
+from mask2former.predictor import Predictor
+from mask2former.structures import MaskPrediction, resize_frames
+from mask2former.visualization import draw_result
+
+ROOT = Path(mask2former.__file__).parents[1]
+FOLDER = ROOT / "docs" / "design"
+NUMBER = 4  # queries that are shown
+PICTURE = 2  # of the validation set
+GAP = 8  # pixels between drawings
+HEIGHT = 256  # pixels; smaller drawings are enlarged
+
+
+@torch.no_grad()
+def main() -> None:
+    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    predictor = Predictor(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), sys.argv[1:]))
+    kept: dict[str, object] = {}
+    decoder = predictor.model.sem_seg_head.predictor
+    decoder.register_forward_hook(lambda _, inputs, output: kept.update(levels=inputs[0], prediction=output))
+    picture = read_picture(DatasetCatalog.get("quickstart_val_panoptic")[PICTURE]["file_name"], "RGB")
+    result = predictor(picture)
+    prediction = kept["prediction"]
+    assert isinstance(prediction, MaskPrediction)
+
+    queries = best_queries(prediction, picture.shape[:2])
+    FOLDER.mkdir(exist_ok=True)
+    save("picture", [picture])
+    save("masks", [heat(mask, picture) for mask in prediction.masks.logits(0, queries)[:, 0].sigmoid()])
+    for name, layer in (("attention_first", 0), ("attention_last", len(prediction.aux) - 1)):
+        level = kept["levels"][layer % 3]  # type: ignore[index]
+        logits = prediction.aux[layer].masks.logits(0, queries)
+        inside = resize_frames(logits, level.shape[-2:])[:, 0] >= 0
+        save(name, [dim(mask, picture) for mask in inside])
+    save("panoptic", [draw_result(picture, result, predictor.metadata, task="panoptic")])
+
+
+def best_queries(prediction: MaskPrediction, size: tuple[int, ...]) -> Tensor:
+    """The surest queries whose masks are neither next to nothing nor next to everything."""
+    scores = prediction.class_logits[0].softmax(-1)[:, :-1].amax(-1)
+    share = (prediction.masks.logits(0)[:, 0] > 0).float().mean((1, 2))
+    return (scores * ((share > 0.01) & (share < 0.6))).topk(NUMBER).indices
+
+
+def heat(probability: Tensor, picture: np.ndarray) -> np.ndarray:
+    """A mask's probability from dark blue (0) to yellow (1), at the picture's size."""
+    height, width = picture.shape[:2]
+    enlarged = cv2.resize((255 * probability).byte().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
+    return cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
+
+
+def dim(inside: Tensor, picture: np.ndarray) -> np.ndarray:
+    """The picture, dark where a query may not look."""
+    height, width = picture.shape[:2]
+    enlarged = cv2.resize(inside.byte().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.where(enlarged[:, :, None] > 0, picture, picture // 5)
+
+
+def save(name: str, drawings: list[np.ndarray]) -> None:
+    """Side by side, as docs/design/NAME.jpg."""
+    height = drawings[0].shape[0]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    row = np.concatenate([part for drawing in drawings for part in (drawing, gap)][:-1], axis=1)
+    factor = max(1, HEIGHT // height)
+    row = cv2.resize(row, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    file = FOLDER / f"{name}.jpg"
+    cv2.imwrite(str(file), row[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    print(file)
+
+
+if __name__ == "__main__":
+    main()
