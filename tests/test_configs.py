@@ -122,8 +122,11 @@ def test_maskformer_differs_by_network_losses_and_solver_alone() -> None:
     ],
 )
 @pytest.mark.parametrize("backbone", ["r50", "r101", "swin"])
-def test_data_sets_without_published_files(name: str, training: str, changes: dict[str, Any], backbone: str) -> None:
+def test_data_sets_without_published_files(
+    name: str, training: str, changes: dict[str, Any], backbone: str, tmp_path: Path
+) -> None:
     """ADE20K's configuration with crops of 640, but for what the data set and MaskFormer's schedule say."""
+    register_all(str(tmp_path))
     ade20k = flatten(load_config(str(ROOT / f"configs/ade20k/semantic/{backbone}.yaml")))
     ade20k |= yaml_keys(ROOT / "configs/_base_/ade20k_640.yaml")
     found = flatten(load_config(str(ROOT / f"configs/{name}/semantic/{backbone}.yaml")))
