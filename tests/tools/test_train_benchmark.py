@@ -41,6 +41,7 @@ def test_straightforward_step_has_the_same_losses_and_gradients(monkeypatch: pyt
     results = []
     for name in ("ours", "straightforward"):
         step = build(name, SETTING)
+        step.model.double()  # or pixels on the edge of an attention mask change sides by rounding
         torch.manual_seed(1)  # the matching's points
         with step.context():
             loss = step.loss()
@@ -50,8 +51,9 @@ def test_straightforward_step_has_the_same_losses_and_gradients(monkeypatch: pyt
     (loss, gradients), (expected, wanted) = results
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
     assert gradients.keys() == wanted.keys()
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, wanted[name], rtol=1e-2, atol=2e-3 * wanted[name].abs().max(), msg=name)
+    # Together: a bias before a normalisation has a gradient of zero but for rounding.
+    flat, flat_wanted = (torch.cat([g[name].flatten() for name in wanted]) for g in (gradients, wanted))
+    assert (flat - flat_wanted).norm() < 1e-3 * flat_wanted.norm()
 
 
 @pytest.mark.parametrize("name", ["ours", "straightforward", "huggingface"])
