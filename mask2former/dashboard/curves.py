@@ -123,7 +123,7 @@ def _layer(match: re.Match[str]) -> str:
     return "last layer" if match[2] is None else f"layer {match[2]}"
 
 
-def _by_layer(line: tuple[str, Series]) -> tuple[bool, int]:
+def _by_layer(line: tuple[str, Any]) -> tuple[bool, int]:
     number = line[0].rsplit(" ", 1)[-1]
     return (not number.isdigit(), int(number) if number.isdigit() else 0)
 

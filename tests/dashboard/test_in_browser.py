@@ -104,7 +104,8 @@ def test_curves_load_again_and_keep_the_place(browser, run_folder):
     metrics.write_text(metrics.read_text() + json.dumps({"iteration": 5000, "total_loss": 1.0}) + "\n")
     write_curves(folder / "curves.html", Run(folder).metrics, **facts)
     browser.wait("return document.querySelector('.lead').textContent.includes('5\u202f001')")
-    assert browser.wait("return window.scrollY") == 500
+    # The new page may be a line longer or shorter above the place.
+    assert abs(browser.wait("return window.scrollY") - 500) < 40
     assert browser.complaints() == []
 
 

@@ -162,9 +162,7 @@ def test_scores_of_several_data_sets_and_of_an_evaluation_alone(tmp_path):
 
 def test_the_tool(run_folder, tmp_path):
     def call(*arguments):
-        return subprocess.run(
-            [sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path
-        )
+        return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True)
 
     a, b = run_folder("a"), run_folder("b")
     assert call(a).returncode == 0

@@ -131,5 +131,7 @@ def test_wandb_gets_each_value_once_at_its_iteration(tmp_path, monkeypatch):
 def test_wandb_is_left_alone_or_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert build_wandb_writers(config(tmp_path)) == []
-    with pytest.raises(ImportError, match="WANDB.ENABLED is true, but the package is not installed: pip install wandb"):
+    with pytest.raises(
+        ImportError, match=r"WANDB\.ENABLED is true, but the package is not installed: pip install wandb"
+    ):
         build_wandb_writers(config(tmp_path, "WANDB.ENABLED", "True"))
