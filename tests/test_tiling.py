@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -86,9 +87,7 @@ def objects(instances: Instances) -> list[tuple[int, float, bytes]]:
     count=st.integers(0, 7),
     tiles=st.sampled_from([(32, 8), (40, 12), (64, 10), (33, 1)]),
 )
-def test_objects_across_seams_are_one(
-    seed: int, size: tuple[int, int], count: int, tiles: tuple[int, int]
-) -> None:
+def test_objects_across_seams_are_one(seed: int, size: tuple[int, int], count: int, tiles: tuple[int, int]) -> None:
     """Every object is a connected region, so tiles see it in their overlap or not at all."""
     image = picture(seed, size, count)
     expected = Truth()([{"image": connected(image)}])[0]
@@ -166,7 +165,7 @@ def test_cores_cover_the_picture_once(length: int, tile: int, overlap: int, scal
     target = max(1, round(length * scale))
     tiles = list(Grid.over((length, tile), (target, tile), tile, overlap))
     assert tiles[0].core_rows[0] == 0 and tiles[-1].core_rows[1] == target
-    for one, two in zip(tiles, tiles[1:], strict=False):
+    for one, two in itertools.pairwise(tiles):
         assert one.core_rows[1] == two.core_rows[0]
         assert one.source[0].stop - two.source[0].start >= overlap
     assert all(t.source[0].stop - t.source[0].start <= tile and t.rows[0] <= t.core_rows[0] for t in tiles)

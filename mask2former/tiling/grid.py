@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,5 +89,5 @@ def _axis(length: int, target: int, tile: int, overlap: int) -> list[tuple[Span,
     sources = [(start, min(start + tile, length)) for start in starts]
     scale = target / length
     covered = [(round(first * scale), round(last * scale)) for first, last in sources]
-    seams = [(one[1] + two[0]) // 2 for one, two in zip(covered, covered[1:], strict=False)]
+    seams = [(one[1] + two[0]) // 2 for one, two in itertools.pairwise(covered)]
     return list(zip(sources, covered, zip([0, *seams], [*seams, target], strict=True), strict=True))

@@ -98,7 +98,7 @@ def _name(row: Row) -> str:
     return f"{LABELS.get(row.name, row.name)}\n{Path(one.model).stem} {size}{batch} {one.dtype}"
 
 
-def _pyplot():  # noqa: ANN202  (a module)
+def _pyplot():
     import matplotlib
 
     matplotlib.use("Agg")
@@ -107,6 +107,6 @@ def _pyplot():  # noqa: ANN202  (a module)
     return pyplot
 
 
-def _save(figure, file: Path) -> None:  # noqa: ANN001
+def _save(figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)

@@ -23,7 +23,15 @@ def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     piece = _PIECE.get(x.device.type, _USUAL_PIECE)
     if x.shape[1] <= piece or torch.compiler.is_compiling():  # compiled, every number of pieces is a graph
         return function(*tensors)
-    return torch.cat([function(*parts) for parts in zip(*(t.split(piece, dim=1) for t in tensors), strict=True)], dim=1)
+    parts = zip(*(t.split(piece, dim=1) for t in tensors), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([function(*part) for part in parts], dim=1)
+    first = function(*next(parts))
+    result = first.new_empty(first.shape[0], x.shape[1], first.shape[2])
+    result[:, :piece] = first
+    for index, part in enumerate(parts, start=1):
+        result[:, index * piece : (index + 1) * piece] = function(*part)
+    return result
 
 
 class ResidualBlock(nn.Module):
