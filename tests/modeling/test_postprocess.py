@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mask2former.modeling.postprocess import ResizedMasks, instance_inference, panoptic_inference, semantic_inference
+from mask2former.modeling.postprocess import (
+    Competition,
+    InstanceMasks,
+    ResizedMasks,
+    SemanticScores,
+    collect,
+    instance_inference,
+    panoptic_inference,
+    passing,
+    semantic_inference,
+)
 from mask2former.structures import LazyMasks
 
 THINGS = {0, 2}
@@ -126,3 +136,63 @@ def test_masks_are_resized_as_published() -> None:
     queries = torch.tensor([4, 0, 4])
     torch.testing.assert_close(source(queries), expected[queries])
     torch.testing.assert_close(ResizedMasks(masks, 1, (32, 64), (30, 50), None)(queries), dense[0, queries, :30, :50])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    features=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    output=st.none() | st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    part=st.tuples(st.floats(0, 0.99), st.floats(0, 1)),
+)
+def test_some_rows_are_those_of_the_whole(
+    seed: int,
+    features: tuple[int, int],
+    padding: tuple[int, int],
+    output: tuple[int, int] | None,
+    part: tuple[float, float],
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    masks = LazyMasks(torch.randn(1, 3, 4, generator=generator), torch.randn(1, 4, 1, *features, generator=generator))
+    padded = (features[0] * 4, features[1] * 4)
+    image = (max(1, padded[0] - padding[0]), max(1, padded[1] - padding[1]))
+    source = ResizedMasks(masks, 0, padded, image, output)
+    whole = F.interpolate(masks.logits()[0].transpose(0, 1), padded, mode="bilinear")[..., : image[0], : image[1]]
+    whole = F.interpolate(whole, source.frame, mode="bilinear")[0]
+    height = source.frame[0]
+    first = int(part[0] * height)
+    last = first + 1 + int(part[1] * (height - first - 1))
+    torch.testing.assert_close(source.rows(torch.arange(3), first, last), whole[:, first:last], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pixels", [1, 900, 10**6])
+def test_results_together_are_those_of_each(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows are made at a time."""
+    monkeypatch.setitem(passing._PIXELS, "cpu", pixels)
+    class_logits = torch.randn(20, 5) * 3
+    source = ResizedMasks(LazyMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7)), 0, (36, 28), (33, 28), (50, 41))
+    whole = source(torch.arange(20))
+    options = {"things": THINGS, "object_mask_threshold": 0.6, "overlap_threshold": 0.3, "size": (50, 41)}
+    semantic, panoptic = SemanticScores(class_logits, (50, 41)), Competition(class_logits, **options)
+    instances = InstanceMasks(class_logits, top_k=12, things=THINGS, size=(50, 41))
+    collect(source, [semantic, panoptic, instances], (50, 41))
+    torch.testing.assert_close(semantic.result(), semantic_inference(class_logits, lambda q: whole[q], (50, 41)))
+    labels, segments = panoptic.result()
+    expected, expected_segments = panoptic_inference(class_logits, lambda q: whole[q], **options)
+    assert segments == expected_segments and len(segments) > 1
+    assert (labels != expected).float().mean() < 0.002
+    found = instances.result()
+    expected = instance_inference(class_logits, lambda q: whole[q], top_k=12, things=THINGS, size=(50, 41))
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=1e-4)
+    assert torch.equal(found.pred_classes, expected.pred_classes)
+    assert (found.pred_masks != expected.pred_masks).float().mean() < 0.002
+
+
+def test_no_query_holds_an_object() -> None:
+    source = ResizedMasks(LazyMasks(torch.randn(1, 2, 4), torch.randn(1, 4, 1, 3, 3)), 0, (12, 12), (12, 12), None)
+    nothing = torch.tensor([[0.0, 0.0, 9.0]] * 2)
+    labels, segments = panoptic_inference(
+        nothing, source, things=THINGS, object_mask_threshold=0.5, overlap_threshold=0.5, size=(12, 12)
+    )
+    assert not segments and not labels.any() and labels.dtype == torch.int32

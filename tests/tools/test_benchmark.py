@@ -14,12 +14,15 @@ import torch
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from benchmarks import memory, operator  # noqa: E402
+from benchmarks import memory, models, operator, precision  # noqa: E402
 from benchmarks.cases import LOCATIONS, Case, parse_size  # noqa: E402
 from benchmarks.contestants import CONTESTANTS, load, locations, weights  # noqa: E402
 from benchmarks.machine import Limits, measure_limits  # noqa: E402
+from benchmarks.products import Recorder, multiply_adds, replay  # noqa: E402
 from benchmarks.table import draw, scaling, tables  # noqa: E402
 from benchmarks.timing import Patience, Statistics, take_turns  # noqa: E402
+
+from mask2former.checkpoint.hf import to_hf  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -186,3 +189,78 @@ def test_help_teaches() -> None:
     assert done.returncode == 0
     for words in (*CONTESTANTS, "of limit", "Examples", "--threads"):
         assert words in done.stdout
+
+
+def test_products_by_hand() -> None:
+    recorder = Recorder()
+    with torch.no_grad(), recorder:
+        torch.nn.functional.conv2d(torch.ones(2, 3, 8, 10), torch.ones(4, 3, 3, 3), stride=2, padding=1)
+        torch.nn.functional.linear(torch.ones(5, 7), torch.ones(6, 7), torch.ones(6))
+        torch.nn.functional.scaled_dot_product_attention(*(torch.ones(1, 2, n, 4) for n in (3, 5, 5)))
+    convolution, linear, attention = 2 * 4 * 5 * 4 * 27, 5 * 7 * 6, 2 * 2 * 3 * 4 * 5
+    assert multiply_adds(recorder.products) == convolution + linear + attention
+    replay(recorder.products, CPU)()
+
+
+def test_both_models_compute_the_same() -> None:
+    """Their logits, and the number of queries that hold an object."""
+    transformers = pytest.importorskip("transformers")
+    setting = models.Setting("r50", size=(64, 96), objects=7)
+    ours = models.our_model(setting)
+    theirs = models._their_model(transformers, setting, 133).eval()
+    assert not theirs.load_state_dict(to_hf(ours.state_dict()), strict=False).unexpected_keys
+    picture = setting.pictures()[0]
+    with torch.no_grad():
+        logits, masks = ours.predict([{"image": picture}])[0]
+        expected = theirs(pixel_values=((picture - ours.pixel_mean) / ours.pixel_std)[None])
+    assert int((logits.argmax(-1) < 133).sum()) == 7
+    scale = logits.abs().max()
+    torch.testing.assert_close(logits / scale, expected.class_queries_logits[0] / scale, atol=1e-4, rtol=0)
+    found = masks.masks.logits(0)[:, 0]
+    scale = found.abs().max()
+    torch.testing.assert_close(found / scale, expected.masks_queries_logits[0] / scale, atol=1e-4, rtol=0)
+
+
+def test_agreement_by_hand() -> None:
+    one = torch.zeros(4, 8, dtype=torch.int32)
+    one[:, :4], one[:, 4:] = 1, 2
+    two = torch.zeros(4, 8, dtype=torch.int32)
+    two[:, :5], two[:, 5:] = 7, 8
+    kinds = [{"category_id": 3}, {"category_id": 4}]
+    first = (one, [{"id": 1, **kinds[0]}, {"id": 2, **kinds[1]}])
+    assert precision.compare(first, (two, [{"id": 7, **kinds[0]}, {"id": 8, **kinds[1]}])) == ([0.8, 0.75], 4)
+    assert precision.compare(first, (two, [{"id": 7, **kinds[1]}, {"id": 8, **kinds[0]}])) == ([], 4)
+
+
+def test_infer_command(tmp_path: Path) -> None:
+    other = f"{sys.executable} -c 'print({{height}} / 100)'"
+    options = ["--models", "configs/quickstart/panoptic.yaml", "--size", "64x96", "--batch", "2", "--mixed"]
+    files = ["--json", str(tmp_path / "i.json"), "--chart", str(tmp_path / "i.png")]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "tools/benchmark.py",
+            "infer",
+            *options,
+            "--no-memory",
+            "--repeats",
+            "1",
+            *files,
+            "--dtypes",
+            "bfloat16",
+            "--other",
+            f"mine={other}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=TOOLS.parent,
+        env={**os.environ, "PYTHONPATH": str(TOOLS.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "i.json").read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert set(rows) == {"ours", "mine", "floor"} and rows["mine"]["median"] == 0.64
+    assert rows["floor"]["of_floor"] == 1 and rows["ours"]["of_floor"] > 0
+    assert set(rows["ours"]["parts"]) == {"backbone", "pixel decoder", "transformer decoder", "post-processing"}
+    assert "absent: huggingface" in done.stdout and "panoptic quality against float32" in done.stdout
+    assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")

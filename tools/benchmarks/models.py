@@ -90,7 +90,7 @@ class Implementation:
 
 def configuration(setting: Setting, device: str = "cpu") -> CfgNode:
     register_all("datasets")
-    cfg = load_config(CONFIGS / MODELS[setting.model] if setting.model in MODELS else setting.model)
+    cfg = load_config(str(CONFIGS / MODELS[setting.model]) if setting.model in MODELS else setting.model)
     cfg.defrost()
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = device, ""
     if setting.queries:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from benchmarks.operator import without_library
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.decoders import MultiScaleMaskedTransformerDecoder
-from mask2former.modeling.layers import feed_forward
+from mask2former.modeling.layers import pieces
 from mask2former.modeling.layers.point_sampling import sample_points, uncertain_points
 from mask2former.structures import MaskTargets
 
@@ -39,7 +39,7 @@ def make_straightforward(model: nn.Module) -> nn.Module:
 @contextmanager
 def plain_layers() -> Iterator[None]:
     """Layers take plain PyTorch's deformable attention, and feed-forward networks all positions at once."""
-    with without_library(), mock.patch.object(feed_forward, "PIECE", sys.maxsize):
+    with without_library(), mock.patch.dict(pieces.LENGTH, cpu=sys.maxsize, cuda=sys.maxsize):
         yield
 
 

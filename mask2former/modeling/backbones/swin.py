@@ -260,7 +260,9 @@ class D2SwinTransformer(Backbone):
             name = f"res{index + _FIRST_FEATURE}"
             if name in self._out_features:
                 norm: nn.Module = getattr(self, f"norm{index}")
-                features[name] = norm(feature).permute(0, 3, 1, 2).contiguous()
+                normed = norm(feature).permute(0, 3, 1, 2)
+                # Channel by channel, as it is, is what convolutions on a CPU like best.
+                features[name] = normed if normed.device.type == "cpu" else normed.contiguous()
         return features
 
 

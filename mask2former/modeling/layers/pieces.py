@@ -27,7 +27,16 @@ def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
     So what it has inside, and the gradients of that, are never there for all positions at once.
     """
-    if not is_long(tensors[0]):
+    x = tensors[0]
+    if not is_long(x):
         return function(*tensors)
-    split = (t.split(piece_length(t), dim=1) for t in tensors)
-    return torch.cat([function(*parts) for parts in zip(*split, strict=True)], dim=1)
+    parts = zip(*(t.split(piece_length(t), dim=1) for t in tensors), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([function(*part) for part in parts], dim=1)
+    first = function(*next(parts))  # tells channels and dtype; so pieces and whole are never there both
+    result = first.new_empty(first.shape[0], x.shape[1], first.shape[2])
+    places = iter(result.split(piece_length(x), dim=1))
+    next(places).copy_(first)
+    for place, part in zip(places, parts, strict=True):
+        place.copy_(function(*part))
+    return result

@@ -132,7 +132,11 @@ class MSDeformAttnPixelDecoder(nn.Module):
         finest = levels[-1]
         for name, lateral, output in zip(self.fpn_features, self.lateral_convs, self.output_convs, strict=True):
             skip = lateral(features[name])
-            skip += F.interpolate(finest, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            # A level is a part of a larger tensor. As it is, interpolation would not see which layout it has, and copy
+            # its large result to and fro.
+            layout = torch.channels_last if skip.is_contiguous(memory_format=torch.channels_last) else None
+            coarse = finest.clone(memory_format=layout or torch.contiguous_format)
+            skip += F.interpolate(coarse, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             finest = output(skip)
         return PixelDecoderOutput(self.mask_features(finest), levels[:NUM_LEVELS], levels[0])
 

@@ -1,0 +1,81 @@
+"""ResNet with folded norms gives what Detectron2's gives, and is used only where nobody can tell."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.layers import BatchNorm2d, FrozenBatchNorm2d
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
+
+from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+
+
+def resnet(depth: int, norm: str, **options: object) -> ResNet:
+    block = BasicBlock if depth < 50 else BottleneckBlock
+    channels = [8, 16, 32, 64] if block is BasicBlock else [32, 64, 128, 256]
+    stages, before = [], 8
+    for index, out in enumerate(channels):
+        more = {} if block is BasicBlock else {"bottleneck_channels": out // 4, "stride_in_1x1": False}
+        stages.append(
+            ResNet.make_stage(
+                *(block, 2), stride_per_block=[1 if index == 0 else 2, 1], in_channels=before, out_channels=out,
+                norm=norm, **more, **options,
+            )
+        )  # fmt: skip
+        before = out
+    model = ResNet(BasicStem(3, 8, norm=norm), stages, out_features=["stem", "res2", "res3", "res5"]).eval()
+    for module in model.modules():
+        if isinstance(module, BatchNorm2d | FrozenBatchNorm2d):
+            for name, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
+                getattr(module, name).data.uniform_(low, low + 1)
+    return model
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@torch.no_grad()
+def test_same_features(depth: int, norm: str) -> None:
+    model, images = resnet(depth, norm), torch.randn(2, 3, 64, 96)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    given = images.clone()
+    assert is_foldable(model, images)
+    expected, found = model(images), folded_resnet(model, images)
+    assert list(found) == list(expected)
+    for name in expected:
+        assert (found[name] - expected[name]).abs().max() < 1e-5 * expected[name].abs().max(), name
+    assert torch.equal(images, given)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_weights_may_change() -> None:
+    model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
+    folded_resnet(model, images)
+    model.stages[1][0].conv1.norm.running_mean.data.add_(0.7)
+    torch.testing.assert_close(folded_resnet(model, images)["res5"], model(images)["res5"], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_bfloat16() -> None:
+    model, images = resnet(50, "FrozenBN"), torch.randn(1, 3, 64, 64)
+    exact = model(images)["res5"]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = folded_resnet(model, images)["res5"]
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_where_it_is_not_used() -> None:
+    model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
+    assert not is_foldable(model, images)  # gradients
+    with torch.no_grad():
+        assert is_foldable(model, images)
+        assert not is_foldable(model.train(), images)  # statistics of the batch
+        assert not is_foldable(resnet(18, ""), images)
+        assert not is_foldable(torch.nn.Identity(), images)
+        handle = model.eval().stages[0][0].conv1.register_forward_hook(lambda *_: None)
+        assert not is_foldable(model, images)
+        handle.remove()
+        assert is_foldable(model, images)

@@ -1,0 +1,52 @@
+"""Pictures of different sizes as one batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch.nn import functional as F
+
+from mask2former.data import register_all
+from mask2former.engine import load_config
+from mask2former.modeling.meta_arch import MaskFormer
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskFormer:
+    register_all("datasets")
+    torch.manual_seed(0)
+    cfg = load_config(str(Path(__file__).parents[2] / "configs" / "quickstart" / "panoptic.yaml"))
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg).eval()
+    model.object_mask_threshold, model.overlap_threshold = 0.0, 0.0
+    return model
+
+
+@torch.no_grad()
+def test_each_is_as_alone_on_the_same_padding(model: MaskFormer) -> None:
+    """Padding is seen by the network, as published; so alone means on the same canvas, cropped afterwards."""
+    sizes = [(64, 96), (96, 64), (70, 50)]
+    pictures = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+    together = model([{"image": picture} for picture in pictures])
+    for picture, (height, width), result in zip(pictures, sizes, together, strict=True):
+        canvas = model.pixel_mean.expand(3, 96, 96).clone()  # padding is zero once it is normalised
+        canvas[:, :height, :width] = picture
+        alone = model([{"image": canvas}])[0]
+        assert result["sem_seg"].shape[1:] == result["panoptic_seg"][0].shape == (height, width)
+        assert result["instances"].pred_masks.shape[1:] == (height, width)
+        expected = alone["sem_seg"][:, :height, :width]
+        assert expected.std() > 0
+        torch.testing.assert_close(result["sem_seg"], expected, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_results_have_the_sizes_asked_for(model: MaskFormer) -> None:
+    picture = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    small, large = model([{"image": picture}, {"image": picture, "height": 100, "width": 150}])
+    assert small["sem_seg"].shape[1:] == (64, 96) and large["panoptic_seg"][0].shape == (100, 150)
+    resized = F.interpolate(small["sem_seg"][None], (100, 150), mode="bilinear")[0]
+    assert (large["sem_seg"] - resized).abs().mean() < 0.1 * resized.std()
