@@ -46,7 +46,8 @@ class Tile:
 
     def core_of(self, x: Tensor) -> Tensor:
         """Of [..., H, W] over the tile, the core."""
-        return x[(..., *self.own(self.core_rows, self.core_columns))]
+        place = (..., *self.own(self.core_rows, self.core_columns))
+        return x[place]
 
     def shared_with(self, other: Tile) -> tuple[Span, Span]:
         """Rows and columns that both cover."""

@@ -29,7 +29,8 @@ class SemanticCanvas:
         elif self.map is None:
             self.map = scores.new_zeros(len(scores), *self.size, device="cpu")
         assert self.map is not None
-        self.map[(..., *tile.core)] = core.to(self.map.device)
+        place = (..., *tile.core)
+        self.map[place] = core.to(self.map.device)
 
     def result(self) -> Tensor:
         assert self.map is not None

@@ -60,7 +60,7 @@ def folded_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
     return features
 
 
-def _block(block: nn.Module, x: Tensor, *, reusable: bool) -> Tensor:
+def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) -> Tensor:
     """``reusable``: the result may be written over ``x``."""
     inner = _convolve(block.conv1, x, "relu")
     last = block.conv2
@@ -76,13 +76,13 @@ def _block(block: nn.Module, x: Tensor, *, reusable: bool) -> Tensor:
     return pointwise(x, inner, weight, bias, *arguments, "add", 1.0, "relu", [], "")
 
 
-def _convolve(conv: nn.Module, x: Tensor, activation: str) -> Tensor:
+def _convolve(conv: Conv2d, x: Tensor, activation: str) -> Tensor:
     weight, bias = _folded(conv, x.dtype)
     arguments = (conv.padding, conv.stride, conv.dilation, conv.groups)
     return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *arguments, activation, [], "")
 
 
-def _folded(conv: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _folded(conv: Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     norm = conv.norm
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight = (conv.weight * scale[:, None, None, None]).to(dtype, memory_format=torch.channels_last)
