@@ -28,7 +28,7 @@ examples:
   app.py                                            the default model, downloaded once
   app.py --model output/mine --examples photos/     a model that you trained, with pictures to try
 """
-SHOWN_EXAMPLES = 6
+SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
 One network for every kind of segmentation. Drop a picture; nothing of it leaves this machine."""
 
