@@ -28,7 +28,7 @@ examples:
   app.py                                            the default model, downloaded once
   app.py --model output/mine --examples photos/     a model that you trained, with pictures to try
 """
-SHOWN_EXAMPLES = 6
+SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
 One network for every kind of segmentation. Drop a picture; nothing of it leaves this machine."""
 
@@ -64,6 +64,7 @@ def main() -> None:
             css=STYLE,
             allowed_paths=examples,
             prevent_thread_lock=True,
+            show_error=True,  # on the page
             quiet=True,
         )
         print(f"page: {url} (Ctrl-C ends it)", flush=True)
@@ -103,7 +104,12 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
         state = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                picture = gr.Image(type="filepath", label="Picture", sources=["upload", "webcam", "clipboard"])
+                picture = gr.Image(
+                    type="filepath",
+                    image_mode=None,  # the file as it is
+                    label="Picture",
+                    sources=["upload", "webcam", "clipboard"],
+                )
                 task = gr.Radio(list(predictor.tasks), value=predictor.tasks[0], label="Task", elem_id="task")
                 mode = gr.Radio(list(MODES), value="overlay", label="Drawn as", elem_id="mode")
                 threshold = gr.Slider(

@@ -22,7 +22,7 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--window-size=1280,1000"),
 )
-PATIENCE = 120  # seconds
+PATIENCE = 60  # seconds
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ def test_what_is_no_picture_gets_an_answer(address: str, browser: Any, tmp_path:
     bad.write_bytes(b"\x89PNG no more")
     browser.get(address)
     drop(browser, bad)
-    wait_for(lambda: "not a picture" in browser.find_element("tag name", "body").text, "an error on the page")
+    wait_for(lambda: "cannot identify image" in browser.find_element("tag name", "body").text, "an error on the page")
 
 
 def test_without_gradio_it_says_what_to_install() -> None:

@@ -163,7 +163,9 @@ def _enlarge(picture: np.ndarray, factor: int, interpolation: int) -> np.ndarray
 
 def _shade(colour: np.ndarray, number: int) -> np.ndarray:
     """The colour, for another number lighter or darker and a little turned; 0 leaves it. float64 [3]."""
+    if not number:
+        return colour.astype(np.float64)
     turn, lift = ((_GOLDEN * number) % 1 + 0.5) % 1 - 0.5, ((2 * _GOLDEN * number) % 1 + 0.5) % 1 - 0.5
     hue, lightness, saturation = colorsys.rgb_to_hls(*(colour / 255))
-    lightness = np.clip(lightness + 0.4 * lift, 0.2, 0.85) if number else lightness
+    lightness = np.clip(lightness + 0.4 * lift, 0.2, 0.85)
     return 255 * np.array(colorsys.hls_to_rgb((hue + 0.14 * turn) % 1, lightness, saturation))
