@@ -2,7 +2,6 @@
 """Train or evaluate a model of a configuration file. ``--help`` shows how."""
 
 import argparse
-import os
 import sys
 
 import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
@@ -10,61 +9,18 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 # isort: split
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data import register_all
 from mask2former.engine import ConfigError, load_config
+from mask2former.engine.arguments import training_parser
 from mask2former.engine.batch_size import scale_to_batch
 from mask2former.engine.logs import setup_run
 from mask2former.engine.preflight import check_run
 from mask2former.engine.trainer import Trainer
-
-EXAMPLES = """
-examples:
-  Train, then evaluate (on a GPU if there is one, else on the CPU):
-    train_net.py --config-file configs/quickstart/panoptic.yaml OUTPUT_DIR output/quickstart
-  Go on from the last checkpoint in OUTPUT_DIR, if there is one:
-    train_net.py --config-file configs/quickstart/panoptic.yaml --resume OUTPUT_DIR output/quickstart
-  Evaluate a checkpoint:
-    train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/quickstart/model_final.pth
-  Change anything of the configuration, as KEY value pairs at the end:
-    train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.00005
-  Another number of pictures a step, with learning rate and iterations to match (see --scale-lr):
-    train_net.py --config-file FILE --scale-lr SOLVER.IMS_PER_BATCH 4
-  The memory of 4 pictures, the learning of 16:
-    train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 16 SOLVER.ACCUMULATE_STEPS 4
-  Eight GPUs of one machine (IMS_PER_BATCH is shared out among them):
-    train_net.py --config-file FILE --num-gpus 8
-  Two machines of eight GPUs (the same on both, but for the rank):
-    train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://FIRST:29500
-    train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 1 --dist-url tcp://FIRST:29500
-
-Data sets lie below the folder that the environment variable DETECTRON2_DATASETS names ("datasets" by default); see
-datasets/README.md. Checkpoints, log.txt, metrics.json and TensorBoard files go to OUTPUT_DIR.
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    result = default_argument_parser(epilog=EXAMPLES)
-    result.description = "Train or evaluate a model of a configuration file."
-    result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
-    result.add_argument("--skip-checks", action="store_true", help="begin even if the run seems bound to fail")
-    result.add_argument(
-        "--allow-unsafe-config",
-        action="store_true",
-        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
-    )
-    result.add_argument(
-        "--scale-lr",
-        action="store_true",
-        help="with SOLVER.IMS_PER_BATCH n at the end: scale SOLVER.BASE_LR by n / the configuration file's value (the "
-        "linear rule), and iterations (MAX_ITER, STEPS, WARMUP_ITERS, evaluation and checkpoint periods) inversely; "
-        "keys that are given at the end too are left as they are",
-    )
-    return result
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -75,13 +31,9 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def data_root() -> str:
-    return os.environ.get("DETECTRON2_DATASETS", "datasets")
-
-
 def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
     """What each process does. Returns the scores: {task: {metric: value}}, or {data set: that} for several."""
-    register_all(data_root())
+    register_all()
     setup_run(cfg, args, quiet=args.quiet)
     if not args.eval_only:
         trainer = Trainer(cfg)
@@ -108,7 +60,7 @@ def checked_config(args: argparse.Namespace) -> CfgNode:
     if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
         raise ConfigError("--num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
     if not args.skip_checks:
-        register_all(data_root())
+        register_all()
         check_run(
             cfg,
             eval_only=args.eval_only,
@@ -121,7 +73,7 @@ def checked_config(args: argparse.Namespace) -> CfgNode:
 
 
 def main() -> None:
-    args = parser().parse_args()
+    args = training_parser().parse_args()
     try:
         cfg = checked_config(args)
     except ConfigError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 import numpy as np
 from tabulate import tabulate
 
+from mask2former.data import data_root
 from mask2former.engine import ConfigError
 from mask2former.predictor import Predictor, Result
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
@@ -163,7 +163,7 @@ def table(result: Result, task: str) -> str:
 
 
 def _quickstart_pictures() -> list[str]:
-    folder = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), "quickstart", "images", "val")
+    folder = Path(data_root(), "quickstart", "images", "val")
     return [str(file) for file in find_pictures(folder)] if folder.is_dir() else []
 
 

@@ -17,6 +17,7 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 from tqdm import tqdm
 
 from mask2former.engine import ConfigError
+from mask2former.engine.arguments import add_trust
 from mask2former.predictor import Predictor
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
 from mask2former.predictor.pictures import URL_SCHEMES, LoadedPicture, find_pictures, load_picture
@@ -214,11 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--save-json", action="store_true", help="COCO json of each task, and COCO's pngs of panoptic results")
     add("--save-masks", action="store_true", help="a png for each object or class of each picture")
     add("--batch-size", type=_positive, default=1, metavar="N", help="pictures at a time; helps on a GPU [1]")
-    add(
-        "--allow-unsafe-config",
-        action="store_true",
-        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
-    )
+    add_trust(parser)
     add(
         "--opts",
         nargs=argparse.REMAINDER,

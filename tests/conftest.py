@@ -40,7 +40,7 @@ def small_training(small_options: list[str], tmp_path_factory: pytest.TempPathFa
     from mask2former.data.metadata_file import write_metadata
     from mask2former.engine import load_config
 
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    register_all()
     folder = tmp_path_factory.mktemp("training")
     cfg = load_config(str(Path(__file__).parents[1] / "configs" / "quickstart" / "panoptic.yaml"), small_options)
     torch.manual_seed(0)

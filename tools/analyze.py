@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mask2former.data import register_all
 from mask2former.engine import ConfigError, load_config
+from mask2former.engine.arguments import add_options, add_trust
 from mask2former.modeling import MaskFormer
 
 EXAMPLE = """
@@ -225,15 +225,11 @@ def main() -> None:
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1067), metavar=("H", "W"), help="[800 1067]")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes that are timed [%(default)s]")
-    parser.add_argument(
-        "--allow-unsafe-config",
-        action="store_true",
-        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="of the configuration, at the end")
+    add_trust(parser)
+    add_options(parser)
     args = parser.parse_args()
 
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    register_all()
     torch.manual_seed(0)
     try:
         cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
@@ -12,7 +11,7 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 # isort: split
 from tabulate import tabulate
 
-from mask2former.data import register_all
+from mask2former.data import data_root, register_all
 from mask2former.data.checks import Report, check_dataset, check_instances
 
 EXAMPLES = """
@@ -34,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root")
     chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its pictures")
-    parser.add_argument("--root", default=os.environ.get("DETECTRON2_DATASETS", "datasets"), help="[%(default)s]")
+    parser.add_argument("--root", default=data_root(), help="[%(default)s]")
     parser.add_argument("--decode", action="store_true", help="read every picture whole, which takes longer")
     parser.add_argument("--show", type=int, default=100, metavar="N", help="faults listed at most [%(default)s]")
     args = parser.parse_args(arguments)

@@ -6,7 +6,6 @@ draw_design.py MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -36,7 +35,7 @@ HEIGHT = 256  # pixels; smaller drawings are enlarged
 
 @torch.no_grad()
 def main() -> None:
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    register_all()
     predictor = Predictor(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), sys.argv[1:]))
     kept: dict[str, object] = {}
     decoder = predictor.model.sem_seg_head.predictor

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from mask2former.data import register_all
 from mask2former.data.files import read_picture
 from mask2former.engine import ConfigError, load_config
+from mask2former.engine.arguments import add_options, add_trust
 from mask2former.predictor import Predictor
 from mask2former.visualization import RESULTS, save_comparisons
 
@@ -41,15 +41,11 @@ def main() -> None:
     parser.add_argument("--task", choices=list(RESULTS), help="[the first that the model gives]")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score of drawn instances [%(default)s]")
     parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/pictures]")
-    parser.add_argument(
-        "--allow-unsafe-config",
-        action="store_true",
-        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="of the configuration, at the end")
+    add_trust(parser)
+    add_options(parser)
     args = parser.parse_args()
 
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    register_all()
     try:
         cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
         predictor = Predictor(cfg)

@@ -35,13 +35,21 @@ from mask2former.data.subsets import subset_json_path
 _registered: set[str] = set()  # names that register_all has given to the catalogs
 
 
-def register_all(root: str) -> None:
+def data_root() -> str:
+    """The folder that data sets lie in: what the environment variable DETECTRON2_DATASETS names, or "datasets"."""
+    return os.environ.get("DETECTRON2_DATASETS", "datasets")
+
+
+def register_all(root: str | None = None) -> None:
     """Register every data set below ``root``. Repeating it does nothing; another root moves all data sets there.
+
+    Args:
+        root: a folder; :func:`data_root` when None.
 
     Data sets that Detectron2 registers when it is imported (below its environment variable ``DETECTRON2_DATASETS``)
     stay as they are where ``root`` is the same folder, and are moved to ``root`` where it is not.
     """
-    root = os.path.expanduser(root)
+    root = os.path.expanduser(data_root() if root is None else root)
     for row in (*_own_rows(), *published_rows(), *_detectron2_rows()):
         _register(row, root)
 

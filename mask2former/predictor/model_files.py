@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,7 +107,7 @@ def _register(cfg: CfgNode, origin: Path | None) -> None:
         return
     names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     if any(not _has_classes(name) for name in names):
-        register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+        register_all()
     if names and not _has_classes(names[0]) and names[0] not in DatasetCatalog:
         raise ValueError(
             f"The names of the classes are not known: {beside or FILE_NAME} is not there, and the model's data set "

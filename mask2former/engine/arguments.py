@@ -1,0 +1,62 @@
+"""Arguments of command lines: those of training, and what several have alike."""
+
+from __future__ import annotations
+
+import argparse
+
+from detectron2.engine import default_argument_parser
+
+TRAINING_EXAMPLES = """
+examples:
+  Train, then evaluate (on a GPU if there is one, else on the CPU):
+    train_net.py --config-file configs/quickstart/panoptic.yaml OUTPUT_DIR output/quickstart
+  Go on from the last checkpoint in OUTPUT_DIR, if there is one:
+    train_net.py --config-file configs/quickstart/panoptic.yaml --resume OUTPUT_DIR output/quickstart
+  Evaluate a checkpoint:
+    train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/quickstart/model_final.pth
+  Change anything of the configuration, as KEY value pairs at the end:
+    train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.00005
+  Another number of pictures a step, with learning rate and iterations to match (see --scale-lr):
+    train_net.py --config-file FILE --scale-lr SOLVER.IMS_PER_BATCH 4
+  The memory of 4 pictures, the learning of 16:
+    train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 16 SOLVER.ACCUMULATE_STEPS 4
+  Eight GPUs of one machine (IMS_PER_BATCH is shared out among them):
+    train_net.py --config-file FILE --num-gpus 8
+  Two machines of eight GPUs (the same on both, but for the rank):
+    train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://FIRST:29500
+    train_net.py --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 1 --dist-url tcp://FIRST:29500
+
+Data sets lie below the folder that the environment variable DETECTRON2_DATASETS names ("datasets" by default); see
+datasets/README.md. Checkpoints, log.txt, metrics.json and TensorBoard files go to OUTPUT_DIR.
+"""
+
+
+def training_parser() -> argparse.ArgumentParser:
+    """Detectron2's arguments of a training, and this project's."""
+    result = default_argument_parser(epilog=TRAINING_EXAMPLES)
+    result.description = "Train or evaluate a model of a configuration file."
+    result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    result.add_argument("--skip-checks", action="store_true", help="begin even if the run seems bound to fail")
+    add_trust(result)
+    result.add_argument(
+        "--scale-lr",
+        action="store_true",
+        help="with SOLVER.IMS_PER_BATCH n at the end: scale SOLVER.BASE_LR by n / the configuration file's value (the "
+        "linear rule), and iterations (MAX_ITER, STEPS, WARMUP_ITERS, evaluation and checkpoint periods) inversely; "
+        "keys that are given at the end too are left as they are",
+    )
+    return result
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """``--allow-unsafe-config``, for :func:`mask2former.engine.load_config`."""
+    parser.add_argument(
+        "--allow-unsafe-config",
+        action="store_true",
+        help="run the code in tags such as !!python/object of the configuration file; only for files that you trust",
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """``KEY VALUE`` pairs, last on the line."""
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="of the configuration, at the end")
