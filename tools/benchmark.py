@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import data, op
+from benchmarks import data, eval, op
 
-COMMANDS = [op, data]
+COMMANDS = [op, data, eval]
 
 
 def main(words: list[str] | None = None) -> None:
