@@ -85,5 +85,5 @@ def test_two_processes_score_one_picture(tmp_path):
     assert alone["panoptic_seg"]["PQ"] > 50 and alone["segm"]["AP"] > 30 and alone["sem_seg"]["mIoU"] == 100
     torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=False) for rank in range(2))
-    assert first == alone
+    np.testing.assert_equal(first, alone)  # NaN where there is nothing of that size
     assert second == {}
