@@ -109,8 +109,8 @@ def move_picture(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarr
 def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTransform) -> np.ndarray:
     """``crop.apply_image(resize.apply_image(image))``, for less.
 
-    Where the height does not shrink, Pillow resizes rows first, rounds to 8 bits, then resizes columns; so rows that no pixel of the crop looks at need
-    not be resized at all, nor columns outside of it a second time.
+    Where the height does not shrink, Pillow resizes rows first, rounds to 8 bits, then resizes columns; so rows that
+    no pixel of the crop looks at need not be resized at all, nor columns outside of it a second time.
 
     Args:
         image: [H, W, 3] uint8.
