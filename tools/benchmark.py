@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import data, infer, op, train
+from benchmarks import data, eval, infer, op, train
 
-COMMANDS = [op, infer, train, data]
+COMMANDS = [op, infer, train, data, eval]
 
 
 def main(words: list[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Resizing, cropping, flipping and padding at once, with the very pixels that one after the other would give.
 
 A label picture is moved by looking up pixels: its rows and its columns, each once, however many transforms there were.
-Of a picture that is resized and then cropped, only what the crop leaves is computed.
+Of a picture that is enlarged and then cropped, only what the crop leaves is computed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def move_picture(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarr
     left = list(transforms)
     while left:
         step = left.pop(0)
-        if left and _is_resize_of_colours(image, step) and type(left[0]) is CropTransform:
+        if left and _goes_row_by_row(image, step) and type(left[0]) is CropTransform:
             image = resize_and_crop(image, step, left.pop(0))
         elif type(step) is HFlipTransform and image.ndim == 3 and image.shape[2] == 3:
             image = cv2.flip(image, 1)  # a view with its columns backwards costs the next step more than this
@@ -109,11 +109,12 @@ def move_picture(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarr
 def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTransform) -> np.ndarray:
     """``crop.apply_image(resize.apply_image(image))``, for less.
 
-    Pillow resizes rows first, rounds to 8 bits, then resizes columns; so rows that no pixel of the crop looks at need
-    not be resized at all, nor columns outside of it a second time.
+    Where the height does not shrink, Pillow resizes rows first, rounds to 8 bits, then resizes columns; so rows that
+    no pixel of the crop looks at need not be resized at all, nor columns outside of it a second time.
 
     Args:
         image: [H, W, 3] uint8.
+        resize: with a new height that is not below the old.
     """
     # A crop may hang over the edge, as slices may.
     left, right = crop.x0, min(crop.x0 + crop.w, resize.new_w)
@@ -143,10 +144,11 @@ def planes(image: np.ndarray, pad: PadTransform | None = None) -> np.ndarray:
     return result
 
 
-def _is_resize_of_colours(image: np.ndarray, step: Transform) -> bool:
+def _goes_row_by_row(image: np.ndarray, step: Transform) -> bool:
     return (
         type(step) is T.ResizeTransform
         and step.interp == Image.Resampling.BILINEAR
+        and step.new_h >= step.h  # else Pillow may resize columns first
         and image.dtype == np.uint8
         and image.shape == (step.h, step.w, 3)
     )

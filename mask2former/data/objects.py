@@ -98,8 +98,8 @@ class Objects:
         row = {member: i for i, member in enumerate(sorted(kept))}
         # Zeros cost nothing before they are written to: a mask costs its own rows, not the padding's.
         masks = np.zeros((len(row), *self.size), dtype=bool)
-        place = (slice(None), *self.grid.inside())
-        inside = masks[place]
+        rows, columns = self.grid.inside()
+        inside = masks[:, rows, columns]
         for (members, block), seen in zip(blocks, values, strict=True):
             for value in seen:
                 np.equal(block, value, out=inside[row[members[value - 1]]])

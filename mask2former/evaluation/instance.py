@@ -96,6 +96,10 @@ class InstanceEvaluator(COCOEvaluator):
         dense = torch.full_like(classes, -1)
         known = classes < len(self._dense_ids)
         dense[known] = self._dense_ids[classes[known]]
+        if bool((dense >= 0).all()):  # choosing copies all masks
+            things = Instances(instances.image_size, **instances.get_fields())
+            things.pred_classes = dense
+            return things
         things = instances[dense >= 0]
         things.pred_classes = dense[dense >= 0]
         return things

@@ -1,0 +1,120 @@
+"""`benchmark.py eval`: its options, its table and its chart."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.cases import parse_size
+from benchmarks.machine import describe
+
+if TYPE_CHECKING:
+    from benchmarks.evaluators import Row
+
+ABOUT = """Time of scoring a thousand pictures: panoptic quality, average precision and mIoU, by our evaluators and by
+Detectron2's own. Ground truth and predictions are drawn; both get the same, and their scores stand beside each other.
+"""
+COLUMNS = """
+How to read the table
+  process, s    per thousand pictures, what is done after each prediction
+  evaluate, s   per thousand pictures, what is done at the end
+  ratio         time of Detectron2's evaluator by this one's, both parts together
+
+Detectron2's average precision is the official pycocotools where its compiled code is missing (release 0.6 from the
+package registry), and a C++ version of the same where it is there.
+
+Examples
+  %(prog)s                      200 pictures of 480x640 with 20 segments
+  %(prog)s --pictures 1000 --json eval.json --chart eval.png
+"""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import mask2former  # noqa: F401  (mends Detectron2 before it is imported)
+
+    # isort: split
+    from benchmarks.evaluators import measure
+
+    torch.set_num_threads(1)
+    facts = describe(torch.device("cpu"))
+    print(", ".join(f"{key} {value}" for key, value in facts.items()))
+    with tempfile.TemporaryDirectory() as folder:
+        different = min(arguments.different, arguments.pictures)
+        size = parse_size(arguments.size)[1:]
+        rows = list(measure(Path(folder), arguments.pictures, different, size, arguments.objects))
+    print(f"\n{table(rows)}")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps({"machine": facts, "rows": [asdict(row) for row in rows]}, indent=1))
+        print(f"\nnumbers: {arguments.json}")
+    if arguments.chart:
+        draw(rows, arguments.chart)
+        print(f"chart: {arguments.chart}")
+
+
+def table(rows: Sequence[Row]) -> str:
+    from tabulate import tabulate
+
+    base = {row.task: row.process + row.evaluate for row in rows if row.evaluator == "Detectron2"}
+    lines = [
+        {
+            "task": row.task,
+            "evaluator": row.evaluator,
+            "process, s": f"{row.process * 1e3:.1f}",
+            "evaluate, s": f"{row.evaluate * 1e3:.1f}",
+            "ratio": f"{base[row.task] / (row.process + row.evaluate):.1f}",
+            "score": f"{row.score:.6f}",
+        }
+        for row in rows
+    ]
+    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 4))
+
+
+def draw(rows: Sequence[Row], file: Path) -> None:
+    """Seconds per thousand pictures as bars: process, and evaluate after it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(9, 1 + 0.4 * len(rows)), layout="constrained")
+    process, evaluate = ([getattr(row, part) * 1e3 for row in rows] for part in ("process", "evaluate"))
+    axis.barh(range(len(rows)), process, label="process")
+    axis.barh(range(len(rows)), evaluate, left=process, label="evaluate")
+    axis.set_yticks(range(len(rows)), [f"{row.task}, {row.evaluator}" for row in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds per thousand pictures")
+    axis.legend(fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "eval",
+        help="scoring",
+        description=ABOUT,
+        epilog=COLUMNS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    add = command.add_argument
+    add("--pictures", type=int, default=200, help="scored (%(default)s)")
+    add("--different", type=int, default=10, help="of them drawn; the others repeat those (%(default)s)")
+    add("--size", default="480x640", metavar="HxW", help="in pixels (%(default)s)")
+    add(
+        "--objects",
+        type=int,
+        default=20,
+        help="segments of a picture; there are five predictions of each (%(default)s)",
+    )
+    add("--json", type=Path, help="write all numbers to this file")
+    add("--chart", type=Path, help="draw the times into this picture")
