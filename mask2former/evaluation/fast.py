@@ -11,14 +11,12 @@ logger = logging.getLogger(__name__)
 def hotcoco() -> ModuleType | None:
     """hotcoco (MIT licence), which gives the official numbers in a fraction of the time; None where there is none.
 
-    Said once in the log. Its modules ``panoptic`` and ``semantic`` are loaded too.
+    Said once in the log.
     """
     try:
         import hotcoco as module
-        import hotcoco.panoptic
-        import hotcoco.semantic
     except ImportError as error:
-        logger.info("Scores by pycocotools and panopticapi; hotcoco would be faster (%s).", error)
+        logger.info("AP by pycocotools; hotcoco would be faster (%s).", error)
         return None
-    logger.info("Scores by hotcoco %s.", getattr(module, "__version__", ""))
+    logger.info("AP by hotcoco %s.", getattr(module, "__version__", ""))
     return module

@@ -124,4 +124,4 @@ def test_the_choice_is_said_once(monkeypatch, caplog, there):
     found = [module.hotcoco() for _ in range(3)]
     assert all((one is not None) == there for one in found)
     assert len(caplog.records) == 1
-    assert ("Scores by hotcoco" if there else "Scores by pycocotools and panopticapi") in caplog.text
+    assert ("AP by hotcoco" if there else "AP by pycocotools") in caplog.text
