@@ -19,12 +19,11 @@ demo: setup  ## draw the quickstart data set, train on it, score and draw predic
 	$(RUN) tools/draw_predictions.py --config-file configs/quickstart/panoptic.yaml \
 		MODEL.WEIGHTS $(QUICKSTART)/model_final.pth
 	@echo
-	@echo "Scores: above, and in $(QUICKSTART)/metrics.json    Log: $(QUICKSTART)/log.txt"
-	@echo "Predictions beside the ground truth: $(QUICKSTART)/pictures"
+	@echo "Scores: above. Report, to open in a browser: $(QUICKSTART)/report.html    Curves: $(QUICKSTART)/curves.html"
+	@echo "Predictions beside the ground truth: $(QUICKSTART)/pictures    Log: $(QUICKSTART)/log.txt"
 	@echo "Weights: $(QUICKSTART)/model_final.pth    Data set: $(DATASETS)/quickstart"
 	@echo "Next: draw on a picture of your own choice:"
-	@echo "  $(RUN) demo/demo.py --config-file configs/quickstart/panoptic.yaml --output output/drawn \\"
-	@echo "      --input $(DATASETS)/quickstart/images/val/000001.png --opts MODEL.WEIGHTS $(QUICKSTART)/model_final.pth"
+	@echo "  $(RUN) demo/demo.py --model $(QUICKSTART) --input $(DATASETS)/quickstart/images/val/000001.png"
 
 test: setup lint  ## lint, types and all tests but the slow ones
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m "not slow"
