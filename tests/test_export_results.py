@@ -73,5 +73,5 @@ def test_instances(seed: int, things: set[int] | None) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_semantic(seed: int) -> None:
     class_logits, masks = prediction(seed)
-    wanted = semantic_inference(class_logits, lambda q: masks[q])
+    wanted = semantic_inference(class_logits, lambda q: masks[q], SIZE)
     assert torch.equal(semantic_map(class_logits, masks), wanted.argmax(0))

@@ -23,14 +23,13 @@ from mask2former.data.files import read_picture
 from mask2former.engine import load_config
 from mask2former.predictor import Predictor
 from mask2former.structures import MaskPrediction, resize_frames
-from mask2former.visualization import draw_result
 
 ROOT = Path(mask2former.__file__).parents[1]
 FOLDER = ROOT / "docs" / "design"
 NUMBER = 4  # queries that are shown
 PICTURE = 2  # of the validation set
 GAP = 8  # pixels between drawings
-HEIGHT = 256  # pixels; smaller drawings are enlarged
+HEIGHT = 384  # pixels; smaller drawings are enlarged
 
 
 @torch.no_grad()
@@ -41,7 +40,7 @@ def main() -> None:
     decoder = predictor.model.sem_seg_head.predictor
     decoder.register_forward_hook(lambda _, inputs, output: kept.update(levels=inputs[0], prediction=output))
     picture = read_picture(DatasetCatalog.get("quickstart_val_panoptic")[PICTURE]["file_name"], "RGB")
-    result = predictor(picture)
+    drawn = predictor(picture).draw("panoptic")
     prediction = kept["prediction"]
     assert isinstance(prediction, MaskPrediction)
 
@@ -54,7 +53,7 @@ def main() -> None:
         logits = prediction.aux[layer].masks.logits(0, queries)
         inside = resize_frames(logits, level.shape[-2:])[:, 0] >= 0
         save(name, [dim(mask, picture) for mask in inside])
-    save("panoptic", [draw_result(picture, result, predictor.metadata, task="panoptic")])
+    save("panoptic", [drawn])
 
 
 def best_queries(prediction: MaskPrediction, size: tuple[int, ...]) -> Tensor:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,14 +15,13 @@ import mask2former  # mends Detectron2, so it comes first
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from mask2former.data import register_all
 from mask2former.download import DownloadError
-from mask2former.engine import ConfigError, load_config
+from mask2former.engine import ConfigError
 from mask2former.export import OUTPUTS, ExportedNetwork, ExportError, export, load
 from mask2former.export.check import SIZES, Row, compare
 from mask2former.export.programs import DTYPES
 from mask2former.predictor import Predictor
-from mask2former.zoo import models
+from mask2former.predictor.model_files import model_config
 
 EXAMPLES = """
 The program takes one picture [1, 3, H, W] of any size from 33 pixels a side, normalises it itself, and gives results at
@@ -41,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; ``arguments`` are those after its name. Returns its status."""
     args = _parser().parse_args(arguments)
     try:
-        cfg = _config(args.model, args.opts)
+        cfg = model_config(args.model, None, args.opts)
         predictor = Predictor(cfg)
         network = ExportedNetwork(predictor.model, args.results)
         start = time.perf_counter()
@@ -65,12 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 def describe(cfg: CfgNode, predictor: Predictor, results: str, dtype: str) -> dict[str, Any]:
     """The metadata of the file: all that somebody needs who has nothing else."""
     model = predictor.model
-    known = predictor.metadata.as_dict()
-    things_only = len(known.get("thing_classes", [])) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     return {
         "results": results,
         "outputs": list(OUTPUTS[results]),
-        "classes": list(known.get("thing_classes" if things_only else "stuff_classes", [])),
+        "classes": list(predictor.names),
         "things": sorted(model.things),
         "input": {
             "format": cfg.INPUT.FORMAT,
@@ -126,17 +122,6 @@ def _parser() -> argparse.ArgumentParser:
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the configuration"
     )
     return parser
-
-
-def _config(model: str, opts: list[str]) -> CfgNode:
-    register_all(os.environ.get("DETECTRON2_DATASETS", "datasets"))
-    folder = Path(model)
-    if model in models():
-        return load_config(models()[model].config, ["MODEL.WEIGHTS", model, *opts])
-    if folder.is_dir():
-        weights = folder / "model_final.pth"
-        return load_config(str(folder / "config.yaml"), ["MODEL.WEIGHTS", str(weights), *opts])
-    return load_config(model, opts)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ TITLES = {
     "_add_mask_former": "Losses, transformer decoder and results",
     "_add_backbones": "Backbones",
     "_add_evaluation": "Evaluation",
+    "_add_wandb": "Weights & Biases",
 }
 
 

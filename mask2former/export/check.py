@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mask2former.export.network import OUTPUTS, ExportedNetwork
@@ -83,7 +84,19 @@ def _equal_pixels(results: str, named: dict[str, tuple[Tensor, Tensor]]) -> floa
         a, b = (masks > 0 for masks in named["mask_logits"])
     else:
         a, b = named[_PER_PIXEL[results]]
+    if results == "instance":
+        a, b = _paired(a, b, named["classes"])
     return (a == b).double().mean().item()
+
+
+def _paired(a: Tensor, b: Tensor, classes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Masks [n, H, W] of two lists, paired as they fit best: equal scores may stand in either order."""
+    pixels = a[0].numel()
+    rows, columns = (masks.flatten(1).float() for masks in (a, b))
+    differing = rows @ (1 - columns).T + (1 - rows) @ columns.T
+    differing += pixels * (classes[0][:, None] != classes[1])
+    first, second = linear_sum_assignment(differing.numpy())
+    return a[first], b[second]
 
 
 def _in_turn(

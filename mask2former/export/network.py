@@ -102,12 +102,22 @@ class ExportedNetwork(nn.Module):
 
 def num_classes(model: MaskFormer) -> int:
     """K."""
-    return model.sem_seg_head.predictor.class_embed.out_features - 1
+    classifier = _decoder(model).class_embed
+    assert isinstance(classifier, nn.Linear)
+    return classifier.out_features - 1
 
 
 def num_queries(model: MaskFormer) -> int:
     """Q."""
-    return model.sem_seg_head.predictor.query_embed.num_embeddings
+    queries = _decoder(model).query_embed
+    assert isinstance(queries, nn.Embedding)
+    return queries.num_embeddings
+
+
+def _decoder(model: MaskFormer) -> nn.Module:
+    decoder = model.sem_seg_head.predictor
+    assert isinstance(decoder, nn.Module)
+    return decoder
 
 
 def _steps(size: int, step: int) -> int:
@@ -121,6 +131,7 @@ def _steps(size: int, step: int) -> int:
     if not torch.compiler.is_compiling():
         return count
     symbol = torch.scalar_tensor(count, dtype=torch.int64).item()
+    assert isinstance(symbol, int | torch.SymInt)
     torch._check(symbol >= _LEAST_STEPS)
     torch._check(symbol <= MOST_PIXELS // step)
     torch._check(symbol * step >= size)
