@@ -75,7 +75,7 @@ class SwinBlock(nn.Module):
         flat = x.flatten(0, 2)
         attended = torch.empty(patches.numel(), x.shape[-1], dtype=x.dtype)
         targets = attended.view(*patches.shape, -1).split(count)
-        masks = grid.shift_mask.split(count) if self.shifted else [None] * len(targets)
+        masks: Sequence[Tensor | None] = grid.shift_mask.split(count) if self.shifted else [None] * len(targets)
         for target, numbers, mask in zip(targets, patches.split(count), masks, strict=True):
             windows = self.norm1(flat.index_select(0, numbers.flatten().clamp(min=0))).view_as(target)
             windows = windows.masked_fill_(numbers[..., None] < 0, 0)
