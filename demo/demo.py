@@ -37,6 +37,8 @@ examples:
     demo.py --input img.jpg --task instance --confidence-threshold 0.8 --style side-by-side --legend
   Files for other programs: COCO json, a mask for each object, a map of labels:
     demo.py --input photos/ --save-json --save-masks --mode labels
+  An aerial picture at its own scale, in tiles:
+    demo.py --input city.png --tile 1024 --task panoptic
   A video; a camera, until Ctrl-C:
     demo.py --input film.mp4 --batch-size 4
     demo.py --webcam
@@ -117,6 +119,8 @@ def _predictor(args: argparse.Namespace) -> Predictor:
         "threshold": args.confidence_threshold,
         "tasks": None if args.task is None else [args.task],
         "batch_size": args.batch_size,
+        "tile": args.tile,
+        "overlap": args.overlap,
         "opts": args.opts,
         "allow_unsafe_config": args.allow_unsafe_config,
     }
@@ -215,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--save-json", action="store_true", help="COCO json of each task, and COCO's pngs of panoptic results")
     add("--save-masks", action="store_true", help="a png for each object or class of each picture")
     add("--batch-size", type=_positive, default=1, metavar="N", help="pictures at a time; helps on a GPU [1]")
+    add("--tile", type=_positive, metavar="PIXELS", help="cut larger pictures into tiles, do not shrink them")
+    add("--overlap", type=int, default=128, metavar="PIXELS", help="of tiles [%(default)s]")
     add_trust(parser)
     add(
         "--opts",

@@ -39,7 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": {"data", "evaluation", "visualization"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization", "zoo"},
     "tiling": set(),
-    "predictor": {"", "config", "modeling", "data", "checkpoint", "engine", "visualization", "zoo", "download"},
+    "predictor": {
+        *("", "config", "modeling", "tiling", "data", "checkpoint", "engine", "visualization", "zoo", "download"),
+    },
     "export": {"structures", "ops", "modeling"},
 }
 SEES_CONFIG = ("config", "data", "evaluation.build", "engine", "predictor")

@@ -111,6 +111,14 @@ def test_without_an_output_it_writes_to_drawn(
     assert str(Path("drawn", "a_panoptic.png")) in capsys.readouterr().out
 
 
+def test_tiles(model: Path, pictures: Path, tmp_path: Path) -> None:
+    options = ["--task", "semantic", "--mode", "labels", "--tile", "64", "--overlap", "16"]
+    files = ["--input", str(pictures / "a.png"), "--output", str(tmp_path / "o.png")]
+    demo.main(["--model", str(model), *files, *options])
+    expected = Predictor(model, tile=64, overlap=16)(pictures / "a.png").semantic
+    assert np.array_equal(cv2.imread(str(tmp_path / "o.png"), cv2.IMREAD_UNCHANGED), expected)
+
+
 def test_a_file_as_output(model: Path, pictures: Path, tmp_path: Path) -> None:
     """As the published demo takes one; it holds the first task's result."""
     file = tmp_path / "new" / "out.jpg"

@@ -26,6 +26,7 @@ from mask2former.engine import ConfigError, load_config
 from mask2former.predictor import Result, pictures
 from mask2former.predictor.coco import panoptic_png
 from mask2former.predictor.pictures import find_pictures, load_picture
+from mask2former.tiling import TiledInference
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "quickstart" / "panoptic.yaml"
@@ -324,6 +325,29 @@ def test_another_threshold_needs_no_other_run(predictor: Predictor, picture: np.
     assert len(result.instances)
     with pytest.raises(ValueError, match="before compute"):
         result.at_threshold(0.5)
+
+
+def test_large_pictures_are_cut_into_tiles(folder: Path, predictor: Predictor, picture: np.ndarray) -> None:
+    tiled = Predictor(folder, threshold=EVERYTHING, tile=64, overlap=16)
+    assert same(tiled(picture), predictor(picture))  # one tile: as if there were none
+    large = np.random.default_rng(1).integers(0, 256, (80, 150, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(large.transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        expected = TiledInference(predictor.model, 64, 16)([{"image": pixels}])[0]
+    result, outputs = tiled(large), tiled.outputs(large)
+    assert np.array_equal(result.semantic, expected["sem_seg"].argmax(0).numpy())
+    scores = expected["instances"].scores.sort(descending=True).values
+    assert np.array_equal(result.instances.scores, scores[scores >= EVERYTHING].numpy()) and len(scores)
+    places = [expected["instances"].scores.tolist().index(score) for score in result.instances.scores.tolist()]
+    assert np.array_equal(result.instances.masks, expected["instances"].pred_masks[places].numpy())
+    assert result.segments and result.panoptic.shape == large.shape[:2] == tuple(outputs["panoptic_seg"][0].shape)
+    assert torch.equal(outputs["panoptic_seg"][0], expected["panoptic_seg"][0])  # at the configuration's threshold
+    first = next(tiled.stream([large]))
+    assert first.segments and not first.at_threshold(1.0).segments
+    only = Predictor(folder, tasks=["semantic"], tile=64, overlap=16)(large)
+    assert np.array_equal(only.semantic, result.semantic)
+    with pytest.raises(ValueError, match="tile is 64, overlap 32"):
+        Predictor(folder, tile=64, overlap=32)
 
 
 def test_every_task_by_itself(predictor: Predictor, picture: np.ndarray) -> None:

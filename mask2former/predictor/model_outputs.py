@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mask2former.modeling.meta_arch import MaskFormer
 from mask2former.modeling.postprocess import ResizedMasks
+from mask2former.tiling import TiledInference
 
 Outputs = dict[str, Any]  # "sem_seg", "panoptic_seg", "instances", in Detectron2's form
 
@@ -23,6 +25,9 @@ class LazyOutputs(Protocol):
         Args:
             task: "panoptic", "instance" or "semantic".
             threshold: for panoptic results, of the queries' scores; the configuration's when None.
+
+        Of large pictures ``sem_seg`` holds labels [H, W], and instances have ``mask_crops``: see
+        :class:`mask2former.tiling.TiledInference`.
         """
 
 
@@ -57,6 +62,34 @@ class ReadyOutputs:
 
     def __call__(self, task: str, threshold: float | None) -> Outputs:
         return self._outputs
+
+
+class TiledOutputs:
+    """Outputs of a picture that is too large for the network, of all tasks in one pass over its tiles.
+
+    Args:
+        model: in evaluation mode.
+        inputs: of the picture, as the model takes them.
+        tasks: those that will be asked for.
+        tile, overlap: see :class:`mask2former.tiling.TiledInference`.
+    """
+
+    def __init__(self, model: nn.Module, inputs: dict[str, Any], tasks: Sequence[str], tile: int, overlap: int) -> None:
+        self._model, self._inputs, self._tasks = model, inputs, tasks
+        self._tile, self._overlap = tile, overlap
+
+    @torch.no_grad()
+    def __call__(self, task: str, threshold: float | None) -> Outputs:
+        model = self._model
+        if isinstance(model, MaskFormer):
+            model = copy.copy(model)
+            model.semantic_on, model.instance_on = "semantic" in self._tasks, "instance" in self._tasks
+            # With panoptic results, instances are of things alone.
+            model.panoptic_on &= "panoptic" in self._tasks or model.instance_on
+            if threshold is not None:
+                model.object_mask_threshold = threshold
+        outputs = TiledInference(model, self._tile, self._overlap, compact=True)([self._inputs])[0]
+        return {"sem_seg" if key == "sem_seg_labels" else key: output for key, output in outputs.items()}
 
 
 @torch.no_grad()

@@ -14,9 +14,10 @@ from detectron2.modeling import build_model
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.augmentation import ResizeShortestEdge
 from mask2former.predictor.model_files import model_config, model_metadata
-from mask2former.predictor.model_outputs import LazyOutputs, run
+from mask2former.predictor.model_outputs import LazyOutputs, TiledOutputs, run
 from mask2former.predictor.pictures import LoadedPicture, find_pictures, is_many, load_picture
 from mask2former.predictor.result import Result
+from mask2former.tiling import TiledInference
 from mask2former.visualization import RESULTS
 from mask2former.zoo import weights_file
 
@@ -33,6 +34,9 @@ class Predictor:
             take no part. None: 0.5 for instances, and the configuration's value for panoptic results.
         tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on when None.
         batch_size: pictures that go through the network at a time, where a call is given several.
+        tile: pictures with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
+            this side, whose results are joined: see :class:`mask2former.tiling.TiledInference`. None: all are shrunk.
+        overlap: of tiles, in pixels.
         opts: ``["KEY", "value", ...]`` of the configuration.
         allow_unsafe_config: run the code in tags such as ``!!python/object`` of the configuration file.
 
@@ -43,7 +47,8 @@ class Predictor:
         tasks: the results that it gives, the first of them first choice.
 
     Raises:
-        ValueError: no weights, or those of a backbone alone; no known classes; or a task that the model does not give.
+        ValueError: no weights, or those of a backbone alone; no known classes; a task that the model does not give; or
+            tiles that are not more than twice as large as their overlap.
         FileNotFoundError: the model or a file of it is not there.
         ConfigError: its configuration cannot be used.
         DownloadError: the weights cannot be had from the network.
@@ -58,6 +63,8 @@ class Predictor:
         threshold: float | None = None,
         tasks: Sequence[str] | None = None,
         batch_size: int = 1,
+        tile: int | None = None,
+        overlap: int = 128,
         opts: Sequence[str] = (),
         allow_unsafe_config: bool = False,
     ) -> None:
@@ -65,11 +72,14 @@ class Predictor:
             raise ValueError(f"batch_size is {batch_size}; it has to be at least 1.")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it has to be within 0 and 1.")
+        if tile is not None and not 0 <= 2 * overlap < tile:
+            raise ValueError(f"tile is {tile}, overlap {overlap}; an overlap has to be less than half a tile.")
         if device is not None:
             opts = [*opts, "MODEL.DEVICE", device]
         cfg = model_config(model, weights, opts, allow_unsafe_config)
         self.batch_size = batch_size
         self.threshold = threshold
+        self.tile, self.overlap = tile, overlap
         self.tasks = _tasks(cfg, tasks)
         self.metadata = model_metadata(cfg)
         file = _weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
@@ -138,19 +148,32 @@ class Predictor:
             ``instances``, all of them, on the model's device.
         """
         with torch.no_grad():
-            return self.model([self._input(picture)])[0]
+            inputs = self._input(picture)
+            if self.tile is not None and self._is_large(picture):
+                return TiledInference(self.model, self.tile, self.overlap)([inputs])[0]
+            return self.model([inputs])[0]
 
     def _input(self, picture: np.ndarray) -> dict[str, Any]:
         height, width = picture.shape[:2]
         pixels = np.ascontiguousarray(picture[:, :, ::-1]) if self._bgr else picture
-        resized = self._resize.get_transform(pixels).apply_image(pixels)
-        image = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        if not self._is_large(picture):
+            pixels = self._resize.get_transform(pixels).apply_image(pixels)
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return {"image": image, "height": height, "width": width}
+
+    def _is_large(self, picture: np.ndarray) -> bool:
+        """Whether it is cut into tiles."""
+        return self.tile is not None and max(picture.shape[:2]) > self.tile
 
     def _results(self, batch: list[tuple[LoadedPicture, dict[str, Any]]]) -> list[Result]:
         if not batch:
             return []
-        outputs = run(self.model, [entry for _, entry in batch])
+        inputs = [entry for _, entry in batch]
+        outputs: list[LazyOutputs]
+        if self.tile is not None and self._is_large(batch[0][0].pixels):
+            outputs = [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
+        else:
+            outputs = run(self.model, inputs)
         return [self._result(picture, output) for (picture, _), output in zip(batch, outputs, strict=True)]
 
     def _result(self, picture: LoadedPicture, outputs: LazyOutputs) -> Result:

@@ -16,6 +16,7 @@ from PIL import Image
 from mask2former.predictor.coco import coco_file
 from mask2former.predictor.detections import to_supervision
 from mask2former.predictor.model_outputs import LazyOutputs
+from mask2former.tiling import whole_masks
 from mask2former.visualization import (
     RESULTS,
     Picture,
@@ -113,7 +114,7 @@ class Result:
 
     def at_threshold(self, threshold: float) -> Result:
         """The same picture's results at another threshold (see :class:`mask2former.Predictor`), without running the
-        network again.
+        network again, unless the picture was cut into tiles.
 
         Raises:
             ValueError: :meth:`compute` has let go of what the network gave.
@@ -273,15 +274,17 @@ class Result:
 
     def _read_instances(self, output: Any) -> InstanceArrays:
         threshold = INSTANCE_THRESHOLD if self._threshold is None else self._threshold
-        kept = output[output.scores >= threshold]
-        kept = kept[kept.scores.argsort(descending=True, stable=True)].to("cpu")
+        best = output.scores.argsort(descending=True, stable=True)
+        best = best[output.scores[best] >= threshold]
+        masks = whole_masks(output, best.tolist()) if output.has("mask_crops") else output.pred_masks[best]
         return InstanceArrays(
-            masks=kept.pred_masks.numpy().astype(bool, copy=False),
-            boxes=kept.pred_boxes.tensor.numpy(),
-            classes=kept.pred_classes.numpy(),
-            scores=kept.scores.numpy(),
+            masks=masks.cpu().numpy().astype(bool, copy=False),
+            boxes=output.pred_boxes.tensor[best.to(output.pred_boxes.device)].cpu().numpy(),
+            classes=output.pred_classes[best].cpu().numpy(),
+            scores=output.scores[best].cpu().numpy(),
         )
 
 
 def _read_semantic(output: Any) -> np.ndarray:
-    return output.argmax(dim=0).to("cpu").numpy().astype(np.int32)
+    labels = output if output.dim() == 2 else output.argmax(dim=0)
+    return labels.to("cpu").numpy().astype(np.int32)

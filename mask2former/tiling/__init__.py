@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mask2former.tiling.grid import Grid
-from mask2former.tiling.instance import InstanceCanvas
+from mask2former.tiling.instance import InstanceCanvas, whole_masks
 from mask2former.tiling.panoptic import PanopticCanvas
 from mask2former.tiling.semantic import SemanticCanvas
 
-__all__ = ["TiledInference"]
+__all__ = ["TiledInference", "whole_masks"]
 
 Model = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 

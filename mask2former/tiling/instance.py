@@ -126,6 +126,16 @@ class InstanceCanvas:
         return result
 
 
+def whole_masks(instances: Instances, chosen: list[int]) -> Tensor:
+    """bool [n, H, W] of the chosen ones, of compact results: see :class:`~mask2former.tiling.TiledInference`."""
+    masks = torch.zeros(len(chosen), *instances.image_size, dtype=torch.bool)
+    for number, mask in zip(chosen, masks, strict=True):
+        left, top = (int(x) for x in instances.pred_boxes.tensor[number, :2])
+        crop = instances.mask_crops[number]
+        mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    return masks
+
+
 def _united(pieces: list[Piece]) -> Piece:
     if len(pieces) == 1:
         return pieces[0]
