@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_ROWS = 64  # whose candidates are there at once: thrice the points, of every mask of every layer, take the most memory
+
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """Sample [R, C, H, W] bilinearly at points [R, P, 2]; zero outside; returns [R, C, P]."""
@@ -82,6 +84,9 @@ def uncertain_points(
     Returns:
         [R, num_points, 2].
     """
+    ratios = {"oversample_ratio": oversample_ratio, "importance_sample_ratio": importance_sample_ratio}
+    if len(logits) > _ROWS:
+        return torch.cat([uncertain_points(part, num_points, **ratios) for part in logits.split(_ROWS)])
     rows = len(logits)
     num_uncertain = int(importance_sample_ratio * num_points)
     candidates = torch.rand(rows, int(num_points * oversample_ratio), 2, device=logits.device)
