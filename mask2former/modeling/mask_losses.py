@@ -110,7 +110,7 @@ class WholeMaskFocal(MaskLoss):
         return features.flatten(1), small.flatten(1).to(features.dtype)
 
     def loss_pixels(self, logits: Tensor, masks: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        resized = resize_frames(logits[None], masks.shape[-2:])[0]
+        resized = resize_frames(logits[:, None], masks.shape[-2:])  # there may be no rows, but must be channels
         return resized.flatten(1), masks.flatten(1)[rows].to(logits.dtype)
 
     def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:

@@ -50,3 +50,13 @@ def test_uncertain_points_lie_where_logits_change_sign() -> None:
     # (Beyond the outermost pixel centres zeros mix in, so a few of them lie at the border.)
     assert (distance[:, :300] < 0.16).float().mean() > 0.97
     assert (distance[:, 300:] > 0.25).float().mean() > 0.3
+
+
+def test_uncertain_points_of_many_masks() -> None:
+    """More masks than are taken at a time: each has its points where its own logits change sign."""
+    place = torch.linspace(0, 1, 64)
+    zeros = torch.linspace(0.2, 0.8, 150)
+    logits = (place - zeros[:, None])[:, None].expand(-1, 16, -1)
+    points = uncertain_points(logits, 100, oversample_ratio=3.0, importance_sample_ratio=0.75)
+    assert points.shape == (150, 100, 2)
+    assert ((points[:, :75, 0].median(1).values - zeros).abs() < 0.1).all()

@@ -20,6 +20,7 @@ from benchmarks.train import draw, parts_table, table  # noqa: E402
 from benchmarks.training import PARTS, Row, Setting, breakdown, build  # noqa: E402
 
 from mask2former.modeling import mask_losses  # noqa: E402
+from mask2former.modeling.layers.deformable_attention import MSDeformAttn  # noqa: E402
 
 OPTIONS = (
     *("MODEL.SEM_SEG_HEAD.CONVS_DIM", "32", "MODEL.SEM_SEG_HEAD.MASK_DIM", "32", "MODEL.MASK_FORMER.HIDDEN_DIM", "32"),
@@ -35,13 +36,23 @@ def same_points(logits: Tensor, num_points: int, **_: object) -> Tensor:
     return torch.rand(num_points, 2, generator=torch.Generator().manual_seed(0)).expand(len(logits), -1, -1)
 
 
+def off_the_kinks(model: torch.nn.Module) -> None:
+    """Let sampling points of the deformable attention lie between pixel centres.
+
+    At first they lie on them, where interpolation has a kink: rounding decides which of two slopes is the gradient.
+    """
+    for module in model.modules():
+        if isinstance(module, MSDeformAttn):
+            torch.nn.init.uniform_(module.sampling_offsets.bias, 0.2, 0.4)
+
+
 def test_straightforward_step_has_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (mask_losses, straightforward):
         monkeypatch.setattr(module, "uncertain_points", same_points)
     results = []
     for name in ("ours", "straightforward"):
         step = build(name, SETTING)
-        step.model.double()  # or pixels on the edge of an attention mask change sides by rounding
+        off_the_kinks(step.model)
         torch.manual_seed(1)  # the matching's points
         with step.context():
             loss = step.loss()
@@ -53,7 +64,7 @@ def test_straightforward_step_has_the_same_losses_and_gradients(monkeypatch: pyt
     assert gradients.keys() == wanted.keys()
     # Together: a bias before a normalisation has a gradient of zero but for rounding.
     flat, flat_wanted = (torch.cat([g[name].flatten() for name in wanted]) for g in (gradients, wanted))
-    assert (flat - flat_wanted).norm() < 1e-3 * flat_wanted.norm()
+    assert (flat - flat_wanted).norm() < 1e-4 * flat_wanted.norm()
 
 
 @pytest.mark.parametrize("name", ["ours", "straightforward", "huggingface"])

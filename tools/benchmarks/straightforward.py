@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.operator import without_library
+from mask2former.modeling import meta_arch
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.decoders import MultiScaleMaskedTransformerDecoder
 from mask2former.modeling.layers import pieces
@@ -38,8 +39,9 @@ def make_straightforward(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def plain_layers() -> Iterator[None]:
-    """Layers take plain PyTorch's deformable attention, and feed-forward networks all positions at once."""
-    with without_library(), mock.patch.dict(pieces.LENGTH, cpu=sys.maxsize, cuda=sys.maxsize):
+    """Plain PyTorch's deformable attention, feed-forward networks of all positions at once, Detectron2's own ResNet."""
+    long, unfolded = {"cpu": sys.maxsize, "cuda": sys.maxsize}, lambda *_: False
+    with without_library(), mock.patch.dict(pieces.LENGTH, long), mock.patch.object(meta_arch, "is_foldable", unfolded):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Detectron2's ResNet at inference on a CPU: the same numbers, less memory traffic."""
+"""Detectron2's ResNet on a CPU, at inference or with frozen normalisation: the same numbers, less memory traffic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch.nn import functional as F
 def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     """Whether :func:`folded_resnet` may stand in for ``backbone(images)``.
 
-    Not where gradients or somebody who follows the modules' calls (tracing, compiling, hooks) want the network as it
-    is built, and not on a GPU, where nothing of this has been measured.
+    Not where normalisation learns or takes the statistics of the batch, not where somebody follows the modules' calls
+    (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where nothing of this
+    has been measured.
     """
-    if torch.is_grad_enabled() or images.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if images.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
@@ -28,24 +29,25 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return False
     if not isinstance(module, nn.Conv2d):
         return True
     if type(module) is not Conv2d or module.bias is not None or module.activation is not None:
         return False
     norm = module.norm
-    return isinstance(norm, FrozenBatchNorm2d) or (
-        isinstance(norm, nn.BatchNorm2d) and not norm.training and norm.affine and norm.track_running_stats
-    )
+    if isinstance(norm, FrozenBatchNorm2d):
+        return True
+    fixed = isinstance(norm, nn.BatchNorm2d) and not norm.training and not torch.is_grad_enabled()
+    return fixed and norm.affine and norm.track_running_stats
 
 
 def folded_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
     """Features [B, C, H, W] by name, of images [B, 3, H, W].
 
-    Batch normalisation is folded into the convolution before it, ReLU and the sum with the shortcut are done while the
-    convolution writes its result, and pixels lie in memory channel by channel. Weights are folded anew each time: that
-    takes 1 % of the pass, and nothing can go stale when they change.
+    Batch normalisation is folded into the convolution before it, and pixels lie in memory channel by channel. Without
+    gradients, ReLU and the sum with the shortcut are done while the convolution writes its result; with them, in place.
+    Weights are folded anew each time: that takes 1 % of the pass, and nothing can go stale when they change.
     """
     if torch.is_autocast_enabled("cpu"):
         images = images.to(torch.get_autocast_dtype("cpu"))
@@ -68,8 +70,10 @@ def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) ->
         inner, last = _convolve(block.conv2, inner, "relu"), block.conv3
     if block.shortcut is not None:
         x = _convolve(block.shortcut, x, "none")
-    elif not reusable:
+    elif not (reusable or torch.is_grad_enabled()):
         x = x.clone()
+    if torch.is_grad_enabled():
+        return _plain_convolution(last, inner).add_(x).relu_()
     weight, bias = _folded(last, x.dtype)
     arguments = (last.padding, last.stride, last.dilation, last.groups)
     pointwise = torch.ops.mkldnn._convolution_pointwise_.binary
@@ -77,9 +81,16 @@ def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) ->
 
 
 def _convolve(conv: Conv2d, x: Tensor, activation: str) -> Tensor:
+    if torch.is_grad_enabled():  # which the fused operator does not have
+        result = _plain_convolution(conv, x)
+        return result.relu_() if activation == "relu" else result
     weight, bias = _folded(conv, x.dtype)
     arguments = (conv.padding, conv.stride, conv.dilation, conv.groups)
     return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *arguments, activation, [], "")
+
+
+def _plain_convolution(conv: Conv2d, x: Tensor) -> Tensor:
+    return F.conv2d(x, *_folded(conv, x.dtype), conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def _folded(conv: Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

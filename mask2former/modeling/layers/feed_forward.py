@@ -48,11 +48,11 @@ class RecomputedFeedForward(torch.autograd.Function):
             for rows, grads, grad_rows in zip(_pieces(x), _pieces(grad), _pieces(grad_x), strict=True):
                 rows = rows.to(dtype)
                 hidden = _hidden(rows, w1, b1, space)
-                grad_weight2 += grads.t() @ hidden
+                _add_product(grad_weight2, grads.t(), hidden)
                 grad_hidden = torch.mm(grads, w2, out=grad_space[: len(rows)])
-                grad_hidden *= hidden.sign_()  # one where the ReLU let through, zero elsewhere
+                _block(grad_hidden, hidden)
                 grad_bias1 += grad_hidden.sum(0, dtype=exact)
-                grad_weight1 += grad_hidden.t() @ rows
+                _add_product(grad_weight1, grad_hidden.t(), rows)
                 torch.mm(grad_hidden, w1, out=grad_rows)
         grad_bias2 = grad.flatten(0, -2).sum(0, dtype=exact)
         of_parameters = (g.to(weight1.dtype) for g in (grad_weight1, grad_bias1, grad_weight2, grad_bias2))
@@ -70,3 +70,15 @@ def _space(x: Tensor, weight: Tensor) -> Tensor:
 
 def _hidden(x: Tensor, weight: Tensor, bias: Tensor, space: Tensor) -> Tensor:
     return torch.addmm(bias, x, weight.t(), out=space[: len(x)]).relu_()
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _block(grad: Tensor, activations: Tensor) -> None:
+    """Zero, in place, where the ReLU let nothing through."""
+    torch.ops.aten.threshold_backward.grad_input(grad, activations, 0, grad_input=grad)

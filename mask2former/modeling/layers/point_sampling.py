@@ -6,15 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_ROWS = 64  # whose candidates are there at once: thrice the points, of every mask of every layer, take the most memory
+
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """Sample [R, C, H, W] bilinearly at points [R, P, 2]; zero outside; returns [R, C, P]."""
-    grid = 2.0 * points.unsqueeze(1) - 1.0
+    grid = (2.0 * points.unsqueeze(1)).sub_(1.0)
     return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False).squeeze(2)
 
 
 def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Sample bool masks bilinearly: the same as :func:`sample_points` of ``masks.float()``, which is never made.
+    """Sample bool masks bilinearly: the same as :func:`sample_points` of ``masks.float()``, which is never made whole.
 
     Args:
         masks: [N, H, W] bool.
@@ -24,9 +26,26 @@ def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> T
     Returns:
         [R, P] float32 in [0, 1].
     """
-    height, width = masks.shape[-2:]
     if rows is None:
         rows = torch.arange(len(masks), device=masks.device)
+    points = points.expand(len(rows), -1, -1)
+    if masks.device.type == "cpu":
+        return _sample_in_turn(masks, points, rows)
+    return _sample_together(masks, points, rows)
+
+
+def _sample_in_turn(masks: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+    """One mask after another is made float. Elsewhere than on a CPU this would wait for the device."""
+    sampled = points.new_empty(points.shape[:2])
+    for index in rows.unique().tolist():
+        chosen = rows == index
+        values = sample_points(masks[index, None, None].float(), points[chosen].view(1, -1, 2))
+        sampled[chosen] = values.view(-1, points.shape[1])
+    return sampled
+
+
+def _sample_together(masks: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+    height, width = masks.shape[-2:]
     flat = masks.flatten()
     start = rows[:, None] * (height * width)
     across, down = _neighbours(points[..., 0], width), _neighbours(points[..., 1], height)
@@ -65,6 +84,9 @@ def uncertain_points(
     Returns:
         [R, num_points, 2].
     """
+    ratios = {"oversample_ratio": oversample_ratio, "importance_sample_ratio": importance_sample_ratio}
+    if len(logits) > _ROWS:
+        return torch.cat([uncertain_points(part, num_points, **ratios) for part in logits.split(_ROWS)])
     rows = len(logits)
     num_uncertain = int(importance_sample_ratio * num_points)
     candidates = torch.rand(rows, int(num_points * oversample_ratio), 2, device=logits.device)

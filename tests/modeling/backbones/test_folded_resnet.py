@@ -8,6 +8,7 @@ from detectron2.layers import BatchNorm2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
 
 from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
+from mask2former.modeling.recomputation import recompute
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
@@ -57,6 +58,19 @@ def test_weights_may_change() -> None:
     torch.testing.assert_close(folded_resnet(model, images)["res5"], model(images)["res5"], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("depth", [18, 50])
+def test_same_gradients(depth: int) -> None:
+    model, images = resnet(depth, "FrozenBN").double().train(), torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    assert is_foldable(model, images)
+    results = []
+    for features in (model(images), folded_resnet(model, images)):
+        model.zero_grad()
+        sum(value.square().mean() for value in features.values()).backward()
+        results.append([*features.values(), *(p.grad for p in model.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @torch.no_grad()
 def test_bfloat16() -> None:
     model, images = resnet(50, "FrozenBN"), torch.randn(1, 3, 64, 64)
@@ -69,7 +83,11 @@ def test_bfloat16() -> None:
 
 def test_where_it_is_not_used() -> None:
     model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
-    assert not is_foldable(model, images)  # gradients
+    assert not is_foldable(model, images)  # gradients of the norms
+    frozen = resnet(18, "FrozenBN").train()
+    assert is_foldable(frozen, images)
+    recompute(["backbone"], {"backbone": frozen})
+    assert not is_foldable(frozen, images)
     with torch.no_grad():
         assert is_foldable(model, images)
         assert not is_foldable(model.train(), images)  # statistics of the batch
