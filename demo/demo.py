@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {failure}", file=sys.stderr)
     if not pictures and not videos:
         _stop("there is no picture to draw on.")
+    if args.mode == LABELS and videos:
+        _stop("--mode labels is a map of numbers, which a video does not keep; give the frames as pictures.")
     folder, single = _output(Path(args.output), len(pictures) + len(videos))
     try:
         predictor = _predictor(args)

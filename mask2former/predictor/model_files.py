@@ -46,7 +46,7 @@ def model_config(
         cfg.MODEL.WEIGHTS = str(weights)
     elif own is not None and "MODEL.WEIGHTS" not in opts:
         cfg.MODEL.WEIGHTS = own
-    _register(cfg, Path(model) if isinstance(model, (str, Path)) else None)
+    _register(cfg, Path(model).expanduser() if isinstance(model, (str, Path)) else None)
     return cfg
 
 

@@ -15,7 +15,7 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     Not where gradients or somebody who follows the modules' calls (tracing, compiling, hooks) want the network as it
     is built, and not on a GPU, where nothing of this has been measured.
     """
-    if torch.is_grad_enabled() or images.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if torch.is_grad_enabled() or images.device.type != "cpu" or not _has_operators(images):
         return False
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
@@ -25,6 +25,14 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     if any(type(block) not in (BasicBlock, BottleneckBlock) for block in blocks):
         return False
     return all(_is_plain(module) for module in backbone.modules())
+
+
+def _has_operators(images: Tensor) -> bool:
+    """oneDNN's fused convolutions are PyTorch's own affair: a build may lack them, and they know no float64."""
+    mkldnn = torch.backends.mkldnn
+    if not mkldnn.is_available() or not mkldnn.enabled or images.dtype != torch.float32:
+        return False
+    return all(hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_convolution_pointwise_"))
 
 
 def _is_plain(module: nn.Module) -> bool:
