@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {failure}", file=sys.stderr)
     if not pictures and not videos:
         _stop("there is no picture to draw on.")
+    if args.mode == LABELS and videos:
+        _stop("--mode labels is a map of numbers, which a video does not keep; give the frames as pictures.")
     folder, single = _output(Path(args.output), len(pictures) + len(videos))
     try:
         predictor = _predictor(args)
@@ -85,13 +87,16 @@ def _draw(
 ) -> tuple[int, float]:
     """Predict and write; (pictures and frames that were drawn, seconds). Ctrl-C ends it, and what is done is kept."""
 
+    def fail(error: Exception) -> None:
+        failures.append(str(error))
+        tqdm.write(f"error: {error}", file=sys.stderr)
+
     def readable() -> Iterator[LoadedPicture]:
         for source in pictures:
             try:
                 yield load_picture(source)
             except (OSError, ValueError) as error:
-                failures.append(str(error))
-                tqdm.write(f"error: {error}", file=sys.stderr)
+                fail(error)
                 bar.update()
 
     count, started = 0, time.perf_counter()
@@ -102,12 +107,15 @@ def _draw(
                 bar.update()
                 count += 1
         for video in videos:
-            frames = Frames(video)
             name = f"camera{video}" if isinstance(video, int) else video.stem
-            shown = islice(frames, args.frames)
-            for result in tqdm(predictor.stream(shown), name, len(frames) or args.frames, unit="frame"):
-                writer.add_frame(result, name, frames.rate)
-                count += 1
+            try:
+                frames = Frames(video)
+                shown = islice(frames, args.frames)
+                for result in tqdm(predictor.stream(shown), name, len(frames) or args.frames, unit="frame"):
+                    writer.add_frame(result, name, frames.rate)
+                    count += 1
+            except (OSError, ValueError) as error:
+                fail(error)
             writer.end_video()
     except KeyboardInterrupt:
         print("stopped; what was drawn so far is kept", file=sys.stderr)

@@ -186,6 +186,11 @@ def test_videos(model: Path, video: Path, pictures: Path, tmp_path: Path, capsys
     assert cv2.VideoCapture(str(tmp_path / "two.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
+def test_a_video_has_no_label_numbers(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="give the frames as pictures"):
+        run("--input", video, "--mode", "labels", "--output", tmp_path / "out")
+
+
 def test_a_camera(model: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its frames the first ones; there is none here, so a file stands for it."""
     real = cv2.VideoCapture

@@ -305,3 +305,9 @@ def test_legend(picture: np.ndarray) -> None:
     many = add_legend(picture, [ball(square(), f"a long name {number}") for number in range(9)])
     assert many.shape[0] > one.shape[0], "as many lines as it takes"
     assert add_legend(picture, []) is picture
+
+
+def test_a_line_of_pixels_is_not_enlarged_beyond_reason() -> None:
+    assert enlargement(np.zeros((1, 300, 3), np.uint8)) == 13
+    assert enlargement(np.zeros((1, 9000, 3), np.uint8)) == 1
+    assert enlargement(np.zeros((64, 96, 3), np.uint8)) == 6

@@ -46,7 +46,7 @@ def model_config(
         cfg.MODEL.WEIGHTS = str(weights)
     elif own is not None and "MODEL.WEIGHTS" not in opts:
         cfg.MODEL.WEIGHTS = own
-    _register(cfg, Path(model) if isinstance(model, (str, Path)) else None)
+    _register(cfg, Path(model).expanduser() if isinstance(model, (str, Path)) else None)
     return cfg
 
 
@@ -99,8 +99,9 @@ def _need(path: Path, what: str) -> Path:
 
 def _register(cfg: CfgNode, origin: Path | None) -> None:
     """Make the classes of the model's data set known: from the file beside it, else from this project's data sets."""
-    folder = origin if origin is None or origin.is_dir() else origin.parent
-    beside = folder / FILE_NAME if folder else None
+    beside = None
+    if origin is not None and origin.exists():  # not a published model's name
+        beside = (origin if origin.is_dir() else origin.parent) / FILE_NAME
     if beside is not None and beside.is_file():
         name = read_metadata(beside).name
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), (name,)

@@ -31,6 +31,7 @@ from mask2former.visualization import (
 
 INSTANCE_THRESHOLD = 0.5
 LABELS = "labels"  # the mode that draws numbers, not colours
+EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # of formats that keep numbers, of 16 bits too
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,11 @@ class Result:
 
         Raises:
             OSError: it cannot be written.
+            ValueError: numbers (mode "labels") in a format that would change them.
         """
         file = Path(file).expanduser()
+        if mode == LABELS and file.suffix.lower() not in EXACT_SUFFIXES:
+            raise ValueError(f"{file}: this format would change label numbers; name one of {', '.join(EXACT_SUFFIXES)}.")
         drawn = self.draw(task, mode, **drawing)
         file.parent.mkdir(parents=True, exist_ok=True)
         return save_picture(file, drawn)

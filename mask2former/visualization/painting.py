@@ -15,6 +15,7 @@ from mask2former.visualization.regions import Picture, Region
 MODES = ("overlay", "masks", "contours", "boxes")
 LEAST_SIDE = 384  # pixels; pictures whose shorter side is below half of it are enlarged
 LEAST_LABELLED = 0.002  # share of the picture; stuff that covers less gets no label
+MOST_SIDE = 4096  # pixels, of the longer side of pictures that are enlarged
 OPACITY = 0.5
 _GOLDEN = 0.618  # multiples of it spread evenly over a circle
 
@@ -79,7 +80,8 @@ def unit(picture: Picture) -> float:
 
 def enlargement(picture: Picture) -> int:
     """The whole factor by which a picture is enlarged before it is drawn on."""
-    return max(1, round(LEAST_SIDE / min(picture.shape[:2])))
+    short, long = sorted(picture.shape[:2])
+    return max(1, min(round(LEAST_SIDE / short), MOST_SIDE // long))
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:

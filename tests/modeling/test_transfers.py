@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mask2former.modeling import MaskFormerHead, MSDeformAttnPixelDecoder, MultiScaleMaskedTransformerDecoder
+from mask2former.modeling.layers import point_sampling
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
@@ -130,8 +131,9 @@ def test_decoders_never_wait() -> None:
 
 
 @pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), WholeMaskFocal()], ids=lambda x: type(x).__name__)
-def test_criterion_waits_once(mask_loss: MaskLoss) -> None:
-    """For all layers and pictures together."""
+def test_criterion_waits_once(mask_loss: MaskLoss, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all layers and pictures together, on a device where masks are sampled together."""
+    monkeypatch.setattr(point_sampling, "_sample_in_turn", point_sampling._sample_together)
     prediction, wanted, loss = head()(features()), targets(), criterion(mask_loss)
     with Waits() as waits:
         losses = loss(prediction, wanted)

@@ -8,6 +8,9 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, Bottlenec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# What tells whether oneDNN convolves in half precision on this processor.
+_SUPPORTED = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+
 
 def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     """Whether :func:`folded_resnet` may stand in for ``backbone(images)``.
@@ -16,7 +19,7 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where nothing of this
     has been measured.
     """
-    if images.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if images.device.type != "cpu" or not _has_operators(images):
         return False
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
@@ -26,6 +29,19 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     if any(type(block) not in (BasicBlock, BottleneckBlock) for block in blocks):
         return False
     return all(_is_plain(module) for module in backbone.modules())
+
+
+def _has_operators(images: Tensor) -> bool:
+    """oneDNN's fused convolutions are PyTorch's own affair: a build may lack them, and they know no float64."""
+    mkldnn = torch.backends.mkldnn
+    if not mkldnn.is_available() or not mkldnn.enabled or images.dtype != torch.float32:
+        return False
+    needed = ["_convolution_pointwise", "_convolution_pointwise_"]
+    if torch.is_autocast_enabled("cpu"):
+        supported = _SUPPORTED[torch.get_autocast_dtype("cpu")]
+        if not hasattr(torch.ops.mkldnn, supported) or not getattr(torch.ops.mkldnn, supported)():
+            return False
+    return all(hasattr(torch.ops.mkldnn, name) for name in needed)
 
 
 def _is_plain(module: nn.Module) -> bool:

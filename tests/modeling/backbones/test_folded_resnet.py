@@ -97,3 +97,14 @@ def test_where_it_is_not_used() -> None:
         assert not is_foldable(model, images)
         handle.remove()
         assert is_foldable(model, images)
+
+
+@torch.no_grad()
+def test_not_where_onednn_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
+    assert is_foldable(model, images)
+    assert not is_foldable(model.double(), images.double())
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not is_foldable(model.float(), images)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in a build without the operators
+    assert not is_foldable(model.float(), images)
