@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 
 from mask2former.dashboard.errors import judge
-from mask2former.dashboard.gallery import Example, Gallery, shrunk
+from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
 from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run_lengths
 from mask2former.dashboard.tally import PixelTally, SegmentTally
 from mask2former.data.files import read_labels, read_panoptic_ids
@@ -177,7 +177,7 @@ class Collector(DatasetEvaluator):
         def make() -> Example:
             rows, columns = shrunk((size[0], size[1]))
             truth, found = regions(rows, columns)
-            return Example(record["file_name"], quality, (len(rows), len(columns)), truth, found)
+            return Example(record["file_name"], quality, (len(rows), len(columns)), Packed(truth), Packed(found))
 
         self.findings.gallery.offer(quality, make)
 

@@ -179,6 +179,6 @@ def _drawn(example: Example) -> dict[str, str]:
     """{"picture", "truth", "found"}: data URIs."""
     height, width = example.size
     picture = cv2.resize(read_picture(example.file_name, "RGB"), (width, height), interpolation=cv2.INTER_AREA)
-    truth, found = (draw_regions(picture, regions) for regions in (example.truth, example.found))
+    truth, found = (draw_regions(picture, packed.regions()) for packed in (example.truth, example.found))
     plain = cv2.resize(picture, (found.shape[1], found.shape[0]), interpolation=cv2.INTER_CUBIC)
     return {"picture": jpeg_uri(plain), "truth": jpeg_uri(truth), "found": jpeg_uri(found)}

@@ -41,6 +41,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     for handler in _terminal_handlers():
         handler.setLevel(NOTICE if quiet else logging.INFO)
         handler.addFilter(is_for_people)
+    # Detectron2's page on the environment asks where CUDA is; that there is no GPU has been said by then.
+    logging.getLogger("torch.utils.cpp_extension").addFilter(is_not_about_missing_cuda)
     default_setup(cfg, args)
     logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", cfg.OUTPUT_DIR)
     if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):
@@ -50,6 +52,10 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
 def is_for_people(record: logging.LogRecord) -> bool:
     """Whether the terminal shows a line, its level apart."""
     return record.levelno >= logging.WARNING or record.name.startswith(FOR_PEOPLE)
+
+
+def is_not_about_missing_cuda(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("No CUDA runtime is found")
 
 
 class AboveBar:

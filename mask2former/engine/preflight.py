@@ -51,7 +51,7 @@ def problems(
 ) -> Iterator[Problem]:
     """Everything that :func:`check_run` speaks of."""
     yield from data_problems(cfg, eval_only)
-    yield from _weights(cfg, resume)
+    yield from _weights(cfg, eval_only, resume)
     yield from _output(cfg)
     yield from _devices(cfg, num_gpus)
     if not eval_only:
@@ -60,7 +60,7 @@ def problems(
         yield from _memory(cfg, num_gpus * machines)
 
 
-def _weights(cfg: CfgNode, resume: bool) -> Iterator[Problem]:
+def _weights(cfg: CfgNode, eval_only: bool, resume: bool) -> Iterator[Problem]:
     weights = cfg.MODEL.WEIGHTS
     if not weights or "://" in weights or weights in models():
         return
@@ -70,7 +70,8 @@ def _weights(cfg: CfgNode, resume: bool) -> Iterator[Problem]:
     if not path.is_file():
         yield problem(
             f"MODEL.WEIGHTS {weights}: there is no such file, and no published model of that name.",
-            "Correct the path, choose from `python -m mask2former.zoo`, or train from scratch: MODEL.WEIGHTS ''.",
+            "Correct the path, or choose from `python -m mask2former.zoo`"
+            + ("." if eval_only else "; MODEL.WEIGHTS '' trains from scratch."),
         )
     elif not os.access(path, os.R_OK):
         yield problem(f"MODEL.WEIGHTS {weights}: the file may not be read.", "Change its permissions.")

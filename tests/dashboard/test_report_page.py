@@ -9,9 +9,10 @@ import pytest
 
 from mask2former.dashboard import collector as collector_module
 from mask2former.dashboard.collector import Collector
-from mask2former.dashboard.gallery import Example, Gallery, shrunk
+from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
 from mask2former.dashboard.mistakes import confusions, matrix
 from mask2former.dashboard.pages import as_data, write_whole
+from mask2former.visualization import Region
 
 VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
 TASKS = [("panoptic", "instance", "semantic"), ("panoptic",), ("instance",), ("semantic",)]
@@ -128,7 +129,7 @@ def test_gallery_keeps_the_extremes():
 
     def example(i):
         made.append(i)
-        return Example(str(i), qualities[i], (1, 1), [], [])
+        return Example(str(i), qualities[i], (1, 1), Packed([]), Packed([]))
 
     for i, quality in enumerate(qualities):
         gallery.offer(quality, lambda i=i: example(i))
@@ -140,7 +141,7 @@ def test_gallery_keeps_the_extremes():
 def test_few_pictures_are_shown_once():
     gallery = Gallery(3)
     for i in range(4):
-        gallery.offer(i / 10, lambda i=i: Example(str(i), i / 10, (1, 1), [], []))
+        gallery.offer(i / 10, lambda i=i: Example(str(i), i / 10, (1, 1), Packed([]), Packed([])))
     assert [x.file_name for x in (*gallery.best(), *gallery.worst())] == ["3", "2", "1", "0"]
 
 
@@ -183,3 +184,14 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
         write_whole(file, "new \ud800")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_regions_are_kept_small() -> None:
+    masks = np.random.default_rng(0).random((3, 30, 41)) < 0.5
+    regions = [Region(mask, f"cell {i}", np.array([i, 0, 9], np.uint8), True, i / 3) for i, mask in enumerate(masks)]
+    packed = Packed(regions)
+    assert packed.nbytes <= masks.nbytes / 8 + len(masks)
+    for before, after in zip(regions, packed.regions(), strict=True):
+        assert after.mask.dtype == bool and np.array_equal(after.mask, before.mask)
+        assert (after.name, after.isthing, after.score) == (before.name, before.isthing, before.score)
+        assert np.array_equal(after.colour, before.colour)

@@ -43,8 +43,14 @@ def found(cfg: CfgNode, fatal: bool = True, **arguments: Any) -> list[str]:
 
 @pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
 def test_a_sound_run_has_no_problem(quickstart: Callable[..., CfgNode], task: str) -> None:
-    classes = {"instance": 8}.get(task, 12)
-    assert list(problems(quickstart("MODEL.SEM_SEG_HEAD.NUM_CLASSES", classes, task=task))) == []
+    assert list(problems(quickstart(task=task))) == []
+
+
+def test_training_from_scratch_is_no_remedy_for_an_evaluation(quickstart: Callable[..., CfgNode]) -> None:
+    cfg = quickstart("MODEL.WEIGHTS", "nothing.pth")
+    for eval_only in (False, True):
+        (missing,) = (one for one in problems(cfg, eval_only=eval_only) if one.fatal)
+        assert ("trains from scratch" in missing.remedy) != eval_only
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))

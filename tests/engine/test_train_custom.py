@@ -22,6 +22,7 @@ from mask2former.data.own.dataset import Part
 from mask2former.engine import load_config
 from mask2former.engine.own_data import plan_training
 from mask2former.engine.own_model import configuration
+from mask2former.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -69,6 +70,10 @@ def test_from_files_to_a_folder_with_the_model(datasets: Path, tmp_path: Path, k
     assert number == load_config(str(output / "config.yaml")).MODEL.SEM_SEG_HEAD.NUM_CLASSES
     head = read(str(output / "model_final.pth"))["model"]
     assert next(len(value) for name, value in head.items() if name.endswith("class_embed.bias")) == number + 1
+    result = Predictor(str(output), device="cpu")(next((root / "images" / "val").iterdir()))
+    assert result.tasks[0] == kind
+    result.save(str(tmp_path / "out.png"))
+    assert (tmp_path / "out.png").stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +88,9 @@ def tool() -> ModuleType:
 @pytest.fixture(autouse=True)
 def _forget() -> Any:
     yield
-    for name in [name for name in DatasetCatalog.list() if name.startswith("own_")]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    for catalog in (DatasetCatalog, MetadataCatalog):  # the predictor registers metadata alone
+        for name in [name for name in catalog.list() if name.startswith("own_")]:
+            catalog.remove(name)
 
 
 def test_a_dry_run_shows_the_plan_and_leaves_nothing(
