@@ -191,15 +191,18 @@ def test_a_video_has_no_label_numbers(video: Path, tmp_path: Path) -> None:
         run("--input", video, "--mode", "labels", "--output", tmp_path / "out")
 
 
-def test_a_camera(model: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera(
+    model: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of its frames the first ones; there is none here, so a file stands for it."""
     real = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: real(str(video)) if source == 1 else real(source))
     run("--model", model, "--webcam", "1", "--frames", "3", "--output", tmp_path)
     assert real(str(tmp_path / "camera1_panoptic.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
-    with pytest.raises(SystemExit, match="error: camera 0: it cannot be opened"):
-        monkeypatch.setattr(cv2, "VideoCapture", lambda source: real("nowhere"))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: real("nowhere"))
+    with pytest.raises(SystemExit, match="1 of the inputs"):
         run("--model", model, "--webcam", "--output", tmp_path)
+    assert "error: camera 0: it cannot be opened" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -283,3 +286,11 @@ def test_thin_pictures(model: Path, small_options: list[str], height: int, width
     options = [*small_options, "MODEL.WEIGHTS", str(model / "model_final.pth")]
     output = Predictor(load_config(str(CONFIG), options)).outputs(np.zeros((height, width, 3), np.uint8))
     assert output["sem_seg"].shape[1:] == output["panoptic_seg"][0].shape == (height, width)
+
+
+def test_a_broken_video_ends_itself_alone(model: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    with pytest.raises(SystemExit, match="1 of the inputs"):
+        run("--model", model, "--input", broken, video, pictures / "a.png", "--output", tmp_path / "out", "--save-json")
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} >= {".json", ".mp4"}

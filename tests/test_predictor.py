@@ -459,3 +459,10 @@ def test_supervision(predictor: Predictor, picture: np.ndarray) -> None:
     assert len(segments) == len(result.segments)
     with pytest.raises(ValueError, match="no detections"):
         result.to_supervision("semantic")
+
+
+def test_label_numbers_are_never_changed_by_a_format(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
+    result = predictor(picture)
+    with pytest.raises(ValueError, match=r"labels\.jpg: this format would change label numbers"):
+        result.save(tmp_path / "labels.jpg", mode="labels")
+    assert result.save(tmp_path / "labels.png", mode="labels").is_file()

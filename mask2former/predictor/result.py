@@ -203,7 +203,9 @@ class Result:
         """
         file = Path(file).expanduser()
         if mode == LABELS and file.suffix.lower() not in EXACT_SUFFIXES:
-            raise ValueError(f"{file}: this format would change label numbers; name one of {', '.join(EXACT_SUFFIXES)}.")
+            raise ValueError(
+                f"{file}: this format would change label numbers; name one of {', '.join(EXACT_SUFFIXES)}."
+            )
         drawn = self.draw(task, mode, **drawing)
         file.parent.mkdir(parents=True, exist_ok=True)
         return save_picture(file, drawn)
