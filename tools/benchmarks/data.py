@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.cases import parse_size
+from benchmarks.command import save_chart, sub_command, write_numbers
 from benchmarks.machine import describe
 from benchmarks.timing import Patience
 
@@ -61,9 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{table(rows)}\n\n{parts_table(rows)}")
     if arguments.json:
         report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=1))
-        print(f"\nnumbers: {arguments.json}")
+        write_numbers(report, arguments.json)
     if arguments.chart:
         draw(rows, arguments.chart)
         print(f"chart: {arguments.chart}")
@@ -120,21 +118,11 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     axis.set_xscale("symlog", linthresh=100)
     axis.set_xlabel("ms a picture: ours above, straightforward below; logarithmic beyond 100 ms")
     axis.legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
-    pyplot.close(figure)
+    save_chart(figure, file)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "data",
-        help="the data mapper",
-        description=ABOUT,
-        epilog=COLUMNS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    add = command.add_argument
+    add = sub_command(commands, "data", run, what="the data mapper", about=ABOUT, columns=COLUMNS)
     add("--root", type=Path, help="folder of real data sets (coco_sample, nuclei, camvid), as training reads them")
     add("--sizes", nargs="*", default=["480x640", "1500x2000"], metavar="HxW", help="of drawn pictures (%(default)s)")
     add("--objects", nargs="+", type=int, default=[5, 30, 100], help="numbers in a drawn picture (%(default)s)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.cases import parse_size
+from benchmarks.command import save_chart, sub_command, write_numbers
 from benchmarks.machine import describe
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         rows = list(measure(Path(folder), arguments.pictures, different, size, arguments.objects))
     print(f"\n{table(rows)}")
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps({"machine": facts, "rows": [asdict(row) for row in rows]}, indent=1))
-        print(f"\nnumbers: {arguments.json}")
+        write_numbers({"machine": facts, "rows": [asdict(row) for row in rows]}, arguments.json)
     if arguments.chart:
         draw(rows, arguments.chart)
         print(f"chart: {arguments.chart}")
@@ -92,21 +90,11 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     axis.invert_yaxis()
     axis.set_xlabel("seconds per thousand pictures")
     axis.legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
-    pyplot.close(figure)
+    save_chart(figure, file)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "eval",
-        help="scoring",
-        description=ABOUT,
-        epilog=COLUMNS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    add = command.add_argument
+    add = sub_command(commands, "eval", run, what="scoring", about=ABOUT, columns=COLUMNS)
     add("--pictures", type=int, default=200, help="scored (%(default)s)")
     add("--different", type=int, default=10, help="of them drawn; the others repeat those (%(default)s)")
     add("--size", default="480x640", metavar="HxW", help="in pixels (%(default)s)")

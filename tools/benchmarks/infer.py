@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.cases import parse_size
+from benchmarks.command import sub_command, write_numbers
 from benchmarks.infer_table import draw, draw_growth, table
 from benchmarks.inference import measure
 from benchmarks.machine import describe
@@ -79,10 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
         for key, value in said.items():
             print(f"{words}: {key}: {value:.3f}" if isinstance(value, float) else f"{words}: {key}: {value}")
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         report = {"machine": facts, "notes": notes, "rows": [row.to_json() for row in rows]}
-        arguments.json.write_text(json.dumps(report, indent=1))
-        print(f"numbers: {arguments.json}")
+        write_numbers(report, arguments.json)
     if arguments.chart:
         (draw_growth if arguments.grow else draw)(rows, arguments.chart)
         print(f"chart: {arguments.chart}")
@@ -129,15 +127,9 @@ def _task(text: str) -> str:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "infer",
-        help="whole models, from pictures to results",
-        description=ABOUT,
-        epilog=COLUMNS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    add = sub_command(
+        commands, "infer", run, what="whole models, from pictures to results", about=ABOUT, columns=COLUMNS
     )
-    command.set_defaults(run=run)
-    add = command.add_argument
     add("--models", nargs="+", default=list(MODELS), help=f"{', '.join(MODELS)}, or a configuration file (ours alone)")
     add("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS))
     add("--other", action="append", type=_other, default=[], metavar="NAME=COMMAND", help="another one; see below")

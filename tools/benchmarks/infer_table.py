@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks.command import save_chart
 from benchmarks.inference import FLOOR, Row
 
 LABELS = {"ours": "ours", "huggingface": "Hugging Face", FLOOR: "floor"}
@@ -64,7 +65,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     left.invert_yaxis()
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=max(1, len(names)), fontsize=8)
-    _save(figure, file)
+    save_chart(figure, file)
 
 
 def draw_growth(rows: Sequence[Row], file: Path) -> None:
@@ -88,7 +89,7 @@ def draw_growth(rows: Sequence[Row], file: Path) -> None:
             axis.set_ylim(bottom=0)
             axis.set_title(name, fontsize=9)
             axis.grid(alpha=0.3)
-    _save(figure, file)
+    save_chart(figure, file)
 
 
 def _name(row: Row) -> str:
@@ -105,8 +106,3 @@ def _pyplot():
     from matplotlib import pyplot
 
     return pyplot
-
-
-def _save(figure, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=100)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import torch
 
 from benchmarks.cases import LOCATIONS, Case, parse_size
+from benchmarks.command import sub_command, write_numbers
 from benchmarks.contestants import CONTESTANTS, load
 from benchmarks.machine import describe, measure_limits
 from benchmarks.operator import measure_layer, measure_operator
@@ -87,9 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
             "failed": failed,
             "rows": [row.to_json() for row in rows],
         }
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=1))
-        print(f"\nnumbers: {arguments.json}")
+        write_numbers(report, arguments.json)
     if arguments.chart:
         draw(rows, arguments.chart)
         print(f"chart: {arguments.chart}")
@@ -97,15 +95,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     contestants = "\n".join(f"  {name:12} {one.about}" for name, one in CONTESTANTS.items())
-    command = commands.add_parser(
+    add = sub_command(
+        commands,
         "op",
-        help="the deformable attention operator",
-        description=ABOUT.format(contestants=contestants),
-        epilog=COLUMNS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        run,
+        what="the deformable attention operator",
+        about=ABOUT.format(contestants=contestants),
+        columns=COLUMNS,
     )
-    command.set_defaults(run=run)
-    add = command.add_argument
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1 ...")
     add(
         "--sizes",

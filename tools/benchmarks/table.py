@@ -9,6 +9,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks.cases import Case
+from benchmarks.command import save_chart
 from benchmarks.operator import LAYERS, MODES, Row
 
 
@@ -95,9 +96,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     axes[0].invert_yaxis()
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names]
     figure.legend(handles, names.values(), loc="outside lower center", ncols=len(names), fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
-    pyplot.close(figure)
+    save_chart(figure, file)
 
 
 def sentences(notes: Iterable[tuple[str, str]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from benchmarks.command import save_chart, sub_command, write_numbers
 from benchmarks.machine import describe
 from benchmarks.timing import Patience
 from benchmarks.training import CONTESTANTS, PARTS, Row, Setting, measure
@@ -58,10 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         rows += measure(setting, names, arguments.threads, patience, arguments.memory)
     print(f"\n{table(rows)}\n\nparts, s\n{parts_table(rows)}")
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         report = {"machine": facts, "rows": [row.to_json() for row in rows]}
-        arguments.json.write_text(json.dumps(report, indent=1))
-        print(f"\nnumbers: {arguments.json}")
+        write_numbers(report, arguments.json)
     if arguments.chart:
         draw(rows, arguments.chart)
         print(f"chart: {arguments.chart}")
@@ -116,21 +114,11 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     peaks.barh(labels, [(row.peak or 0) / 2**20 for row in rows], color="grey")
     peaks.set_title("peak memory, MiB", fontsize=10)
     figure.legend(*times.get_legend_handles_labels(), loc="outside lower center", ncols=len(PARTS), fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
-    pyplot.close(figure)
+    save_chart(figure, file)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser(
-        "train",
-        help="a training step",
-        description=ABOUT,
-        epilog=COLUMNS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    add = command.add_argument
+    add = sub_command(commands, "train", run, what="a training step", about=ABOUT, columns=COLUMNS)
     default = ROOT / "configs/coco/panoptic/r50.yaml"
     add("--config-file", type=Path, default=default, help="of a MaskFormer (default: COCO panoptic, ResNet-50)")
     add("--opts", nargs="*", default=[], metavar="KEY VALUE", help="changes of the configuration")

@@ -1,0 +1,49 @@
+"""What the sub-commands of benchmark.py have alike: their parser, files of numbers, charts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def sub_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    what: str,
+    about: str,
+    columns: str,
+) -> Callable[..., Any]:
+    """Add one, which ``run`` carries out.
+
+    Args:
+        what: it measures, in a line.
+        about: it, at length; ``columns``: how to read its tables.
+
+    Returns:
+        Its ``add_argument``.
+    """
+    form = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser(name, help=what, description=about, epilog=columns, formatter_class=form)
+    command.set_defaults(run=run)
+    return command.add_argument
+
+
+def write_numbers(report: dict[str, Any], file: Path) -> None:
+    """As JSON; folders are made, and the file is named to the user."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=1))
+    print(f"\nnumbers: {file}")
+
+
+def save_chart(figure: Any, file: Path) -> None:
+    """A matplotlib figure, in the format of the file's suffix; folders are made."""
+    from matplotlib import pyplot
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
