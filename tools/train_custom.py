@@ -106,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     cfg.freeze()
     launch(run, args.num_gpus, dist_url="auto", args=(cfg, data, args))
     print(
-        f"\nEverything is in {args.output}. On a picture of your own:\n"
+        f"\nEverything is in {args.output}. To look at: {args.output}/report.html, {args.output}/curves.html\n"
+        "On a picture of your own:\n"
         f"  from mask2former import Predictor; Predictor('{args.output}')('picture.jpg').save('out.png')"
     )
     return 0

@@ -29,7 +29,7 @@ class Predictor:
         model: a published model's name (``python -m mask2former.zoo`` lists them); a configuration file; a training's
             output folder, or weights in one; or a configuration as :func:`mask2former.engine.load_config` gives it.
         weights: in place of the model's own: a file, a published model's name, a URL or ``hf://org/name``.
-        device: such as "cpu" or "cuda:1"; a GPU where there is one when None.
+        device: such as "cpu" or "cuda:1"; ``MODEL.DEVICE`` when None, or the CPU where there is no GPU.
         threshold: 0 to 1. Instances with a lower score are left out; for panoptic results, queries with a lower score
             take no part. None: 0.5 for instances, and the configuration's value for panoptic results.
         tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on when None.
