@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 
+from mask2former.evaluation import panoptic_quality
+
 MATCH = 0.5  # a found segment is a true one if it is of its class and their IoU is above this
 
 
@@ -82,16 +84,17 @@ def panoptic_overlaps(
 
 def _count_pairs(true_ids: np.ndarray, rows: list[int], found_ids: np.ndarray, columns: list[int]) -> np.ndarray:
     """[len(rows) + 1, len(columns) + 1] int64: pixels by pair of ids; row and column 0 are those of no listed id."""
-    shape = (len(rows) + 1, len(columns) + 1)
-    pairs = _places(true_ids, rows) * shape[1] + _places(found_ids, columns)
-    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    counted = panoptic_quality.Overlaps.of(true_ids, found_ids)
+    pairs = np.zeros((len(rows) + 1, len(columns) + 1), np.int64)
+    places = np.ix_(_places(counted.truth, rows), _places(counted.predicted, columns))
+    np.add.at(pairs, places, counted.table)
+    return pairs
 
 
-def _places(ids: np.ndarray, listed: list[int]) -> np.ndarray:
-    """[H * W] int64: the place of each pixel's id in the list, from 1; 0 where the list lacks it."""
-    table = np.zeros(max([int(ids.max(initial=0)), *listed]) + 1, np.int32)  # zeros cost nothing until they are read
-    table[listed] = np.arange(1, len(listed) + 1)
-    return table[ids.ravel()].astype(np.int64)
+def _places(ids: Sequence[int], listed: Sequence[int]) -> list[int]:
+    """The place of each id in the list, from 1; 0 where the list lacks it."""
+    place = {number: index for index, number in enumerate(listed, start=1)}
+    return [place.get(number, 0) for number in ids]
 
 
 def mask_overlaps(

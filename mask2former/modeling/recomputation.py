@@ -12,7 +12,7 @@ from detectron2.layers import CNNBlockBase
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mask2former.modeling.backbones.swin import SwinBlock
+from mask2former.modeling.backbones.swin_stages import SwinBlock
 from mask2former.modeling.decoders.masked import MaskedDecoderLayer
 from mask2former.modeling.layers.transformer import DecoderLayer, EncoderLayer
 from mask2former.modeling.pixel_decoders.msdeform import DeformableEncoderLayer
@@ -63,12 +63,13 @@ def _contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 @contextmanager
 def _statistics_left_alone(layer: nn.Module) -> Iterator[None]:
     """The second time, batch normalisation does not move its running statistics again."""
-    norms = [m for m in layer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.momentum]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
+    norms = [m for m in layer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    tracked = [(norm, norm.momentum, n, n.clone()) for norm in norms if (n := norm.num_batches_tracked) is not None]
+    for norm, *_ in tracked:
+        norm.momentum = 0.0  # not track_running_stats: both times the same tensors have to be kept
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, before, strict=True):
+        for norm, momentum, batches, before in tracked:
             norm.momentum = momentum
+            batches.copy_(before)
