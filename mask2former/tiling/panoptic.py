@@ -11,6 +11,7 @@ from mask2former.tiling.grid import Tile
 from mask2former.tiling.joining import UnionFind, same
 
 Panoptic = tuple[Tensor, list[dict[str, Any]]]
+BAND = 256  # rows at a time: numbers of pixels take twice the memory of labels, of all rows more than a tile
 
 
 class PanopticCanvas:
@@ -69,10 +70,11 @@ class PanopticCanvas:
         """int32 [H, W] of segment ids, 0 where there is none, and the segments, numbered by their first tile."""
         roots = [self.groups.find(number) for number in range(len(self.segments))]
         present = torch.zeros(len(roots) + 1, dtype=torch.bool)
-        present[self.labels.flatten().unique().long()] = True
+        for rows in self.labels.split(BAND):
+            present |= torch.bincount(rows.flatten(), minlength=len(present)) > 0
         seen = sorted({roots[number] for number in range(len(roots)) if present[number + 1]})
         ids = {root: index + 1 for index, root in enumerate(seen)}
         lookup = torch.tensor([0, *(ids.get(root, 0) for root in roots)], dtype=torch.int32)
-        for rows in self.labels.split(1024):  # in place: the map is the largest thing here
+        for rows in self.labels.split(BAND):  # in place: the map is the largest thing here
             rows.copy_(lookup[rows.long()])
         return self.labels, [{"id": ids[root], **self.segments[root]} for root in seen]

@@ -259,7 +259,7 @@ def test_infer_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "i.json").read_text())
     rows = {row["name"]: row for row in report["rows"]}
-    assert set(rows) == {"ours", "mine", "floor"} and rows["mine"]["median"] == 0.64
+    assert set(rows) == {"ours", "mine", "floor", "floor, default layout"} and rows["mine"]["median"] == 0.64
     assert rows["floor"]["of_floor"] == 1 and rows["ours"]["of_floor"] > 0
     assert set(rows["ours"]["parts"]) == {"backbone", "pixel decoder", "transformer decoder", "post-processing"}
     assert "absent: huggingface" in done.stdout and "panoptic quality against float32" in done.stdout

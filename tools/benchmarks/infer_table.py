@@ -8,7 +8,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks.command import save_chart
-from benchmarks.inference import FLOOR, Row
+from benchmarks.inference import DEFAULT_FLOOR, FLOOR, Row
 
 LABELS = {"ours": "ours", "huggingface": "Hugging Face", FLOOR: "floor"}
 
@@ -39,7 +39,7 @@ def table(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], file: Path) -> None:
     """Seconds of each implementation as bars, cut into parts, and peak memory beside them."""
     pyplot = _pyplot()
-    rows = [row for row in rows if row.name != FLOOR]
+    rows = [row for row in rows if row.name not in (FLOOR, DEFAULT_FLOOR)]
     figure, (left, right) = pyplot.subplots(
         1, 2, figsize=(11, 1.5 + 0.4 * len(rows)), sharey=True, layout="constrained", width_ratios=[2, 1]
     )

@@ -18,6 +18,7 @@ from benchmarks.products import Recorder, multiply_adds, replay
 from benchmarks.timing import Patience, take_turns
 
 FLOOR = "floor"
+DEFAULT_FLOOR = "floor, default layout"
 REST = "post-processing"
 
 
@@ -79,7 +80,8 @@ def measure(
     if setting.compile and "ours" in functions:
         notes["seconds of the first run, which compiles"] = _seconds(functions["ours"])
     if floor:
-        functions[FLOOR], notes["10^9 multiply-adds of the network"] = network_floor(setting, device)
+        floors, notes["10^9 multiply-adds of the network"] = network_floors(setting, device)
+        functions |= floors
     times = {name: time for (name, _), time in take_turns(functions, patience, device, [threads]).items()}
     parts = {name: _parts(one.parts, functions[name], device) for name, one in present.items() if one.parts}
     rows = []
@@ -97,14 +99,18 @@ def measure(
     return rows, notes
 
 
-def network_floor(setting: Setting, device: torch.device) -> tuple[Callable[[], None], float]:
+def network_floors(setting: Setting, device: torch.device) -> tuple[dict[str, Callable[[], object]], float]:
     """What runs the products of our network, of all but the post-processing, and 10^9 multiply-adds of them."""
     model = our_model(setting, device.type)
     recorder = Recorder()
     inputs = [{"image": picture} for picture in setting.pictures()]
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=setting.dtype == "bfloat16"), recorder:
         model._network(inputs)
-    return replay(recorder.products, device), multiply_adds(recorder.products) / 1e9
+    floors: dict[str, Callable[[], object]] = {
+        FLOOR: replay(recorder.products, device),
+        DEFAULT_FLOOR: replay(recorder.products, device, [torch.contiguous_format]),
+    }
+    return floors, multiply_adds(recorder.products) / 1e9
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,18 @@ class Product:
     options: tuple[Any, ...]
     dtype: torch.dtype
 
-    def function(self, device: torch.device) -> Callable[[], object]:
+    def function(self, device: torch.device, layouts: Sequence[torch.memory_format]) -> Callable[[], object]:
         left, right = (torch.randn(shape, device=device).to(self.dtype) for shape in self.shapes)
         if self.kind == "matrices":
             out = torch.empty(left.shape[0], left.shape[1], right.shape[2], dtype=self.dtype, device=device)
             if len(left) == 1:
                 return lambda: torch.mm(left[0], right[0], out=out[0])
             return lambda: torch.bmm(left, right, out=out)
-        layouts = [
+        laid_out = [
             _convolution(*(x.contiguous(memory_format=layout) for x in (left, right)), self.options)
-            for layout in (torch.contiguous_format, torch.channels_last)
+            for layout in layouts
         ]
-        return min(layouts, key=_quick_time)
+        return min(laid_out, key=_quick_time) if len(laid_out) > 1 else laid_out[0]
 
 
 def _convolution(x: Tensor, weight: Tensor, options: tuple[Any, ...]) -> Callable[[], object]:
@@ -111,9 +113,11 @@ def multiply_adds(products: Counter[Product]) -> int:
     return total
 
 
-def replay(products: Counter[Product], device: torch.device) -> Callable[[], None]:
-    """Runs them all, each as often as it was counted, on tensors of its shapes in the faster of both layouts."""
-    work = [(product.function(device), count) for product, count in products.items()]
+def replay(
+    products: Counter[Product], device: torch.device, layouts: Sequence[torch.memory_format] = LAYOUTS
+) -> Callable[[], None]:
+    """Runs them all, each as often as it was counted, on tensors of its shapes; convolutions in the fastest layout."""
+    work = [(product.function(device, layouts), count) for product, count in products.items()]
 
     @torch.no_grad()
     def run() -> None:
