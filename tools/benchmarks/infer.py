@@ -31,8 +31,8 @@ How to read the table
   pictures/s  batch by median
   x HF        the time of Hugging Face's divided by this one
   x floor     this time divided by the floor: the convolutions and matrix products of our network alone, on dense
-              tensors of the same shapes, convolutions in the faster of both memory layouts; without post-processing. The
-              last row has all of them in PyTorch's default layout, in which convolutions are slower
+              tensors of the same shapes, convolutions in the faster of both memory layouts; without post-processing.
+              The last row has all of them in PyTorch's default layout, in which convolutions are slower
   peak MiB    memory beyond the weights, pictures and results included. CUDA: by PyTorch's allocator. CPU: growth of
               the resident memory of a process of its own; Linux only.
   other columns  seconds of the parts, in one more run
