@@ -48,7 +48,7 @@ def read_picture(path: str, image_format: str) -> np.ndarray:
         image_format: "RGB", "BGR" or another format of Detectron2's ``read_image``.
 
     Raises:
-        ValueError: not a readable picture, or more than 8 bits a channel (which Pillow would clip to white).
+        ValueError: not a readable picture, or more than 8 bits a channel (see :func:`require_8_bits`).
     """
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
