@@ -20,6 +20,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mask2former
 from mask2former import Predictor, zoo
@@ -436,6 +437,20 @@ def test_threshold_of_other_architectures(folder: Path, picture: np.ndarray) -> 
     tiled = Predictor(folder, tasks=["panoptic"], tile=128, overlap=16, threshold=0.5)
     tiled.model = predictor.model
     assert [s["category_id"] for s in tiled(large).segments] == [1, 8]
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_outputs_lie_on_the_cpu_where_there_are_tiles(folder: Path, width: int) -> None:
+    """Those of a picture that is not cut too; the device is one that needs no hardware."""
+
+    def model(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"sem_seg": torch.zeros(2, one["height"], one["width"], device="cuda")} for one in batch]
+
+    predictor = Predictor(folder, tasks=["semantic"], tile=64, overlap=16)
+    predictor.model = model  # type: ignore[assignment]
+    with FakeTensorMode():
+        scores = predictor.outputs(np.zeros((50, width, 3), np.uint8))["sem_seg"]
+    assert scores.device.type == "cpu" and scores.shape == (2, 50, width)
 
 
 def test_every_task_by_itself(predictor: Predictor, picture: np.ndarray) -> None:
