@@ -18,10 +18,11 @@ from tabulate import tabulate
 
 from mask2former.data import data_root
 from mask2former.engine import ConfigError
+from mask2former.engine.arguments import add_trust
 from mask2former.predictor import Predictor, Result
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
 from mask2former.predictor.pictures import find_pictures
-from mask2former.visualization import MODES
+from mask2former.visualization import INSTANCE_THRESHOLD, MODES
 
 EXAMPLES = """
 examples:
@@ -33,6 +34,12 @@ WORDS = """# Mask2Former
 One network for every kind of segmentation. Drop a picture; nothing of it leaves this machine."""
 
 
+SAVE = """(file) => {
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.download = file.orig_name;
+    link.click();
+}"""
 STYLE = """
 footer {display: none !important}
 #found table {width: 100%; border-collapse: collapse}
@@ -48,7 +55,8 @@ def main() -> None:
     except ImportError:
         sys.exit("error: the page needs gradio, which is not installed: pip install 'mask2former[app]'")
     try:
-        predictor, note = (Predictor(args.model, opts=args.opts), None) if args.model else open_default(opts=args.opts)
+        arguments = {"opts": args.opts, "allow_unsafe_config": args.allow_unsafe_config}
+        predictor, note = (Predictor(args.model, **arguments), None) if args.model else open_default(**arguments)
         examples = [str(file) for file in find_pictures(args.examples)] if args.examples else _quickstart_pictures()
     except (ConfigError, ValueError, OSError) as error:
         sys.exit("error: " + " ".join(str(error).split()))
@@ -92,12 +100,14 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
 
     def show(result: Result | None, task: str, mode: str, threshold: float, legend: bool) -> tuple[Any, str, Any]:
         if result is None:
-            return None, "", gr.DownloadButton(interactive=False)
+            return None, "", gr.Button(interactive=False)
         chosen = result.at_threshold(threshold)
+        return chosen.draw(task, mode, legend=legend), table(chosen, task), gr.Button(interactive=True)
+
+    def write(result: Result, task: str, threshold: float) -> str:
         file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'picture').stem}_{task}.json")
-        file.write_text(json.dumps(chosen.to_coco(task)), encoding="utf-8")
-        drawn = chosen.draw(task, mode, legend=legend)
-        return drawn, table(chosen, task), gr.DownloadButton(value=str(file), interactive=True)
+        file.write_text(json.dumps(result.at_threshold(threshold).to_coco(task)), encoding="utf-8")
+        return str(file)
 
     with gr.Blocks(title="Mask2Former", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"{WORDS}\n\n*Note: {note}*" if note else WORDS)
@@ -115,7 +125,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                 threshold = gr.Slider(
                     0,
                     1,
-                    value=round(getattr(predictor.model, "object_mask_threshold", 0.5), 2),
+                    value=round(getattr(predictor.model, "object_mask_threshold", INSTANCE_THRESHOLD), 2),
                     step=0.05,
                     label="Threshold",
                     info="What the model is less sure of is left out (not of semantic results).",
@@ -132,15 +142,17 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                     buttons=["download", "fullscreen"],  # gradio's third one would upload it
                     elem_id="result",
                 )
-                download = gr.DownloadButton("COCO json", size="sm", interactive=False, elem_id="json")
+                ask = gr.Button("COCO json", size="sm", interactive=False, elem_id="json")
+                written = gr.File(visible=False)
                 found = gr.Markdown(elem_id="found")
 
         controls = [state, task, mode, threshold, legend]
-        results = [drawn, found, download]
+        results = [drawn, found, ask]
         picture.change(predict, picture, state).then(show, controls, results)
         for control in (task, mode, legend):
             control.change(show, controls, results)
         threshold.release(show, controls, results)
+        ask.click(write, [state, task, threshold], written).then(None, written, None, js=SAVE)
     return page
 
 
@@ -182,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--examples", metavar="FOLDER", help="pictures to try [those of the quickstart, if drawn]")
     parser.add_argument("--port", type=int, metavar="N", help="[the first free one from 7860 on]")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    add_trust(parser)
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the configuration"
     )

@@ -25,7 +25,7 @@ from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
 from mask2former.predictor.video import Frames
 from mask2former.predictor.writer import ResultWriter
-from mask2former.visualization import MODES, RESULTS
+from mask2former.visualization import INSTANCE_THRESHOLD, MODES, RESULTS
 
 EXAMPLES = f"""
 examples:
@@ -45,6 +45,7 @@ examples:
   A configuration and weights, as the published demo has it:
     demo.py --config-file FILE --input a.jpg b.jpg --output drawn --opts MODEL.WEIGHTS model_final.pkl
 """
+PICTURE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may name
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         _stop("there is no picture to draw on.")
     if args.mode == LABELS and videos:
         _stop("--mode labels is a map of numbers, which a video does not keep; give the frames as pictures.")
-    folder, single = _output(Path(args.output), len(pictures) + len(videos))
+    folder, single = _output(Path(args.output), pictures, videos)
     try:
         predictor = _predictor(args)
         tasks = predictor.tasks[:1] if single or videos else predictor.tasks
@@ -161,11 +162,16 @@ def _sort_inputs(args: argparse.Namespace) -> tuple[list[Path | str], list[Path 
     return list(dict.fromkeys(pictures)), list(dict.fromkeys(videos)), failures
 
 
-def _output(output: Path, inputs: int) -> tuple[Path, Path | None]:
+def _output(output: Path, pictures: list[Path | str], videos: list[Path | int]) -> tuple[Path, Path | None]:
     """(Folder, the only file to write if --output names one, as it may in the published demo)."""
-    if output.suffix.lower() in (".png", ".jpg", ".jpeg", ".mp4") and not output.is_dir():
-        if inputs > 1:
+    suffix = output.suffix.lower()
+    if suffix in (*PICTURE_FILES, VIDEO_FILE) and not output.is_dir():
+        if (inputs := len(pictures) + len(videos)) > 1:
             _stop(f"--output {output} is one file, but there are {inputs} inputs; name a folder.")
+        if videos and suffix != VIDEO_FILE:
+            _stop(f"--output {output} is a picture, but the input is a video; name {output.with_suffix(VIDEO_FILE)}.")
+        if pictures and suffix == VIDEO_FILE:
+            _stop(f"--output {output} is a video, but the input is a picture; name {output.with_suffix('.png')}.")
         return output.parent, output
     if output.exists() and not output.is_dir():
         _stop(f"--output {output} is a file; name a folder.")
@@ -206,9 +212,9 @@ def _parser() -> argparse.ArgumentParser:
         "--confidence-threshold",
         type=_share,
         metavar="SHARE",
-        help="0 to 1. Instances with a lower score are not drawn (default 0.5). For panoptic results it is "
-        "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD: queries with a lower score take no part (default: the "
-        "configuration's value). Semantic results have no scores.",
+        help=f"0 to 1. Instances with a lower score are not drawn (default {INSTANCE_THRESHOLD}). For panoptic "
+        "results it is MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD: queries with a lower score take no part "
+        "(default: the configuration's value). Semantic results have no scores.",
     )
     add(
         "--task",

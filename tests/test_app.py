@@ -35,12 +35,19 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(small_training: Path, picture: Path) -> Iterator[str]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the page writes."""
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="module")
+def address(small_training: Path, picture: Path, files: Path) -> Iterator[str]:
     """Of the running page."""
     pytest.importorskip("gradio", reason="the web page needs gradio (extra: app)")
     command = [sys.executable, str(SCRIPT), "--model", str(small_training), "--examples", str(picture.parent)]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths})
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(files)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("page: http://127.0.0.1:"), f"{line!r}, status {process.poll()}"
@@ -96,7 +103,9 @@ def click(browser: Any, where: str, text: str) -> None:
     )
 
 
-def test_a_picture_dropped_on_the_page_is_drawn(address: str, browser: Any, picture: Path, tmp_path: Path) -> None:
+def test_a_picture_dropped_on_the_page_is_drawn(
+    address: str, browser: Any, picture: Path, files: Path, tmp_path: Path
+) -> None:
     browser.get(address)
     drop(browser, picture)
     first = wait_for(lambda: shown(browser), "a drawn picture")
@@ -116,6 +125,7 @@ def test_a_picture_dropped_on_the_page_is_drawn(address: str, browser: Any, pict
     click(browser, "#mode", "masks")
     wait_for(lambda: shown(browser) != second and shown(browser), "masks alone")
 
+    assert not list(files.rglob("noise_*.json")), "written before anybody asked"
     browser.find_element("id", "json").click()
     file = wait_for(lambda: next(tmp_path.glob("noise_semantic.json"), None), "a downloaded file")
     content = json.loads(file.read_text())
@@ -132,6 +142,24 @@ def test_what_is_no_picture_gets_an_answer(address: str, browser: Any, tmp_path:
     browser.get(address)
     drop(browser, bad)
     wait_for(lambda: "cannot identify image" in browser.find_element("tag name", "body").text, "an error on the page")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_in_a_configuration_runs_only_when_asked(trusted: bool, small_training: Path, tmp_path: Path) -> None:
+    """An empty module stands for gradio: it is not reached."""
+    text = (small_training / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(f"{text}\nVERSION: !!python/object/apply:builtins.int ['77']\n")
+    words = [str(SCRIPT), "--model", str(tmp_path / "config.yaml"), *["--allow-unsafe-config"] * trusted]
+    code = f"import runpy, sys, types; sys.modules['gradio'] = types.ModuleType('gradio'); sys.argv = {words!r}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert ("--allow-unsafe-config" in done.stderr) != trusted, done.stderr
+    assert ("MODEL.WEIGHTS is empty" in done.stderr) == trusted, done.stderr
 
 
 def test_without_gradio_it_says_what_to_install() -> None:

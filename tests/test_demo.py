@@ -128,6 +128,17 @@ def test_a_file_as_output(model: Path, pictures: Path, tmp_path: Path) -> None:
         run("--model", model, "--input", pictures, "--output", file)
 
 
+def test_a_file_as_output_is_of_the_kind_of_the_input(pictures: Path, video: Path, tmp_path: Path) -> None:
+    """Said before the model is looked for, which is not there."""
+    nowhere = ("--model", tmp_path / "nowhere", "--output")
+    with pytest.raises(SystemExit, match=r"x\.png is a picture, but the input is a video; name .*x\.mp4\."):
+        run(*nowhere, tmp_path / "x.png", "--input", video)
+    with pytest.raises(SystemExit, match=r"x\.jpg is a picture, but the input is a video"):
+        run(*nowhere, tmp_path / "x.jpg", "--webcam")
+    with pytest.raises(SystemExit, match=r"x\.mp4 is a video, but the input is a picture; name .*x\.png\."):
+        run(*nowhere, tmp_path / "x.mp4", "--input", pictures / "a.png")
+
+
 def test_confidence_threshold(model: Path, pictures: Path, tmp_path: Path) -> None:
     everything, nothing = (
         draw(model, tmp_path / share, pictures / "a.png", flags=("--confidence-threshold", share))
@@ -184,6 +195,18 @@ def test_videos(model: Path, video: Path, pictures: Path, tmp_path: Path, capsys
     assert "film_panoptic.mp4" in capsys.readouterr().out
     run("--model", model, "--video-input", video, "--output", tmp_path / "two.mp4", "--frames", "2")
     assert cv2.VideoCapture(str(tmp_path / "two.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_frames_are_numbered_in_their_video(model: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again" / video.name
+    again.parent.mkdir()
+    again.write_bytes(video.read_bytes())
+    inputs = ("--input", pictures / "a.png", video, again, "--frames", "2", "--task", "semantic")
+    run("--model", model, *inputs, "--output", tmp_path / "out", "--save-json")
+    images = json.loads((tmp_path / "out" / "semantic.json").read_text())["images"]
+    names = ["film_000001.jpg", "film_000002.jpg", "film_2_000001.jpg", "film_2_000002.jpg"]
+    assert [image["file_name"] for image in images] == ["a.png", *names]
+    assert [image["id"] for image in images] == [1, 2, 3, 4, 5]
 
 
 def test_a_video_has_no_label_numbers(video: Path, tmp_path: Path) -> None:

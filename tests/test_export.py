@@ -146,6 +146,24 @@ def test_network_gives_what_the_model_gives() -> None:
         assert (ids == wanted["panoptic_seg"][0]).float().mean() > 0.999
 
 
+@pytest.mark.parametrize("head", ["PerPixelBaselineHead", "PerPixelBaselinePlusHead"])
+def test_heads_that_classify_pixels_are_told(head: str) -> None:
+    options = [*SMALL, "MODEL.SEM_SEG_HEAD.NAME", head]
+    options += ["MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "StandardTransformerDecoder"]
+    options += ["MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE", "res5"]
+    model = build_model(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), options))
+    with pytest.raises(ValueError, match=f"{head}, classifies pixels.*MaskFormerHead"):
+        ExportedNetwork(model)
+
+
+@NEEDS_ONNX
+@pytest.mark.parametrize("content", [b"no model", b""])
+def test_an_onnx_file_that_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(ExportError, match=r"bad\.onnx: onnxruntime cannot read it.*tools/export\.py"):
+        load(tmp_path / "bad.onnx")
+
+
 def test_errors(tool: ModuleType, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = ExportedNetwork(small_model(), "logits")
     with pytest.raises(ExportError, match=r"model\.pb: the suffix"):
@@ -156,9 +174,31 @@ def test_errors(tool: ModuleType, trained: Path, tmp_path: Path, capsys: pytest.
         export(network, tmp_path / "model.pt2", {}, dtype="int8")
     with pytest.raises(ExportError, match="no such file"):
         load(tmp_path / "model.pt2")
+    with pytest.raises(ExportError, match=r"model\.pth: not an exported program"):
+        (tmp_path / "model.pth").write_bytes(b"")
+        load(tmp_path / "model.pth")
+    (tmp_path / "text.pt2").write_text("no archive")
+    with pytest.raises(ExportError, match=r"text\.pt2: not the archive that a \.pt2 file is.*tools/export\.py"):
+        load(tmp_path / "text.pt2")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt2")
+    with pytest.raises(ExportError, match=r"weights\.pt2: holds no mask2former\.json"):
+        load(tmp_path / "weights.pt2")
     with pytest.raises(ValueError, match="Linear"):
         ExportedNetwork(nn.Linear(1, 1))
     with pytest.raises(ValueError, match=", ".join(OUTPUTS)):
         ExportedNetwork(small_model(), "boxes")
     assert tool.main([str(tmp_path / "missing.yaml"), str(tmp_path / "x.onnx")]) == 2
     assert "missing.yaml: no such configuration file" in capsys.readouterr().err
+
+
+def test_code_in_a_configuration_runs_only_when_asked(
+    tool: ModuleType, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "unsafe.yaml"
+    lines = (trained / "config.yaml").read_text()
+    config.write_text(f"{lines}\nOUTPUT_DIR: !!python/object/apply:os.getcwd []\n")
+    words = [str(config), str(tmp_path / "x.pb"), "--opts", "MODEL.WEIGHTS", str(trained / "model_final.pth")]
+    assert tool.main(words) == 2
+    assert "--allow-unsafe-config" in capsys.readouterr().err
+    assert tool.main(["--allow-unsafe-config", *words]) == 2
+    assert "the suffix chooses the format" in capsys.readouterr().err, "the configuration was read"

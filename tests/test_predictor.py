@@ -11,13 +11,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mask2former
 from mask2former import Predictor, zoo
@@ -70,6 +73,29 @@ def test_a_folder_is_as_good_as_its_configuration_and_weights(
         assert same(other(picture), result)
     assert predictor.tasks == ("panoptic", "instance", "semantic")
     assert predictor.names[8] == "sky"
+
+
+def test_home_in_paths(
+    folder: Path, predictor: Predictor, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell replaces ``~``; a Python program and a quoted word do not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    shutil.copytree(folder, tmp_path / "mine")
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    expected = predictor(picture)
+    weights = "~/mine/model_final.pth"
+    for model in (
+        Predictor("~/mine", threshold=EVERYTHING),
+        Predictor(Path("~/mine"), threshold=EVERYTHING),
+        Predictor(weights, threshold=EVERYTHING),
+        Predictor("~/mine/config.yaml", weights, threshold=EVERYTHING),
+        Predictor("~/mine", opts=["MODEL.WEIGHTS", weights], threshold=EVERYTHING),
+    ):
+        assert same(model("~/a.png"), expected)
+    assert [result.file_name for result in predictor("~/*.png")] == ["a.png"]
+    assert expected.save("~/drawn/a.png") == tmp_path / "drawn" / "a.png"
+    assert {file.parent for file in expected.save_masks("~/masks")} == {tmp_path / "masks"}
 
 
 def test_the_last_checkpoint_is_taken_where_training_did_not_end(folder: Path, tmp_path: Path) -> None:
@@ -212,6 +238,25 @@ def test_what_is_no_picture(source: object, error: type[Exception], message: str
         load_picture(source)
 
 
+@pytest.mark.parametrize("shape", [(8, 9, 3), (8, 9, 4), (8, 9), (8, 9, 1)])
+def test_arrays_stay_their_owners(shape: tuple[int, ...]) -> None:
+    """What a camera writes into its array afterwards does not get into the result, nor the other way round."""
+    array = np.zeros(shape, np.uint8)
+    pixels = load_picture(array).pixels
+    array[:] = 7
+    assert not pixels.any()
+    pixels[:] = 9
+    assert (array == 7).all()
+
+
+def test_colours_of_sixteen_bits(tmp_path: Path) -> None:
+    file = tmp_path / "deep.png"
+    cv2.imwrite(str(file), np.full((8, 8, 3), 4000, np.uint16))
+    for source in (file, Image.open(file)):
+        with pytest.raises(ValueError, match="more than 8 bits"):
+            load_picture(source)
+
+
 @pytest.fixture
 def server(picture: np.ndarray, tmp_path: Path) -> Iterator[str]:
     """The URL of a server with a picture and a text."""
@@ -286,6 +331,14 @@ def test_a_stream_reads_no_further_than_its_batch(predictor: Predictor, picture:
     assert len(list(stream)) == 4
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_has_a_picture(predictor: Predictor, folder: Path, size: int) -> None:
+    with pytest.raises(ValueError, match=rf"batch_size is {size}; .*at least 1"):
+        predictor.stream([], batch_size=size)
+    with pytest.raises(ValueError, match=rf"batch_size is {size}; .*at least 1"):
+        Predictor(folder, batch_size=size)
+
+
 # Results.
 
 
@@ -348,6 +401,56 @@ def test_large_pictures_are_cut_into_tiles(folder: Path, predictor: Predictor, p
     assert np.array_equal(only.semantic, result.semantic)
     with pytest.raises(ValueError, match="tile is 64, overlap 32"):
         Predictor(folder, tile=64, overlap=32)
+    with pytest.raises(ValueError, match="tile is 0; it has to be at least 1"):
+        Predictor(folder, tile=0)
+
+
+class FoundBefore(torch.nn.Module):
+    """Stands for a model of Detectron2's own: gives the same things and stuff for every picture."""
+
+    def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        outputs = []
+        for inputs in batch:
+            ids = torch.zeros(inputs["height"], inputs["width"], dtype=torch.int32)
+            ids[:10], ids[10:20], ids[20:30] = 1, 2, 3
+            segments = [
+                {"id": 1, "isthing": True, "score": 0.9, "category_id": 1, "instance_id": 0},
+                {"id": 2, "isthing": True, "score": 0.4, "category_id": 2, "instance_id": 1},
+                {"id": 3, "isthing": False, "category_id": 8, "area": 10},
+            ]
+            outputs.append({"panoptic_seg": (ids, segments)})
+        return outputs
+
+
+def test_threshold_of_other_architectures(folder: Path, picture: np.ndarray) -> None:
+    """Of things that have a score; in tiles too, whose joined segments have none."""
+    predictor = Predictor(folder, tasks=["panoptic"])
+    predictor.model = FoundBefore()
+    result = next(predictor.stream([picture]))
+    assert [s["category_id"] for s in result.segments] == [1, 2, 8]
+    chosen = result.at_threshold(0.5)
+    assert [s["category_id"] for s in chosen.segments] == [1, 8]
+    assert [int(chosen.panoptic[row, 0]) for row in (5, 15, 25)] == [1, 0, 3]
+    assert [s["category_id"] for s in result.segments] == [1, 2, 8]
+
+    large = np.zeros((30, 200, 3), np.uint8)
+    tiled = Predictor(folder, tasks=["panoptic"], tile=128, overlap=16, threshold=0.5)
+    tiled.model = predictor.model
+    assert [s["category_id"] for s in tiled(large).segments] == [1, 8]
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_outputs_lie_on_the_cpu_where_there_are_tiles(folder: Path, width: int) -> None:
+    """Those of a picture that is not cut too; the device is one that needs no hardware."""
+
+    def model(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"sem_seg": torch.zeros(2, one["height"], one["width"], device="cuda")} for one in batch]
+
+    predictor = Predictor(folder, tasks=["semantic"], tile=64, overlap=16)
+    predictor.model = model  # type: ignore[assignment]
+    with FakeTensorMode():
+        scores = predictor.outputs(np.zeros((50, width, 3), np.uint8))["sem_seg"]
+    assert scores.device.type == "cpu" and scores.shape == (2, 50, width)
 
 
 def test_every_task_by_itself(predictor: Predictor, picture: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mask2former.tiling import TiledInference
 from mask2former.tiling.grid import Grid
@@ -154,7 +155,11 @@ def test_one_tile_is_the_model_itself() -> None:
             return self.answer
 
     model, inputs = Model(), {"image": picture(0, (50, 64), 4), "file_name": "x"}
-    assert TiledInference(model, 64, 16)([inputs])[0] is model.answer[0]
+    (found,), (expected,) = TiledInference(model, 64, 16)([inputs]), model.answer
+    assert torch.equal(found["panoptic_seg"][0], expected["panoptic_seg"][0])
+    assert found["panoptic_seg"][1] == expected["panoptic_seg"][1]
+    assert torch.equal(found["sem_seg"], expected["sem_seg"])
+    assert objects(found["instances"]) == objects(expected["instances"])
     assert model.given[0]["image"] is inputs["image"] and model.given[0]["file_name"] == "x"
 
 
@@ -171,7 +176,40 @@ def test_cores_cover_the_picture_once(length: int, tile: int, overlap: int, scal
     assert all(t.source[0].stop - t.source[0].start <= tile and t.rows[0] <= t.core_rows[0] for t in tiles)
 
 
-@pytest.mark.parametrize("overlap", [-1, 32, 40])
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_results_lie_on_the_cpu(tiles: int) -> None:
+    """The device is one that needs no hardware: tensors without values, which joining instances would look at."""
+
+    def model(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        size = tuple(batch[0]["image"].shape[1:])
+        result: dict[str, Any] = {"sem_seg": torch.zeros(CLASSES, *size, device="cuda")}
+        if tiles == 1:
+            result["instances"] = Instances(size, scores=torch.zeros(0, device="cuda"))
+            result["panoptic_seg"] = torch.zeros(size, dtype=torch.int32, device="cuda"), []
+        return [result]
+
+    with FakeTensorMode():
+        found = TiledInference(model, 64, 16)([{"image": torch.zeros(3, 50, 40 * tiles, dtype=torch.uint8)}])[0]
+    tensors = [found["sem_seg"]]
+    if tiles == 1:
+        tensors += [found["instances"].scores, found["panoptic_seg"][0]]
+    assert {tensor.device.type for tensor in tensors} == {"cpu"}
+    assert found["sem_seg"].shape == (CLASSES, 50, 40 * tiles)
+
+
+@pytest.mark.parametrize("overlap", [-1, 32, 40, 64, 100])
 def test_bad_overlap_is_told(overlap: int) -> None:
-    with pytest.raises(ValueError, match=f"overlap of {overlap} pixels"):
+    with pytest.raises(ValueError, match=f"tile is 64, overlap {overlap}; .*less than half a tile"):
         TiledInference(Truth(), 64, overlap)
+
+
+@pytest.mark.parametrize("tile", [0, -64])
+def test_a_tile_has_pixels(tile: int) -> None:
+    with pytest.raises(ValueError, match=f"tile is {tile}; it has to be at least 1 pixel"):
+        TiledInference(Truth(), tile, 0)
+
+
+def test_a_result_has_pixels_of_every_tile() -> None:
+    inputs = {"image": torch.zeros(3, 100, 70, dtype=torch.uint8), "height": 1, "width": 70}
+    with pytest.raises(ValueError, match=r"result of 1 x 70 pixels is too small.* in tiles of 16"):
+        TiledInference(Truth(), 16, 4)([inputs])

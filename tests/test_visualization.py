@@ -27,6 +27,7 @@ from mask2former.visualization import (
     side_by_side,
 )
 from mask2former.visualization.labels import Label, letter_size, write_labels
+from mask2former.visualization.regions import annotation_regions
 
 HEIGHT, WIDTH = 96, 128
 BALL, SKY, GRASS = 3, 8, 11  # contiguous numbers of the quickstart classes
@@ -214,6 +215,15 @@ def test_ground_truth_that_is_not_there(record: dict[str, Any], metadata: Metada
         draw_ground_truth(record, metadata, "instance")
 
 
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+def test_ground_truth_of_unknown_classes(record: dict[str, Any], task: str) -> None:
+    """Named by their numbers, as results of such classes are."""
+    regions = annotation_regions(record, (HEIGHT, WIDTH), Metadata(), task)
+    found = {region.name: int(region.mask.sum()) for region in regions if region.mask.any()}
+    sky = {} if task == "instance" else {str(SKY): 30 * WIDTH}
+    assert found == {str(BALL): int(square().sum()), **sky}
+
+
 def test_side_by_side(picture: np.ndarray) -> None:
     drawn = np.zeros((4 * HEIGHT, 4 * WIDTH, 3), np.uint8)
     two, three = side_by_side(picture, None, drawn), side_by_side(picture, drawn, drawn)
@@ -245,6 +255,23 @@ def test_save_comparisons(record: dict[str, Any], metadata: Metadata, tmp_path: 
     alone = save_comparisons([(record, output)], metadata, tmp_path / "alone", task="instance", sheet_rows=0)
     assert [file.name for file in alone] == ["picture.png"]
     assert not np.array_equal(cv2.imread(str(alone[0])), comparison)
+
+
+def test_comparisons_of_pictures_of_one_name(record: dict[str, Any], metadata: Metadata, tmp_path: Path) -> None:
+    output = panoptic_output()
+    other = {**record, "file_name": str(tmp_path / "b" / "picture.jpg")}
+    sheet = {**record, "file_name": str(tmp_path / "b" / "contact_sheet.png")}
+    (tmp_path / "b").mkdir()
+    for file in (other["file_name"], sheet["file_name"]):
+        cv2.imwrite(file, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    rows = [(one, output) for one in (record, other, sheet)]
+    files = save_comparisons(rows, metadata, tmp_path / "drawn")
+    assert [file.name for file in files] == [
+        *("contact_sheet.png", "picture.png", "picture_2.png", "contact_sheet_2.png")
+    ]
+    light, dark = (cv2.imread(str(file)) for file in files[1:3])
+    assert light.mean() > dark.mean()
+    assert save_comparisons(rows, metadata, tmp_path / "drawn", sheet_rows=0)[0].name == "picture.png", "written anew"
 
 
 def ball(mask: np.ndarray, name: str = "ball") -> Region:

@@ -20,7 +20,7 @@ from mask2former.data.files import read_picture
 from mask2former.engine import ConfigError, load_config
 from mask2former.engine.arguments import add_options, add_trust
 from mask2former.predictor import Predictor
-from mask2former.visualization import RESULTS, save_comparisons
+from mask2former.visualization import INSTANCE_THRESHOLD, RESULTS, save_comparisons
 
 EXAMPLE = """
 example:
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--dataset", metavar="NAME", help="registered name [the first of DATASETS.TEST]")
     parser.add_argument("--number", type=int, default=24, metavar="N", help="pictures, evenly spread [%(default)s]")
     parser.add_argument("--task", choices=list(RESULTS), help="[the first that the model gives]")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least score of drawn instances [%(default)s]")
+    parser.add_argument(
+        "--threshold", type=float, default=INSTANCE_THRESHOLD, help="least score of drawn instances [%(default)s]"
+    )
     parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/pictures]")
     add_trust(parser)
     add_options(parser)

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from mask2former.download import DownloadError
 from mask2former.engine import ConfigError
+from mask2former.engine.arguments import add_trust
 from mask2former.export import OUTPUTS, ExportedNetwork, ExportError, export, load
 from mask2former.export.check import SIZES, Row, compare
 from mask2former.export.programs import DTYPES
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; ``arguments`` are those after its name. Returns its status."""
     args = _parser().parse_args(arguments)
     try:
-        cfg = model_config(args.model, None, args.opts)
+        cfg = model_config(args.model, None, args.opts, args.allow_unsafe_config)
         predictor = Predictor(cfg)
         network = ExportedNetwork(predictor.model, args.results)
         start = time.perf_counter()
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", type=int, nargs=2, action="append", metavar=("H", "W"), help="to compare at; may be repeated"
     )
+    add_trust(parser)
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the configuration"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import PurePosixPath, PureWindowsPath
 
 import cv2
@@ -10,6 +11,8 @@ import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
+
+_DEEP = re.compile(r";16[BLN]$")  # Pillow's names of pixels of 16 bits a channel, as they lie in a file
 
 
 def join_below(root: str, name: object, source: str) -> str:
@@ -45,15 +48,36 @@ def read_picture(path: str, image_format: str) -> np.ndarray:
         image_format: "RGB", "BGR" or another format of Detectron2's ``read_image``.
 
     Raises:
-        ValueError: not a readable picture, or more than 8 bits a channel (which Pillow would clip to white).
+        ValueError: not a readable picture, or more than 8 bits a channel (see :func:`require_8_bits`).
     """
-    mode = _image_mode(path)
-    if mode.startswith("I") or mode == "F":
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            require_8_bits(image, path)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a picture that Pillow can read. Is the file whole?") from error
+    return _read(path, image_format)
+
+
+def require_8_bits(image: Image.Image, source: str) -> None:
+    """Refuse a picture of more than 8 bits a channel: Pillow would clip grey ones and leave out colours' lower bits.
+
+    Args:
+        image: just opened; of one whose pixels have been read, Pillow no longer knows what they were in the file.
+        source: of the picture, for the error.
+
+    Raises:
+        ValueError: it has more.
+    """
+    deep = [image.mode] if image.mode.startswith("I") or image.mode == "F" else []
+    for codec, _, _, arguments in getattr(image, "tile", ()):
+        stored, *more = arguments if isinstance(arguments, tuple) else (arguments,)
+        if _DEEP.search(str(stored)) or (codec.startswith("ppm") and more and more[0] > 255):
+            deep.append(str(stored))
+    if deep:
         raise ValueError(
-            f"{path}: the picture has more than 8 bits a channel (mode {mode!r}); convert it to 8 bits, "
+            f"{source}: the picture has more than 8 bits a channel (mode {deep[0]!r}); convert it to 8 bits, "
             "scaled to the range that matters in it."
         )
-    return _read(path, image_format)
 
 
 def read_labels(path: str) -> np.ndarray:
@@ -72,14 +96,6 @@ def read_panoptic_ids(path: str) -> np.ndarray:
     ids = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA).view("<u4")[..., 0]
     ids &= 0xFFFFFF
     return ids
-
-
-def _image_mode(path: str) -> str:
-    try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            return image.mode
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a picture that Pillow can read. Is the file whole?") from error
 
 
 def _read(path: str, image_format: str | None) -> np.ndarray:

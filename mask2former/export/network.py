@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.export.results import best_instances, panoptic_map, semantic_map
-from mask2former.modeling import MaskFormer
+from mask2former.modeling import MaskFormer, PerPixelBaselineHead
 from mask2former.structures import MaskPrediction, resize_frames
 
 MOST_PIXELS = 16384  # of a side; what programs are exported for
@@ -34,7 +34,7 @@ class ExportedNetwork(nn.Module):
         results: a key of :data:`OUTPUTS`.
 
     Raises:
-        ValueError: the model is no MaskFormer, or no such results.
+        ValueError: the model is no MaskFormer, or has a head that classifies pixels; or no such results.
     """
 
     is_thing: Tensor
@@ -45,6 +45,12 @@ class ExportedNetwork(nn.Module):
         if not isinstance(model, MaskFormer):
             raise ValueError(
                 f"Only models of the architecture MaskFormer can be exported; this one is {type(model).__name__}."
+            )
+        if isinstance(model.sem_seg_head, PerPixelBaselineHead):
+            raise ValueError(
+                f"Only models that predict masks can be exported; the head of this one, "
+                f"{type(model.sem_seg_head).__name__}, classifies pixels. Set MODEL.SEM_SEG_HEAD.NAME to "
+                "MaskFormerHead, and take weights that were trained with it."
             )
         if results not in OUTPUTS:
             raise ValueError(f"results is {results!r}; known are {', '.join(OUTPUTS)}.")

@@ -7,8 +7,9 @@ import logging
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from mask2former.ops.library import plain_pytorch
 FORMATS = (".pt2", ".onnx")
 METADATA = "mask2former.json"  # the file inside a .pt2; an .onnx has the property "mask2former"
 OPSET = 20  # the first whose GridSample PyTorch's exporter writes
+_AGAIN = "Copy it again, or export the model again: tools/export.py MODEL OUT."
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 
 Program = Callable[[Tensor], tuple[Tensor, ...]]
@@ -49,7 +51,7 @@ def export(
     Raises:
         ExportError: another suffix or dtype, no such folder, or a package that is missing.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix not in FORMATS:
         raise ExportError(f"{path}: the suffix chooses the format, and has to be one of {', '.join(FORMATS)}.")
     if dtype not in DTYPES:
@@ -103,17 +105,24 @@ def load(path: str | Path, threads: int | None = None) -> tuple[Program, dict[st
         threads: of onnxruntime; None: its own choice.
 
     Raises:
-        ExportError: no such file, not written by :func:`export`, or a package that is missing.
+        ExportError: no such file, not written by :func:`export`, not whole, or a package that is missing.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ExportError(f"{path}: no such file.")
-    if path.suffix == ".onnx":
-        return _load_onnx(path, threads)
+    if path.suffix not in FORMATS:
+        raise ExportError(f"{path}: not an exported program; their names end in {' or '.join(FORMATS)}.")
+    return _load_onnx(path, threads) if path.suffix == ".onnx" else _load_pt2(path)
+
+
+def _load_pt2(path: Path) -> tuple[Program, dict[str, Any]]:
+    if not is_zipfile(path):
+        raise ExportError(f"{path}: not the archive that a .pt2 file is, or not whole. {_AGAIN}")
+    with ZipFile(path) as archive:
+        if not any(PurePosixPath(name).name == METADATA for name in archive.namelist()):
+            raise ExportError(f"{path}: holds no {METADATA}; it was not written by mask2former.export. {_AGAIN}")
     files = {METADATA: ""}
     program = torch.export.load(path, extra_files=files)
-    if not files[METADATA]:
-        raise ExportError(f"{path}: holds no {METADATA}; it was not written by mask2former.export.")
     return program.module(), json.loads(files[METADATA])
 
 
@@ -123,7 +132,13 @@ def _load_onnx(path: Path, threads: int | None) -> tuple[Program, dict[str, Any]
     options.log_severity_level = 3  # errors
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    unreadable = (errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph, errors.Fail)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    except unreadable as error:
+        raise ExportError(f"{path}: onnxruntime cannot read it ({error}). {_AGAIN}") from error
     properties = session.get_modelmeta().custom_metadata_map
     if "mask2former" not in properties:
         raise ExportError(f"{path}: has no property 'mask2former'; it was not written by mask2former.export.")

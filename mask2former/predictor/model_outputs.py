@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mask2former.modeling.meta_arch import MaskFormer
 from mask2former.modeling.postprocess import ResizedMasks
-from mask2former.tiling import TiledInference
+from mask2former.tiling import Model, TiledInference
 
 Outputs = dict[str, Any]  # "sem_seg", "panoptic_seg", "instances", in Detectron2's form
 
@@ -55,13 +55,28 @@ class MaskOutputs:
 
 
 class ReadyOutputs:
-    """Outputs that a model of any architecture has given; their threshold is the model's."""
+    """Outputs that a model of any architecture has given, after its own threshold.
+
+    Another one leaves out panoptic segments whose ``score`` is lower; those that have none, such as stuff, stay.
+    """
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
 
     def __call__(self, task: str, threshold: float | None) -> Outputs:
-        return self._outputs
+        return self._outputs if threshold is None else without_doubtful(self._outputs, threshold)
+
+
+def without_doubtful(outputs: Outputs, threshold: float) -> Outputs:
+    """The outputs without panoptic segments whose ``score`` is below the threshold; what comes in is not changed."""
+    if "panoptic_seg" not in outputs:
+        return outputs
+    ids, segments = outputs["panoptic_seg"]
+    doubtful = [s["id"] for s in segments if s.get("score", 1.0) < threshold]
+    if not doubtful:
+        return outputs
+    ids = torch.where(torch.isin(ids, ids.new_tensor(doubtful)), 0, ids)
+    return {**outputs, "panoptic_seg": (ids, [s for s in segments if s["id"] not in doubtful])}
 
 
 class TiledOutputs:
@@ -80,16 +95,23 @@ class TiledOutputs:
 
     @torch.no_grad()
     def __call__(self, task: str, threshold: float | None) -> Outputs:
-        model = self._model
-        if isinstance(model, MaskFormer):
-            model = copy.copy(model)
-            model.semantic_on, model.instance_on = "semantic" in self._tasks, "instance" in self._tasks
-            # With panoptic results, instances are of things alone.
-            model.panoptic_on &= "panoptic" in self._tasks or model.instance_on
-            if threshold is not None:
-                model.object_mask_threshold = threshold
+        model = self._model_at(threshold)
         outputs = TiledInference(model, self._tile, self._overlap, compact=True)([self._inputs])[0]
         return {"sem_seg" if key == "sem_seg_labels" else key: output for key, output in outputs.items()}
+
+    def _model_at(self, threshold: float | None) -> Model:
+        if not isinstance(self._model, MaskFormer):
+            if threshold is None:
+                return self._model
+            # Before tiles are joined: afterwards segments have no score.
+            return lambda batch: [without_doubtful(outputs, threshold) for outputs in self._model(batch)]
+        model = copy.copy(self._model)
+        model.semantic_on, model.instance_on = "semantic" in self._tasks, "instance" in self._tasks
+        # With panoptic results, instances are of things alone.
+        model.panoptic_on &= "panoptic" in self._tasks or model.instance_on
+        if threshold is not None:
+            model.object_mask_threshold = threshold
+        return model
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 from PIL import Image, ImageOps
 
-from mask2former.data.files import read_picture
+from mask2former.data.files import read_picture, require_8_bits
 from mask2former.data.readers import PICTURE_SUFFIXES
 from mask2former.download import DownloadError
 
@@ -64,7 +64,7 @@ def load_picture(source: Any) -> LoadedPicture:
         return LoadedPicture(read_picture(str(path), "RGB"), path.name)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "")
-        return LoadedPicture(_from_pil(source, "the PIL image"), Path(name).name or None)
+        return LoadedPicture(_from_pil(source, "PIL image"), Path(name).name or None)
     if isinstance(source, np.ndarray):
         return LoadedPicture(_from_array(source))
     raise TypeError(
@@ -118,12 +118,11 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         )
     if channels == 1:
         return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(array[:, :, :3])
+    return np.array(array[:, :, :3], order="C")  # a copy: a result keeps it, and callers use theirs again
 
 
 def _from_pil(image: Image.Image, source: str) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":
-        raise ValueError(f"{source} has more than 8 bits a channel (mode {image.mode!r}); convert it to 8 bits first.")
+    require_8_bits(image, source)
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 

@@ -17,7 +17,7 @@ from mask2former.predictor.model_files import model_config, model_metadata
 from mask2former.predictor.model_outputs import LazyOutputs, TiledOutputs, run
 from mask2former.predictor.pictures import LoadedPicture, find_pictures, is_many, load_picture
 from mask2former.predictor.result import Result
-from mask2former.tiling import TiledInference
+from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.visualization import RESULTS
 from mask2former.zoo import weights_file
 
@@ -31,7 +31,8 @@ class Predictor:
         weights: in place of the model's own: a file, a published model's name, a URL or ``hf://org/name``.
         device: such as "cpu" or "cuda:1"; ``MODEL.DEVICE`` when None, or the CPU where there is no GPU.
         threshold: 0 to 1. Instances with a lower score are left out; for panoptic results, queries with a lower score
-            take no part. None: 0.5 for instances, and the configuration's value for panoptic results.
+            take no part (of another architecture, segments with a lower score). None: 0.5 for instances, and the
+            configuration's value for panoptic results.
         tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on when None.
         batch_size: pictures that go through the network at a time, where a call is given several.
         tile: pictures with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
@@ -48,7 +49,7 @@ class Predictor:
 
     Raises:
         ValueError: no weights, or those of a backbone alone; no known classes; a task that the model does not give; or
-            tiles that are not more than twice as large as their overlap.
+            tiles that are not more than twice as large as their overlap, or a batch_size below 1.
         FileNotFoundError: the model or a file of it is not there.
         ConfigError: its configuration cannot be used.
         DownloadError: the weights cannot be had from the network.
@@ -68,16 +69,14 @@ class Predictor:
         opts: Sequence[str] = (),
         allow_unsafe_config: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it has to be at least 1.")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it has to be within 0 and 1.")
-        if tile is not None and not 0 <= 2 * overlap < tile:
-            raise ValueError(f"tile is {tile}, overlap {overlap}; an overlap has to be less than half a tile.")
+        if tile is not None:
+            check_tiles(tile, overlap)
         if device is not None:
             opts = [*opts, "MODEL.DEVICE", device]
         cfg = model_config(model, weights, opts, allow_unsafe_config)
-        self.batch_size = batch_size
+        self.batch_size = _at_least_one(batch_size)
         self.threshold = threshold
         self.tile, self.overlap = tile, overlap
         self.tasks = _tasks(cfg, tasks)
@@ -124,9 +123,16 @@ class Predictor:
             sources: pictures as :func:`mask2former.predictor.pictures.load_picture` takes them, read when needed.
             batch_size: in place of the predictor's.
 
-        Yields:
-            A result for each, in order.
+        Returns:
+            An iterator of a result for each, in order.
+
+        Raises:
+            ValueError: batch_size is below 1.
         """
+        size = _at_least_one(self.batch_size if batch_size is None else batch_size)
+        return self._stream(sources, size)
+
+    def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
         batch: list[tuple[LoadedPicture, dict[str, Any]]] = []
         for source in sources:
             picture = load_picture(source)
@@ -135,7 +141,7 @@ class Predictor:
                 yield from self._results(batch)
                 batch = []
             batch.append(entry)
-            if len(batch) == (batch_size or self.batch_size):
+            if len(batch) == batch_size:
                 yield from self._results(batch)
                 batch = []
         yield from self._results(batch)
@@ -145,13 +151,14 @@ class Predictor:
 
         Returns:
             What is switched on of ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments) and
-            ``instances``, all of them, on the model's device.
+            ``instances``, all of them, on the model's device; of a predictor with tiles on the CPU.
         """
         with torch.no_grad():
             inputs = self._input(picture)
             if self.tile is not None and self._is_large(picture):
                 return TiledInference(self.model, self.tile, self.overlap)([inputs])[0]
-            return self.model([inputs])[0]
+            outputs = self.model([inputs])[0]
+            return outputs if self.tile is None else on_cpu(outputs)
 
     def _input(self, picture: np.ndarray) -> dict[str, Any]:
         height, width = picture.shape[:2]
@@ -186,6 +193,12 @@ class Predictor:
             threshold=self.threshold,
             file_name=picture.name,
         )
+
+
+def _at_least_one(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it has to be at least 1.")
+    return batch_size
 
 
 def _tasks(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from mask2former.predictor.detections import to_supervision
 from mask2former.predictor.model_outputs import LazyOutputs
 from mask2former.tiling import whole_masks
 from mask2former.visualization import (
+    INSTANCE_THRESHOLD,
     RESULTS,
     Picture,
     Region,
@@ -29,7 +30,6 @@ from mask2former.visualization import (
     side_by_side,
 )
 
-INSTANCE_THRESHOLD = 0.5
 LABELS = "labels"  # the mode that draws numbers, not colours
 EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # of formats that keep numbers, of 16 bits too
 

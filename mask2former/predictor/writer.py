@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mask2former.predictor.coco import Json, categories, coco_entry, join_entries, panoptic_png
 from mask2former.predictor.result import LABELS, Result
 from mask2former.predictor.video import VideoFile
-from mask2former.visualization import save_picture
+from mask2former.visualization import free_file, save_picture
 
 PANOPTIC_PNGS = Path("panoptic")  # folder, as COCO calls it: that of the json
 _PHOTOS = (".jpg", ".jpeg", ".webp")  # drawn as jpg too: a png of a photograph is ten times as large
@@ -51,31 +51,37 @@ class ResultWriter:
         self._videos: dict[str, VideoFile] = {}
         self._entries: dict[str, list[tuple[Json, list[Json]]]] = {}
         self._categories: dict[str, list[Json]] = {}
-        self._count = 0
+        self._count = 0  # of pictures and frames
+        self._films: list[Path] = []  # what their frames are called by
+        self._frames = 0  # of this video
 
     def add(self, result: Result) -> None:
         """Write the result of a picture."""
         name = Path(result.file_name or "picture.png")
         suffix = ".jpg" if name.suffix.lower() in _PHOTOS and self.mode != LABELS else ".png"
         for task in self.tasks:
-            file = self._file or _free(self.folder / f"{name.stem}_{task}{suffix}", self.drawn)
+            file = self._file or free_file(self.folder / f"{name.stem}_{task}{suffix}", self.drawn)
             self.drawn.append(result.save(file, task, self.mode, **self._drawing))
         self._add_facts(result, name.stem)
 
     def add_frame(self, result: Result, video: str, rate: float) -> None:
         """Write the result of the next frame of a video of this name, of ``rate`` frames a second.
 
-        Things of a class have one colour in it, and there is no legend: both would jump from frame to frame.
+        Frames are numbered from 1 in each video. Things of a class have one colour in it, and there is no legend:
+        both would jump from frame to frame.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         drawing = {**self._drawing, "shades": False, "legend": False}
         for task in self.tasks:
             if task not in self._videos:
-                file = self._file or _free(self.folder / f"{video}_{task}.mp4", self.drawn)
+                file = self._file or free_file(self.folder / f"{video}_{task}.mp4", self.drawn)
                 self._videos[task] = VideoFile(file, rate)
                 self.drawn.append(file)
             self._videos[task].write(result.draw(task, self.mode, **drawing))
-        stem = f"{video}_{self._count + 1:06d}"
+        if not self._frames:
+            self._films.append(free_file(Path(video), self._films))
+        self._frames += 1
+        stem = f"{self._films[-1]}_{self._frames:06d}"
         result.file_name = f"{stem}.jpg"
         self._add_facts(result, stem)
 
@@ -84,6 +90,7 @@ class ResultWriter:
         for video in self._videos.values():
             video.close()
         self._videos = {}
+        self._frames = 0
 
     def close(self) -> None:
         """Write what covers all pictures."""
@@ -107,7 +114,8 @@ class ResultWriter:
         self._count += 1
         for task in self.tasks:
             if self._with_masks:
-                self._masks += result.save_masks(_free(self.folder / f"{stem}_{task}_masks", self._mask_folders), task)
+                folder = free_file(self.folder / f"{stem}_{task}_masks", self._mask_folders)
+                self._masks += result.save_masks(folder, task)
             if self._with_json:
                 self._categories.setdefault(task, categories(result, task))
                 image, annotations = coco_entry(result, task, self._count)
@@ -126,11 +134,3 @@ def _listed(files: Sequence[Path], folder: Path) -> str:
     if len(files) <= 3:
         return ", ".join(map(str, files))
     return f"{len(files)} files in {folder}"
-
-
-def _free(file: Path, taken: Collection[Path]) -> Path:
-    """A file of this run's own: pictures of different folders may share their name."""
-    free, number = file, 2
-    while free in taken:
-        free, number = file.with_stem(f"{file.stem}_{number}"), number + 1
-    return free

@@ -10,7 +10,7 @@ from mask2former.tiling.instance import InstanceCanvas, whole_masks
 from mask2former.tiling.panoptic import PanopticCanvas
 from mask2former.tiling.semantic import SemanticCanvas
 
-__all__ = ["TiledInference", "whole_masks"]
+__all__ = ["Model", "TiledInference", "check_tiles", "on_cpu", "whole_masks"]
 
 Model = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
@@ -21,6 +21,8 @@ class TiledInference:
     Objects are joined across tiles where they have the same class and an IoU above 0.5 within the overlap of the two
     tiles; stuff of one class is one segment, as ever. A pixel is decided by the tile in whose core it lies: the seams
     run along the middle of overlaps. Pictures of at most one tile give what the model gives.
+
+    Results lie on the CPU, whatever the model's device and the picture's size: there is room for them.
 
     Memory is that of one tile, plus the results: a label map for panoptic, and with ``compact`` for the others too.
 
@@ -33,15 +35,11 @@ class TiledInference:
             ``pred_boxes``.
 
     Raises:
-        ValueError: the overlap is negative or not smaller than half a tile.
+        ValueError: see :func:`check_tiles`.
     """
 
     def __init__(self, model: Model, tile: int, overlap: int, *, compact: bool = False) -> None:
-        if not 0 <= 2 * overlap < tile:
-            raise ValueError(
-                f"TiledInference: an overlap of {overlap} pixels does not go with tiles of {tile}: it has to be at "
-                "least 0 and less than half a tile."
-            )
+        check_tiles(tile, overlap)
         self.model = model
         self.tile = tile
         self.overlap = overlap
@@ -50,6 +48,9 @@ class TiledInference:
     def __call__(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Results for each picture; inputs as the model takes them: ``image`` [3, H, W], and optionally ``height`` and
         ``width`` of the result.
+
+        Raises:
+            ValueError: a result so much smaller than its picture that a tile has no pixel of it.
         """
         return [self._results(dict(inputs)) for inputs in batched_inputs]
 
@@ -61,7 +62,7 @@ class TiledInference:
         if len(grid) == 1:
             result = self.model([inputs])[0]
             if not self.compact:
-                return result
+                return on_cpu(result)
         canvases: dict[str, PanopticCanvas | InstanceCanvas | SemanticCanvas] = {}
         for tile in grid:
             rows, columns = tile.source
@@ -78,3 +79,28 @@ class TiledInference:
                     raise ValueError(f"TiledInference does not know how to join {name!r}, which the model gives.")
                 canvas.add(tile, part)
         return {canvas.name: canvas.result() for canvas in canvases.values()}
+
+
+def check_tiles(tile: int, overlap: int) -> None:
+    """Whether pictures can be cut into tiles of this side with this overlap, in pixels.
+
+    Raises:
+        ValueError: a tile without pixels, or an overlap that is negative or not smaller than half a tile.
+    """
+    if tile < 1:
+        raise ValueError(f"tile is {tile}; it has to be at least 1 pixel, and is best what the model was trained with.")
+    if not 0 <= 2 * overlap < tile:
+        raise ValueError(
+            f"tile is {tile}, overlap {overlap}; an overlap has to be at least 0 pixels and less than half a tile."
+        )
+
+
+def on_cpu(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's result for one picture, with what lies on a device copied from there."""
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, tuple):  # panoptic ids and segments
+            return tuple(map(copied, value))
+        return value.to("cpu") if hasattr(value, "to") else value
+
+    return {key: copied(value) for key, value in result.items()}

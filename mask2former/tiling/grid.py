@@ -66,8 +66,17 @@ class Grid:
 
     @classmethod
     def over(cls, size: tuple[int, int], target: tuple[int, int], tile: int, overlap: int) -> Grid:
-        """Of a picture of ``size`` (H, W) whose result has the size ``target``."""
+        """Of a picture of ``size`` (H, W) whose result has the size ``target``.
+
+        Raises:
+            ValueError: the result is so small that a tile has no pixel of it.
+        """
         rows, columns = (_axis(*lengths, tile, overlap) for lengths in zip(size, target, strict=True))
+        if any(covered[0] == covered[1] for _, covered, _ in (*rows, *columns)):
+            raise ValueError(
+                f"a result of {target[0]} x {target[1]} pixels is too small for a picture of {size[0]} x {size[1]} in "
+                f"tiles of {tile}: some would have no pixel of it. Take larger tiles, or shrink the picture before."
+            )
         return cls(
             {
                 (i, j): Tile((i, j), (slice(*row[0]), slice(*column[0])), row[1], column[1], row[2], column[2])

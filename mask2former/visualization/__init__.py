@@ -9,13 +9,14 @@ from mask2former.visualization.comparison import (
     draw_ground_truth,
     draw_result,
     save_comparisons,
-    save_picture,
     side_by_side,
 )
+from mask2former.visualization.files import free_file, save_picture
 from mask2former.visualization.legend import add_legend
 from mask2former.visualization.painting import MODES, draw_regions, enlargement
 from mask2former.visualization.regions import (
     ANNOTATIONS,
+    INSTANCE_THRESHOLD,
     RESULTS,
     Picture,
     Region,
@@ -29,6 +30,7 @@ from mask2former.visualization.regions import (
 
 __all__ = [
     "ANNOTATIONS",
+    "INSTANCE_THRESHOLD",
     "MODES",
     "RESULTS",
     "Picture",
@@ -41,6 +43,7 @@ __all__ = [
     "draw_regions",
     "draw_result",
     "enlargement",
+    "free_file",
     "instance_regions",
     "make_region",
     "panoptic_regions",

@@ -12,14 +12,24 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 
 from mask2former.data.files import read_picture
+from mask2former.visualization.files import free_file, save_picture
 from mask2former.visualization.painting import draw_regions
-from mask2former.visualization.regions import RESULTS, Picture, annotation_regions, choose_task, result_regions
-
-JPEG_QUALITY = 92
+from mask2former.visualization.regions import (
+    INSTANCE_THRESHOLD,
+    RESULTS,
+    Picture,
+    annotation_regions,
+    choose_task,
+    result_regions,
+)
 
 
 def draw_result(
-    picture: Picture, output: dict[str, Any], metadata: Metadata, threshold: float = 0.5, task: str | None = None
+    picture: Picture,
+    output: dict[str, Any],
+    metadata: Metadata,
+    threshold: float = INSTANCE_THRESHOLD,
+    task: str | None = None,
 ) -> Picture:
     """Paint one picture's output of a model over it.
 
@@ -94,7 +104,7 @@ def save_comparisons(
     results: Iterable[tuple[dict[str, Any], dict[str, Any]]],
     metadata: Metadata,
     folder: str | Path,
-    threshold: float = 0.5,
+    threshold: float = INSTANCE_THRESHOLD,
     task: str | None = None,
     sheet_rows: int = 8,
 ) -> list[Path]:
@@ -107,10 +117,13 @@ def save_comparisons(
         sheet_rows: comparisons on ``contact_sheet.png``; 0 for no sheet.
 
     Returns:
-        The files: the sheet first, then one for each picture, of the picture's name.
+        The files: the sheet first, then one for each picture, of the picture's name; with a number behind it where
+        several pictures have the same.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    sheet = folder / "contact_sheet.png"
+    taken = {sheet} if sheet_rows else set()
     files: list[Path] = []
     first: list[Picture] = []
     for record, output in results:
@@ -123,24 +136,9 @@ def save_comparisons(
         )
         if len(first) < sheet_rows:
             first.append(comparison)
-        files.append(save_picture(folder / f"{Path(record['file_name']).stem}.png", comparison))
+        file = free_file(folder / f"{Path(record['file_name']).stem}.png", taken)
+        taken.add(file)
+        files.append(save_picture(file, comparison))
     if first:
-        files.insert(0, save_picture(folder / "contact_sheet.png", contact_sheet(first, columns=1)))
+        files.insert(0, save_picture(sheet, contact_sheet(first, columns=1)))
     return files
-
-
-def save_picture(file: Path, picture: Picture) -> Path:
-    """Write a picture, RGB [H, W, 3] or one channel [H, W] of 8 or 16 bits, in the format of the file's suffix.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file.suffix.lower() in (".jpg", ".jpeg") else []
-    pixels = np.ascontiguousarray(picture[:, :, ::-1]) if picture.ndim == 3 else picture
-    try:
-        written = cv2.imwrite(str(file), pixels, quality)
-    except cv2.error as error:
-        raise OSError(f"{file}: no picture format has this suffix; .png and .jpg are among those that do.") from error
-    if not written:
-        raise OSError(f"{file}: the picture cannot be written. Is the folder writable and the disk not full?")
-    return file

@@ -18,6 +18,8 @@ from mask2former.data.targets import instance_objects, panoptic_objects, semanti
 Picture = np.ndarray
 RESULTS = {"panoptic": "panoptic_seg", "instance": "instances", "semantic": "sem_seg"}  # task -> key of model outputs
 ANNOTATIONS = {"panoptic": "segments_info", "instance": "annotations", "semantic": "sem_seg_file_name"}
+INSTANCE_THRESHOLD = 0.5  # instances with a lower score are neither kept nor drawn, where nobody says otherwise
+_MOST_CLASSES = 1 << 24  # of a data set that does not say: as many as its files can tell apart
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,12 @@ def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float,
 def annotation_regions(
     record: dict[str, Any], size: tuple[int, int], metadata: Metadata, task: str | None
 ) -> list[Region]:
-    """Regions of the annotation in a data set dict of a picture of ``size`` (H, W)."""
+    """Regions of the annotation in a data set dict of a picture of ``size`` (H, W).
+
+    Where the metadata does not list the task's classes, those of the annotation are taken as they are.
+    """
     task = choose_task(record, ANNOTATIONS, task, str(record["file_name"]))
-    num_classes = len(metadata.get("thing_classes" if task == "instance" else "stuff_classes"))
+    num_classes = len(metadata.get("thing_classes" if task == "instance" else "stuff_classes", ())) or _MOST_CLASSES
     readers: dict[str, Callable[[], Objects]] = {
         "panoptic": lambda: panoptic_objects(record, size, num_classes),
         "instance": lambda: instance_objects(record, size, num_classes),
@@ -93,7 +98,7 @@ def panoptic_regions(ids: Tensor, segments: Iterable[dict[str, Any]], metadata: 
     return [make_region(numbers == s["id"], s["category_id"], bool(s["isthing"]), metadata) for s in segments]
 
 
-def instance_regions(instances: Instances, metadata: Metadata, threshold: float = 0.5) -> list[Region]:
+def instance_regions(instances: Instances, metadata: Metadata, threshold: float = INSTANCE_THRESHOLD) -> list[Region]:
     """Regions of ``instances`` whose score is not below the threshold."""
     kept = instances[instances.scores >= threshold].to("cpu")
     found = zip(kept.pred_masks.numpy(), kept.pred_classes.tolist(), kept.scores.tolist(), strict=True)

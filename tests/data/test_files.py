@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,26 @@ def test_sixteen_bit_pictures_are_refused_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 5), 40000, np.uint16)).save(path)
     with pytest.raises(ValueError, match=r"deep\.png.*8 bits"):
         read_picture(str(path), "RGB")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bit_colours_are_refused_too(tmp_path: Path, suffix: str, channels: int) -> None:
+    """Pillow gives their upper bits without a word, which of a camera's 12 bits leaves four."""
+    path = tmp_path / f"deep{suffix}"
+    if channels == 4 and suffix == ".ppm":
+        pytest.skip("this format has no transparency")
+    cv2.imwrite(str(path), np.full((4, 5, channels), 4000, np.uint16))
+    with pytest.raises(ValueError, match=rf"deep\{suffix}.*8 bits"):
+        read_picture(str(path), "RGB")
+
+
+def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel(tmp_path: Path) -> None:
+    """A bitmap of 5, 6 and 5 bits."""
+    header = struct.pack("<2sIHHI", b"BM", 54 + 8, 0, 0, 54)
+    header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 0, 8, 0, 0, 0, 0)
+    (tmp_path / "small.bmp").write_bytes(header + b"\xff\x7f" * 4)
+    assert (read_picture(str(tmp_path / "small.bmp"), "RGB") == 255).all()
 
 
 def test_broken_pictures_are_named(tmp_path: Path, picture: Path) -> None:

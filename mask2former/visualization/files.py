@@ -1,0 +1,43 @@
+"""Drawn pictures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mask2former.visualization.regions import Picture
+
+JPEG_QUALITY = 92
+
+
+def save_picture(file: Path, picture: Picture) -> Path:
+    """Write a picture, RGB [H, W, 3] or one channel [H, W] of 8 or 16 bits, in the format of the file's suffix.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file.suffix.lower() in (".jpg", ".jpeg") else []
+    pixels = np.ascontiguousarray(picture[:, :, ::-1]) if picture.ndim == 3 else picture
+    try:
+        written = cv2.imwrite(str(file), pixels, quality)
+    except cv2.error as error:
+        raise OSError(f"{file}: no picture format has this suffix; .png and .jpg are among those that do.") from error
+    if not written:
+        raise OSError(f"{file}: the picture cannot be written. Is the folder writable and the disk not full?")
+    return file
+
+
+def free_file(file: Path, taken: Collection[Path]) -> Path:
+    """The file, or one of the next free name, such as ``name_2.png``: pictures of different folders may share theirs.
+
+    Args:
+        file: or a folder.
+        taken: written already, in this run; files of earlier runs are written anew.
+    """
+    free, number = file, 2
+    while free in taken:
+        free, number = file.with_stem(f"{file.stem}_{number}"), number + 1
+    return free
