@@ -73,7 +73,7 @@ def draw_growth(rows: Sequence[Row], file: Path) -> None:
     pyplot = _pyplot()
     axes_of = {
         "picture, megapixels": lambda row: row.setting.size[0] * row.setting.size[1] / 1e6,
-        "queries": lambda row: row.setting.queries or 0,
+        "queries, half of them objects": lambda row: row.setting.queries or 0,
         "pictures at a time": lambda row: row.setting.batch,
     }
     figure, grid = pyplot.subplots(2, 3, figsize=(11, 5.5), layout="constrained")

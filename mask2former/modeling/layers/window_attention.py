@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +28,7 @@ class WindowGrid:
         self.device = device
         # Rounded up. Not by negative numbers, whose quotients ONNX rounds the other way.
         self.counts = ((size[0] + window - 1) // window, (size[1] + window - 1) // window)
+        self._shift_mask: Tensor | None = None
 
     @property
     def shift(self) -> int:
@@ -53,9 +52,14 @@ class WindowGrid:
             x = x.roll((self.shift, self.shift), dims=(1, 2))
         return x[:, : self.size[0], : self.size[1]]
 
-    @cached_property
+    @property
     def shift_mask(self) -> Tensor:
         """What shifted windows add to attention logits: float32 [windows, 1, M * M, M * M]."""
+        if self._shift_mask is None:  # made once for all blocks; `torch.compile` stops at the lock of cached_property
+            self._shift_mask = self._mask_of_shift()
+        return self._shift_mask
+
+    def _mask_of_shift(self) -> Tensor:
         rows, columns = (self._regions(count) for count in self.counts)
         regions = 3 * rows[:, None] + columns
         # One window's pixels may look at each other if the shift has not torn them apart.
