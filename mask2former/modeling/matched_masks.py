@@ -53,15 +53,15 @@ class MatchedMaskLosses(torch.autograd.Function):
                 result[:, of_part] = _compare(mask_loss, logits, image.masks, image.rows[of_part], where)
                 places.append(where)
             results.append(result)
-        ctx.mask_loss, ctx.images, ctx.places = mask_loss, images, places
-        ctx.save_for_backward(features, *embeds)
+        ctx.mask_loss, ctx.images = mask_loss, images
+        ctx.save_for_backward(features, *embeds, *places)
         return tuple(results)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        features, *embeds = ctx.saved_tensors
-        places = iter(ctx.places)
+        features, *others = ctx.saved_tensors
+        embeds, places = others[: len(ctx.images)], iter(others[len(ctx.images) :])
         # Of clips, frames have to follow each other in memory for all pixels to be one row of a matrix.
         layout = torch.preserve_format if features.shape[2] == 1 else torch.contiguous_format
         of_features = torch.zeros_like(features, memory_format=layout)

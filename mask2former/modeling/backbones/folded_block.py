@@ -109,9 +109,7 @@ def _gradients(conv: Conv2d, x: Tensor, grad: Tensor, needs: tuple[bool, bool]) 
     return of_x, None if of_weight is None else (of_weight * _scale(conv)).to(conv.weight)
 
 
-def _products(
-    x: Tensor, weight: Tensor, grad: Tensor, needs: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
+def _products(x: Tensor, weight: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
     """Of a convolution that looks at one pixel: products of matrices, over the pixels of all pictures at once."""
     pixels, grads = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
     rows = grads.flatten(0, 2)
