@@ -43,7 +43,7 @@ class FoldedBlock(torch.autograd.Function):
         of_weights: dict[Conv2d, Tensor | None] = {}
 
         grad = torch.ops.aten.threshold_backward(grad, result, 0).contiguous(memory_format=torch.channels_last)
-        of_inner: Tensor | None = grad
+        of_inner = grad
         for index, conv in reversed(list(enumerate(main))):
             x, of_result = kept[index], of_inner
             of_inner, of_weights[conv] = _gradients(conv, x, of_result, (index > 0 or needs_x, needs[conv]))
@@ -97,8 +97,8 @@ def _scale(conv: Conv2d) -> Tensor:
     return (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None, None, None]
 
 
-def _gradients(conv: Conv2d, x: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-    """Of the input and of the convolution's own weight, where needed; x, grad channel by channel in memory."""
+def _gradients(conv: Conv2d, x: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Any, Any]:
+    """Of the input and of the convolution's own weight, None where not needed; x, grad channel by channel in memory."""
     weight, _ = folded(conv, x.dtype)
     if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1:
         of_x, of_weight = _products(x, weight, grad, needs)
