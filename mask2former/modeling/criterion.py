@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.mask_losses import MaskLoss
+from mask2former.modeling.matched_masks import Matched, MatchedMaskLosses
 from mask2former.modeling.matcher import HungarianMatcher, Matching
-from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
+from mask2former.structures import MaskPrediction, MaskTargets
 
 
 class SetCriterion(nn.Module):
@@ -64,12 +65,8 @@ class SetCriterion(nn.Module):
         matchings = self.matcher(layers, targets)
         with torch.autocast(prediction.class_logits.device.type, enabled=False):
             class_loss = self._class_loss(torch.stack([x.class_logits for x in layers]).float(), targets, matchings)
-            # Taken apart once: each indexing would give the backward pass another gradient of the size of the whole.
-            embeds = torch.stack([x.masks.mask_embed for x in layers]).float().unbind(1)
-            features = prediction.masks.mask_features.float().unbind()
-            of_images = [self._mask_losses(*x) for x in zip(embeds, features, targets, matchings, strict=True)]
-            num_masks = _mean_over_ranks(sum(len(target) for target in targets), features[0].device)
-            mask_loss, dice_loss = torch.stack(of_images).sum(0) / num_masks
+            num_masks = _mean_over_ranks(sum(len(target) for target in targets), class_loss.device)
+            mask_loss, dice_loss = self._mask_losses(layers, targets, matchings) / num_masks
         losses = {}
         for name, by_layer in (("loss_ce", class_loss), ("loss_mask", mask_loss), ("loss_dice", dice_loss)):
             for index, value in enumerate((self.weights[name] * by_layer).unbind()):
@@ -91,26 +88,33 @@ class SetCriterion(nn.Module):
         loss = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), self.empty_weight, reduction="none")
         return loss.view(len(logits), -1).sum(1) / self.empty_weight[wanted].flatten(1).sum(1)
 
-    def _mask_losses(self, embed: Tensor, features: Tensor, target: MaskTargets, matching: Matching) -> Tensor:
-        """Loss of the pixels (their mean) and dice of one image, summed over matched pairs and frames.
+    def _mask_losses(
+        self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
+    ) -> Tensor:
+        """Loss of the pixels (their mean) and dice, summed over matched pairs, frames and images: [2, L]."""
+        # Taken apart once: each indexing would give the backward pass another gradient of the size of the whole.
+        embeds = torch.stack([x.masks.mask_embed for x in layers]).float().unbind(1)  # [L, Q, C] of each image
+        features = layers[0].masks.mask_features.float()
+        rows, matched, orders = [], [], []
+        for embed, target, (queries, chosen) in zip(embeds, targets, matchings, strict=True):
+            order = chosen.flatten().argsort()  # mask after mask, and within it layer after layer
+            of_pairs = embed.gather(1, queries[..., None].expand(-1, -1, embed.shape[-1])).flatten(0, 1)  # [L * M, C]
+            rows.append(of_pairs.index_select(0, order))
+            matched.append(_matched(target, chosen.flatten()[order], len(layers)))
+            orders.append(order)
+        total = features.new_zeros(2, len(layers))
+        of_images = MatchedMaskLosses.apply(self.mask_loss, matched, features, *rows)
+        for of_image, order in zip(of_images, orders, strict=True):
+            of_pairs = of_image.view(2, len(order), features.shape[2]).sum(-1)
+            total = total + of_pairs.index_select(1, order.argsort()).view(2, len(layers), -1).sum(-1)
+        return total
 
-        Args:
-            embed: [L, Q, C] of L layers.
-            features: [C, T, H, W].
 
-        Returns:
-            [2, L].
-        """
-        queries, chosen = matching
-        matched = embed.gather(1, queries[..., None].expand(-1, -1, embed.shape[-1])).flatten(0, 1)  # [L * M, C]
-        rows = LazyMasks(matched[None], features[None]).logits(0).flatten(0, 1)  # [L * M * T, H, W]
-        frames = target.masks.shape[1]
-        of_frame = (chosen.flatten()[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
-        sampled, truth = self.mask_loss.loss_pixels(rows, target.masks.flatten(0, 1), of_frame)  # [L * M * T, S] each
-        of_pixels = self.mask_loss.of_pixels(sampled, truth).mean(1)
-        mask = sampled.sigmoid()
-        dice = 1 - (2 * (mask * truth).sum(1) + 1) / (mask.sum(1) + truth.sum(1) + 1)
-        return torch.stack([of_pixels, dice]).view(2, len(embed), queries.shape[1] * frames).sum(-1)
+def _matched(target: MaskTargets, chosen: Tensor, layers: int) -> Matched:
+    """``chosen``: [R] int64, the target of each predicted mask."""
+    frames = target.masks.shape[1]
+    of_frame = (chosen[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
+    return Matched(target.masks.flatten(0, 1), of_frame, layers)
 
 
 def _mean_over_ranks(count: int, device: torch.device) -> Tensor:

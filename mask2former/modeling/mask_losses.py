@@ -30,13 +30,22 @@ class MaskLoss(ABC):
         """
 
     @abstractmethod
-    def loss_pixels(self, logits: Tensor, masks: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the loss compares matched pairs.
+    def choose(self, logits: Tensor) -> Tensor | None:
+        """Where the loss compares masks with their targets: what :meth:`read` takes, without gradients.
+
+        Args:
+            logits: [R, H, W] float.
+        """
+
+    @abstractmethod
+    def read(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both sides of matched pairs.
 
         Args:
             logits: [R, H, W] float.
             masks: [N * T, H', W'] bool.
             rows: [R] int64, the mask of each row of logits.
+            where: what :meth:`choose` gave for these logits.
 
         Returns:
             logits and targets there, [R, S] each.
@@ -76,14 +85,17 @@ class PointCrossEntropy(MaskLoss):
         truth = sample_masks(target.masks.flatten(0, 1), points).unflatten(0, (-1, frames))  # [N, T, P]
         return by_frame.transpose(0, 1).flatten(1), truth.flatten(1)
 
-    def loss_pixels(self, logits: Tensor, masks: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        points = uncertain_points(
+    def choose(self, logits: Tensor) -> Tensor:
+        return uncertain_points(
             logits.detach(),
             self.num_points,
             oversample_ratio=self.oversample_ratio,
             importance_sample_ratio=self.importance_sample_ratio,
         )
-        return sample_points(logits[:, None], points).squeeze(1), sample_masks(masks, points, rows)
+
+    def read(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert where is not None
+        return sample_points(logits[:, None], where).squeeze(1), sample_masks(masks, where, rows)
 
     def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:
         # -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product does.
@@ -109,8 +121,11 @@ class WholeMaskFocal(MaskLoss):
         small = F.interpolate(target.masks.byte(), size=features.shape[-2:], mode="nearest")
         return features.flatten(1), small.flatten(1).to(features.dtype)
 
-    def loss_pixels(self, logits: Tensor, masks: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        resized = resize_frames(logits[:, None], masks.shape[-2:])  # there may be no rows, but must be channels
+    def choose(self, logits: Tensor) -> None:
+        """Everywhere."""
+
+    def read(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        resized = resize_frames(logits[:, None], masks.shape[-2:])
         return resized.flatten(1), masks.flatten(1)[rows].to(logits.dtype)
 
     def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:

@@ -54,12 +54,18 @@ class HungarianMatcher(nn.Module):
 
     def _cost(self, predictions: Sequence[MaskPrediction], features: Tensor, image: int, target: MaskTargets) -> Tensor:
         """[predictions, Q, N] float32, from the image's mask features [C, T, H, W]."""
-        probability = torch.stack([p.class_logits[image] for p in predictions]).float().softmax(-1)
-        embed = torch.stack([p.masks.mask_embed[image] for p in predictions]).float()
         sampled, truth = self.mask_loss.matching_pixels(features, target)
-        with torch.autocast(embed.device.type, enabled=False):
-            logits = embed @ sampled
-            cost = self.class_weight * -probability[..., target.classes]
+        # One prediction at a time: logits of all of them would be by far the largest array of the losses.
+        return torch.stack([self._cost_of_one(p, image, sampled, truth, target.classes) for p in predictions])
+
+    def _cost_of_one(
+        self, prediction: MaskPrediction, image: int, sampled: Tensor, truth: Tensor, classes: Tensor
+    ) -> Tensor:
+        """[Q, N] float32, from mask features [C, S] and targets [N, S] at the same places."""
+        probability = prediction.class_logits[image].float().softmax(-1)
+        with torch.autocast(sampled.device.type, enabled=False):
+            logits = prediction.masks.mask_embed[image].float() @ sampled
+            cost = self.class_weight * -probability[:, classes]
             cost = cost + self.mask_weight * self.mask_loss.pairwise(logits, truth)
             return cost + self.dice_weight * _pairwise_dice(logits, truth)
 

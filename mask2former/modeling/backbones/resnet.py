@@ -8,6 +8,15 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, Bottlenec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.modeling.backbones.folded_block import (
+    FoldedBlock,
+    convolutions,
+    convolve,
+    convolve_and_add_,
+    folded,
+    main_path,
+)
+
 # What tells whether oneDNN convolves in half precision on this processor.
 _SUPPORTED = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
 
@@ -61,14 +70,13 @@ def _is_plain(module: nn.Module) -> bool:
 def folded_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
     """Features [B, C, H, W] by name, of images [B, 3, H, W].
 
-    Batch normalisation is folded into the convolution before it, and pixels lie in memory channel by channel. Without
-    gradients, ReLU and the sum with the shortcut are done while the convolution writes its result; with them, in place.
-    Weights are folded anew each time: that takes 1 % of the pass, and nothing can go stale when they change.
+    Batch normalisation is folded into the convolution before it, and pixels lie in memory channel by channel. ReLU and
+    the sum with the shortcut are done while the convolution writes its result. Weights are folded anew each time: that
+    takes 1 % of the pass, and nothing can go stale when they change.
     """
     if torch.is_autocast_enabled("cpu"):
         images = images.to(torch.get_autocast_dtype("cpu"))
-    x = images.contiguous(memory_format=torch.channels_last)
-    x = F.max_pool2d(_convolve(resnet.stem.conv1, x, "relu"), kernel_size=3, stride=2, padding=1)
+    x = _stem(resnet.stem.conv1, images.contiguous(memory_format=torch.channels_last))
     features = {"stem": x} if "stem" in resnet._out_features else {}
     for name, stage in zip(resnet.stage_names, resnet.stages, strict=True):
         for block in stage:
@@ -78,39 +86,25 @@ def folded_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
     return features
 
 
-def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) -> Tensor:
-    """``reusable``: the result may be written over ``x``."""
-    inner = _convolve(block.conv1, x, "relu")
-    last = block.conv2
-    if isinstance(block, BottleneckBlock):
-        inner, last = _convolve(block.conv2, inner, "relu"), block.conv3
-    if block.shortcut is not None:
-        x = _convolve(block.shortcut, x, "none")
-    elif not (reusable or torch.is_grad_enabled()):
-        x = x.clone()
-    if torch.is_grad_enabled():
-        return _plain_convolution(last, inner).add_(x).relu_()
-    weight, bias = _folded(last, x.dtype)
-    arguments = (last.padding, last.stride, last.dilation, last.groups)
-    pointwise = torch.ops.mkldnn._convolution_pointwise_.binary
-    return pointwise(x, inner, weight, bias, *arguments, "add", 1.0, "relu", [], "")
-
-
-def _convolve(conv: Conv2d, x: Tensor, activation: str) -> Tensor:
+def _stem(conv: Conv2d, x: Tensor) -> Tensor:
     if torch.is_grad_enabled():  # which the fused operator does not have
-        result = _plain_convolution(conv, x)
-        return result.relu_() if activation == "relu" else result
-    weight, bias = _folded(conv, x.dtype)
-    arguments = (conv.padding, conv.stride, conv.dilation, conv.groups)
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *arguments, activation, [], "")
+        x = F.conv2d(x, *folded(conv, x.dtype), conv.stride, conv.padding, conv.dilation, conv.groups).relu_()
+    else:
+        x = convolve(conv, x, "relu")
+    return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
-def _plain_convolution(conv: Conv2d, x: Tensor) -> Tensor:
-    return F.conv2d(x, *_folded(conv, x.dtype), conv.stride, conv.padding, conv.dilation, conv.groups)
-
-
-def _folded(conv: Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    norm = conv.norm
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight = (conv.weight * scale[:, None, None, None]).to(dtype, memory_format=torch.channels_last)
-    return weight, (norm.bias - norm.running_mean * scale).to(dtype)
+def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) -> Tensor:
+    """``reusable``: without gradients, the result may be written over ``x``."""
+    if torch.is_grad_enabled():
+        # Its backward pass multiplies in the dtype of x, whatever autocast does then.
+        return FoldedBlock.apply(block, x, *(conv.weight for conv in convolutions(block)))
+    *first, last = main_path(block)
+    inner = x
+    for conv in first:
+        inner = convolve(conv, inner, "relu")
+    if block.shortcut is not None:
+        x = convolve(block.shortcut, x, "none")
+    elif not reusable:
+        x = x.clone()
+    return convolve_and_add_(last, inner, x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_ROWS = 64  # whose candidates are there at once: thrice the points, of every mask of every layer, take the most memory
+_MASKS = 8  # made float at once: enough for several threads
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
@@ -35,12 +35,22 @@ def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> T
 
 
 def _sample_in_turn(masks: Tensor, points: Tensor, rows: Tensor) -> Tensor:
-    """One mask after another is made float. Elsewhere than on a CPU this would wait for the device."""
+    """Masks are made float, a few at a time. Elsewhere than on a CPU this would wait for the device."""
     sampled = points.new_empty(points.shape[:2])
-    for index in rows.unique().tolist():
-        chosen = rows == index
-        values = sample_points(masks[index, None, None].float(), points[chosen].view(1, -1, 2))
-        sampled[chosen] = values.view(-1, points.shape[1])
+    indices, counts = rows.unique_consecutive(return_counts=True)
+    if len(indices) and (counts == counts[0]).all():
+        each = int(counts[0])
+        for chosen, where, place in zip(
+            indices.split(_MASKS), points.split(_MASKS * each), sampled.split(_MASKS * each), strict=True
+        ):
+            values = sample_points(masks[chosen, None].float(), where.reshape(len(chosen), -1, 2))
+            place.copy_(values.view(place.shape))
+        return sampled
+    ends = counts.cumsum(0).tolist()
+    for index, count, end in zip(indices.tolist(), counts.tolist(), ends, strict=True):
+        run = slice(end - count, end)
+        values = sample_points(masks[index, None, None].float(), points[run].reshape(1, -1, 2))
+        sampled[run] = values.view(count, -1)
     return sampled
 
 
@@ -84,9 +94,6 @@ def uncertain_points(
     Returns:
         [R, num_points, 2].
     """
-    ratios = {"oversample_ratio": oversample_ratio, "importance_sample_ratio": importance_sample_ratio}
-    if len(logits) > _ROWS:
-        return torch.cat([uncertain_points(part, num_points, **ratios) for part in logits.split(_ROWS)])
     rows = len(logits)
     num_uncertain = int(importance_sample_ratio * num_points)
     candidates = torch.rand(rows, int(num_points * oversample_ratio), 2, device=logits.device)
