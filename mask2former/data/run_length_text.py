@@ -146,4 +146,6 @@ def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _count(masks: np.ndarray) -> int:
     """Pixels of all."""
-    return cv2.countNonZero(masks.reshape(-1, masks.shape[-1])) if masks.flags.c_contiguous else np.count_nonzero(masks)
+    if masks.flags.c_contiguous:
+        return cv2.countNonZero(masks.reshape(-1, masks.shape[-1]))
+    return int(np.count_nonzero(masks))

@@ -36,6 +36,8 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         ValueError: pictures are to be written, but nowhere.
     """
 
+    takes_labels = True  # it reads no semantic result
+
     def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_pictures: bool = False) -> None:
         super().__init__(dataset_name, output_dir)
         if write_pictures and output_dir is None:
