@@ -20,7 +20,8 @@ from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run
 from mask2former.dashboard.tally import PixelTally, SegmentTally
 from mask2former.data.files import read_labels, read_panoptic_ids
 from mask2former.data.targets import instance_objects
-from mask2former.visualization import RESULTS, Region, instance_regions, panoptic_regions, semantic_regions
+from mask2former.labels import labels_of
+from mask2former.visualization import RESULTS, Region, class_map_regions, instance_regions, panoptic_regions
 
 CONFIDENT = 0.5  # least score of the instances that are counted and drawn
 
@@ -153,16 +154,15 @@ class Collector(DatasetEvaluator):
 
     def _semantic(self, record: Record, output: torch.Tensor, show: bool) -> None:
         ignored = self.metadata.get("ignore_label", 255)
-        truth, found = read_labels(record["sem_seg_file_name"]), output.argmax(dim=0).cpu().numpy()
+        truth, found = read_labels(record["sem_seg_file_name"]), labels_of(output).cpu().numpy()
         quality = _require(self.findings.semantic).add(truth, found, ignored)
 
         def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:
             drawn = []
             for labels in (truth, found):
                 small = _pick(labels, rows, columns).astype(np.int64)
-                planes = torch.from_numpy((small == np.arange(len(output))[:, None, None]).astype(np.uint8))
                 asked = small != ignored
-                shown = semantic_regions(planes, self.metadata)
+                shown = class_map_regions(np.where(asked, small, 0), self.metadata)
                 cut = [dataclasses.replace(region, mask=region.mask & asked) for region in shown]
                 drawn.append([region for region in cut if region.mask.any()])
             return drawn[0], drawn[1]

@@ -93,9 +93,26 @@ def read_labels(path: str) -> np.ndarray:
 
 def read_panoptic_ids(path: str) -> np.ndarray:
     """A COCO panoptic png as [H, W] uint32 segment ids: R + 256 G + 65536 B."""
-    ids = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA).view("<u4")[..., 0]
+    with PathManager.open(path, "rb") as file:
+        pixels = _plain_png(file.read())
+    if pixels is None:
+        rgba = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA)
+    else:
+        rgba = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA)
+    ids: np.ndarray = rgba.view("<u4")[..., 0]
     ids &= 0xFFFFFF
     return ids
+
+
+def _plain_png(content: bytes) -> np.ndarray | None:
+    """[H, W, 3] uint8, BGR, of a png of 8 bits RGB that asks for nothing else; None for all others and broken ones.
+
+    OpenCV takes two thirds of Pillow's time for it, and gives up a file wherever Pillow does or earlier.
+    """
+    is_plain = content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and content[24:26] == b"\x08\x02"
+    if not is_plain or any(chunk in content for chunk in (b"eXIf", b"tRNS", b"acTL")):  # turned, alpha, animated
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _read(path: str, image_format: str | None) -> np.ndarray:

@@ -2,85 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from mask2former.data.run_lengths import MAX_BYTES_OF_A_RUN
 
-Runs = tuple[np.ndarray, np.ndarray]  # starts and ends + 1, see run_lengths.object_runs
-
-
-def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
+def encode_masks(masks: np.ndarray, boxes: np.ndarray | None = None) -> list[dict[str, Any]]:
     """{"size": [H, W], "counts": text} of each.
 
     Args:
         masks: [N, H, W] bool or uint8, 0 or 1.
+        boxes: [N, 4] numbers (x0, y0, x1, y1) in pixels, right and bottom exclusive, of the objects. Right ones spare
+            the search; where pixels lie outside of one, all are searched for.
     """
-    size = masks.shape[1:]
-    return compress([_runs(mask, size) for mask in masks.view(np.uint8)], size)
+    number, height, width = masks.shape
+    masks = masks.view(np.uint8)
+    if not masks.size:
+        return compress(np.zeros(0, np.int64), np.zeros(number, np.int64), (height, width))
+    changes = None if boxes is None else _changes(masks, _whole_pixels(boxes, height, width))
+    if changes is None or (changes[1::2] - changes[::2]).sum() != _count(masks):
+        corners = np.array([cv2.boundingRect(mask) for mask in masks], np.int64)
+        corners[:, 2:] += corners[:, :2]
+        changes = _changes(masks, corners)
+    owners, places = np.divmod(changes, height * width + 1)
+    return compress(places, np.bincount(owners, minlength=number), (height, width))
 
 
 def encode_labels(labels: np.ndarray) -> dict[int, dict[str, Any]]:
     """label -> the same of its pixels, for every label of a picture [H, W] of integers, ascending."""
-    line = labels.T.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(line[1:] != line[:-1]) + 1])[: line.size]
-    ends = np.append(starts[1:], line.size)[: line.size]
-    found, owners = np.unique(line[starts], return_inverse=True)
-    order = np.argsort(owners, kind="stable")
-    borders = np.cumsum(np.bincount(owners, minlength=len(found)))[:-1]
-    runs = zip(np.split(starts[order], borders), np.split(ends[order], borders), strict=True)
-    return dict(zip(found.tolist(), compress(runs, labels.shape), strict=True)) if line.size else {}
+    if not labels.size:
+        return {}
+    line = (cv2.transpose(labels) if labels.dtype in (np.uint8, np.int16, np.uint16, np.int32) else labels.T).ravel()
+    starts = np.concatenate([[0], np.flatnonzero(line[1:] != line[:-1]) + 1])
+    values = line[starts]
+    order = np.argsort(values, kind="stable")  # linear in time where labels have one byte or two
+    values = values[order]
+    borders = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    changes = np.empty((len(starts), 2), np.int64)
+    changes[:, 0] = starts[order]
+    changes[:, 1] = np.append(starts[1:], line.size)[order]
+    lengths = 2 * np.diff(borders, append=len(starts))
+    return dict(zip(values[borders].tolist(), compress(changes.ravel(), lengths, labels.shape), strict=True))
 
 
-def compress(objects: Iterable[Runs], size: Sequence[int]) -> list[dict[str, Any]]:
-    """Of each object's runs, see :func:`encode_masks`."""
-    counts = [_counts(runs, size[0] * size[1]) for runs in objects]
-    if not counts:
+def compress(changes: np.ndarray, lengths: np.ndarray, size: Sequence[int]) -> list[dict[str, Any]]:
+    """Objects' run lengths as :func:`encode_masks` gives them.
+
+    Args:
+        changes: places x * H + y where runs begin and end (+ 1) in turn: those of all objects, one after the other.
+        lengths: [N] how many of them each object has.
+        size: (H, W).
+    """
+    height, width = (int(side) for side in size)
+    if not len(lengths):
         return []
-    values = np.concatenate(counts)
-    lengths = np.array([len(one) for one in counts])
-    firsts = np.cumsum(lengths) - lengths
-    place = np.arange(len(values)) - np.repeat(firsts, lengths)
-    # From the fourth run on, a number is the difference to the run two before it.
-    numbers = values.copy()
-    late = np.flatnonzero(place > 2)
-    numbers[late] -= values[late - 2]
-
-    # 5 bits a byte, low bits first; bit 5 says that more follow. As many as hold the number and its sign.
-    reach = np.int64(1) << (5 * np.arange(1, MAX_BYTES_OF_A_RUN) - 1)
-    extra = ((numbers[:, None] >= reach) | (numbers[:, None] < -reach)).sum(axis=1)
-    byte = np.arange(int(extra.max()) + 1)
-    codes = ((numbers[:, None] >> (5 * byte)) & 0x1F) + 48
-    codes[byte < extra[:, None]] += 0x20
-    text = codes[byte <= extra[:, None]].astype(np.uint8).tobytes().decode("ascii")
-    ends = np.cumsum(np.add.reduceat(extra + 1, firsts)).tolist()
-    size = [int(side) for side in size]
-    return [{"size": list(size), "counts": text[start:end]} for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _counts(runs: Runs, pixels: int) -> np.ndarray:
-    """Lengths of background and object in turn."""
-    changes = np.empty(2 * len(runs[0]) + 2, np.int64)
-    changes[0], changes[-1] = 0, pixels
-    changes[1:-1:2], changes[2:-1:2] = runs
-    counts = np.diff(changes)
-    return counts if counts[-1] or len(counts) == 1 else counts[:-1]
+    pixels = height * width
+    # Of each object as many counts as changes, and one for the background after the last.
+    ends = np.cumsum(lengths)
+    last = ends + np.arange(len(ends))
+    first = last - lengths
+    counts = np.empty(len(changes) + len(lengths), np.int64)
+    inner = np.ones(len(counts), bool)
+    inner[last] = False
+    counts[inner] = changes
+    counts[last] = pixels
+    counts[1:] -= counts[:-1].copy()
+    counts[first[1:]] += pixels  # its predecessor was another object's last
+    # From the fourth on, a number is the difference to the one two before it.
+    numbers = counts.copy()
+    numbers[2:] -= counts[:-2]
+    for place in range(3):
+        early = first[lengths >= place] + place
+        numbers[early] = counts[early]
+    kept = inner | (counts > 0)
+    kept[first] = True
+    text, starts = _text(numbers[kept])
+    borders = starts[np.cumsum(kept)[first] - 1].tolist()
+    return [
+        {"size": [height, width], "counts": text[begin:end]}
+        for begin, end in zip(borders, [*borders[1:], len(text)], strict=True)
+    ]
 
 
-def _runs(mask: np.ndarray, size: Sequence[int]) -> Runs:
-    """Looks at the box around the object alone; ``mask`` is uint8."""
-    x, y, width, height = cv2.boundingRect(mask)
-    # Columns, each with a background pixel after it, so that a run ends with its column.
-    line = np.zeros(width * (height + 1) + 1, np.uint8)
-    line[1:].reshape(width, height + 1)[:, :height] = mask[y : y + height, x : x + width].T
-    changes = np.flatnonzero(line[1:] != line[:-1])
-    column, row = np.divmod(changes, height + 1)
-    places = (column + x) * size[0] + row + y
-    starts, ends = places[::2], places[1::2]
-    if height == size[0] and len(starts):  # runs that go on in the next column
-        apart = starts[1:] != ends[:-1]
-        starts, ends = starts[np.append(True, apart)], ends[np.append(apart, True)]
-    return starts, ends
+def _text(numbers: np.ndarray) -> tuple[str, np.ndarray]:
+    """All numbers as text, and where each begins.
+
+    5 bits a character, low bits first; bit 5 says that more follow. As many as hold the number and its sign.
+    """
+    rests, going, codes = [numbers], [np.arange(len(numbers))], []
+    sizes = np.ones(len(numbers), np.int64)
+    while len(going[-1]):
+        rest = rests[-1]
+        more = (rest < -16) | (rest >= 16)
+        codes.append((rest & 0x1F) + np.where(more, 80, 48))
+        going.append(going[-1][more])
+        sizes[going[-1]] += 1
+        rests.append(rest[more] >> 5)
+    starts = np.cumsum(sizes) - sizes
+    text = np.empty(int(sizes.sum()), np.uint8)
+    for place, (owners, code) in enumerate(zip(going, codes, strict=False)):
+        text[starts[owners] + place] = code
+    return text.tobytes().decode("ascii"), starts
+
+
+def _changes(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """What lies in the boxes: number of the mask * (H * W + 1) + x * H + y of all beginnings and ends, ascending."""
+    number, height, width = masks.shape
+    sides = boxes[:, 2:] - boxes[:, :2]
+    columns, rows = sides[:, 0], sides[:, 1] + 1
+    ends = np.cumsum(rows * columns)
+    # 1 where a column changes; the last row is for those that end with the box.
+    edges = np.empty(int(ends[-1]), np.uint8)
+    firsts = (ends - rows * columns).tolist()
+    for mask, (left, top, right, bottom), begin, end in zip(masks, boxes.tolist(), firsts, ends.tolist(), strict=True):
+        if begin == end or top == bottom:
+            edges[begin:end] = 0
+            continue
+        own = edges[begin:end].reshape(-1, right - left)
+        part = mask[top:bottom, left:right]
+        own[0], own[-1] = part[0], part[-1]
+        if len(part) > 1:
+            cv2.absdiff(part[1:], part[:-1], dst=own[1:-1])  # twice as fast as NumPy's
+    found = np.flatnonzero(edges.view(bool))
+    many = np.diff(np.searchsorted(found, ends), prepend=0)
+    row, column = np.divmod(found - np.repeat(firsts, many), np.repeat(columns, many))
+    # The place is linear in both; what does not change in a mask is added once.
+    base = np.arange(number) * (height * width + 1) + boxes[:, 0] * height + boxes[:, 1]
+    places = np.sort(np.repeat(base, many) + column * height + row)
+    # A run that goes on at the top of the next column ends and begins at one place.
+    twice = np.flatnonzero(places[1:] == places[:-1])
+    return np.delete(places, np.concatenate([twice, twice + 1])) if len(twice) else places
+
+
+def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """int64 boxes within the picture, from any numbers."""
+    limits = np.array([width, height, width, height])
+    whole = np.nan_to_num(boxes).clip(0, limits).astype(np.int64)
+    whole[:, 2:] = np.maximum(whole[:, 2:], whole[:, :2])
+    return whole
+
+
+def _count(masks: np.ndarray) -> int:
+    """Pixels of all."""
+    if masks.flags.c_contiguous:
+        return cv2.countNonZero(masks.reshape(-1, masks.shape[-1]))
+    return int(np.count_nonzero(masks))

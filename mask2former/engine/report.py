@@ -21,6 +21,7 @@ from mask2former.dashboard.report import Evaluated, write_report
 from mask2former.data.readers import read_coco_instances
 from mask2former.engine.logs import NOTICE
 from mask2former.evaluation.instance import InstanceEvaluator
+from mask2former.evaluation.semantic_form import takes_labels
 from mask2former.visualization import ANNOTATIONS
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,10 @@ class Reporting(DatasetEvaluator):
         self.collector = collector
         self.suffix = suffix
         self._start = time.perf_counter()
+
+    @property
+    def takes_labels(self) -> bool:
+        return takes_labels(self.scorers)
 
     def reset(self) -> None:
         self._start = time.perf_counter()

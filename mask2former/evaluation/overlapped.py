@@ -11,6 +11,8 @@ import torch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
+from mask2former.evaluation.semantic_form import takes_labels
+
 
 class Overlapped(DatasetEvaluator):
     """Another evaluator, whose ``process`` runs in a thread of its own; one picture after the other, in order.
@@ -32,6 +34,10 @@ class Overlapped(DatasetEvaluator):
         self.limit = limit
         self._worker: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
+
+    @property
+    def takes_labels(self) -> bool:
+        return takes_labels(self.evaluator)
 
     def reset(self) -> None:
         self._stop()

@@ -42,12 +42,24 @@ class Overlaps:
         """Of two pictures [H, W] of ids."""
         a, b = truth.ravel(), predicted.ravel()
         # Ids hardly change from pixel to pixel: whole runs are counted.
-        starts = np.concatenate([[0], np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1])[: a.size]
+        change = a[1:] != a[:-1]
+        change |= b[1:] != b[:-1]
+        starts = np.concatenate([[0], np.flatnonzero(change) + 1])[: a.size]
         lengths = np.diff(starts, append=a.size)
-        (true_ids, rows), (predicted_ids, columns) = (np.unique(x[starts], return_inverse=True) for x in (a, b))
+        (true_ids, rows), (predicted_ids, columns) = (_numbered(x[starts]) for x in (a, b))
         shape = (len(true_ids), len(predicted_ids))
         counts = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
         return cls(true_ids.tolist(), predicted_ids.tolist(), counts.astype(np.int64).reshape(shape))
+
+
+def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Different ids, ascending, and the place of each of ``ids`` [N] among them.
+
+    ``np.unique`` sorts places, which takes ten times as long as sorting numbers.
+    """
+    ordered = np.sort(ids)
+    distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + 1))]
+    return distinct, np.searchsorted(distinct, ids)
 
 
 def tally_picture(

@@ -9,6 +9,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from mask2former.data.run_length_text import encode_labels
+from mask2former.labels import labels_of
 
 
 class SemanticEvaluator(SemSegEvaluator):
@@ -20,14 +21,19 @@ class SemanticEvaluator(SemSegEvaluator):
         ValueError: :meth:`process` finds a label that is neither a class nor ignored, or another size.
     """
 
+    @property
+    def takes_labels(self) -> bool:
+        """See :func:`mask2former.evaluation.semantic_form.takes_labels`."""
+        # Detectron2's main branch also counts boundaries, where OpenCV is there; that is left to it.
+        return not getattr(self, "_compute_boundary_iou", False)
+
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Count pixels; ``sem_seg`` of an output is [K, H, W], and its argmax is compared."""
-        # Detectron2's main branch also counts boundaries, where OpenCV is there.
-        if getattr(self, "_compute_boundary_iou", False):
+        """Count pixels; ``sem_seg`` of an output is scores [K, H, W], whose argmax is compared, or labels [H, W]."""
+        if not self.takes_labels:
             super().process(inputs, outputs)
             return
         for one, output in zip(inputs, outputs, strict=True):
-            predicted = output["sem_seg"].max(dim=0).indices.cpu().numpy()  # argmax takes thrice as long on a CPU
+            predicted = labels_of(output["sem_seg"]).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]
             try:
                 counts = confusion(predicted, self._truth(path), self._num_classes, self._ignore_label)
@@ -71,7 +77,9 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore
         raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
     # Labels hardly change from pixel to pixel: whole runs are counted.
     a, b = predicted.ravel(), truth.ravel()
-    starts = np.concatenate([[0], np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1])[: a.size]
+    change = a[1:] != a[:-1]
+    change |= b[1:] != b[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(change) + 1])[: a.size]
     labels, true_labels = a[starts].astype(np.int64), b[starts].astype(np.int64)
     lengths = np.diff(starts, append=a.size)
     counted = true_labels != ignore_label

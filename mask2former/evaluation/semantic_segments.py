@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.labels import labels_of
 
 
 class SemanticPanopticEvaluator(PanopticEvaluator):
@@ -21,12 +22,14 @@ class SemanticPanopticEvaluator(PanopticEvaluator):
         output_dir: where the predictions are written; None: nowhere.
     """
 
+    takes_labels = True
+
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """``sem_seg`` of an output is [K, H, W]; its argmax counts."""
+        """``sem_seg`` of an output is scores [K, H, W], whose argmax counts, or labels [H, W]."""
         things = self._thing_contiguous_id_to_dataset_id
         made = []
         for output in outputs:
-            labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            labels = labels_of(output["sem_seg"]).cpu().numpy()
             ids, segments = segments_of(labels, things)
             made.append({"panoptic_seg": (torch.from_numpy(ids), segments)})
         super().process(inputs, made)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,9 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_se
 from detectron2.structures import BitMasks, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
+from mask2former.labels import labels_of
 from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
@@ -24,6 +27,7 @@ from mask2former.modeling.postprocess import (
     InstanceMasks,
     MaskSource,
     ResizedMasks,
+    SemanticLabels,
     SemanticScores,
     collect,
     semantic_inference,
@@ -47,6 +51,8 @@ class MaskFormer(nn.Module):
         object_mask_threshold, overlap_threshold: see :class:`Competition`.
         resize_before_semantic: resize masks to the picture before the semantic sum, not its result.
         detections_per_image: most instances of a picture.
+        semantic_labels: give ``sem_seg`` as labels, int16 [H, W], in place of scores. Where masks are resized before
+            the semantic sum, the scores are never all in memory. See :func:`labels_alone`.
     """
 
     pixel_mean: Tensor
@@ -70,6 +76,7 @@ class MaskFormer(nn.Module):
         overlap_threshold: float,
         resize_before_semantic: bool,
         detections_per_image: int,
+        semantic_labels: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -86,6 +93,7 @@ class MaskFormer(nn.Module):
         self.overlap_threshold = overlap_threshold
         self.resize_before_semantic = resize_before_semantic or panoptic_on or instance_on
         self.detections_per_image = detections_per_image
+        self.semantic_labels = semantic_labels
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -139,7 +147,8 @@ class MaskFormer(nn.Module):
 
         Returns:
             In training the weighted losses. At inference for each picture a dict of what is switched on:
-            ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments), ``instances``.
+            ``sem_seg`` [K, H, W] float (or labels, see ``semantic_labels``), ``panoptic_seg`` (int32 [H, W], segments),
+            ``instances``.
         """
         prediction, batch = self._network(batched_inputs)
         if self.training:
@@ -186,9 +195,13 @@ class MaskFormer(nn.Module):
 
     def _results(self, class_logits: Tensor, masks: ResizedMasks) -> dict[str, Any]:
         if not (self.semantic_on and self.resize_before_semantic):
-            result = {"sem_seg": self.semantic(class_logits, masks)} if self.semantic_on else {}
+            result = {}
+            if self.semantic_on:
+                scores = self.semantic(class_logits, masks)
+                result["sem_seg"] = labels_of(scores) if self.semantic_labels else scores
             return {**result, **self.objects(class_logits, masks, masks.frame)}
-        collectors = {"sem_seg": SemanticScores(class_logits, masks.frame), **self._objects(class_logits, masks.frame)}
+        semantic = SemanticLabels if self.semantic_labels else SemanticScores
+        collectors = {"sem_seg": semantic(class_logits, masks.frame), **self._objects(class_logits, masks.frame)}
         return _collected(masks, collectors, masks.frame)
 
     def semantic(self, class_logits: Tensor, masks: ResizedMasks) -> Tensor:
@@ -226,6 +239,20 @@ class MaskFormer(nn.Module):
                 size=size,
             )
         return collectors
+
+
+@contextmanager
+def labels_alone(model: nn.Module) -> Iterator[None]:
+    """Within it a :class:`MaskFormer` gives labels as ``sem_seg``, in place of scores; others are left alone."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    if not isinstance(inner, MaskFormer):
+        yield
+        return
+    before, inner.semantic_labels = inner.semantic_labels, True
+    try:
+        yield
+    finally:
+        inner.semantic_labels = before
 
 
 def _collected(masks: MaskSource, collectors: dict[str, Collector], size: tuple[int, int]) -> dict[str, Any]:

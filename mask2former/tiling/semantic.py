@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mask2former.labels import labels_of
 from mask2former.tiling.grid import Tile
 
 
@@ -25,7 +26,7 @@ class SemanticCanvas:
         """[K, h, w]."""
         core = tile.core_of(scores)
         if self.name == "sem_seg_labels":
-            core = core.argmax(0).short()
+            core = labels_of(core)
         elif self.map is None:
             self.map = scores.new_zeros(len(scores), *self.size, device="cpu")
         assert self.map is not None

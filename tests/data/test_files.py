@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from mask2former.data.files import join_below, read_labels, read_panoptic_ids, read_picture
+from mask2former.data.files import _plain_png, join_below, read_labels, read_panoptic_ids, read_picture
 
 
 @pytest.mark.parametrize("name", ["a.png", "city/a.png", "a..b.png", "./a.png", "..a/b.png"])
@@ -111,3 +115,59 @@ def test_coloured_labels_are_refused(picture: Path) -> None:
 def test_panoptic_ids_use_all_three_channels(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255], [0, 0, 0]]], np.uint8)).save(tmp_path / "ids.png")
     assert read_panoptic_ids(str(tmp_path / "ids.png")).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1, 0]]
+
+
+def png(pixels: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+@given(seed=st.integers(0, 2**32 - 1), height=st.integers(1, 40), width=st.integers(1, 40))
+@settings(deadline=None, max_examples=40)
+def test_plain_pngs_are_read_as_pillow_reads_them(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, rng.choice([2, 256]), (height, width, 3), dtype=np.uint8)
+    info = PngInfo()
+    info.add_text("title", "some text")
+    found = _plain_png(png(pixels, pnginfo=info, compress_level=int(rng.integers(0, 10)), gamma=0.5, dpi=(30, 30)))
+    assert found is not None
+    np.testing.assert_array_equal(found[..., ::-1], pixels)
+
+
+@given(seed=st.integers(0, 2**32 - 1), cut=st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_damaged_pngs_are_never_read_otherwise_than_by_pillow(seed: int, cut: bool) -> None:
+    rng = np.random.default_rng(seed)
+    content = bytearray(png(rng.integers(0, 3, (12, 9, 3), dtype=np.uint8).repeat(4, 1)))
+    if cut:
+        del content[rng.integers(20, len(content)) :]
+    else:
+        content[rng.integers(8, len(content))] ^= int(rng.integers(1, 256))
+    found = _plain_png(bytes(content))
+    if found is not None:
+        with Image.open(io.BytesIO(bytes(content))) as image:
+            np.testing.assert_array_equal(found[..., ::-1], np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
+def test_other_pngs_are_left_to_pillow(tmp_path: Path, mode: str) -> None:
+    pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16))
+    (deep if mode == "I;16" else Image.fromarray(pixels).convert(mode)).save(tmp_path / "a.png")
+    assert _plain_png((tmp_path / "a.png").read_bytes()) is None
+    if mode != "I;16":
+        with Image.open(tmp_path / "a.png") as saved:
+            rgb = np.asarray(saved.convert("RGB")).astype(np.uint32)
+        np.testing.assert_array_equal(
+            read_panoptic_ids(str(tmp_path / "a.png")), rgb @ np.array([1, 256, 65536], np.uint32)
+        )
+
+
+def test_turned_pngs_are_left_to_pillow(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    (tmp_path / "a.png").write_bytes(png(pixels, exif=exif))
+    assert _plain_png((tmp_path / "a.png").read_bytes()) is None
+    assert read_panoptic_ids(str(tmp_path / "a.png")).shape == (4, 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
 from mask2former.engine import load_config
@@ -146,6 +146,27 @@ def test_evaluation_runs_once_at_the_end(make, period, times):
     results = train(make("eval", "DATASETS.TEST", f"('{DATASET}',)", "TEST.EVAL_PERIOD", period))
     assert CountingEvaluator.times == times
     assert results == {"panoptic_seg": {"PQ": 50.0 + times}}
+
+
+def test_labels_are_asked_for_where_the_evaluators_can_do_with_them(small_training, monkeypatch):
+    """Somebody else's get scores, as ever."""
+    seen = {}
+
+    class Watching(CountingEvaluator):
+        def process(self, inputs, outputs):
+            seen[type(self).__name__] = outputs[0]["sem_seg"].dim()
+
+    class WatchingLabels(Watching):
+        takes_labels = True
+
+    inputs = [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}]
+    monkeypatch.setattr(Trainer, "build_test_loader", lambda cfg, name: [inputs])
+    cfg = load_config(str(small_training / "config.yaml"), ["DATASETS.TEST", f"('{DATASET}',)"])
+    model = build_model(cfg)
+    for evaluator in (Watching(), WatchingLabels()):
+        monkeypatch.setattr(Trainer, "build_evaluator", lambda cfg, name, built=evaluator: built)
+        Trainer.test(cfg, model)
+    assert seen == {"Watching": 3, "WatchingLabels": 2}
 
 
 def test_scalars_are_written(make, tmp_path):

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import SemSegEvaluator
+from detectron2.evaluation import DatasetEvaluators, SemSegEvaluator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mask2former.evaluation.overlapped import Overlapped
+from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator, confusion
+from mask2former.evaluation.semantic_form import takes_labels
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -45,7 +48,8 @@ def test_faults_are_told():
 
 
 @pytest.mark.parametrize("ids", [None, {7: 0, 3: 1, 12: 2}])
-def test_scores_and_file_are_detectron2s(tmp_path, ids):
+@pytest.mark.parametrize("given", ["scores", "labels"])
+def test_scores_and_file_are_detectron2s(tmp_path, ids, given):
     rng = np.random.default_rng(0)
     records, outputs = [], []
     for number in range(3):
@@ -64,7 +68,9 @@ def test_scores_and_file_are_detectron2s(tmp_path, ids):
         for kind in (SemanticEvaluator, SemSegEvaluator):
             evaluator = kind("semantic_test", output_dir=str(tmp_path / kind.__name__))
             evaluator.reset()
-            evaluator.process(records, outputs)
+            assert takes_labels(evaluator) == (kind is SemanticEvaluator)
+            as_labels = [{"sem_seg": one["sem_seg"].argmax(0)} for one in outputs]
+            evaluator.process(records, as_labels if given == "labels" and takes_labels(evaluator) else outputs)
             scores = evaluator.evaluate()["sem_seg"]
             file = json.loads((tmp_path / kind.__name__ / "sem_seg_predictions.json").read_text())
             found.append((scores, file))
@@ -88,3 +94,19 @@ def test_a_label_beyond_the_classes_names_the_file(tmp_path):
     finally:
         DatasetCatalog.pop("semantic_fault")
         MetadataCatalog.pop("semantic_fault")
+
+
+def test_labels_are_given_only_to_those_who_say_so_themselves():
+    class Own(SemanticEvaluator):
+        """Its process may want scores, so what its parent says does not count."""
+
+    def bare(kind):
+        return kind.__new__(kind)
+
+    ours, own, theirs = bare(SemanticEvaluator), bare(Own), bare(SemSegEvaluator)
+    assert takes_labels(ours) and not takes_labels(own) and not takes_labels(theirs)
+    assert takes_labels(DatasetEvaluators([ours, bare(PanopticEvaluator)]))
+    assert not takes_labels(DatasetEvaluators([ours, theirs]))
+    assert takes_labels(Overlapped(ours)) and not takes_labels(Overlapped(theirs))
+    ours._compute_boundary_iou = True  # Detectron2's main branch
+    assert not takes_labels(ours)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mask2former.data import register_all
 from mask2former.engine import load_config
-from mask2former.modeling.meta_arch import MaskFormer
+from mask2former.modeling.meta_arch import MaskFormer, labels_alone
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +50,19 @@ def test_results_have_the_sizes_asked_for(model: MaskFormer) -> None:
     assert small["sem_seg"].shape[1:] == (64, 96) and large["panoptic_seg"][0].shape == (100, 150)
     resized = F.interpolate(small["sem_seg"][None], (100, 150), mode="bilinear")[0]
     assert (large["sem_seg"] - resized).abs().mean() < 0.1 * resized.std()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("before", [True, False])
+def test_labels_in_place_of_scores(model: MaskFormer, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    monkeypatch.setattr(model, "resize_before_semantic", before)
+    inputs = [{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8), "height": 100, "width": 150}]
+    scores = model(inputs)[0]
+    with labels_alone(model):
+        labels = model(inputs)[0]
+    assert torch.equal(labels["sem_seg"].long(), scores["sem_seg"].argmax(dim=0))
+    assert torch.equal(labels["panoptic_seg"][0], scores["panoptic_seg"][0])
+    assert model(inputs)[0]["sem_seg"].shape == scores["sem_seg"].shape  # as ever afterwards
+    other = torch.nn.Identity()
+    with labels_alone(other):
+        assert other(3) == 3

@@ -13,6 +13,7 @@ from mask2former.modeling.postprocess import (
     Competition,
     InstanceMasks,
     ResizedMasks,
+    SemanticLabels,
     SemanticScores,
     collect,
     instance_inference,
@@ -187,6 +188,32 @@ def test_results_together_are_those_of_each(pixels: int, monkeypatch: pytest.Mon
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=1e-4)
     assert torch.equal(found.pred_classes, expected.pred_classes)
     assert (found.pred_masks != expected.pred_masks).float().mean() < 0.002
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    classes=st.sampled_from([1, 5, 40]),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    rows=st.sampled_from([1, 7, 32]),
+)
+@settings(max_examples=30, deadline=None)
+def test_labels_are_those_of_the_scores(seed: int, classes: int, size: tuple[int, int], rows: int) -> None:
+    torch.manual_seed(seed)
+    class_logits = torch.randn(20, classes + 1) * 3
+    factors = LazyMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7))
+    source = ResizedMasks(factors, 0, (36, 28), (33, 28), size)
+    scores, labels = SemanticScores(class_logits, size), SemanticLabels(class_logits, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(passing._ROWS, "cpu", rows)
+        collect(source, [scores, labels], size)
+    assert labels.result().dtype == torch.int16
+    assert torch.equal(labels.result().long(), scores.result().argmax(dim=0))
+
+
+def test_labels_want_all_queries_at_once() -> None:
+    masks = torch.randn(40, 8, 9)
+    with pytest.raises(ValueError, match="16 of 40 queries"):
+        collect(lambda queries: masks[queries], [SemanticLabels(torch.randn(40, 6), (8, 9))], (8, 9))
 
 
 def test_no_query_holds_an_object() -> None:

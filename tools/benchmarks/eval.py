@@ -26,6 +26,9 @@ How to read the table
   process, s    per thousand pictures, what is done after each prediction
   evaluate, s   per thousand pictures, what is done at the end
   ratio         time of Detectron2's evaluator by this one's, both parts together
+  model, s      per thousand pictures, what the model takes after the network to make scores of all classes, or labels
+                alone (of 100 queries; semantic only, where evaluators take one or the other)
+  with model    ratio of all three together
 
 Detectron2's average precision is the official pycocotools where its compiled code is missing (release 0.6 from the
 package registry), and a C++ version of the same where it is there.
@@ -60,19 +63,25 @@ def run(arguments: argparse.Namespace) -> None:
 def table(rows: Sequence[Row]) -> str:
     from tabulate import tabulate
 
-    base = {row.task: row.process + row.evaluate for row in rows if row.evaluator == "Detectron2"}
+    base = {row.task: row for row in rows if row.evaluator == "Detectron2"}
     lines = [
         {
             "task": row.task,
             "evaluator": row.evaluator,
             "process, s": f"{row.process * 1e3:.1f}",
             "evaluate, s": f"{row.evaluate * 1e3:.1f}",
-            "ratio": f"{base[row.task] / (row.process + row.evaluate):.1f}",
+            "ratio": f"{base[row.task].scoring / row.scoring:.1f}",
+            "model, s": "" if row.model is None else f"{row.model * 1e3:.1f}",
+            "with model": "" if row.model is None else f"{_whole(base[row.task]) / _whole(row):.1f}",
             "score": f"{row.score:.6f}",
         }
         for row in rows
     ]
-    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 4))
+    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 6))
+
+
+def _whole(row: Row) -> float:
+    return row.scoring + (row.model or 0.0)
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,25 +20,39 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from benchmarks.timing import Statistics
 from mask2former.evaluation import average_precision
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
+from mask2former.modeling.postprocess import ResizedMasks, SemanticLabels, SemanticScores, collect
+from mask2former.structures import LazyMasks
 
 CLASSES, THINGS = 40, 20
+QUERIES, CHANNELS = 100, 256
 NAME = "evaluation_benchmark"
 Pair = tuple[dict[str, Any], dict[str, Any]]  # a picture and what a model gives for it
 
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of a picture, of one evaluator."""
+    """Seconds of a picture, of one evaluator.
+
+    Attributes:
+        model: of post-processing, to make what it scores out of the network's answer; semantic results alone, whose
+            two forms differ in this.
+    """
 
     task: str
     evaluator: str
     process: float
     evaluate: float
     score: float
+    model: float | None = None
+
+    @property
+    def scoring(self) -> float:
+        return self.process + self.evaluate
 
 
 def measure(folder: Path, pictures: int, different: int, size: tuple[int, int], objects: int) -> Iterator[Row]:
@@ -50,10 +64,12 @@ def measure(folder: Path, pictures: int, different: int, size: tuple[int, int], 
         objects: segments of a picture; five times as many instances are predicted.
     """
     pairs = draw(folder, pictures, different, size, objects)
+    made = {"scores": postprocessing(SemanticScores, size), "labels": postprocessing(SemanticLabels, size)}
     try:
         for task, builders in contestants(folder).items():
             for name, build in builders.items():
-                yield run(task, name, build, pairs)
+                row = run(task, name, build, pairs)
+                yield replace(row, model=made[_form(name)]) if task == "semantic" else row
     finally:
         DatasetCatalog.pop(NAME)
         MetadataCatalog.pop(NAME)
@@ -72,10 +88,35 @@ def contestants(folder: Path) -> dict[str, dict[str, Callable[[], DatasetEvaluat
             "Detectron2": lambda: COCOEvaluator(NAME, output_dir=out),
         },
         "semantic": {
-            "ours": lambda: SemanticEvaluator(NAME, output_dir=out),
+            "ours, of labels": lambda: SemanticEvaluator(NAME, output_dir=out),
+            "ours, of scores": lambda: SemanticEvaluator(NAME, output_dir=out),
             "Detectron2": lambda: SemSegEvaluator(NAME, output_dir=out),
         },
     }
+
+
+def _form(evaluator: str) -> str:
+    """Of the semantic results that it is given."""
+    return "labels" if evaluator.endswith("labels") else "scores"
+
+
+def postprocessing(kind: type[SemanticScores], size: tuple[int, int], repeats: int = 5) -> float:
+    """Median seconds for the semantic result of a picture, from ``QUERIES`` queries with masks at a quarter of its
+    size: what the model does after the network.
+    """
+    torch.manual_seed(0)
+    small = (-(-size[0] // 4), -(-size[1] // 4))
+    logits = torch.randn(QUERIES, CLASSES + 1)
+    factors = LazyMasks(torch.randn(1, QUERIES, CHANNELS), torch.randn(1, CHANNELS, 1, *small))
+    masks = ResizedMasks(factors, 0, size, size, None)
+    times = []
+    for _ in range(repeats + 1):  # the first one warms up
+        started = time.perf_counter()
+        result = kind(logits, size)
+        collect(masks, [result], size)
+        result.result()
+        times.append(time.perf_counter() - started)
+    return Statistics.of(times[1:]).median
 
 
 def run(task: str, name: str, build: Callable[[], DatasetEvaluator], pairs: list[Pair]) -> Row:
@@ -89,6 +130,8 @@ def run(task: str, name: str, build: Callable[[], DatasetEvaluator], pairs: list
                 **output,
                 "panoptic_seg": (output["panoptic_seg"][0], [dict(s) for s in output["panoptic_seg"][1]]),
             }
+            if task == "semantic":
+                given["sem_seg"] = output[f"sem_seg_{_form(name)}"]
             started = time.perf_counter()
             evaluator.process([one], [given])
             spent += time.perf_counter() - started
@@ -191,6 +234,7 @@ def _draw_one(folder: Path, number: int, size: tuple[int, int], objects: int) ->
     output = {
         "panoptic_seg": (torch.from_numpy(predicted), there),
         "instances": instances,
-        "sem_seg": scores,
+        "sem_seg_scores": scores,
+        "sem_seg_labels": scores.argmax(dim=0).short(),
     }
     return number, segments, runs, output

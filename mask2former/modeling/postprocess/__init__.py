@@ -15,7 +15,7 @@ from torch import Tensor
 from mask2former.modeling.postprocess.instance import InstanceMasks
 from mask2former.modeling.postprocess.panoptic import Competition
 from mask2former.modeling.postprocess.passing import Collector, collect
-from mask2former.modeling.postprocess.semantic import SemanticScores
+from mask2former.modeling.postprocess.semantic import SemanticLabels, SemanticScores
 from mask2former.modeling.postprocess.sources import MaskSource, ResizedMasks
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "InstanceMasks",
     "MaskSource",
     "ResizedMasks",
+    "SemanticLabels",
     "SemanticScores",
     "collect",
     "instance_inference",

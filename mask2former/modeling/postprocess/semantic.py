@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mask2former.labels import labels_of
+
 
 class SemanticScores:
     """Sum over queries of class probability times mask probability (MaskFormer, arXiv 2107.06278, section 3.4).
@@ -34,3 +36,28 @@ class SemanticScores:
     def result(self) -> Tensor:
         """[K, H, W] float32."""
         return self.scores
+
+
+class SemanticLabels(SemanticScores):
+    """For each pixel the class of the greatest of these scores, which never are all there at once.
+
+    It takes masks of all queries together alone, as :class:`~mask2former.modeling.postprocess.ResizedMasks` come.
+
+    Raises:
+        ValueError: there are no queries, or a piece comes without some of them.
+    """
+
+    def __init__(self, class_logits: Tensor, size: tuple[int, int]) -> None:
+        super().__init__(class_logits, (0, size[1]))
+        self.labels = torch.zeros(size, dtype=torch.int16, device=class_logits.device)
+
+    def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
+        if len(probability) != len(self.queries):
+            raise ValueError(f"SemanticLabels: {len(probability)} of {len(self.queries)} queries came alone.")
+        self.scores = self.scores.new_zeros(len(self.scores), *probability.shape[1:])
+        super().add(own, slice(0, probability.shape[1]), logits, probability)
+        self.labels[rows] = labels_of(self.scores)
+
+    def result(self) -> Tensor:
+        """int16 [H, W]."""
+        return self.labels

@@ -1,0 +1,42 @@
+"""Labels of scores against PyTorch's own maximum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mask2former import labels
+from mask2former.labels import labels_of
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    classes=st.sampled_from([1, 2, 40, 255, 256, 300]),
+    size=st.tuples(st.integers(0, 9), st.integers(1, 9)),
+    kind=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_first_of_the_greatest(seed: int, classes: int, size: tuple[int, int], kind: torch.dtype) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-2, 3, (classes, *size)).astype(np.float32)  # with many ties
+    for strange in (np.nan, np.inf, -np.inf):
+        values[rng.random(values.shape) < 0.02] = strange
+    scores = torch.from_numpy(values).to(kind)
+    found = labels_of(scores)
+    assert found.dtype == torch.int16
+    assert torch.equal(found.long(), scores.max(dim=0).indices)
+
+
+def test_pictures_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.rand(7, 50, 60)
+    monkeypatch.setattr(labels, "_PIXELS", 1024)
+    for view in (scores, scores[:, 3:40, 5:50], scores.transpose(1, 2), scores.requires_grad_()):
+        assert torch.equal(labels_of(view).long(), view.argmax(dim=0))
+
+
+def test_labels_stay_what_they_are() -> None:
+    given_labels = torch.tensor([[1, 2]], dtype=torch.int16)
+    assert labels_of(given_labels) is given_labels
