@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data import DatasetFromList
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
@@ -22,7 +24,10 @@ from mask2former.data.files import read_labels, read_panoptic_ids
 from mask2former.data.targets import instance_objects
 from mask2former.visualization import RESULTS, Region, instance_regions, panoptic_regions, semantic_regions
 
+logger = logging.getLogger(__name__)
+
 CONFIDENT = 0.5  # least score of the instances that are counted and drawn
+PANOPTIC_FILE = "pan_seg_file_name"  # key of a record that has a panoptic annotation
 
 Record = dict[str, Any]
 Regions = tuple[list[Region], list[Region]]
@@ -54,9 +59,10 @@ class Findings:
 
 
 class Collector(DatasetEvaluator):
-    """Counts, over all processes, into :class:`Findings`; what it holds does not grow with the data set.
+    """Counts, over all processes, into :class:`Findings`, which does not grow with the data set.
 
     Instances of a score below 0.5 are left out here: people do not look at them, though average precision does.
+    Pictures without a panoptic annotation are left out of the panoptic counts, as panoptic quality leaves them out.
 
     Args:
         records: the data set's dicts with their annotations.
@@ -69,7 +75,14 @@ class Collector(DatasetEvaluator):
         self.metadata = metadata
         self.tasks = list(tasks)
         self.examples = examples
-        self._records = {record["file_name"]: record for record in records}
+        self._records = DatasetFromList(list(records), serialize=True)  # annotations as bytes take far less memory
+        self._places = {record["file_name"]: place for place, record in enumerate(records)}
+        if "panoptic" in self.tasks and (without := sum(PANOPTIC_FILE not in record for record in records)):
+            logger.warning(
+                "%d of %d pictures have no panoptic annotation: the report's panoptic counts leave them out.",
+                without,
+                len(records),
+            )
         self.reset()
 
     def reset(self) -> None:
@@ -86,7 +99,7 @@ class Collector(DatasetEvaluator):
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         counters = {"panoptic": self._panoptic, "instance": self._instance, "semantic": self._semantic}
         for one, output in zip(inputs, outputs, strict=True):
-            record = self._records[one["file_name"]]
+            record = self._records[self._places[one["file_name"]]]
             self.findings.pictures += 1
             for task in self.tasks:
                 try:
@@ -102,9 +115,10 @@ class Collector(DatasetEvaluator):
         return own
 
     def _panoptic(self, record: Record, output: tuple[torch.Tensor, list[dict[str, Any]]], show: bool) -> None:
+        if PANOPTIC_FILE not in record:
+            return
         ids, segments = output[0].cpu().numpy(), output[1]
-        true_segments = record["segments_info"]
-        true_ids = read_panoptic_ids(record["pan_seg_file_name"]) if "pan_seg_file_name" in record else 0 * ids
+        true_ids, true_segments = read_panoptic_ids(record[PANOPTIC_FILE]), record["segments_info"]
         overlaps = panoptic_overlaps(true_ids, true_segments, ids, segments)
         quality = _require(self.findings.panoptic).add(overlaps, judge(overlaps))
 

@@ -15,7 +15,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
 
-from mask2former.dashboard.collector import Collector
+from mask2former.dashboard.collector import PANOPTIC_FILE, Collector
 from mask2former.dashboard.facts import run_facts
 from mask2former.dashboard.report import Evaluated, write_report
 from mask2former.data.readers import read_coco_instances
@@ -51,6 +51,9 @@ def _is_on(cfg: CfgNode, task: str) -> bool:
 
 
 def _is_annotated(records: Sequence[Mapping[str, Any]], task: str) -> bool:
+    """One panoptic annotation is enough: the others may be of pictures that nothing is known of."""
+    if task == "panoptic" and not any(PANOPTIC_FILE in record for record in records):
+        return False
     return all(ANNOTATIONS[task] in record for record in records)
 
 

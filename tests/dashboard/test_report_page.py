@@ -1,8 +1,11 @@
 """The report's page: whole, closed in itself, with names that cannot break it; its numbers those of the tallies."""
 
+import gc
 import html.parser
+import logging
 import pickle
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -119,6 +122,39 @@ def test_findings_of_processes_are_added(pictures, monkeypatch):
         assert qualities[0] == qualities[1]
     monkeypatch.setattr(collector_module.comm, "gather", lambda own: [])
     assert parts[1].evaluate() is None
+
+
+def test_pictures_without_a_panoptic_annotation_are_left_out_and_told_once(pictures, caplog):
+    records, metadata, outputs = pictures
+    tasks = ["panoptic", "semantic"]
+    without = [{k: v for k, v in r.items() if k != "pan_seg_file_name"} if r is records[1] else r for r in records]
+    with caplog.at_level(logging.WARNING):
+        collector = Collector(without, metadata, tasks)
+        collector.process(without, outputs)
+    assert [r.getMessage() for r in caplog.records if "1 of 5 pictures have no panoptic" in r.getMessage()]
+    assert len(caplog.records) == 1
+    others = Collector(records, metadata, tasks)
+    others.process(records[:1] + records[2:], outputs[:1] + outputs[2:])
+    found, expected = collector.evaluate(), others.evaluate()
+    assert np.array_equal(found.panoptic.confusion, expected.panoptic.confusion)
+    assert np.array_equal(found.panoptic.by_size, expected.panoptic.by_size)
+    assert found.semantic.confusion.sum() > expected.semantic.confusion.sum()  # its semantic annotation counts
+
+
+class Known(dict):
+    """A record that can be watched."""
+
+
+def test_the_collector_does_not_keep_the_records(pictures):
+    records, metadata, outputs = pictures
+    watched = [Known(record) for record in records]
+    collector = Collector(watched, metadata, ["panoptic", "instance"])
+    references = [weakref.ref(record) for record in watched]
+    del watched
+    gc.collect()
+    assert not any(reference() for reference in references)
+    collector.process(records, outputs)
+    assert collector.evaluate().pictures == 5
 
 
 def test_gallery_keeps_the_extremes():
