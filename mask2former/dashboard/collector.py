@@ -22,7 +22,7 @@ from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run
 from mask2former.dashboard.tally import PixelTally, SegmentTally
 from mask2former.data.files import read_labels, read_panoptic_ids
 from mask2former.data.targets import instance_objects
-from mask2former.visualization import RESULTS, Region, instance_regions, panoptic_regions, semantic_regions
+from mask2former.visualization import RESULTS, Region, make_region, panoptic_regions, semantic_regions
 
 logger = logging.getLogger(__name__)
 
@@ -134,15 +134,15 @@ class Collector(DatasetEvaluator):
             self._offer(record, quality, ids.shape, regions)
 
     def _instance(self, record: Record, output: Instances, show: bool) -> None:
-        found = output[output.scores >= CONFIDENT].to("cpu")
-        found = found[found.scores.argsort(descending=True)]
+        best = output.scores.argsort(descending=True)
+        found = output[best[output.scores[best] >= CONFIDENT]].to("cpu")
         num_classes = len(_require(self.findings.instance).matched)
         size = output.image_size
         annotations = record["annotations"]
         classes, masks = instance_objects(record, size, num_classes).to_masks()
         crowds = [{**a, "iscrowd": 0} for a in annotations if a.get("iscrowd", 0)]
         crowd_classes, crowd_masks = instance_objects({**record, "annotations": crowds}, size, num_classes).to_masks()
-        found_masks = found.pred_masks.numpy()
+        found_masks = found.pred_masks.numpy().astype(bool, copy=False)
         overlaps = mask_overlaps(
             run_lengths(masks.numpy()),
             classes.numpy(),
@@ -154,13 +154,13 @@ class Collector(DatasetEvaluator):
         quality = _require(self.findings.instance).add(overlaps, judge(overlaps))
 
         def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:
-            truth = Instances(size, pred_masks=masks, pred_classes=classes, scores=torch.ones(len(classes)))
-            drawn = []
-            for instances in (truth, found):
-                small = Instances((len(rows), len(columns)), **instances.get_fields())
-                small.pred_masks = torch.from_numpy(_pick(instances.pred_masks.numpy(), rows, columns))
-                drawn.append(instance_regions(small, self.metadata, CONFIDENT))
-            return [dataclasses.replace(region, score=None) for region in drawn[0]], drawn[1]
+            true = zip(masks.numpy(), classes.tolist(), [None] * len(classes), strict=True)
+            seen = zip(found_masks, found.pred_classes.tolist(), found.scores.tolist(), strict=True)
+            truth, drawn = (
+                [make_region(_pick(mask, rows, columns), k, True, self.metadata, score) for mask, k, score in objects]
+                for objects in (true, seen)
+            )
+            return truth, drawn
 
         if show:
             self._offer(record, quality, size, regions)
@@ -197,7 +197,9 @@ class Collector(DatasetEvaluator):
 
 
 def _pick(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Of [..., H, W]."""
+    """Of [..., H, W]; where all are wanted, the array itself."""
+    if array.shape[-2:] == (len(rows), len(columns)):
+        return array
     return array[..., rows, :][..., columns]
 
 

@@ -231,3 +231,16 @@ def test_regions_are_kept_small() -> None:
         assert after.mask.dtype == bool and np.array_equal(after.mask, before.mask)
         assert (after.name, after.isthing, after.score) == (before.name, before.isthing, before.score)
         assert np.array_equal(after.colour, before.colour)
+
+
+def test_objects_are_kept_as_they_are(pictures):
+    records, metadata, outputs = pictures
+    collector = Collector(records[:1], metadata, ["instance"])
+    collector.process(records[:1], outputs[:1])
+    (example,) = collector.evaluate().gallery.best()
+    instances = outputs[0]["instances"]
+    truth, found = example.truth.regions(), example.found.regions()
+    assert np.array_equal([region.mask for region in found], instances.pred_masks.numpy() > 0)
+    assert [region.score for region in found] == instances.scores.tolist()
+    assert {region.score for region in truth} == {None}
+    assert np.array_equal([region.mask for region in truth], instances.pred_masks.numpy() > 0)  # picture 0 is not moved
