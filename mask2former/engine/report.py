@@ -12,7 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from mask2former.dashboard.collector import PANOPTIC_FILE, Collector
@@ -20,6 +20,7 @@ from mask2former.dashboard.facts import run_facts
 from mask2former.dashboard.report import Evaluated, write_report
 from mask2former.data.readers import read_coco_instances
 from mask2former.engine.logs import NOTICE
+from mask2former.evaluation.build import Evaluators
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.visualization import ANNOTATIONS
 
@@ -117,6 +118,6 @@ class Reporting(DatasetEvaluator):
 
     def _evaluation_of_masks(self) -> Any:
         """COCO's, of the instances; None where there is none."""
-        scorers = self.scorers._evaluators if isinstance(self.scorers, DatasetEvaluators) else [self.scorers]
+        scorers = self.scorers.members if isinstance(self.scorers, Evaluators) else [self.scorers]
         found = [s.evaluations.get("segm") for s in scorers if isinstance(s, InstanceEvaluator)]
         return found[0] if found else None
