@@ -106,6 +106,17 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("val", "train")])
+def test_settings_may_follow_the_paths(
+    tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], splits: tuple[str, ...]
+) -> None:
+    root = datasets / "quickstart"
+    given = [word for split in splits for word in (f"--{split}", *paths(root, "instance", split))]
+    output = ["--output", str(tmp_path / "mine"), "--dry-run"]
+    assert tool.main(["--model", "small", *output, *given, "SOLVER.MAX_ITER", "7"]) == 0
+    assert re.search(r"SOLVER.MAX_ITER +7 +as you say", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
