@@ -14,7 +14,12 @@ from detectron2.config import CfgNode, get_cfg
 from mask2former import add_maskformer2_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "docs" / "quickstart.ipynb",
+]
 
 
 @pytest.fixture

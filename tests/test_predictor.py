@@ -129,6 +129,23 @@ def test_classes_come_from_the_file_beside_the_weights(folder: Path, tmp_path: P
         MetadataCatalog.pop(own, None)
 
 
+def test_folders_whose_data_sets_have_one_name_are_open_at_once(
+    folder: Path, predictor: Predictor, tmp_path: Path, picture: np.ndarray
+) -> None:
+    """Each with classes and things of its own, as own data in folders of the same name have them."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    facts = json.loads((folder / "metadata.json").read_text())
+    facts["stuff_classes"] = [f"class {number}" for number in range(12)]
+    facts["thing_dataset_id_to_contiguous_id"] = {"7": 0}
+    (tmp_path / "metadata.json").write_text(json.dumps(facts))
+    other = Predictor(tmp_path, threshold=EVERYTHING)
+    assert other.metadata.name == predictor.metadata.name
+    assert (other.names[8], predictor.names[8]) == ("class 8", "sky")
+    assert other.model.things == {0} and len(predictor.model.things) == 8
+    assert other(picture).segments[0]["name"].startswith("class")
+    assert not MetadataCatalog.get(facts["name"]).stuff_classes[0].startswith("class")
+
+
 def test_a_published_model_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own configuration and the weights that the zoo names; the download is not tried here."""
     asked: list[str] = []
@@ -179,8 +196,14 @@ def test_tasks_and_thresholds(folder: Path, picture: np.ndarray) -> None:
         Predictor(folder, threshold=2)
 
 
-def test_the_package_is_imported_without_the_predictor() -> None:
-    code = "import mask2former, sys; assert not {'mask2former.predictor', 'matplotlib.pyplot'} & set(sys.modules)"
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import mask2former, sys\n"
+        "assert 'mask2former.predictor' not in sys.modules\n"
+        "from mask2former import Predictor\n"
+        "import mask2former.engine.trainer\n"
+        "assert not {'matplotlib', 'scipy'} & set(sys.modules)"  # a second each
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     with pytest.raises(AttributeError, match="has no attribute 'Predicter'"):
         mask2former.Predicter  # noqa: B018

@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="[curves.html in the folder; compare.html]")
     args = parser.parse_args()
     try:
+        if args.output:
+            args.output.parent.mkdir(parents=True, exist_ok=True)
         runs = [Run(folder) for folder in args.folders]
         if len(runs) > 1:
             page = write_comparison(args.output or Path("compare.html"), runs)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -90,6 +91,8 @@ def run(cfg: CfgNode, data: OwnData, args: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command; ``arguments`` are those after its name. Returns its status."""
     args = parser().parse_args(arguments)
+    for paths in (args.train, args.val or []):
+        args.opts = [*_settings_among(paths), *args.opts]
     # What setup_run hands to Detectron2, which writes it to the log.
     args.config_file = ""
     try:
@@ -132,6 +135,14 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, OwnData, 
     devices = args.num_gpus if cfg.MODEL.DEVICE.startswith("cuda") else 1
     memory = free_bytes(cfg.MODEL.DEVICE)
     return cfg, data, plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1)
+
+
+def _settings_among(paths: list[str]) -> list[str]:
+    """Take KEY value pairs from the end of a flag's paths, which argparse has put there."""
+    first = next((place for place, path in enumerate(paths) if re.fullmatch(r"[A-Z]+(\.[A-Z0-9_]+)+", path)), None)
+    settings = paths[first:] if first is not None else []
+    del paths[len(paths) - len(settings) :]
+    return settings
 
 
 def _class_names(given: str) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data import DatasetFromList
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
@@ -21,9 +23,12 @@ from mask2former.dashboard.tally import PixelTally, SegmentTally
 from mask2former.data.files import read_labels, read_panoptic_ids
 from mask2former.data.targets import instance_objects
 from mask2former.labels import labels_of
-from mask2former.visualization import RESULTS, Region, class_map_regions, instance_regions, panoptic_regions
+from mask2former.visualization import RESULTS, Region, class_map_regions, make_region, panoptic_regions
+
+logger = logging.getLogger(__name__)
 
 CONFIDENT = 0.5  # least score of the instances that are counted and drawn
+PANOPTIC_FILE = "pan_seg_file_name"  # key of a record that has a panoptic annotation
 
 Record = dict[str, Any]
 Regions = tuple[list[Region], list[Region]]
@@ -55,9 +60,10 @@ class Findings:
 
 
 class Collector(DatasetEvaluator):
-    """Counts, over all processes, into :class:`Findings`; what it holds does not grow with the data set.
+    """Counts, over all processes, into :class:`Findings`, which does not grow with the data set.
 
     Instances of a score below 0.5 are left out here: people do not look at them, though average precision does.
+    Pictures without a panoptic annotation are left out of the panoptic counts, as panoptic quality leaves them out.
 
     Args:
         records: the data set's dicts with their annotations.
@@ -70,7 +76,14 @@ class Collector(DatasetEvaluator):
         self.metadata = metadata
         self.tasks = list(tasks)
         self.examples = examples
-        self._records = {record["file_name"]: record for record in records}
+        self._records = DatasetFromList(list(records), serialize=True)  # annotations as bytes take far less memory
+        self._places = {record["file_name"]: place for place, record in enumerate(records)}
+        if "panoptic" in self.tasks and (without := sum(PANOPTIC_FILE not in record for record in records)):
+            logger.warning(
+                "%d of %d pictures have no panoptic annotation: the report's panoptic counts leave them out.",
+                without,
+                len(records),
+            )
         self.reset()
 
     def reset(self) -> None:
@@ -87,7 +100,7 @@ class Collector(DatasetEvaluator):
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         counters = {"panoptic": self._panoptic, "instance": self._instance, "semantic": self._semantic}
         for one, output in zip(inputs, outputs, strict=True):
-            record = self._records[one["file_name"]]
+            record = self._records[self._places[one["file_name"]]]
             self.findings.pictures += 1
             for task in self.tasks:
                 try:
@@ -103,9 +116,10 @@ class Collector(DatasetEvaluator):
         return own
 
     def _panoptic(self, record: Record, output: tuple[torch.Tensor, list[dict[str, Any]]], show: bool) -> None:
+        if PANOPTIC_FILE not in record:
+            return
         ids, segments = output[0].cpu().numpy(), output[1]
-        true_segments = record["segments_info"]
-        true_ids = read_panoptic_ids(record["pan_seg_file_name"]) if "pan_seg_file_name" in record else 0 * ids
+        true_ids, true_segments = read_panoptic_ids(record[PANOPTIC_FILE]), record["segments_info"]
         overlaps = panoptic_overlaps(true_ids, true_segments, ids, segments)
         quality = _require(self.findings.panoptic).add(overlaps, judge(overlaps))
 
@@ -121,15 +135,15 @@ class Collector(DatasetEvaluator):
             self._offer(record, quality, ids.shape, regions)
 
     def _instance(self, record: Record, output: Instances, show: bool) -> None:
-        found = output[output.scores >= CONFIDENT].to("cpu")
-        found = found[found.scores.argsort(descending=True)]
+        best = output.scores.argsort(descending=True)
+        found = output[best[output.scores[best] >= CONFIDENT]].to("cpu")
         num_classes = len(_require(self.findings.instance).matched)
         size = output.image_size
         annotations = record["annotations"]
         classes, masks = instance_objects(record, size, num_classes).to_masks()
         crowds = [{**a, "iscrowd": 0} for a in annotations if a.get("iscrowd", 0)]
         crowd_classes, crowd_masks = instance_objects({**record, "annotations": crowds}, size, num_classes).to_masks()
-        found_masks = found.pred_masks.numpy()
+        found_masks = found.pred_masks.numpy().astype(bool, copy=False)
         overlaps = mask_overlaps(
             run_lengths(masks.numpy()),
             classes.numpy(),
@@ -141,13 +155,13 @@ class Collector(DatasetEvaluator):
         quality = _require(self.findings.instance).add(overlaps, judge(overlaps))
 
         def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:
-            truth = Instances(size, pred_masks=masks, pred_classes=classes, scores=torch.ones(len(classes)))
-            drawn = []
-            for instances in (truth, found):
-                small = Instances((len(rows), len(columns)), **instances.get_fields())
-                small.pred_masks = torch.from_numpy(_pick(instances.pred_masks.numpy(), rows, columns))
-                drawn.append(instance_regions(small, self.metadata, CONFIDENT))
-            return [dataclasses.replace(region, score=None) for region in drawn[0]], drawn[1]
+            true = zip(masks.numpy(), classes.tolist(), [None] * len(classes), strict=True)
+            seen = zip(found_masks, found.pred_classes.tolist(), found.scores.tolist(), strict=True)
+            truth, drawn = (
+                [make_region(_pick(mask, rows, columns), k, True, self.metadata, score) for mask, k, score in objects]
+                for objects in (true, seen)
+            )
+            return truth, drawn
 
         if show:
             self._offer(record, quality, size, regions)
@@ -183,7 +197,9 @@ class Collector(DatasetEvaluator):
 
 
 def _pick(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Of [..., H, W]."""
+    """Of [..., H, W]; where all are wanted, the array itself."""
+    if array.shape[-2:] == (len(rows), len(columns)):
+        return array
     return array[..., rows, :][..., columns]
 
 

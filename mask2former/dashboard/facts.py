@@ -32,21 +32,28 @@ def run_facts(device: str, seconds: float, pictures: int, weights: str) -> dict[
         "Weights": weights or "of this run",
         "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "Packages": ", ".join(f"{name} {number}" for name in PACKAGES if (number := _version(name))),
-        "Commit": git_commit(Path(__file__).parent) or "",
+        "Commit": git_commit(Path(__file__)) or "",
     }
     if device.startswith("cuda"):
         facts["GPU memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most"
     return {name: value for name, value in facts.items() if value}
 
 
-def git_commit(folder: Path) -> str | None:
-    """Of the repository that holds a folder, marked if files were changed since; None where there is none."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*"]
+def git_commit(file: Path) -> str | None:
+    """Of the repository that tracks a file, marked if files were changed since; None where none does: a folder of
+    installed packages may well lie in somebody else's repository."""
+    if _git(file.parent, "ls-files", "--error-unmatch", "--", file.name) is None:
+        return None
+    return _git(file.parent, "describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says; None where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):  # no git here, or a disk too slow to wait for
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _device(device: str) -> str:

@@ -131,10 +131,11 @@ def mask_overlaps(
 
 
 def run_lengths(masks: np.ndarray) -> list[Any]:
-    """[n, H, W] bool or 0 and 1, as COCO's compressed run lengths."""
+    """[n, H, W] bool, as COCO's compressed run lengths."""
     if len(masks) == 0:
         return []
-    return mask_util.encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
+    columns_first = np.ascontiguousarray(masks.view(np.uint8).transpose(0, 2, 1))  # mask by mask: fast
+    return mask_util.encode(columns_first.transpose(2, 1, 0))
 
 
 def _areas(masks: Sequence[Any]) -> np.ndarray:

@@ -80,7 +80,8 @@ class Metrics:
         self.file = file
         self.series: dict[str, Series] = {}
         self.last = -1
-        self._read = 0  # bytes
+        self._read = 0  # bytes, and the lines that they are
+        self._lines = 0
 
     def refresh(self) -> None:
         """Read what was written since. A last line without an end is left for the next time.
@@ -92,11 +93,12 @@ class Metrics:
             return
         with open(self.file, "rb") as file:
             file.seek(self._read)
-            for number, line in enumerate(file, start=1):
+            for line in file:
                 if not line.endswith(b"\n"):
                     break
                 self._read += len(line)
-                self._add(self._row(line, number))
+                self._lines += 1
+                self._add(self._row(line, self._lines))
 
     def _row(self, line: bytes, number: int) -> Mapping[str, Any]:
         try:

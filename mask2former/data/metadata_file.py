@@ -31,27 +31,14 @@ def write_metadata(name: str, file: str | Path) -> None:
 
 
 def read_metadata(file: str | Path) -> Metadata:
-    """The metadata in a file of :func:`write_metadata`, known from now on under the data set's name.
-
-    Where that name has classes here already, those must be the file's; they are given back as they are.
+    """The metadata in a file of :func:`write_metadata`. Detectron2's catalog neither changes it nor gets it: two files
+    may well call their data sets by one name.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, or a data set of that name with other classes is registered.
+        ValueError: it is no such file.
     """
-    facts = _facts(Path(file))
-    name = facts.pop("name")
-    metadata = MetadataCatalog.get(name)
-    known = metadata.as_dict()
-    for key, value in facts.items():
-        if key not in known:
-            metadata.set(**{key: value})
-        elif key.endswith("_classes") and list(known[key]) != list(value):
-            raise ValueError(
-                f"{file}: its data set {name!r} has {key} {value}, but a data set of that name is registered here "
-                f"with {list(known[key])}. Give one of them another name."
-            )
-    return metadata
+    return Metadata(**_facts(Path(file)))
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # pictures
 SHOWN_CPU = 6400  # most pictures on a CPU, which shows a few in a second
 LEARNING_RATE, ITS_PICTURES = 0.0001, 16  # as published; from scratch the small network has its own
 EVALUATIONS = 5
+LEAST_PERIOD = 10  # iterations between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def _choose_sizes(plan: Plan, report: Report, memory: float) -> None:
 def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
     """The short side that pictures are to have in the test, in pixels, and why."""
     short = statistics.median(min(size) for size in report.sizes)
-    side = statistics.median(math.sqrt(area) for areas in report.objects.values() for area in areas)
+    areas = [area for areas in report.objects.values() for area in areas]
+    side = math.sqrt(statistics.median(areas)) if areas else LEAST_OBJECT
     usual = USUAL_SHORT if on_gpu(cfg) else USUAL_SHORT_CPU
     if short >= usual:
         return (
@@ -201,11 +203,23 @@ def _choose_schedule(plan: Plan, data: OwnData) -> None:
     plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / batch)), why)
     steps = plan["SOLVER.MAX_ITER"]
     plan.choose("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "falls to 0 at the end, whatever the length")
-    plan.choose("SOLVER.WARMUP_ITERS", min(100, steps // 10), "a careful start")
-    plan.choose("SOLVER.WARMUP_FACTOR", 0.01, "a careful start")
-    period = max(1, steps // EVALUATIONS)
+    warm_up = min(100, steps // 10)
+    plan.choose("SOLVER.WARMUP_ITERS", warm_up, "a careful start" if warm_up else "so short a training has none")
+    if plan["SOLVER.WARMUP_ITERS"]:
+        plan.choose("SOLVER.WARMUP_FACTOR", 0.01, "of the learning rate, to begin with")
+    _choose_periods(plan, data, steps, batch)
+
+
+def _choose_periods(plan: Plan, data: OwnData, steps: int, batch: int) -> None:
+    """When to write checkpoints, and to evaluate. At the end both happen in any case."""
+    period = steps // EVALUATIONS
+    if period < LEAST_PERIOD:
+        alone = "at the end alone, for the training is short"
+        plan.choose("SOLVER.CHECKPOINT_PERIOD", steps + 1, alone)
+        plan.choose("TEST.EVAL_PERIOD", 0, alone)
+        return
     plan.choose("SOLVER.CHECKPOINT_PERIOD", period, "an interruption costs a fifth of the time at most")
-    costs_little = on_gpu(cfg) and EVALUATIONS * data.val.pictures < steps * batch / 4
+    costs_little = on_gpu(plan.cfg) and EVALUATIONS * data.val.pictures < steps * batch / 4
     often = f"{EVALUATIONS} times" if costs_little else "at the end alone, for it takes long"
     plan.choose("TEST.EVAL_PERIOD", period if costs_little else 0, often)
 

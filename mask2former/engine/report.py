@@ -12,14 +12,15 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from mask2former.dashboard.collector import Collector
+from mask2former.dashboard.collector import PANOPTIC_FILE, Collector
 from mask2former.dashboard.facts import run_facts
 from mask2former.dashboard.report import Evaluated, write_report
 from mask2former.data.readers import read_coco_instances
 from mask2former.engine.logs import NOTICE
+from mask2former.evaluation.build import Evaluators
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.semantic_form import takes_labels
 from mask2former.visualization import ANNOTATIONS
@@ -52,6 +53,9 @@ def _is_on(cfg: CfgNode, task: str) -> bool:
 
 
 def _is_annotated(records: Sequence[Mapping[str, Any]], task: str) -> bool:
+    """One panoptic annotation is enough: the others may be of pictures that nothing is known of."""
+    if task == "panoptic" and not any(PANOPTIC_FILE in record for record in records):
+        return False
     return all(ANNOTATIONS[task] in record for record in records)
 
 
@@ -119,6 +123,6 @@ class Reporting(DatasetEvaluator):
 
     def _evaluation_of_masks(self) -> Any:
         """COCO's, of the instances; None where there is none."""
-        scorers = self.scorers._evaluators if isinstance(self.scorers, DatasetEvaluators) else [self.scorers]
+        scorers = self.scorers.members if isinstance(self.scorers, Evaluators) else [self.scorers]
         found = [s.evaluations.get("segm") for s in scorers if isinstance(s, InstanceEvaluator)]
         return found[0] if found else None

@@ -1,7 +1,7 @@
 """Which evaluators a data set gets: by its ``evaluator_type`` and by what the model is told to give."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from detectron2.evaluation import (
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
+from mask2former.evaluation.semantic_form import takes_labels
 from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,23 @@ class Entry:
     build: Callable[[CfgNode, str, str], DatasetEvaluator]
     lacks: Callable[[str], str] = lambda name: ""
     wish: str = ""
+
+
+class Evaluators(DatasetEvaluators):
+    """Several evaluators as one.
+
+    Attributes:
+        members: they.
+    """
+
+    def __init__(self, members: Sequence[DatasetEvaluator]) -> None:
+        super().__init__(members)
+        self.members = tuple(members)
+
+    @property
+    def takes_labels(self) -> bool:
+        """See :func:`mask2former.evaluation.semantic_form.takes_labels`."""
+        return all(takes_labels(one) for one in self.members)
 
 
 def _metadata_lacks(key: str) -> Callable[[str], str]:
@@ -120,4 +138,4 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") 
             f"Data set {dataset_name} (evaluator_type {kind}) has nothing to score: set one of "
             f"MODEL.MASK_FORMER.TEST.{{{switches}}} for which it has ground truth."
         )
-    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+    return evaluators[0] if len(evaluators) == 1 else Evaluators(evaluators)

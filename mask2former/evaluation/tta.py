@@ -11,7 +11,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -207,6 +206,8 @@ def match(classes: Tensor, masks: Tensor, other_classes: Tensor, other_masks: Te
     common = masks @ other_masks.T
     iou = common / (masks.sum(1)[:, None] + other_masks.sum(1) - common).clamp(min=1)
     affinity = classes.sqrt() @ other_classes.sqrt().T  # Bhattacharyya's, 1 for equal distributions
+    from scipy.optimize import linear_sum_assignment  # takes a second to import
+
     rows, columns = linear_sum_assignment((iou + affinity).cpu().numpy(), maximize=True)
     partners = torch.full((len(classes),), -1)
     partners[torch.from_numpy(rows)] = torch.from_numpy(columns)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mask2former.modeling.mask_losses import MaskLoss
@@ -81,4 +80,6 @@ def _assign(cost: np.ndarray) -> np.ndarray:
     """Rows and columns, int64 [2, M], of the cheapest assignment."""
     # A diverged network gives NaN. The loss says so with the iteration; here it must only not crash first.
     finite = np.nan_to_num(cost, nan=_FORBIDDEN, posinf=_FORBIDDEN, neginf=-_FORBIDDEN)
+    from scipy.optimize import linear_sum_assignment  # only training needs it, and it takes a second to import
+
     return np.stack(linear_sum_assignment(finite))

@@ -103,8 +103,10 @@ def _register(cfg: CfgNode, origin: Path | None) -> None:
     if origin is not None and origin.exists():  # not a published model's name
         beside = (origin if origin.is_dir() else origin.parent) / FILE_NAME
     if beside is not None and beside.is_file():
-        name = read_metadata(beside).name
-        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), (name,)
+        # By the file, not by the data set's name: other folders may use that for other classes.
+        known_as = str(beside.resolve())
+        MetadataCatalog[known_as] = read_metadata(beside)
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), (known_as,)
         return
     names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     if any(not _has_classes(name) for name in names):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -39,6 +38,8 @@ class Label:
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """The font that comes with Matplotlib, which Detectron2 needs anyway; it has more letters than Pillow's own."""
+    import matplotlib  # takes a second, which a run that writes no words need not wait
+
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
 
 

@@ -1,8 +1,11 @@
 """The report's page: whole, closed in itself, with names that cannot break it; its numbers those of the tallies."""
 
+import gc
 import html.parser
+import logging
 import pickle
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -121,6 +124,39 @@ def test_findings_of_processes_are_added(pictures, monkeypatch):
     assert parts[1].evaluate() is None
 
 
+def test_pictures_without_a_panoptic_annotation_are_left_out_and_told_once(pictures, caplog):
+    records, metadata, outputs = pictures
+    tasks = ["panoptic", "semantic"]
+    without = [{k: v for k, v in r.items() if k != "pan_seg_file_name"} if r is records[1] else r for r in records]
+    with caplog.at_level(logging.WARNING):
+        collector = Collector(without, metadata, tasks)
+        collector.process(without, outputs)
+    assert [r.getMessage() for r in caplog.records if "1 of 5 pictures have no panoptic" in r.getMessage()]
+    assert len(caplog.records) == 1
+    others = Collector(records, metadata, tasks)
+    others.process(records[:1] + records[2:], outputs[:1] + outputs[2:])
+    found, expected = collector.evaluate(), others.evaluate()
+    assert np.array_equal(found.panoptic.confusion, expected.panoptic.confusion)
+    assert np.array_equal(found.panoptic.by_size, expected.panoptic.by_size)
+    assert found.semantic.confusion.sum() > expected.semantic.confusion.sum()  # its semantic annotation counts
+
+
+class Known(dict):
+    """A record that can be watched."""
+
+
+def test_the_collector_does_not_keep_the_records(pictures):
+    records, metadata, outputs = pictures
+    watched = [Known(record) for record in records]
+    collector = Collector(watched, metadata, ["panoptic", "instance"])
+    references = [weakref.ref(record) for record in watched]
+    del watched
+    gc.collect()
+    assert not any(reference() for reference in references)
+    collector.process(records, outputs)
+    assert collector.evaluate().pictures == 5
+
+
 def test_gallery_keeps_the_extremes():
     rng = np.random.default_rng(0)
     qualities = rng.permutation(100) / 100
@@ -195,3 +231,16 @@ def test_regions_are_kept_small() -> None:
         assert after.mask.dtype == bool and np.array_equal(after.mask, before.mask)
         assert (after.name, after.isthing, after.score) == (before.name, before.isthing, before.score)
         assert np.array_equal(after.colour, before.colour)
+
+
+def test_objects_are_kept_as_they_are(pictures):
+    records, metadata, outputs = pictures
+    collector = Collector(records[:1], metadata, ["instance"])
+    collector.process(records[:1], outputs[:1])
+    (example,) = collector.evaluate().gallery.best()
+    instances = outputs[0]["instances"]
+    truth, found = example.truth.regions(), example.found.regions()
+    assert np.array_equal([region.mask for region in found], instances.pred_masks.numpy() > 0)
+    assert [region.score for region in found] == instances.scores.tolist()
+    assert {region.score for region in truth} == {None}
+    assert np.array_equal([region.mask for region in truth], instances.pred_masks.numpy() > 0)  # picture 0 is not moved

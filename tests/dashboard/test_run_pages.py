@@ -11,6 +11,7 @@ import pytest
 
 from mask2former.dashboard.compare import differences, score_rows, short_names, write_comparison
 from mask2former.dashboard.curves import charts_of, write_curves
+from mask2former.dashboard.facts import git_commit
 from mask2former.dashboard.runs import Run, headlines
 from mask2former.dashboard.series import LIMIT, Metrics, Series
 
@@ -72,6 +73,32 @@ def test_a_damaged_file_is_named(tmp_path, line):
     (tmp_path / "metrics.json").write_text(line + "\n")
     with pytest.raises(ValueError, match=r"metrics\.json, line 1"):
         Run(tmp_path)
+
+
+def test_a_damaged_line_is_numbered_from_the_beginning_of_the_file(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.json")
+    metrics.file.write_text('{"iteration": 0}\n{"iteration": 1}\n')
+    metrics.refresh()
+    with open(metrics.file, "a") as file:
+        file.write('{"iteration": 2}\n{oh\n')
+    with pytest.raises(ValueError, match=r"metrics\.json, line 4"):
+        metrics.refresh()
+
+
+def test_the_commit_is_that_of_the_repository_which_tracks_the_file(tmp_path):
+    assert git_commit(tmp_path / "installed.py") is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *arguments], check=True)
+    file = tmp_path / "installed.py"
+    file.write_text("")
+    assert git_commit(file) is None  # in their repository, but not of it
+    subprocess.run([*git, "add", file.name], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "ours"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert git_commit(file) == head[:12]
+    file.write_text("changed")
+    assert git_commit(file) == f"{head[:12]}, with changes"
 
 
 def test_long_trainings_are_thinned(run_folder):
@@ -167,8 +194,8 @@ def test_the_tool(run_folder, tmp_path):
     a, b = run_folder("a"), run_folder("b")
     assert call(a).returncode == 0
     assert (a / "curves.html").exists()
-    assert call(a, b, "--output", tmp_path / "two.html").returncode == 0
-    assert (tmp_path / "two.html").exists()
+    assert call(a, b, "--output", tmp_path / "pages" / "two.html").returncode == 0
+    assert (tmp_path / "pages" / "two.html").exists()
     failed = call(tmp_path)
     assert failed.returncode == 1
     assert "error:" in failed.stderr

@@ -207,6 +207,12 @@ def test_other_faults_stop_with_the_whole_list(tmp_path: Path, images: Path) -> 
         assert text in str(error.value)
 
 
+def test_data_without_any_object_are_refused(tmp_path: Path, images: Path) -> None:
+    file = write(tmp_path / "i.json", {**instances(), "annotations": []})
+    with pytest.raises(DataError, match="no annotated object in the training data"):
+        own(tmp_path, [file, str(images)])
+
+
 def test_validation_has_the_same_classes(tmp_path: Path, images: Path) -> None:
     other = {**instances(), "categories": [{"id": 7, "name": "disc"}, {"id": 30, "name": "square"}]}
     files = [write(tmp_path / "i.json", instances()), write(tmp_path / "v.json", other)]

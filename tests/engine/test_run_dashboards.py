@@ -7,6 +7,7 @@ import types
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import EventStorage
@@ -94,6 +95,16 @@ def test_no_report_where_none_is_wanted(panoptic):
     assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), DatasetEvaluators)
     cfg = panoptic()
     assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), Reporting)
+
+
+def test_no_panoptic_report_where_no_picture_is_annotated(panoptic, monkeypatch):
+    name = "quickstart_val_panoptic"
+    cfg = panoptic("DATASETS.TEST", f"('{name}',)")
+    records = DatasetCatalog.get(name)
+    stripped = [{k: v for k, v in record.items() if k != "pan_seg_file_name"} for record in records]
+    monkeypatch.setattr(DatasetCatalog, "get", lambda asked: stripped)
+    reporting = with_report(cfg, name, DatasetEvaluators([]))
+    assert reporting.collector.tasks == ["instance", "semantic"]
 
 
 class FakeRun:

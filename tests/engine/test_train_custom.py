@@ -65,6 +65,7 @@ def test_from_files_to_a_folder_with_the_model(datasets: Path, tmp_path: Path, k
     assert set(re.findall(r"^(PQ|mask AP|box AP|mIoU) +\S+$", said, flags=re.MULTILINE)) == scores
     assert "4 pictures for training" in said if val else "No --val: 1 of 4 pictures" in said
     assert {"config.yaml", "metadata.json", "model_final.pth"} <= {path.name for path in output.iterdir()}
+    assert not list(output.glob("model_0*.pth"))  # of so short a training
     classes = json.loads((output / "metadata.json").read_text())
     number = len(classes["thing_classes" if kind == "instance" else "stuff_classes"])
     assert number == load_config(str(output / "config.yaml")).MODEL.SEM_SEG_HEAD.NUM_CLASSES
@@ -103,6 +104,17 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(
     assert re.search(r"SOLVER.IMS_PER_BATCH +2 +as you say", said)
     assert re.search(r"SOLVER.BASE_LR +0.00025 +0.0005 for 8 pictures", said)  # follows
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("val", "train")])
+def test_settings_may_follow_the_paths(
+    tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], splits: tuple[str, ...]
+) -> None:
+    root = datasets / "quickstart"
+    given = [word for split in splits for word in (f"--{split}", *paths(root, "instance", split))]
+    output = ["--output", str(tmp_path / "mine"), "--dry-run"]
+    assert tool.main(["--model", "small", *output, *given, "SOLVER.MAX_ITER", "7"]) == 0
+    assert re.search(r"SOLVER.MAX_ITER +7 +as you say", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -186,3 +198,22 @@ def test_the_length_follows_from_the_pictures_within_limits() -> None:
     assert (few.SOLVER.MAX_ITER, many.SOLVER.MAX_ITER) == (1000, 3125)  # 16000 pictures; 50 passes; 16 a step
     assert (cpu.SOLVER.MAX_ITER, cpu.SOLVER.IMS_PER_BATCH) == (1600, 4)
     assert planned(own_data(10, (400, 400), 5, 100), 80e9, SOLVER__MAX_ITER=77).SOLVER.CHECKPOINT_PERIOD == 15
+
+
+def test_a_short_training_writes_its_weights_once_and_says_why(
+    tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = paths(datasets / "quickstart", "instance", "train")
+    output = ["--output", str(tmp_path / "mine"), "--dry-run"]
+    assert tool.main(["--train", *train, "--model", "small", *output, "SOLVER.MAX_ITER", "7"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"CHECKPOINT_PERIOD +8 +at the end alone, for the training is short", said)
+    assert re.search(r"EVAL_PERIOD +0 +at the end alone, for the training is short", said)
+    assert re.search(r"WARMUP_ITERS +0 +so short a training has none", said)
+    assert "WARMUP_FACTOR" not in said
+    fifty = planned(own_data(10, (400, 400), 5, 100), 80e9, SOLVER__MAX_ITER=50).SOLVER
+    assert (fifty.CHECKPOINT_PERIOD, fifty.WARMUP_ITERS) == (10, 5)
+
+
+def test_pictures_without_any_object_are_not_enlarged() -> None:
+    assert planned(own_data(10, (400, 400), 0, 1), 80e9).INPUT.MIN_SIZE_TEST == 384

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluators, SemSegEvaluator
+from detectron2.evaluation import SemSegEvaluator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mask2former.evaluation.build import Evaluators
 from mask2former.evaluation.overlapped import Overlapped
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator, confusion
@@ -105,8 +106,8 @@ def test_labels_are_given_only_to_those_who_say_so_themselves():
 
     ours, own, theirs = bare(SemanticEvaluator), bare(Own), bare(SemSegEvaluator)
     assert takes_labels(ours) and not takes_labels(own) and not takes_labels(theirs)
-    assert takes_labels(DatasetEvaluators([ours, bare(PanopticEvaluator)]))
-    assert not takes_labels(DatasetEvaluators([ours, theirs]))
+    assert takes_labels(Evaluators([ours, bare(PanopticEvaluator)]))
+    assert not takes_labels(Evaluators([ours, theirs]))
     assert takes_labels(Overlapped(ours)) and not takes_labels(Overlapped(theirs))
     ours._compute_boundary_iou = True  # Detectron2's main branch
     assert not takes_labels(ours)
