@@ -22,14 +22,14 @@ def run_facts(device: str, seconds: float, pictures: int, weights: str) -> dict[
         device: ``MODEL.DEVICE``.
         seconds: the evaluation took, its scoring included.
         pictures: evaluated.
-        weights: ``MODEL.WEIGHTS``.
+        weights: which they are.
     """
     processes = comm.get_world_size()
     facts = {
         "Written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "Time": f"{_duration(seconds)} for {pictures} pictures ({pictures / max(seconds, 1e-9):.1f} a second)",
         "Device": _device(device) + (f", {processes} processes" if processes > 1 else ""),
-        "Weights": weights or "of this run",
+        "Weights": weights,
         "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "Packages": ", ".join(f"{name} {number}" for name in PACKAGES if (number := _version(name))),
         "Commit": git_commit(Path(__file__)) or "",

@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 
 from mask2former.dashboard.collector import PANOPTIC_FILE, Collector
 from mask2former.dashboard.facts import run_facts
@@ -113,7 +114,7 @@ class Reporting(DatasetEvaluator):
                     findings=findings,
                     metadata=self.collector.metadata,
                     masks=self._evaluation_of_masks(),
-                    facts=run_facts(cfg.MODEL.DEVICE, seconds, findings.pictures, cfg.MODEL.WEIGHTS),
+                    facts=run_facts(cfg.MODEL.DEVICE, seconds, findings.pictures, evaluated_weights(cfg.MODEL.WEIGHTS)),
                     config=cfg.dump(),
                 ),
             )
@@ -126,3 +127,12 @@ class Reporting(DatasetEvaluator):
         scorers = self.scorers.members if isinstance(self.scorers, Evaluators) else [self.scorers]
         found = [s.evaluations.get("segm") for s in scorers if isinstance(s, InstanceEvaluator)]
         return found[0] if found else None
+
+
+def evaluated_weights(configured: str) -> str:
+    """In words, which they are: those that are configured, or of the training that is going on, which began with them."""
+    try:
+        iterations = get_event_storage().iter + 1
+    except AssertionError:  # Detectron2's answer outside of a training
+        return configured or "random"
+    return f"of this run after {iterations} iterations" + (f", begun with {configured}" if configured else "")

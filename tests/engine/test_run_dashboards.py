@@ -15,7 +15,7 @@ from torch import nn
 
 from mask2former.data import register_all
 from mask2former.engine import load_config
-from mask2former.engine.report import Reporting, with_report
+from mask2former.engine.report import Reporting, evaluated_weights, with_report
 from mask2former.engine.trainer import Trainer
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
@@ -146,3 +146,10 @@ def test_wandb_is_left_alone_or_asked_for(tmp_path, monkeypatch):
         ImportError, match=r"WANDB\.ENABLED is true, but the package is not installed: pip install wandb"
     ):
         build_wandb_writers(config(tmp_path, "WANDB.ENABLED", "True"))
+
+
+def test_evaluated_weights_are_those_of_the_run_while_it_trains() -> None:
+    assert evaluated_weights("begin.pth") == "begin.pth"
+    with EventStorage(start_iter=41):
+        assert evaluated_weights("begin.pth") == "of this run after 42 iterations, begun with begin.pth"
+        assert evaluated_weights("") == "of this run after 42 iterations"
