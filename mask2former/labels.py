@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PIXELS = 4096  # of all classes at a time: they stay in a core's cache
+_PIXELS = 4096  # of all classes at a time, about: they stay in a core's cache
 _MOST = 255  # classes that a byte tells apart, and 0 for none
 
 
@@ -27,19 +27,20 @@ def labels_of(scores: Tensor) -> Tensor:
     if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64) or len(scores) > _MOST:
         return scores.max(dim=0).indices.short()
     classes, height, width = scores.shape
-    columns = scores.detach().numpy().reshape(classes, -1)
-    labels = np.empty(height * width, np.int16)
+    planes = scores.detach().numpy()
+    labels = np.empty((height, width), np.int16)
     # The first of the classes that are the greatest has the greatest code; no class: 0.
-    codes = np.arange(classes, 0, -1, dtype=np.uint8)[:, None]
-    found = np.empty((classes, _PIXELS), bool)
-    for start in range(0, height * width, _PIXELS):
-        part = columns[:, start : start + _PIXELS]
-        where = found[:, : part.shape[1]]
-        np.equal(part, part.max(axis=0), out=where)
+    codes = np.arange(classes, 0, -1, dtype=np.uint8)[:, None, None]
+    rows = max(1, _PIXELS // max(1, width))
+    found = np.empty((classes, rows, width), bool)
+    for start in range(0, height, rows):
+        band = planes[:, start : start + rows]
+        where = found[:, : band.shape[1]]
+        np.equal(band, band.max(axis=0), out=where)
         coded = where.view(np.uint8)
         np.multiply(coded, codes, out=coded)
-        np.subtract(np.int16(classes), coded.max(axis=0), out=labels[start : start + _PIXELS])
-    result = torch.from_numpy(labels).view(height, width)
+        np.subtract(np.int16(classes), coded.max(axis=0), out=labels[start : start + rows])
+    result = torch.from_numpy(labels)
     unknown = result == classes
     if unknown.any():  # a NaN equals nothing
         result[unknown] = scores[:, unknown].max(dim=0).indices.short()

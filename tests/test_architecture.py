@@ -43,12 +43,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoint": {"zoo"},
     "evaluation": {"labels", "data"},
     "evaluation.tta": {"data", "modeling"},  # a model around a model
-    "visualization": {"data"},
+    "visualization": {"labels", "data"},
     "dashboard": {"labels", "data", "evaluation", "visualization"},
     "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization", "zoo"},
     "tiling": {"labels"},
     "predictor": {
-        *("", "config", "modeling", "tiling", "data", "checkpoint", "engine", "visualization", "zoo", "download"),
+        *(
+            "",
+            "config",
+            "labels",
+            "modeling",
+            "tiling",
+            "data",
+            "checkpoint",
+            "engine",
+            "visualization",
+            "zoo",
+            "download",
+        ),
     },
     "export": {"structures", "ops", "modeling"},
 }

@@ -139,9 +139,10 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, OwnData, 
 
 def _settings_among(paths: list[str]) -> list[str]:
     """Take KEY value pairs from the end of a flag's paths, which argparse has put there."""
-    first = next((place for place, path in enumerate(paths) if re.fullmatch(r"[A-Z]+(\.[A-Z0-9_]+)+", path)), None)
-    settings = paths[first:] if first is not None else []
-    del paths[len(paths) - len(settings) :]
+    keys = (re.fullmatch(r"[A-Z]+(\.[A-Z0-9_]+)*", path) and not Path(path).exists() for path in paths)
+    first = next((place for place, is_key in enumerate(keys) if is_key), len(paths))
+    settings = paths[first:]
+    del paths[first:]
     return settings
 
 
@@ -161,7 +162,7 @@ def _summary(data: OwnData) -> str:
     return "\n".join(
         [
             f"{data.kind} data: {data.train.pictures} pictures for training, {data.val.pictures} for validation, "
-            f"{len(data.categories)} classes. In the training data:",
+            f"{len(data.categories)} class{'es' * (len(data.categories) != 1)}. In the training data:",
             tabulate(rows, ["class", "id", unit, "mean side (pixels)"]),
             *data.notes,
         ]

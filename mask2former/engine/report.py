@@ -130,7 +130,7 @@ class Reporting(DatasetEvaluator):
 
 
 def evaluated_weights(configured: str) -> str:
-    """In words, which they are: those that are configured, or of the training that is going on, which began with them."""
+    """In words: those that are configured, or of the training that is going on, which began with them."""
     try:
         iterations = get_event_storage().iter + 1
     except AssertionError:  # Detectron2's answer outside of a training

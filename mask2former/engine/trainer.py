@@ -103,7 +103,9 @@ class Trainer(DefaultTrainer):
         return with_report(cfg, dataset_name, build_evaluator(cfg, dataset_name))
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> dict[str, Any]:
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
+    ) -> dict[str, Any]:
         """Scores of each of ``DATASETS.TEST``, {task: {metric: value}}; {data set: that} if there are several.
 
         Where all evaluators can do with labels, the model gives these as its semantic result, which spares the scores.
@@ -113,6 +115,8 @@ class Trainer(DefaultTrainer):
         logger.log(NOTICE, "Evaluating on %s.", ", ".join(cfg.DATASETS.TEST))
         if evaluators is None:
             evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+        elif isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
         with labels_alone(model) if all(map(takes_labels, evaluators)) else nullcontext():
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mask2former.evaluation.pixel_runs import pair_runs
+
 VOID = 0  # the id of pixels that belong to no segment
 Tallies = dict[int, "Tally"]  # by category
 
@@ -41,11 +43,7 @@ class Overlaps:
     def of(cls, truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
         """Of two pictures [H, W] of ids."""
         a, b = truth.ravel(), predicted.ravel()
-        # Ids hardly change from pixel to pixel: whole runs are counted.
-        change = a[1:] != a[:-1]
-        change |= b[1:] != b[:-1]
-        starts = np.concatenate([[0], np.flatnonzero(change) + 1])[: a.size]
-        lengths = np.diff(starts, append=a.size)
+        starts, lengths = pair_runs(a, b)
         (true_ids, rows), (predicted_ids, columns) = (_numbered(x[starts]) for x in (a, b))
         shape = (len(true_ids), len(predicted_ids))
         counts = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])

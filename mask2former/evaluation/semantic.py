@@ -9,6 +9,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from mask2former.data.run_length_text import encode_labels
+from mask2former.evaluation.pixel_runs import pair_runs
 from mask2former.labels import labels_of
 
 
@@ -75,13 +76,9 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
-    # Labels hardly change from pixel to pixel: whole runs are counted.
     a, b = predicted.ravel(), truth.ravel()
-    change = a[1:] != a[:-1]
-    change |= b[1:] != b[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(change) + 1])[: a.size]
+    starts, lengths = pair_runs(a, b)
     labels, true_labels = a[starts].astype(np.int64), b[starts].astype(np.int64)
-    lengths = np.diff(starts, append=a.size)
     counted = true_labels != ignore_label
     labels, true_labels, lengths = labels[counted], true_labels[counted], lengths[counted]
     strange = true_labels[(true_labels < 0) | (true_labels >= num_classes)]

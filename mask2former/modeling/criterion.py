@@ -97,7 +97,7 @@ class SetCriterion(nn.Module):
         features = layers[0].masks.mask_features.float()
         rows, matched, orders = [], [], []
         for embed, target, (queries, chosen) in zip(embeds, targets, matchings, strict=True):
-            order = chosen.flatten().argsort()  # mask after mask, and within it layer after layer
+            order = chosen.flatten().argsort(stable=True)  # mask after mask, and within it layer after layer
             of_pairs = embed.gather(1, queries[..., None].expand(-1, -1, embed.shape[-1])).flatten(0, 1)  # [L * M, C]
             rows.append(of_pairs.index_select(0, order))
             matched.append(_matched(target, chosen.flatten()[order], len(layers)))

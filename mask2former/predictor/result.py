@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
+from mask2former.labels import labels_of
 from mask2former.predictor.coco import coco_file
 from mask2former.predictor.detections import to_supervision
 from mask2former.predictor.model_outputs import LazyOutputs
@@ -292,5 +293,4 @@ class Result:
 
 
 def _read_semantic(output: Any) -> np.ndarray:
-    labels = output if output.dim() == 2 else output.argmax(dim=0)
-    return labels.to("cpu").numpy().astype(np.int32)
+    return labels_of(output).cpu().numpy().astype(np.int32)

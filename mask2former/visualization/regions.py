@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mask2former.data.objects import Objects
 from mask2former.data.targets import instance_objects, panoptic_objects, semantic_objects
+from mask2former.labels import labels_of
 
 Picture = np.ndarray
 RESULTS = {"panoptic": "panoptic_seg", "instance": "instances", "semantic": "sem_seg"}  # task -> key of model outputs
@@ -107,7 +108,7 @@ def instance_regions(instances: Instances, metadata: Metadata, threshold: float 
 
 def semantic_regions(scores: Tensor, metadata: Metadata) -> list[Region]:
     """Regions of ``sem_seg``, float [K, H, W]: one for each class that is the best somewhere."""
-    return class_map_regions(scores.argmax(dim=0).cpu().numpy(), metadata)
+    return class_map_regions(labels_of(scores).cpu().numpy(), metadata)
 
 
 def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
+from mask2former.data import run_length_text
 from mask2former.data.run_length_text import encode_labels, encode_masks
 
 SIZE = st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40))
@@ -44,6 +46,14 @@ def test_boxes_change_no_result(masks: np.ndarray, seed: int, guess: str) -> Non
         boxes = rng.uniform(-10, 50, boxes.shape)
         boxes[rng.random(boxes.shape) < 0.2] = np.nan if guess == "strange" else 7
     assert encode_masks(masks, boxes) == [official(mask) for mask in masks]
+
+
+def test_masks_are_looked_at_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = np.random.default_rng(0).random((9, 12, 15)) < 0.4
+    masks[[0, 5]] = False
+    for most in (1, 100, 400, 10_000):
+        monkeypatch.setattr(run_length_text, "_AT_ONCE", most)
+        assert encode_masks(masks) == [official(mask) for mask in masks]
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -167,6 +167,7 @@ def test_labels_are_asked_for_where_the_evaluators_can_do_with_them(small_traini
         monkeypatch.setattr(Trainer, "build_evaluator", lambda cfg, name, built=evaluator: built)
         Trainer.test(cfg, model)
     assert seen == {"Watching": 3, "WatchingLabels": 2}
+    Trainer.test(cfg, model, WatchingLabels())  # one by itself, as Detectron2 takes it
 
 
 def test_scalars_are_written(make, tmp_path):

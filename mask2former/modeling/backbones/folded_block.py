@@ -37,21 +37,31 @@ class FoldedBlock(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         main, convs = main_path(ctx.block), convolutions(ctx.block)
-        kept, result = ctx.saved_tensors[: len(main)], ctx.saved_tensors[len(main)]  # the weights: autograd's check
+        saved = ctx.saved_tensors
+        kept, result, weights = (
+            saved[: len(main)],
+            saved[len(main)],
+            dict(zip(convs, saved[len(main) + 1 :], strict=True)),
+        )
         _, needs_x, *needs_weights = ctx.needs_input_grad
         needs = dict(zip(convs, needs_weights, strict=True))
         of_weights: dict[Conv2d, Tensor | None] = {}
 
-        grad = torch.ops.aten.threshold_backward(grad, result, 0).contiguous(memory_format=torch.channels_last)
-        of_inner = grad
-        for index, conv in reversed(list(enumerate(main))):
-            x, of_result = kept[index], of_inner
-            of_inner, of_weights[conv] = _gradients(conv, x, of_result, (index > 0 or needs_x, needs[conv]))
-            if index > 0:
-                torch.ops.aten.threshold_backward.grad_input(of_inner, x, 0, grad_input=of_inner)
-        if (shortcut := ctx.block.shortcut) is not None:
-            grad, of_weights[shortcut] = _gradients(shortcut, kept[0], grad, (needs_x, needs[shortcut]))
-        of_x = of_inner.add_(grad) if needs_x else None
+        def gradients(conv: Conv2d, x: Tensor, grad: Tensor, needs_input: bool) -> Any:
+            of_input, of_weights[conv] = _gradients(conv, weights[conv], x, grad, (needs_input, needs[conv]))
+            return of_input
+
+        # All in the dtype that the forward pass had, whatever autocast would do now.
+        with torch.autocast("cpu", enabled=False):
+            grad = torch.ops.aten.threshold_backward(grad, result, 0).contiguous(memory_format=torch.channels_last)
+            of_inner = grad
+            for index, conv in reversed(list(enumerate(main))):
+                of_inner = gradients(conv, kept[index], of_inner, index > 0 or needs_x)
+                if index > 0:
+                    torch.ops.aten.threshold_backward.grad_input(of_inner, kept[index], 0, grad_input=of_inner)
+            if (shortcut := ctx.block.shortcut) is not None:
+                grad = gradients(shortcut, kept[0], grad, needs_x)
+            of_x = of_inner.add_(grad) if needs_x else None
         return None, of_x, *(of_weights[conv] for conv in convs)
 
 
@@ -65,9 +75,9 @@ def convolutions(block: BasicBlock | BottleneckBlock) -> list[Conv2d]:
 
 def folded(conv: Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution and the normalisation after it."""
-    norm, scale = conv.norm, _scale(conv)
-    weight = (conv.weight * scale).to(dtype, memory_format=torch.channels_last)
-    return weight, (norm.bias - norm.running_mean * scale.flatten()).to(dtype)
+    norm = conv.norm
+    bias = norm.bias - norm.running_mean * _scale(conv).flatten()
+    return _folded_weight(conv, conv.weight, dtype), bias.to(dtype)
 
 
 def convolve(conv: Conv2d, x: Tensor, activation: str) -> Tensor:
@@ -97,16 +107,24 @@ def _scale(conv: Conv2d) -> Tensor:
     return (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None, None, None]
 
 
-def _gradients(conv: Conv2d, x: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Any, Any]:
-    """Of the input and of the convolution's own weight, None where not needed; x, grad channel by channel in memory."""
-    weight, _ = folded(conv, x.dtype)
+def _folded_weight(conv: Conv2d, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return (weight * _scale(conv)).to(dtype, memory_format=torch.channels_last)
+
+
+def _gradients(conv: Conv2d, own: Tensor, x: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Any, Any]:
+    """Of the input and of the convolution's ``own`` weight, None where not needed.
+
+    x and grad lie channel by channel in memory. The weight is that of the forward pass: the module's may be another one
+    by now.
+    """
+    weight = _folded_weight(conv, own, x.dtype)
     if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1:
         of_x, of_weight = _products(x, weight, grad, needs)
     else:
         padding, stride, dilation, groups = _geometry(conv)
         geometry = (stride, padding, dilation, False, [0, 0], groups)
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [*needs, False])
-    return of_x, None if of_weight is None else (of_weight * _scale(conv)).to(conv.weight)
+    return of_x, None if of_weight is None else (of_weight * _scale(conv)).to(own)
 
 
 def _products(x: Tensor, weight: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:

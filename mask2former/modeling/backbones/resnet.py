@@ -54,7 +54,8 @@ def _has_operators(images: Tensor) -> bool:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    if any(hooks) or "forward" in vars(module):
         return False
     if not isinstance(module, nn.Conv2d):
         return True
@@ -97,7 +98,6 @@ def _stem(conv: Conv2d, x: Tensor) -> Tensor:
 def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) -> Tensor:
     """``reusable``: without gradients, the result may be written over ``x``."""
     if torch.is_grad_enabled():
-        # Its backward pass multiplies in the dtype of x, whatever autocast does then.
         return FoldedBlock.apply(block, x, *(conv.weight for conv in convolutions(block)))
     *first, last = main_path(block)
     inner = x

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from detectron2.layers import BatchNorm2d, Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mask2former.modeling.backbones import folded_block
 from mask2former.modeling.backbones.folded_block import folded
@@ -93,6 +96,46 @@ def test_same_gradients(depth: int, options: dict, frozen: list[str], monkeypatc
             torch.testing.assert_close(found, expected)
 
 
+def gradients_of(model: ResNet, images: Tensor, forward: Callable[[Tensor], dict[str, Tensor]]) -> Tensor:
+    model.zero_grad()
+    sum(value.float().square().mean() for value in forward(images).values()).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def test_gradients_belong_to_the_weights_of_the_forward_pass() -> None:
+    model, images = resnet(50, "FrozenBN").train(), torch.randn(1, 3, 64, 64)
+    others = {name: (2 * p.detach()).requires_grad_() for name, p in model.named_parameters()}
+    results = []
+    for function in (model, Folded(model)):
+        prefix = "" if function is model else "model."
+        named = {prefix + name: p for name, p in others.items()}
+        features = torch.func.functional_call(function, named, images)
+        gradients = torch.autograd.grad(sum(x.square().mean() for x in features.values()), list(others.values()))
+        results.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    assert (results[1] - results[0]).norm() < 1e-3 * results[0].norm()
+
+
+class Folded(torch.nn.Module):
+    def __init__(self, model: ResNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return folded_resnet(self.model, images)
+
+
+def test_backward_within_autocast_and_from_a_checkpoint() -> None:
+    model, images = resnet(50, "FrozenBN").train(), torch.randn(1, 3, 64, 64)
+    expected = gradients_of(model, images, lambda x: folded_resnet(model, x))
+    recomputed = gradients_of(model, images, lambda x: checkpoint(folded_resnet, model, x, use_reentrant=False))
+    assert torch.equal(recomputed, expected)
+    loss = sum(value.square().mean() for value in folded_resnet(model, images).values())
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss.backward()
+    assert torch.equal(torch.cat([p.grad.flatten() for p in model.parameters()]), expected)
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 def test_trains_in_single_precision(depth: int) -> None:
     model, images = resnet(depth, "FrozenBN").train(), torch.randn(2, 3, 64, 96)
@@ -129,10 +172,12 @@ def test_where_it_is_not_used() -> None:
         assert not is_foldable(model.train(), images)  # statistics of the batch
         assert not is_foldable(resnet(18, ""), images)
         assert not is_foldable(torch.nn.Identity(), images)
-        handle = model.eval().stages[0][0].conv1.register_forward_hook(lambda *_: None)
-        assert not is_foldable(model, images)
-        handle.remove()
-        assert is_foldable(model, images)
+        conv = model.eval().stages[0][0].conv1
+        for watch in (conv.register_forward_hook, conv.register_full_backward_hook):
+            handle = watch(lambda *_: None)
+            assert not is_foldable(model, images)
+            handle.remove()
+            assert is_foldable(model, images)
 
 
 @torch.no_grad()
