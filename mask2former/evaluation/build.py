@@ -46,7 +46,7 @@ class Evaluators(DatasetEvaluators):
     """Several evaluators as one.
 
     Attributes:
-        members: they.
+        members: the evaluators, in order.
     """
 
     def __init__(self, members: Sequence[DatasetEvaluator]) -> None:

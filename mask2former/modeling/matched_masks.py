@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 from mask2former.modeling.mask_losses import MaskLoss
 
 # Masks that are there at once, by device: their logits at the size of the features, and thrice the points of each.
-_MASKS = {"cpu": 64}
-_USUAL_MASKS = 512
+_AT_ONCE = {"cpu": 64}
+_USUALLY_AT_ONCE = 512
 
 
 class Matched(NamedTuple):
@@ -23,12 +23,12 @@ class Matched(NamedTuple):
         masks: [N * T, H', W'] bool.
         rows: [R * T] int64, the mask of each frame of each predicted mask. Where masks follow in order, each is read
             for all its rows at once.
-        together: rows of predictions are taken in multiples of this (as many as there are of each mask).
+        per_mask: predicted masks that each mask is compared with: one of each layer. They stay together.
     """
 
     masks: Tensor
     rows: Tensor
-    together: int
+    per_mask: int
 
 
 class MatchedMaskLosses(torch.autograd.Function):
@@ -84,8 +84,8 @@ def _parts(image: Matched, feature: Tensor) -> Iterator[tuple[slice, slice]]:
     """Some predicted masks, and their frames."""
     frames = feature.shape[1]
     rows = len(image.rows) // frames
-    most = _MASKS.get(feature.device.type, _USUAL_MASKS) // frames
-    step = max(1, most // image.together) * image.together
+    most = _AT_ONCE.get(feature.device.type, _USUALLY_AT_ONCE) // frames
+    step = max(1, most // image.per_mask) * image.per_mask
     for start in range(0, rows, step):
         end = min(start + step, rows)
         yield slice(start, end), slice(start * frames, end * frames)

@@ -41,7 +41,7 @@ class SemanticScores:
 class SemanticLabels(SemanticScores):
     """For each pixel the class of the greatest of these scores, which never are all there at once.
 
-    It takes masks of all queries together alone, as :class:`~mask2former.modeling.postprocess.ResizedMasks` come.
+    Pieces have to hold the masks of all queries, as those of :class:`~mask2former.modeling.postprocess.ResizedMasks`.
 
     Raises:
         ValueError: there are no queries, or a piece comes without some of them.
@@ -53,7 +53,7 @@ class SemanticLabels(SemanticScores):
 
     def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
         if len(probability) != len(self.queries):
-            raise ValueError(f"SemanticLabels: {len(probability)} of {len(self.queries)} queries came alone.")
+            raise ValueError(f"SemanticLabels: {len(probability)} of {len(self.queries)} queries came by themselves.")
         self.scores = self.scores.new_zeros(len(self.scores), *probability.shape[1:])
         super().add(own, slice(0, probability.shape[1]), logits, probability)
         self.labels[rows] = labels_of(self.scores)
