@@ -148,7 +148,7 @@ def test_what_is_no_picture_gets_an_answer(address: str, browser: Any, tmp_path:
 def test_code_in_a_configuration_runs_only_when_asked(trusted: bool, small_training: Path, tmp_path: Path) -> None:
     """An empty module stands for gradio: it is not reached."""
     text = (small_training / "config.yaml").read_text()
-    (tmp_path / "config.yaml").write_text(f"{text}\nVERSION: !!python/object/apply:builtins.int ['77']\n")
+    (tmp_path / "config.yaml").write_text(f"{text}\nSEED: !!python/object/apply:builtins.int ['77']\n")
     words = [str(SCRIPT), "--model", str(tmp_path / "config.yaml"), *["--allow-unsafe-config"] * trusted]
     code = f"import runpy, sys, types; sys.modules['gradio'] = types.ModuleType('gradio'); sys.argv = {words!r}"
     done = subprocess.run(
