@@ -45,7 +45,7 @@ def at_once(mask_loss: MaskLoss, image: Matched, feature: Tensor, embed: Tensor)
 def test_same_losses_and_gradients(
     mask_loss: MaskLoss, frames: int, channels_last: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(matched_masks._MASKS, "cpu", most)
+    monkeypatch.setitem(matched_masks._AT_ONCE, "cpu", most)
     images, features, embeds = case(frames, channels_last)
     weights = [torch.randn(2, len(image.rows), dtype=torch.float64) for image in images]
     leaves = [x.requires_grad_() for x in (features, *embeds)]
