@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,27 +95,38 @@ def _forget() -> Any:
             catalog.remove(name)
 
 
-def test_a_dry_run_shows_the_plan_and_leaves_nothing(
-    tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train = paths(datasets / "quickstart", "instance", "train")
-    output = ["--output", str(tmp_path / "mine"), "--dry-run"]
-    assert tool.main(["--train", *train, "--model", "small", *output, "SOLVER.IMS_PER_BATCH", "2"]) == 0
-    said = capsys.readouterr().out
+@pytest.fixture
+def dry_run(tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a small model's dry run says, given settings: at the end, or right after the paths."""
+
+    def run(*settings: str, splits: Sequence[str] = ("train",), after_paths: bool = False) -> str:
+        data = [word for split in splits for word in (f"--{split}", *paths(datasets / "quickstart", "instance", split))]
+        others = ["--model", "small", "--output", str(tmp_path / "mine"), "--dry-run"]
+        assert tool.main([*others, *data, *settings] if after_paths else [*data, *others, *settings]) == 0
+        assert not (tmp_path / "mine").exists()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_nothing(dry_run: Callable[..., str]) -> None:
+    said = dry_run("SOLVER.IMS_PER_BATCH", "2")
     assert re.search(r"SOLVER.IMS_PER_BATCH +2 +as you say", said)
     assert re.search(r"SOLVER.BASE_LR +0.00025 +0.0005 for 8 pictures", said)  # follows
-    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("val", "train")])
-def test_settings_may_follow_the_paths(
-    tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], splits: tuple[str, ...]
-) -> None:
-    root = datasets / "quickstart"
-    given = [word for split in splits for word in (f"--{split}", *paths(root, "instance", split))]
-    output = ["--output", str(tmp_path / "mine"), "--dry-run"]
-    assert tool.main(["--model", "small", *output, *given, "SOLVER.MAX_ITER", "7"]) == 0
-    assert re.search(r"SOLVER.MAX_ITER +7 +as you say", capsys.readouterr().out)
+def test_settings_may_follow_the_paths(dry_run: Callable[..., str], splits: tuple[str, ...]) -> None:
+    said = dry_run("SOLVER.MAX_ITER", "7", splits=splits, after_paths=True)
+    assert re.search(r"SOLVER.MAX_ITER +7 +as you say", said)
+
+
+def test_a_file_in_capitals_is_no_setting(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("TRAIN.JSON").write_text("{}")
+    given = ["images", "TRAIN.JSON", "SEED", "3"]
+    assert tool._settings_among(given) == ["SEED", "3"]
+    assert given == ["images", "TRAIN.JSON"]
 
 
 @pytest.mark.parametrize(
@@ -200,13 +212,8 @@ def test_the_length_follows_from_the_pictures_within_limits() -> None:
     assert planned(own_data(10, (400, 400), 5, 100), 80e9, SOLVER__MAX_ITER=77).SOLVER.CHECKPOINT_PERIOD == 15
 
 
-def test_a_short_training_writes_its_weights_once_and_says_why(
-    tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train = paths(datasets / "quickstart", "instance", "train")
-    output = ["--output", str(tmp_path / "mine"), "--dry-run"]
-    assert tool.main(["--train", *train, "--model", "small", *output, "SOLVER.MAX_ITER", "7"]) == 0
-    said = capsys.readouterr().out
+def test_a_short_training_writes_its_weights_once_and_says_why(dry_run: Callable[..., str]) -> None:
+    said = dry_run("SOLVER.MAX_ITER", "7")
     assert re.search(r"CHECKPOINT_PERIOD +8 +at the end alone, for the training is short", said)
     assert re.search(r"EVAL_PERIOD +0 +at the end alone, for the training is short", said)
     assert re.search(r"WARMUP_ITERS +0 +so short a training has none", said)
