@@ -4,8 +4,12 @@ export PYTHONUNBUFFERED = 1
 RUN = .venv/bin/python
 QUICKSTART = output/quickstart/panoptic
 DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
+# What computes on a CPU, but for compilers, which ask the processor themselves.
+COMPUTING = tests/ops tests/modeling tests/engine/test_step.py tests/predictor -k "not compile and not graph_break and not opcheck and not imported"
 
-.PHONY: help setup demo test lint slow cuda-check wheel wheel-check lock clean
+.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check wheel wheel-check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,8 +29,20 @@ demo: setup  ## draw the quickstart data set, train on it, score and draw predic
 	@echo "Next: draw on a picture of your own choice:"
 	@echo "  $(RUN) demo/demo.py --model $(QUICKSTART) --input $(DATASETS)/quickstart/images/val/000001.png"
 
-test: setup lint  ## lint, types and all tests but the slow ones
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m "not slow"
+test: setup lint  ## lint, types and all tests but the slow ones, then test-portable
+	@$(PYTEST)
+	@$(MAKE) --no-print-directory test-portable
+
+test-portable: setup  ## what computes, as on processors with AVX2 alone and with neither AVX2 nor AVX-512
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -q $(COMPUTING)
+	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(PYTEST) -q $(COMPUTING)
+
+test-shuffled: setup  ## all tests but the slow ones in random order, with one worker and with two
+	@$(MAKE) --no-print-directory WORKERS=1 shuffled
+	@$(MAKE) --no-print-directory WORKERS=2 shuffled
+
+shuffled:
+	@$(PYTEST) --random-order
 
 lint: setup  ## ruff and mypy
 	@$(RUN) -m ruff check .

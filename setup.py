@@ -2,7 +2,7 @@
 
 Environment:
     MASK2FORMER_NO_EXT=1   install without compiled code; the operator then runs in plain PyTorch
-    FORCE_CUDA=1 or 0      build the CUDA library or do not, whatever is found (found: see cuda_is_wanted)
+    FORCE_CUDA=1 or 0      build the CUDA library or do not, whether a GPU is visible or not
     TORCH_CUDA_ARCH_LIST   the GPU architectures to build for, e.g. "8.0;9.0+PTX"
     MASK2FORMER_ALL_GPUS=1 build for all common ones although this machine shows a GPU (for wheels)
     MAX_JOBS               compilers that run at a time
@@ -80,9 +80,15 @@ def nvcc_version() -> str | None:
 
 
 def cuda_is_wanted() -> bool:
-    """Whether there is a CUDA toolkit that fits a CUDA build of torch. A GPU need not be there: images are often built
-    without one. The CUDA library takes about half a minute of one core for each generation of GPUs."""
+    """Tell whether to build for the GPU that is present, or for all (``FORCE_CUDA``, ``MASK2FORMER_ALL_GPUS``).
+
+    The CUDA library takes about half a minute of one core for each generation of GPUs, so a machine without a GPU is
+    spared it unless asked: images and wheels are often built on one.
+    """
     if "FORCE_CUDA" in os.environ and not is_set("FORCE_CUDA"):
+        return False
+    if not (is_set("FORCE_CUDA") or is_set("MASK2FORMER_ALL_GPUS") or torch.cuda.is_available()):
+        print("mask2former: no CUDA operator: no GPU is visible; FORCE_CUDA=1 builds it all the same.", file=sys.stderr)
         return False
     toolkit, ours = nvcc_version(), torch.version.cuda
     if ours is None:

@@ -18,10 +18,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": set(),
     "config": set(),
     "structures": set(),
+    "processor": set(),
     "labels": set(),
     "ops": set(),
     "modeling.layers": {"structures", "ops"},
-    "modeling.backbones": {"structures", "modeling.layers"},
+    "modeling.backbones": {"structures", "modeling.layers", "processor"},
     "modeling.pixel_decoders": {"structures", "modeling.layers"},
     "modeling.decoders": {"structures", "modeling.layers"},
     "modeling.heads": {"structures", "modeling.layers", "modeling.pixel_decoders", "modeling.decoders"},
@@ -45,7 +46,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation.tta": {"data", "modeling"},  # a model around a model
     "visualization": {"labels", "data"},
     "dashboard": {"labels", "data", "evaluation", "visualization"},
-    "engine": {"", "config", "modeling", "data", "checkpoint", "evaluation", "dashboard", "visualization", "zoo"},
+    "engine": {
+        "",
+        "config",
+        "processor",
+        "modeling",
+        "data",
+        "checkpoint",
+        "evaluation",
+        "dashboard",
+        "visualization",
+        "zoo",
+    },
     "tiling": {"labels"},
     "predictor": {
         *(

@@ -8,13 +8,13 @@ import json
 import pickle
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
+from servers import LocalServer
 from torch import nn
 
 from mask2former import download, zoo
@@ -26,17 +26,15 @@ PUBLISHED = json.loads((ROOT / "tests/spec/published_model_zoo.json").read_text(
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(LocalServer):
     """Serves ``files``; a connection breaks after ``limit`` bytes of them, ``breaks`` times."""
 
-    daemon_threads = True
     limit, breaks, etag, content_type = 10**9, 0, '"1"', "application/octet-stream"
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.files: dict[str, bytes] = {}
         self.ranges: list[str | None] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -77,13 +75,10 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        server.files["/a/model.pkl"] = CONTENT
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = Server()
+    server.files["/a/model.pkl"] = CONTENT
+    with server.running():
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_table_is_the_published_one() -> None:

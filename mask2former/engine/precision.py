@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode
 
+from mask2former.processor import computes_bfloat16
+
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -50,19 +52,7 @@ def build_precision(cfg: CfgNode) -> Precision:
         raise ValueError(f"SOLVER.AMP.DTYPE is {wanted!r}; known are auto, {', '.join(DTYPES)}.")
     if device_type == "cuda":
         return Precision(device_type, torch.float16)
-    if device_type == "cpu" and cpu_computes_bfloat16():
+    if device_type == "cpu" and computes_bfloat16():
         return Precision(device_type, torch.bfloat16)
     logger.info("SOLVER.AMP: this %s has no fast half precision, so training computes in float32.", device_type)
     return Precision(device_type)
-
-
-def cpu_computes_bfloat16() -> bool:
-    """Whether the processor has matrix instructions for bfloat16; False where PyTorch is too old to say.
-
-    AVX-512's are not enough: on an Intel Xeon with them but without AMX, convolutions took 1.8 times as long in
-    bfloat16 as in float32, a training step of the quickstart 1.35 times.
-    """
-    if not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "bf16", "sve_bf16"))

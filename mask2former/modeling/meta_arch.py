@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from detectron2.structures import BitMasks, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import Self
 
 from mask2former.labels import labels_of
 from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
@@ -138,6 +139,23 @@ class MaskFormer(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the weights' format: float32, or what the model was moved to (``model.half()``)."""
+        return next((weight.dtype for weight in self.parameters()), torch.float32)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device or format, but keep the images' mean and deviation in float32.
+
+        In bfloat16 a mean of 123.675 would be 123.5, and images would be normalised in its eight bits.
+        """
+        exact = {name: getattr(self, name) for name in ("pixel_mean", "pixel_std")}
+        super()._apply(function, recurse)
+        for name, value in exact.items():
+            moved = getattr(self, name)
+            setattr(self, name, moved.float() if value.is_meta or moved.is_meta else value.to(moved.device))
+        return self
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Train or infer.
 
@@ -150,6 +168,11 @@ class MaskFormer(nn.Module):
             ``sem_seg`` [K, H, W] float (or labels, see ``semantic_labels``), ``panoptic_seg`` (int32 [H, W], segments),
             ``instances``.
         """
+        if self.training and self.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"The model's weights are {self.dtype}, in which small steps of training are lost. Keep them "
+                "in float32 (model.float()) and compute in half precision: SOLVER.AMP.ENABLED True, or torch.autocast."
+            )
         prediction, batch = self._network(batched_inputs)
         if self.training:
             height, width = batch.tensor.shape[-2:]
@@ -167,7 +190,7 @@ class MaskFormer(nn.Module):
     def _network(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, ImageList]:
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         batch = ImageList.from_tensors(images, self.size_divisibility)
-        return self.sem_seg_head(self._features(batch.tensor)), batch
+        return self.sem_seg_head(self._features(batch.tensor.to(self.dtype))), batch
 
     def _features(self, images: Tensor) -> dict[str, Tensor]:
         if is_foldable(self.backbone, images):

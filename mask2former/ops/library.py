@@ -56,9 +56,9 @@ def is_loaded(device_type: str) -> bool:
 
 
 def cpu_instructions() -> str:
-    """The instruction set that the CPU kernels were chosen for on this machine."""
+    """Name the instruction set that the CPU kernels use on this machine; ``ATEN_CPU_CAPABILITY`` lowers it."""
     names = ("instructions that every machine of its kind has", "AVX2", "AVX-512")
-    return names[torch.ops.mask2former._limit_cpu_variant(len(names) - 1)]
+    return names[torch.ops.mask2former._limit_cpu_variant(-1)]
 
 
 @torch.compiler.assume_constant_result

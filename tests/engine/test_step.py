@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from mask2former.engine import load_config
-from mask2former.engine.precision import Precision, build_precision, cpu_computes_bfloat16
+from mask2former.engine.precision import Precision, build_precision, computes_bfloat16
 from mask2former.engine.step import TrainStep
 
 
@@ -143,7 +143,7 @@ def choose(*options):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_auto_on_a_cpu_follows_the_processor(monkeypatch, caplog, fast):
-    monkeypatch.setattr("mask2former.engine.precision.cpu_computes_bfloat16", lambda: fast)
+    monkeypatch.setattr("mask2former.engine.precision.computes_bfloat16", lambda: fast)
     with caplog.at_level(logging.INFO, "mask2former"):
         precision = build_precision(choose("SOLVER.AMP.ENABLED", "True"))
     assert precision == Precision("cpu", torch.bfloat16 if fast else torch.float32)
@@ -166,11 +166,11 @@ def test_named_formats_and_none():
 
 def test_processors_features(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False}, raising=False)
-    assert not cpu_computes_bfloat16()
+    assert not computes_bfloat16()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert cpu_computes_bfloat16()
+    assert computes_bfloat16()
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not cpu_computes_bfloat16()
+    assert not computes_bfloat16()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,23 @@ def test_report(built: bool, capsys: pytest.CaptureFixture[str], monkeypatch: py
     (cpu,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  cpu: ")]
     assert ("cpu: compiled operator" in cpu) == built
     assert ("MASK2FORMER_NO_EXT" in cpu) != built
+
+
+@pytest.mark.skipif(not library.is_loaded("cpu"), reason="the operator is not compiled")
+@pytest.mark.parametrize(("capability", "highest"), [("default", 0), ("avx2", 1)])
+def test_pytorchs_own_variable_lowers_the_instruction_set(capability: str, highest: int) -> None:
+    code = f"""
+import torch
+torch.ops.load_library({str(library.LIBRARIES["cpu"])!r})
+print(torch.ops.mask2former._limit_cpu_variant(-1))
+"""
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= highest
+
+
+@pytest.mark.skipif(not library.is_loaded("cpu"), reason="the operator is not compiled")
+def test_asking_changes_nothing(limit_variant: Callable[[int], int]) -> None:
+    assert limit_variant(0) == 0
+    assert library.cpu_instructions() == "instructions that every machine of its kind has"
+    assert limit_variant(-1) == 0

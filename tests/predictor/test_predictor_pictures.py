@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from servers import LocalServer
 
 from mask2former import Predictor
 from mask2former.download import DownloadError
@@ -104,10 +104,8 @@ def server(picture: np.ndarray, tmp_path: Path) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with LocalServer(Handler).running() as server:
+        yield server.url
 
 
 def test_urls(server: str, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

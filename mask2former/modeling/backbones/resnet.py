@@ -16,9 +16,7 @@ from mask2former.modeling.backbones.folded_block import (
     folded,
     main_path,
 )
-
-# What tells whether oneDNN convolves in half precision on this processor.
-_SUPPORTED = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+from mask2former.processor import fuses_convolutions
 
 
 def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
@@ -28,7 +26,7 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where nothing of this
     has been measured.
     """
-    if images.device.type != "cpu" or not _has_operators(images):
+    if images.device.type != "cpu" or images.dtype != torch.float32:
         return False
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
@@ -37,20 +35,10 @@ def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
     blocks = [block for stage in backbone.stages for block in stage]
     if any(type(block) not in (BasicBlock, BottleneckBlock) for block in blocks):
         return False
-    return all(_is_plain(module) for module in backbone.modules())
-
-
-def _has_operators(images: Tensor) -> bool:
-    """oneDNN's fused convolutions are PyTorch's own affair: a build may lack them, and they know no float64."""
-    mkldnn = torch.backends.mkldnn
-    if not mkldnn.is_available() or not mkldnn.enabled or images.dtype != torch.float32:
+    if not all(_is_plain(module) for module in backbone.modules()):
         return False
-    needed = ["_convolution_pointwise", "_convolution_pointwise_"]
-    if torch.is_autocast_enabled("cpu"):
-        supported = _SUPPORTED[torch.get_autocast_dtype("cpu")]
-        if not hasattr(torch.ops.mkldnn, supported) or not getattr(torch.ops.mkldnn, supported)():
-            return False
-    return all(hasattr(torch.ops.mkldnn, name) for name in needed)
+    autocast = torch.is_autocast_enabled("cpu")
+    return fuses_convolutions(torch.get_autocast_dtype("cpu") if autocast else images.dtype)
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -142,7 +142,8 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         projected = self.input_proj[level](features).unflatten(0, (-1, num_frames))
         value = projected.transpose(1, 2).flatten(2).transpose(1, 2) + self.level_embed.weight[level]
         size = (features.shape[-2], features.shape[-1])
-        return value + self.position_encoding(size, num_frames, features.device).flatten(1).T, value
+        position = self.position_encoding(size, num_frames, features.device, self.level_embed.weight.dtype)
+        return value + position.flatten(1).T, value
 
     def _predict(self, x: Tensor, features: Tensor) -> MaskPrediction:
         x = self.norm(x)

@@ -93,7 +93,8 @@ class StandardTransformerDecoder(nn.Module):
             num_frames: T; queries attend to all frames of a clip.
         """
         size = (feature.shape[-2], feature.shape[-1])
-        position = self.position_encoding(size, num_frames, feature.device).flatten(1).T
+        position = self.position_encoding(size, num_frames, feature.device, self.query_embed.weight.dtype)
+        position = position.flatten(1).T
         memory = self.input_proj(feature).unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(2).transpose(1, 2)
         for layer in self.encoder_layers:
             memory = layer(memory, position)

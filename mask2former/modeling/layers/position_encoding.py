@@ -27,8 +27,18 @@ class SinePositionEncoding(nn.Module):
         self.temperature = temperature
         self.with_time = with_time
 
-    def forward(self, size: tuple[int, int], num_frames: int = 1, device: torch.device | None = None) -> Tensor:
-        """Encode a grid of ``size`` (H, W) in ``num_frames`` frames; float32 [C, T, H, W]."""
+    def forward(
+        self,
+        size: tuple[int, int],
+        num_frames: int = 1,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Encode a grid of ``size`` (H, W) in ``num_frames`` frames; [C, T, H, W], computed in float32.
+
+        Args:
+            dtype: format of the result: that of the weights, in a model moved to half precision too.
+        """
         height, width = size
         y = self._encode(height, self.channels // 2, device)
         x = self._encode(width, self.channels // 2, device)
@@ -36,8 +46,8 @@ class SinePositionEncoding(nn.Module):
             [y[:, None, :, None].expand(-1, -1, -1, width), x[:, None, None, :].expand(-1, -1, height, -1)]
         )
         if self.with_time:
-            return grid + self._encode(num_frames, self.channels, device)[:, :, None, None]
-        return grid.expand(-1, num_frames, -1, -1)
+            grid = grid + self._encode(num_frames, self.channels, device)[:, :, None, None]
+        return grid.expand(-1, num_frames, -1, -1).to(dtype)
 
     def _encode(self, length: int, channels: int, device: torch.device | None) -> Tensor:
         """[channels, length]: sine and cosine of each frequency in turn, at positions 1 to ``length``."""

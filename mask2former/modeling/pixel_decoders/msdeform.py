@@ -148,7 +148,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         x = torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)
         position = torch.cat(
             [
-                self.position_encoding(size, device=device).flatten(1).T + embed
+                self.position_encoding(size, device=device, dtype=embed.dtype).flatten(1).T + embed
                 for size, embed in zip(grid.sizes, self.level_embed, strict=True)
             ]
         )

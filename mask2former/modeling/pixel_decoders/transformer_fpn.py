@@ -69,7 +69,7 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         size = (x.shape[-2], x.shape[-1])
-        position = self.position_encoding(size, device=x.device).flatten(1).T
+        position = self.position_encoding(size, device=x.device, dtype=self.input_proj.weight.dtype).flatten(1).T
         x = self.input_proj(x).flatten(2).transpose(1, 2)
         for layer in self.layers:
             x = layer(x, position)

@@ -1,6 +1,7 @@
 // The CPU kernels, compiled for every instruction set that is worth it, and the choice among them. Included once.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 
@@ -94,11 +95,14 @@ namespace {
 
 enum class Variant { Baseline, Avx2, Avx512 };
 
+// What the processor has, within what ATEN_CPU_CAPABILITY (PyTorch's own variable: default, avx2, avx512) allows.
 Variant best_variant() {
 #if MASK2FORMER_X86
+  const char* const named = std::getenv("ATEN_CPU_CAPABILITY");
+  if (named && std::strcmp(named, "default") == 0) return Variant::Baseline;
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+  if (avx2 && !(named && std::strcmp(named, "avx2") == 0) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
     return Variant::Avx512;
   }
@@ -115,8 +119,9 @@ Variant variant() {
   return highest_variant < static_cast<int64_t>(best) ? static_cast<Variant>(highest_variant) : best;
 }
 
+// Sets the limit, if `highest` is not negative, and tells which variant runs.
 int64_t limit_variant(int64_t highest) {
-  highest_variant = highest < 0 ? 0 : highest;
+  if (highest >= 0) highest_variant = highest;
   return static_cast<int64_t>(variant());
 }
 

@@ -16,6 +16,7 @@ from mask2former.modeling.backbones import folded_block
 from mask2former.modeling.backbones.folded_block import folded
 from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
 from mask2former.modeling.recomputation import recompute
+from mask2former.processor import fuses_convolutions
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
@@ -150,14 +151,19 @@ def test_trains_in_single_precision(depth: int) -> None:
     assert (gradients - wanted).norm() < 1e-3 * wanted.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
-def test_bfloat16() -> None:
+def test_half_precision(dtype: torch.dtype) -> None:
+    """It is used where the processor has the instructions; what PyTorch does itself is right everywhere."""
     model, images = resnet(50, "FrozenBN"), torch.randn(1, 3, 64, 64)
     exact = model(images)["res5"]
-    with torch.autocast("cpu", torch.bfloat16):
-        found = folded_resnet(model, images)["res5"]
-    assert found.dtype == torch.bfloat16
-    assert (found.float() - exact).abs().max() < 0.05 * exact.abs().max()
+    with torch.autocast("cpu", dtype):
+        assert is_foldable(model, images) == fuses_convolutions(dtype)
+        ways = [model, lambda x: folded_resnet(model, x)] if is_foldable(model, images) else [model]
+        for way in ways:
+            found = way(images)["res5"]
+            assert found.dtype == dtype
+            assert (found.float() - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_where_it_is_not_used() -> None:
