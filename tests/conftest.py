@@ -36,9 +36,9 @@ def small_training(small_options: list[str], tmp_path_factory: pytest.TempPathFa
     """The output folder of a training: a small panoptic model of the quickstart's classes, its weights random."""
     from detectron2.modeling import build_model
 
+    from mask2former.config import load_config
     from mask2former.data import register_all
-    from mask2former.data.metadata_file import write_metadata
-    from mask2former.engine import load_config
+    from mask2former.data.datasets.metadata_file import write_metadata
 
     register_all()
     folder = tmp_path_factory.mktemp("training")

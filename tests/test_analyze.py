@@ -12,8 +12,8 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
 from mask2former.ops import ms_deform_attn
 from mask2former.ops.library import use_compiled
 

@@ -13,8 +13,8 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
 from mask2former.export import OUTPUTS, ExportedNetwork, ExportError, export, load
 from mask2former.export.check import compare
 

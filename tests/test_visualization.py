@@ -13,7 +13,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances
 from pycocotools import mask as coco_mask
 
-from mask2former.data.categories import load_categories, panoptic_metadata
+from mask2former.data.datasets.categories import load_categories, panoptic_metadata
 from mask2former.visualization import (
     MODES,
     Region,

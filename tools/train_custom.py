@@ -19,14 +19,14 @@ from detectron2.engine import launch
 from tabulate import tabulate
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
-from mask2former.data.own import DataError, OwnData, prepare, recognise
-from mask2former.engine import ConfigError
+from mask2former.config import ConfigError
+from mask2former.custom import DataError, OwnData, prepare, recognise
+from mask2former.custom.model import configuration
+from mask2former.custom.plan import Plan, plan_training
 from mask2former.engine.logs import setup_run
-from mask2former.engine.memory import free_bytes
-from mask2former.engine.own_data import Plan, plan_training
-from mask2former.engine.own_model import configuration
-from mask2former.engine.preflight import check_run
 from mask2former.engine.trainer import Trainer
+from mask2former.preflight.memory import free_bytes
+from mask2former.preflight.preflight import check_run
 
 EXAMPLES = """
 the data, in one of these forms:
@@ -45,7 +45,7 @@ examples:
     train_custom.py --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
   Go on after an interruption, or evaluate again: the same command with --resume, or with --eval-only.
 
-docs/own-data.md tells the rules, and what to do when something is wrong.
+docs/custom-data.md tells the rules, and what to do when something is wrong.
 """
 
 

@@ -16,12 +16,12 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 
-from mask2former.dashboard.errors import judge
+from mask2former.dashboard.error_types import judge
 from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
 from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run_lengths
 from mask2former.dashboard.tally import PixelTally, SegmentTally
-from mask2former.data.files import read_labels, read_panoptic_ids
-from mask2former.data.targets import instance_objects
+from mask2former.data.mapper.annotations import instance_objects
+from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
 from mask2former.labels import labels_of
 from mask2former.visualization import RESULTS, Region, class_map_regions, make_region, panoptic_regions
 

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
-from mask2former.data.metadata_file import FILE_NAME, write_metadata
+from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
 # Whose lines the terminal shows below WARNING: ours, how far an evaluation is, and which checkpoint is read or written.

@@ -19,19 +19,19 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.mapper import Mapper
-from mask2former.engine.curves import Curves
+from mask2former.engine.hooks.curves import Curves
+from mask2former.engine.hooks.progress import Progress
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_precision
-from mask2former.engine.progress import Progress
-from mask2former.engine.report import with_report
-from mask2former.engine.step import TrainStep
+from mask2former.engine.reporting_evaluator import with_report
+from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import takes_labels
 from mask2former.evaluation.tta import SegmentorWithTTA
-from mask2former.modeling.meta_arch import labels_alone
+from mask2former.modeling.meta_arch.mask_former import labels_alone
 
 logger = logging.getLogger(__name__)
 

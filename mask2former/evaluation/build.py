@@ -14,11 +14,11 @@ from detectron2.evaluation import (
     DatasetEvaluators,
 )
 
+from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
 from mask2former.evaluation.semantic_form import takes_labels
-from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
-from mask2former.data.run_length_text import encode_masks
+from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 
 logger = logging.getLogger(__name__)

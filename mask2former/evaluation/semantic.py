@@ -8,8 +8,8 @@ from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from mask2former.data.run_length_text import encode_labels
-from mask2former.evaluation.pixel_runs import pair_runs
+from mask2former.data.rle.encode import encode_labels
+from mask2former.evaluation.rle_pairs import pair_runs
 from mask2former.labels import labels_of
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former.modeling.mask_losses import MaskLoss
-from mask2former.modeling.matched_masks import Matched, MatchedMaskLosses
+from mask2former.modeling.losses.chunked_mask_loss import Matched, MatchedMaskLosses
+from mask2former.modeling.losses.pixel_losses import MaskLoss
 from mask2former.modeling.matcher import HungarianMatcher, Matching
 from mask2former.structures import MaskPrediction, MaskTargets
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.mask_losses import MaskLoss
+from mask2former.modeling.losses.pixel_losses import MaskLoss
 from mask2former.structures import MaskPrediction, MaskTargets
 
 Matching = tuple[Tensor, Tensor]

@@ -12,10 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
-from mask2former.data.augmentation import ResizeShortestEdge
-from mask2former.predictor.model_files import model_config, model_metadata
-from mask2former.predictor.model_outputs import LazyOutputs, TiledOutputs, run
-from mask2former.predictor.pictures import LoadedPicture, find_pictures, is_many, load_picture
+from mask2former.data.mapper.augmentation import ResizeShortestEdge
+from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs, run
+from mask2former.predictor.load_image import LoadedPicture, find_pictures, is_many, load_picture
+from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.visualization import RESULTS
@@ -101,7 +101,7 @@ class Predictor:
         """Predict on a picture, or on many.
 
         Args:
-            source: one picture as :func:`mask2former.predictor.pictures.load_picture` takes it (path, URL, array, PIL
+            source: one picture as :func:`mask2former.predictor.load_image.load_picture` takes it (path, URL, array, PIL
                 image); or a list of such, a folder or a glob. Many pictures' results are computed at once, so that
                 none holds what the network gave; for more than fit into memory, take :meth:`stream`.
 
@@ -120,7 +120,7 @@ class Predictor:
         would change.
 
         Args:
-            sources: pictures as :func:`mask2former.predictor.pictures.load_picture` takes them, read when needed.
+            sources: pictures as :func:`mask2former.predictor.load_image.load_picture` takes them, read when needed.
             batch_size: in place of the predictor's.
 
         Returns:

@@ -12,8 +12,8 @@ from detectron2.structures import Instances
 from detectron2.utils.colormap import colormap
 from torch import Tensor
 
-from mask2former.data.objects import Objects
-from mask2former.data.targets import instance_objects, panoptic_objects, semantic_objects
+from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
+from mask2former.data.mapper.mask_annotations import Objects
 from mask2former.labels import labels_of
 
 Picture = np.ndarray

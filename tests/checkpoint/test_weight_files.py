@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from mask2former.checkpoint.files import read, write
 from mask2former.checkpoint.safe_pickle import load_arrays
+from mask2former.checkpoint.weights_io import read, write
 
 
 @pytest.mark.parametrize("protocol", range(6))

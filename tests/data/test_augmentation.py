@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask2former.data.augmentation import (
+from mask2former.data.mapper.augmentation import (
     IMAGE_PAD_VALUE,
     ColorJitter,
     ColorJitterTransform,
@@ -21,8 +21,8 @@ from mask2former.data.augmentation import (
     large_scale_jitter,
     resize_and_crop,
 )
-from mask2former.data.layers import layers_from_ids
-from mask2former.data.objects import Objects
+from mask2former.data.mapper.label_maps import layers_from_ids
+from mask2former.data.mapper.mask_annotations import Objects
 
 COLOURS = np.array([[10, 20, 30], [250, 40, 60], [50, 240, 70], [60, 50, 230]], np.uint8)
 CROP: dict[str, Any] = {

@@ -13,10 +13,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from mask2former.data import datasets, register_all
-from mask2former.data.categories import load_categories, panoptic_metadata
+from mask2former.data import register_all
 from mask2former.data.checks import check_dataset
-from mask2former.data.targets import semantic_objects
+from mask2former.data.datasets import register
+from mask2former.data.datasets.categories import load_categories, panoptic_metadata
+from mask2former.data.mapper.annotations import semantic_objects
 
 SPLITS = ("train", "val")
 OWN = [
@@ -50,15 +51,15 @@ PATH_KEYS = (
 @pytest.fixture(autouse=True)
 def catalogs_as_at_import() -> Iterator[None]:
     """Each test starts with what Detectron2 registers itself, and leaves what it found."""
-    saved = dict(DatasetCatalog.data), dict(MetadataCatalog.data), set(datasets._registered)
+    saved = dict(DatasetCatalog.data), dict(MetadataCatalog.data), set(register._registered)
     for name in OWN:
         DatasetCatalog.data.pop(name, None)
         MetadataCatalog.data.pop(name, None)
-    datasets._registered.clear()
+    register._registered.clear()
     yield
     DatasetCatalog.data, MetadataCatalog.data = saved[0], saved[1]
-    datasets._registered.clear()
-    datasets._registered.update(saved[2])
+    register._registered.clear()
+    register._registered.update(saved[2])
 
 
 def test_every_name_is_registered_without_reading_a_file() -> None:
@@ -129,7 +130,7 @@ def test_a_name_taken_by_somebody_else_is_an_error() -> None:
 
 def test_importing_registers_nothing() -> None:
     before = dict(DatasetCatalog.data)
-    runpy.run_module("mask2former.data.datasets")
+    runpy.run_module("mask2former.data.datasets.register")
     assert dict(DatasetCatalog.data) == before
 
 

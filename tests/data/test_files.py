@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mask2former.data.files import _plain_png, join_below, read_labels, read_panoptic_ids, read_picture
+from mask2former.data.mapper.image_io import _plain_png, join_below, read_labels, read_panoptic_ids, read_picture
 
 
 @pytest.mark.parametrize("name", ["a.png", "city/a.png", "a..b.png", "./a.png", "..a/b.png"])

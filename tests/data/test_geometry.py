@@ -15,10 +15,10 @@ from fvcore.transforms.transform import CropTransform, HFlipTransform, PadTransf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask2former.data.augmentation import CropByArea, SegmentationInput
-from mask2former.data.geometry import Grid, move_picture, planes
-from mask2former.data.layers import layers_from_ids
-from mask2former.data.objects import Objects
+from mask2former.data.mapper.augmentation import CropByArea, SegmentationInput
+from mask2former.data.mapper.geometry import Grid, move_picture, planes
+from mask2former.data.mapper.label_maps import layers_from_ids
+from mask2former.data.mapper.mask_annotations import Objects
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 

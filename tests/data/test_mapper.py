@@ -17,8 +17,8 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks
 from PIL import Image
 
-from mask2former.data.augmentation import CropByArea
-from mask2former.data.mapper import PRESETS, Mapper
+from mask2former.data.mapper.augmentation import CropByArea
+from mask2former.data.mapper.mapper import PRESETS, Mapper
 
 HEIGHT, WIDTH = 24, 32
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from detectron2.data import MetadataCatalog
 
-from mask2former.data.metadata_file import read_metadata, write_metadata
+from mask2former.data.datasets.metadata_file import read_metadata, write_metadata
 
 
 @pytest.fixture

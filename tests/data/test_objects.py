@@ -9,10 +9,10 @@ from fvcore.transforms.transform import CropTransform, HFlipTransform, Transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask2former.data.layers import LAYER_CAPACITY, layers_from_ids, layers_from_runs
-from mask2former.data.objects import Objects
-from mask2former.data.outlines import Polygon
-from mask2former.data.run_lengths import runs_of_mask
+from mask2former.data.mapper.label_maps import LAYER_CAPACITY, layers_from_ids, layers_from_runs
+from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.polygons import Polygon
+from mask2former.data.rle.decode import runs_of_mask
 
 
 def random_masks(seed: int, count: int, size: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mask2former.data.own import DataError, OwnData, prepare, recognise
+from mask2former.custom import DataError, OwnData, prepare, recognise
 
 SIZE = 40
 CATEGORIES = [{"id": 30, "name": "disc"}, {"id": 7, "name": "square"}]  # with holes, and not in order

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mask2former.data.readers import read_coco_instances, read_coco_panoptic, read_sem_seg
+from mask2former.data.datasets.readers import read_coco_instances, read_coco_panoptic, read_sem_seg
 
 THINGS, STUFF = {7: 0, 9: 1}, {7: 0, 9: 1, 3: 2}
 PANOPTIC = {

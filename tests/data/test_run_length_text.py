@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from mask2former.data import run_length_text
-from mask2former.data.run_length_text import encode_labels, encode_masks
+from mask2former.data.rle import encode
+from mask2former.data.rle.encode import encode_labels, encode_masks
 
 SIZE = st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(1, 40))
 
@@ -52,7 +52,7 @@ def test_masks_are_looked_at_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = np.random.default_rng(0).random((9, 12, 15)) < 0.4
     masks[[0, 5]] = False
     for most in (1, 100, 400, 10_000):
-        monkeypatch.setattr(run_length_text, "_AT_ONCE", most)
+        monkeypatch.setattr(encode, "_AT_ONCE", most)
         assert encode_masks(masks) == [official(mask) for mask in masks]
 
 

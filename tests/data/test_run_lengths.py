@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from mask2former.data.run_lengths import object_runs, runs_of_mask
+from mask2former.data.rle.decode import object_runs, runs_of_mask
 
 MASKS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 1))
 

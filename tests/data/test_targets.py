@@ -11,7 +11,7 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.transforms import ResizeTransform
 from pycocotools import mask as coco_mask
 
-from mask2former.data.targets import instance_objects, panoptic_objects, semantic_objects
+from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
 
 SIZE = (6, 8)
 SaveType = Callable[..., str]

@@ -29,7 +29,7 @@ def small_network():
 def datasets(tmp_path_factory):
     """A quickstart data set of two colours above each other and squares before them; one picture has no square."""
     root = tmp_path_factory.mktemp("datasets")
-    categories = json.loads((ROOT / "mask2former/data/catalog/quickstart.json").read_text())
+    categories = json.loads((ROOT / "mask2former/data/datasets/catalog/quickstart.json").read_text())
     for split in ("train", "val"):
         write_split(root / "quickstart", split, categories)
     return root

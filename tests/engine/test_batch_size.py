@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mask2former.engine import load_config
-from mask2former.engine.batch_size import scale_to_batch
+from mask2former.config import load_config
+from mask2former.config.batch_size import scale_to_batch
 
 ROOT = Path(__file__).parents[2]
 

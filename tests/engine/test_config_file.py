@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from mask2former.engine import ConfigError, load_config
+from mask2former.config import ConfigError, load_config
 
 
 def write(path, text):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask2former.engine.expressions import LIMITS, ExpressionError, evaluate
+from mask2former.config.expressions import LIMITS, ExpressionError, evaluate
 
 BUILTINS = {"int": int, "float": float, "round": round, "min": min, "max": max, "range": range}
 

@@ -14,9 +14,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mask2former.config import ConfigError, load_config
 from mask2former.data import register_all
-from mask2former.engine import ConfigError, load_config
-from mask2former.engine.preflight import check_run, problems
+from mask2former.preflight.preflight import check_run, problems
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if "_base_" not in p.parts and p.name != "base.yaml")

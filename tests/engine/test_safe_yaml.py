@@ -4,7 +4,7 @@ import pytest
 import yaml
 from fvcore.common.config import CfgNode
 
-from mask2former.engine.safe_yaml import ConfigError, read_with_bases
+from mask2former.config.safe_yaml import ConfigError, read_with_bases
 
 
 def write(path, text):

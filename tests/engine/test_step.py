@@ -8,9 +8,9 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from mask2former.engine import load_config
+from mask2former.config import load_config
 from mask2former.engine.precision import Precision, build_precision, cpu_computes_bfloat16
-from mask2former.engine.step import TrainStep
+from mask2former.engine.train_step import TrainStep
 
 
 class Model(nn.Module):

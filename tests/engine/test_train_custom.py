@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mask2former.checkpoint.files import read
+from mask2former.checkpoint.weights_io import read
+from mask2former.config import load_config
+from mask2former.custom import OwnData, Source
+from mask2former.custom.dataset import Part
+from mask2former.custom.model import configuration
+from mask2former.custom.plan import plan_training
 from mask2former.data.checks import Report
-from mask2former.data.own import OwnData, Source
-from mask2former.data.own.dataset import Part
-from mask2former.engine import load_config
-from mask2former.engine.own_data import plan_training
-from mask2former.engine.own_model import configuration
 from mask2former.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def test_no_network_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> 
     def unreachable(weights: str) -> str:
         raise OSError(f"{weights}: the server cannot be reached")
 
-    monkeypatch.setattr("mask2former.engine.own_model.weights_file", unreachable)
+    monkeypatch.setattr("mask2former.custom.model.weights_file", unreachable)
     with pytest.raises(ValueError, match=r"cannot be reached\nWithout these weights: --weights FILE .*--from-scratch"):
         configuration("coco/instance/r50", None, False, [])
     cfg, _ = configuration("coco/instance/r50", None, True, [])

@@ -12,9 +12,9 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
-from mask2former.engine import load_config
+from mask2former.config import load_config
+from mask2former.engine.hooks.progress import Progress
 from mask2former.engine.logs import LOGGERS, NOTICE, setup_run
-from mask2former.engine.progress import Progress
 from mask2former.engine.trainer import Trainer
 
 DATASET = "trainer_test_set"

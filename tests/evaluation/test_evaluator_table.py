@@ -13,10 +13,10 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
-from mask2former.engine import load_config
+from mask2former.config import load_config
 from mask2former.evaluation import build_evaluator
 from mask2former.evaluation.build import EVALUATORS
-from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator
+from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
 
 PANOPTIC_TYPES = ("coco_panoptic_seg", "ade20k_panoptic_seg", "mapillary_vistas_panoptic_seg")
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from mask2former.evaluation import average_precision, fast
+from mask2former.evaluation import average_precision, hotcoco_api
 from mask2former.evaluation.average_precision import AveragePrecision
 
-needs_hotcoco = pytest.mark.skipif(fast.hotcoco() is None, reason="needs hotcoco")
+needs_hotcoco = pytest.mark.skipif(hotcoco_api.hotcoco() is None, reason="needs hotcoco")
 EXAMPLES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
@@ -114,12 +114,12 @@ def test_average_precision_of_random_results(tmp_path, monkeypatch, seed, kind, 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_the_choice_is_said_once(monkeypatch, caplog, there):
-    if there and fast.hotcoco() is None:
+    if there and hotcoco_api.hotcoco() is None:
         pytest.skip("needs hotcoco")
     if not there:
         monkeypatch.setitem(sys.modules, "hotcoco", None)
-    module = importlib.util.module_from_spec(fast.__spec__)
-    fast.__spec__.loader.exec_module(module)
+    module = importlib.util.module_from_spec(hotcoco_api.__spec__)
+    hotcoco_api.__spec__.loader.exec_module(module)
     caplog.set_level("INFO")
     found = [module.hotcoco() for _ in range(3)]
     assert all((one is not None) == there for one in found)

@@ -7,7 +7,7 @@ import torch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from mask2former.evaluation.overlapped import Overlapped, on_cpu
+from mask2former.evaluation.async_evaluator import Overlapped, on_cpu
 
 
 class Recorder(DatasetEvaluator):

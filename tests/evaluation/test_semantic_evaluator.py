@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mask2former.evaluation.async_evaluator import Overlapped
 from mask2former.evaluation.build import Evaluators
-from mask2former.evaluation.overlapped import Overlapped
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator, confusion
 from mask2former.evaluation.semantic_form import takes_labels

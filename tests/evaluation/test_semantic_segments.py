@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator, segments_of
+from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator, segments_of
 
 PERSON, GRASS = 70, 80  # category ids
 

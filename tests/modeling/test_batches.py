@@ -9,9 +9,9 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
-from mask2former.modeling.meta_arch import MaskFormer, labels_alone
+from mask2former.modeling.meta_arch.mask_former import MaskFormer, labels_alone
 
 
 @pytest.fixture(scope="module")

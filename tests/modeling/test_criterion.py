@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mask2former.modeling import mask_losses
 from mask2former.modeling.criterion import SetCriterion
-from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
+from mask2former.modeling.losses import pixel_losses
+from mask2former.modeling.losses.pixel_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
 
@@ -64,7 +64,7 @@ def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("kind", ["points", "focal"])
 def test_equals_dense_formulas(kind: str, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points at all pixels of masks as large as the logits; focal over masks four times as large."""
-    monkeypatch.setattr(mask_losses, "uncertain_points", pixel_centres)
+    monkeypatch.setattr(pixel_losses, "uncertain_points", pixel_centres)
     size = SIZE if kind == "points" else (4 * SIZE[0], 4 * SIZE[1])
     of_pixels = F.binary_cross_entropy_with_logits if kind == "points" else focal
     criterion = make_criterion(PointCrossEntropy(64) if kind == "points" else WholeMaskFocal())

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mask2former.modeling import matched_masks
-from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
-from mask2former.modeling.matched_masks import Matched, MatchedMaskLosses
+from mask2former.modeling.losses import chunked_mask_loss
+from mask2former.modeling.losses.chunked_mask_loss import Matched, MatchedMaskLosses
+from mask2former.modeling.losses.pixel_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 
 
 class SamePoints(PointCrossEntropy):
@@ -45,7 +45,7 @@ def at_once(mask_loss: MaskLoss, image: Matched, feature: Tensor, embed: Tensor)
 def test_same_losses_and_gradients(
     mask_loss: MaskLoss, frames: int, channels_last: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(matched_masks._AT_ONCE, "cpu", most)
+    monkeypatch.setitem(chunked_mask_loss._AT_ONCE, "cpu", most)
     images, features, embeds = case(frames, channels_last)
     weights = [torch.randn(2, len(image.rows), dtype=torch.float64) for image in images]
     leaves = [x.requires_grad_() for x in (features, *embeds)]

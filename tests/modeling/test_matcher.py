@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mask2former.modeling.mask_losses import PointCrossEntropy
+from mask2former.modeling.losses.pixel_losses import PointCrossEntropy
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
 

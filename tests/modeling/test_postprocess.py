@@ -18,8 +18,8 @@ from mask2former.modeling.postprocess import (
     collect,
     instance_inference,
     panoptic_inference,
-    passing,
     semantic_inference,
+    streaming,
 )
 from mask2former.structures import LazyMasks
 
@@ -170,7 +170,7 @@ def test_some_rows_are_those_of_the_whole(
 @pytest.mark.parametrize("pixels", [1, 900, 10**6])
 def test_results_together_are_those_of_each(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few rows are made at a time."""
-    monkeypatch.setitem(passing._PIXELS, "cpu", pixels)
+    monkeypatch.setitem(streaming._PIXELS, "cpu", pixels)
     class_logits = torch.randn(20, 5) * 3
     source = ResizedMasks(LazyMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7)), 0, (36, 28), (33, 28), (50, 41))
     whole = source(torch.arange(20))
@@ -204,7 +204,7 @@ def test_labels_are_those_of_the_scores(seed: int, classes: int, size: tuple[int
     source = ResizedMasks(factors, 0, (36, 28), (33, 28), size)
     scores, labels = SemanticScores(class_logits, size), SemanticLabels(class_logits, size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(passing._ROWS, "cpu", rows)
+        patch.setitem(streaming._ROWS, "cpu", rows)
         collect(source, [scores, labels], size)
     assert labels.result().dtype == torch.int16
     assert torch.equal(labels.result().long(), scores.result().argmax(dim=0))

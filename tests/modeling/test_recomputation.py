@@ -12,8 +12,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Instances
 from torch import Tensor, nn
 
-from mask2former.engine import load_config
-from mask2former.modeling.recomputation import LAYERS, recompute
+from mask2former.config import load_config
+from mask2former.modeling.activation_checkpoint import LAYERS, recompute
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mask2former.modeling import MaskFormerHead, MSDeformAttnPixelDecoder, MultiScaleMaskedTransformerDecoder
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.layers import point_sampling
-from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
+from mask2former.modeling.losses.pixel_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import MaskTargets
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 import mask2former
 from mask2former import Predictor, zoo
+from mask2former.config import ConfigError, load_config
 from mask2former.download import DownloadError
-from mask2former.engine import ConfigError, load_config
 from mask2former.predictor import Result
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mask2former import Predictor
 from mask2former.download import DownloadError
-from mask2former.predictor import Result, pictures
-from mask2former.predictor.pictures import find_pictures, load_picture
+from mask2former.predictor import Result, load_image
+from mask2former.predictor.load_image import find_pictures, load_picture
 
 
 def same(one: Result, other: Result) -> bool:
@@ -118,7 +118,7 @@ def test_urls(server: str, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch)
         load_picture(f"{server}/nowhere.png")
     with pytest.raises(ValueError, match=r"text\.png: not a picture"):
         load_picture(f"{server}/text.png")
-    monkeypatch.setattr(pictures, "MOST_BYTES", 100)
+    monkeypatch.setattr(load_image, "MOST_BYTES", 100)
     with pytest.raises(DownloadError, match="by hand"):
         load_picture(f"{server}/picture.png")
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from benchmarks.timing import Seconds
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.hf import to_hf
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
 from mask2former.engine.precision import Precision
 from mask2former.modeling.meta_arch import MaskFormer
 

@@ -135,7 +135,7 @@ def compare(operator: Operator, case: Case, device: torch.device) -> float:
 
 def layer_step(name: str, case: Case, device: torch.device) -> Callable[[], object]:
     from mask2former.modeling.layers.deformable_attention import PixelGrid
-    from mask2former.modeling.pixel_decoders.msdeform import DeformableEncoderLayer
+    from mask2former.modeling.pixel_decoder.msdeformattn import DeformableEncoderLayer
 
     channels, shapes = HEADS * CHANNELS, case.shapes
     sizes = {"num_levels": len(shapes), "num_heads": HEADS, "num_points": POINTS, "dim_feedforward": 4 * channels}

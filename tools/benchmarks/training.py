@@ -167,7 +167,7 @@ def _build_ours(
 
 
 def read_config(setting: Setting) -> Any:
-    from mask2former.engine import load_config
+    from mask2former.config import load_config
 
     without_data = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "False"]
     fixed = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", setting.device, *without_data]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.layers.pieces import in_pieces
+from mask2former.modeling.layers.chunking import in_pieces
 from mask2former.modeling.layers.residual import ResidualBlock
 from mask2former.ops import ms_deform_attn_fused
 

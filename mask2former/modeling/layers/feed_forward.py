@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mask2former.modeling.layers.pieces import piece_length
+from mask2former.modeling.layers.chunking import piece_length
 
 
 class RecomputedFeedForward(torch.autograd.Function):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
+from mask2former.modeling.layers.chunking import in_pieces, is_long
 from mask2former.modeling.layers.feed_forward import RecomputedFeedForward
-from mask2former.modeling.layers.pieces import in_pieces, is_long
 
 
 class ResidualBlock(nn.Module):

@@ -13,10 +13,10 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from mask2former.modeling.postprocess.instance import InstanceMasks
+from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
 from mask2former.modeling.postprocess.panoptic import Competition
-from mask2former.modeling.postprocess.passing import Collector, collect
 from mask2former.modeling.postprocess.semantic import SemanticLabels, SemanticScores
-from mask2former.modeling.postprocess.sources import MaskSource, ResizedMasks
+from mask2former.modeling.postprocess.streaming import Collector, collect
 
 __all__ = [
     "Collector",

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mask2former.modeling.backbones import folded_block
-from mask2former.modeling.backbones.folded_block import folded
-from mask2former.modeling.backbones.resnet import folded_resnet, is_foldable
-from mask2former.modeling.recomputation import recompute
+from mask2former.modeling.activation_checkpoint import recompute
+from mask2former.modeling.cpu import fused_block
+from mask2former.modeling.cpu.fused_block import folded
+from mask2former.modeling.cpu.fused_resnet import folded_resnet, is_foldable
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
@@ -78,8 +78,8 @@ def test_same_gradients(depth: int, options: dict, frozen: list[str], monkeypatc
     """In float64: in float32, rounding decides on which side of a ReLU's kink some values are."""
     if depth == 18 and options:
         pytest.skip("basic blocks have no such option")
-    monkeypatch.setattr(folded_block, "convolve", convolve_double)
-    monkeypatch.setattr(folded_block, "convolve_and_add", lambda c, x, other: (convolve_double(c, x) + other).relu())
+    monkeypatch.setattr(fused_block, "convolve", convolve_double)
+    monkeypatch.setattr(fused_block, "convolve_and_add", lambda c, x, other: (convolve_double(c, x) + other).relu())
     model = resnet(depth, "FrozenBN", **options).double().train()
     for name in frozen:
         model.get_submodule(name).requires_grad_(False)

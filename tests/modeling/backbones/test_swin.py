@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint.hf import from_hf
 from mask2former.modeling import D2SwinTransformer
-from mask2former.modeling.layers import pieces
+from mask2former.modeling.layers import chunking
 from mask2former.modeling.layers.window_attention import WindowGrid
 
 FEATURES = ("res2", "res3", "res4", "res5")
@@ -70,7 +70,7 @@ def test_every_feature_equals_the_oracle(size: tuple[int, int], qkv_bias: bool) 
 def test_pieces_and_whole_maps_are_the_same(
     size: tuple[int, int], length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(pieces.LENGTH, "cpu", length)
+    monkeypatch.setitem(chunking.LENGTH, "cpu", length)
     model = D2SwinTransformer(**SMALL).eval()
     randomise(model)
     pictures = torch.randn(2, 3, *size)

@@ -11,7 +11,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import Backbone, build_backbone
 
 from mask2former import add_maskformer2_config
-from mask2former.engine import load_config
+from mask2former.config import load_config
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "quickstart" / "semantic.yaml")
 
