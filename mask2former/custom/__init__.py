@@ -1,6 +1,6 @@
-"""Data of one's own: told apart by what is given, checked, split and registered without a line of code."""
+"""Custom data and their training: recognise the format, check, split, register, and choose the settings."""
 
-from mask2former.custom.dataset import OwnData, prepare
-from mask2former.custom.source import DataError, Source, recognise
+from mask2former.custom.dataset import CustomDataset, build_dataset
+from mask2former.custom.source import DataError, DataSource, detect_format
 
-__all__ = ["DataError", "OwnData", "Source", "prepare", "recognise"]
+__all__ = ["CustomDataset", "DataError", "DataSource", "build_dataset", "detect_format"]

@@ -1,4 +1,4 @@
-"""Own data, checked, split where need be, and known to Detectron2's catalogs."""
+"""Custom data, checked, split where need be, and known to Detectron2's catalogs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former.custom.ground_truth import write_instances, write_panoptic
 from mask2former.custom.label_files import has_holes, ignored, label_categories, label_values, write_contiguous
-from mask2former.custom.source import DataError, Source, coco_categories
+from mask2former.custom.source import DataError, DataSource, coco_categories
 from mask2former.data.checks import Report, check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_labels
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import Record, read_coco_instances, read_coco_panoptic, read_sem_seg
-from mask2former.data.datasets.spec import IGNORE_LABEL, instance_facts, panoptic_facts, sem_seg_facts
+from mask2former.data.datasets.spec import (
+    IGNORE_LABEL,
+    instance_task_metadata,
+    panoptic_task_metadata,
+    sem_seg_task_metadata,
+)
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training pictures, where none are given for validation
 SEED = 0
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """The pictures for training, or those for validation.
 
     Attributes:
@@ -37,14 +42,14 @@ class Part:
     """
 
     name: str
-    source: Source
+    source: DataSource
     pictures: int
     only: frozenset[Any] | None = None
     paths: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class OwnData:
+class CustomDataset:
     """Data that can be trained on. It can be sent to other processes, each of which calls :meth:`register`.
 
     Attributes:
@@ -58,8 +63,8 @@ class OwnData:
     kind: str
     categories: list[Category]
     ignore_label: int
-    train: Part
-    val: Part
+    train: Split
+    val: Split
     report: Report
     notes: list[str]
 
@@ -72,21 +77,21 @@ class OwnData:
 
     def _facts(self) -> dict[str, Any]:
         if self.kind == "panoptic":
-            return {**panoptic_facts(self.categories), "ignore_label": ignored(len(self.categories))}
+            return {**panoptic_task_metadata(self.categories), "ignore_label": ignored(len(self.categories))}
         if self.kind == "instance":
-            return instance_facts(self.categories)
-        return sem_seg_facts(self.categories, self.ignore_label)
+            return instance_task_metadata(self.categories)
+        return sem_seg_task_metadata(self.categories, self.ignore_label)
 
-    def _folders(self, part: Part) -> dict[str, str]:
+    def _folders(self, part: Split) -> dict[str, str]:
         source = part.source
         if self.kind == "panoptic":
             return {"panoptic_json": str(source.annotations), "panoptic_root": str(source.pngs)}
         return {"json_file": str(source.annotations)} if self.kind == "instance" else {"sem_seg_root": str(source.pngs)}
 
-    def _records(self, part: Part) -> list[Record]:
+    def _records(self, part: Split) -> list[Record]:
         return [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
 
-    def _all(self, part: Part) -> list[Record]:
+    def _all(self, part: Split) -> list[Record]:
         source = part.source
         if self.kind == "semantic":
             return read_sem_seg(source.images, str(source.pngs))
@@ -101,20 +106,20 @@ class OwnData:
         )
 
 
-def prepare(
-    train: Source,
-    val: Source | None,
+def build_dataset(
+    train: DataSource,
+    val: DataSource | None,
     folder: Path,
     name: str,
     class_names: Sequence[str] = (),
     ignore_label: int = IGNORE_LABEL,
-) -> OwnData:
+) -> CustomDataset:
     """Check data, choose the pictures for validation, and write what the evaluation needs to ``folder``.
 
     Args:
         train, val: the data; where ``val`` is None, a share of ``train`` is held out, the same each time.
         folder: for label files with contiguous numbers, and ground truth.
-        name: the parts are called ``own_<name>_train`` and ``own_<name>_val``.
+        name: the parts are called ``custom_<name>_train`` and ``custom_<name>_val``.
         class_names: of label files, which hold numbers alone.
         ignore_label: of label files; pixels of no class.
 
@@ -149,13 +154,13 @@ def prepare(
         report.counts["pictures"] if ids is None else len(ids)
         for report, ids in ((reports[0], rest), (reports[-1], held_out))
     ]
-    return OwnData(
+    return CustomDataset(
         kind=train.kind,
         categories=categories,
         ignore_label=ignore_label,
-        train=Part(f"own_{name}_train", sources[0], numbers[0], rest),
-        val=Part(
-            f"own_{name}_val",
+        train=Split(f"custom_{name}_train", sources[0], numbers[0], rest),
+        val=Split(
+            f"custom_{name}_val",
             sources[-1],
             numbers[1],
             held_out,
@@ -166,7 +171,7 @@ def prepare(
     )
 
 
-def _require_same(categories: Sequence[Category], val: Source) -> None:
+def _require_same(categories: Sequence[Category], val: DataSource) -> None:
     known = {category["id"]: category["name"] for category in categories}
     for category in coco_categories(val):
         if known.get(category["id"]) != category["name"]:
@@ -176,7 +181,7 @@ def _require_same(categories: Sequence[Category], val: Source) -> None:
             )
 
 
-def _check(source: Source, categories: Sequence[Category], ignore_label: int) -> Report:
+def _check(source: DataSource, categories: Sequence[Category], ignore_label: int) -> Report:
     names = {category["id"]: category["name"] for category in categories}
     if source.kind == "instance":
         return check_instances(str(source.annotations), source.images, names)
@@ -197,7 +202,7 @@ def _require_sound(reports: Sequence[Report]) -> None:
         raise DataError("There is no annotated object in the training data.")
 
 
-def _warnings(source: Source, report: Report, categories: Sequence[Category]) -> list[str]:
+def _warnings(source: DataSource, report: Report, categories: Sequence[Category]) -> list[str]:
     notes = [f"warning: {file}: {text}" for file, text in report.survived[:20]]
     if len(report.survived) > 20:
         notes.append(f"warning: ... and {len(report.survived) - 20} more of these in {source}")
@@ -207,7 +212,7 @@ def _warnings(source: Source, report: Report, categories: Sequence[Category]) ->
     return notes
 
 
-def _ids(source: Source) -> list[Any]:
+def _ids(source: DataSource) -> list[Any]:
     if source.kind == "semantic":
         return [record["image_id"] for record in read_sem_seg(source.images, str(source.pngs))]
     return [image["id"] for image in source.content()["images"]]
@@ -223,7 +228,7 @@ def _hold_out(ids: list[Any], notes: list[str]) -> tuple[frozenset[Any] | None, 
     return chosen, frozenset(ids) - chosen
 
 
-def _truth(source: Source, only: frozenset[Any] | None, categories: list[Category], folder: Path) -> dict[str, str]:
+def _truth(source: DataSource, only: frozenset[Any] | None, categories: list[Category], folder: Path) -> dict[str, str]:
     if source.kind == "panoptic":
         return write_panoptic(source, only, categories, folder)
     if source.kind == "instance":

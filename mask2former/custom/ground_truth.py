@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mask2former.custom.label_files import ignored, save_labels
-from mask2former.custom.source import Source
+from mask2former.custom.source import DataSource
 from mask2former.data.datasets.categories import Category
 from mask2former.data.mapper.image_io import join_below, read_panoptic_ids
 
@@ -23,7 +23,7 @@ Ids = Collection[Any] | None  # of the pictures that count; all when None
 Json = dict[str, Any]
 
 
-def write_instances(source: Source, only: Ids, categories: Sequence[Category], file: Path) -> None:
+def write_instances(source: DataSource, only: Ids, categories: Sequence[Category], file: Path) -> None:
     """COCO's instance file of the pictures ``only``, with all that the evaluation reads."""
     content = source.content()
     images = _chosen(content, only)
@@ -36,7 +36,7 @@ def write_instances(source: Source, only: Ids, categories: Sequence[Category], f
     _write(file, images, annotations, categories)
 
 
-def write_panoptic(source: Source, only: Ids, categories: Sequence[Category], folder: Path) -> dict[str, str]:
+def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category], folder: Path) -> dict[str, str]:
     """The panoptic file of the pictures ``only``, and what else can be scored: its things, and classes of pixels.
 
     Returns:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mask2former.custom.source import DataError, Source, with_colours
+from mask2former.custom.source import DataError, DataSource, with_colours
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import LABEL_SUFFIXES
 from mask2former.data.datasets.spec import IGNORE_LABEL
@@ -17,7 +17,7 @@ from mask2former.data.mapper.image_io import read_labels
 MOST_CLASSES = 1000  # more values than this are no class numbers
 
 
-def label_values(sources: Sequence[Source]) -> set[int]:
+def label_values(sources: Sequence[DataSource]) -> set[int]:
     """Every number that occurs in the label files, the ignored one too.
 
     Raises:
@@ -35,7 +35,7 @@ def label_values(sources: Sequence[Source]) -> set[int]:
     return values
 
 
-def label_files(source: Source) -> list[Path]:
+def label_files(source: DataSource) -> list[Path]:
     assert source.pngs is not None
     return sorted(path for path in Path(source.pngs).iterdir() if path.suffix.lower() in LABEL_SUFFIXES)
 
@@ -75,14 +75,14 @@ def has_holes(categories: Sequence[Category], ignore_label: int) -> bool:
     return [category["id"] for category in categories] != list(range(len(categories))) or ignore_label < 0
 
 
-def write_contiguous(source: Source, categories: Sequence[Category], folder: Path) -> Source:
+def write_contiguous(source: DataSource, categories: Sequence[Category], folder: Path) -> DataSource:
     """Copies of the label files in ``folder``, whose numbers are 0 to K - 1, or 255 (65535 from 255 classes on)."""
     numbers = {category["id"]: place for place, category in enumerate(categories)}
     folder.mkdir(parents=True, exist_ok=True)
     for path in label_files(source):
         labels = read_labels(str(path))
         save_labels(_replaced(labels, numbers, len(categories)), folder / f"{path.stem}{suffix(len(categories))}")
-    return Source("semantic", source.images, pngs=str(folder))
+    return DataSource("semantic", source.images, pngs=str(folder))
 
 
 def ignored(num_classes: int) -> int:

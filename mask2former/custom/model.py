@@ -1,4 +1,4 @@
-"""The configuration of a model that own data are trained on, and the weights that it begins with."""
+"""The configuration of a model that custom data are trained on, and the weights that it begins with."""
 
 from __future__ import annotations
 

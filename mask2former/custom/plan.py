@@ -1,4 +1,4 @@
-"""The settings of a training on own data, each chosen by a rule from the data and the machine, with its reason.
+"""The settings of a training on custom data, each chosen by a rule from the data and the machine, with its reason.
 
 The rules are these; docs/custom-data.md says them to people.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from mask2former.custom import OwnData
+from mask2former.custom import CustomDataset
 from mask2former.data.checks import Report
 from mask2former.preflight.memory import training_bytes
 
@@ -34,7 +34,7 @@ LEAST_PERIOD = 10  # iterations between two checkpoints
 
 
 @dataclass(frozen=True)
-class Choice:
+class Setting:
     """A setting: its key and value, and why."""
 
     key: str
@@ -42,7 +42,7 @@ class Choice:
     reason: str
 
 
-class Plan:
+class TrainingPlan:
     """Settings in the order in which they were chosen. What a person said goes before every rule.
 
     Args:
@@ -53,14 +53,14 @@ class Plan:
     def __init__(self, cfg: CfgNode, fixed: Mapping[str, Any]) -> None:
         self.cfg = cfg
         self.fixed = fixed
-        self.choices: list[Choice] = []
+        self.settings: list[Setting] = []
 
     def choose(self, key: str, value: Any, reason: str) -> None:
         if key in self.fixed:
             value, reason = self[key], "as you say"
         else:
             self.cfg.merge_from_list([key, value])
-        self.choices.append(Choice(key, value, reason))
+        self.settings.append(Setting(key, value, reason))
 
     def __getitem__(self, key: str) -> Any:
         value: Any = self.cfg
@@ -70,8 +70,8 @@ class Plan:
 
 
 def plan_training(
-    cfg: CfgNode, data: OwnData, fixed: Mapping[str, Any], *, memory: float, devices: int = 1, cpus: int = 1
-) -> Plan:
+    cfg: CfgNode, data: CustomDataset, fixed: Mapping[str, Any], *, memory: float, devices: int = 1, cpus: int = 1
+) -> TrainingPlan:
     """Choose what the data and the machine decide; ``cfg`` is changed in place.
 
     Args:
@@ -82,7 +82,7 @@ def plan_training(
         devices: GPUs, or 1 for the CPU.
         cpus: processor cores, for loading pictures.
     """
-    plan = Plan(cfg, fixed)
+    plan = TrainingPlan(cfg, fixed)
     _choose_task(plan, data)
     _choose_sizes(plan, data.report, memory)
     _choose_batch(plan, memory, devices)
@@ -100,7 +100,7 @@ def is_from_scratch(cfg: CfgNode) -> bool:
     return not cfg.MODEL.WEIGHTS
 
 
-def _choose_task(plan: Plan, data: OwnData) -> None:
+def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
     kind, report = data.kind, data.report
     plan.choose("DATASETS.TRAIN", (data.train.name,), str(data.train.source))
     plan.choose("DATASETS.TEST", (data.val.name,), str(data.val.source) if data.val.only is None else "held out")
@@ -135,7 +135,7 @@ def _most_objects(report: Report) -> int:
     return counts[int(0.99 * (len(counts) - 1))] if counts else 0
 
 
-def _choose_sizes(plan: Plan, report: Report, memory: float) -> None:
+def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
     short, reason = _short_side(plan.cfg, report)
     plan.choose("INPUT.MIN_SIZE_TEST", _multiple(short, 32), reason)
     test = plan["INPUT.MIN_SIZE_TEST"] or short  # 0: pictures as they are
@@ -169,7 +169,7 @@ def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
     return scale * short, why + (f", enlarged because objects are {side:.0f} across" if scale > 1 else "")
 
 
-def _choose_batch(plan: Plan, memory: float, devices: int) -> None:
+def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
     pixels = (
         math.prod(plan["INPUT.CROP.SIZE"]) if plan["INPUT.CROP.ENABLED"] else max(plan["INPUT.MIN_SIZE_TRAIN"]) ** 2
     )
@@ -182,7 +182,7 @@ def _choose_batch(plan: Plan, memory: float, devices: int) -> None:
     plan.choose("SOLVER.IMS_PER_BATCH", batch, f"{reason}; about {need / 1e9:.1f} GB" + " on each GPU" * (devices > 1))
 
 
-def _choose_schedule(plan: Plan, data: OwnData) -> None:
+def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
     cfg, pictures = plan.cfg, data.train.pictures
     batch = plan["SOLVER.IMS_PER_BATCH"]
     start = "scratch" if is_from_scratch(cfg) else "tuned"
@@ -210,7 +210,7 @@ def _choose_schedule(plan: Plan, data: OwnData) -> None:
     _choose_periods(plan, data, steps, batch)
 
 
-def _choose_periods(plan: Plan, data: OwnData, steps: int, batch: int) -> None:
+def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: int) -> None:
     """When to write checkpoints, and to evaluate. At the end both happen in any case."""
     period = steps // EVALUATIONS
     if period < LEAST_PERIOD:

@@ -25,7 +25,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Pictures and their annotations.
 
     Attributes:
@@ -49,7 +49,7 @@ class Source:
         return " ".join(part for part in (self.annotations, self.images, self.pngs) if part)
 
 
-def recognise(paths: Sequence[str]) -> Source:
+def detect_format(paths: Sequence[str]) -> DataSource:
     """The kind of data that some paths are; the forms are those of :data:`FORMS`.
 
     Raises:
@@ -67,7 +67,7 @@ def recognise(paths: Sequence[str]) -> Source:
     raise DataError(f"Data are given in one of these forms:\n{FORMS}\nfound: {' '.join(paths) or 'nothing'}")
 
 
-def _semantic(images: str, labels: str) -> Source:
+def _semantic(images: str, labels: str) -> DataSource:
     if not _holds(labels, LABEL_SUFFIXES):
         raise DataError(
             f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of pictures comes first, that "
@@ -75,10 +75,10 @@ def _semantic(images: str, labels: str) -> Source:
         )
     if not _holds(images, PICTURE_SUFFIXES):
         raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
-    return Source("semantic", images, pngs=labels)
+    return DataSource("semantic", images, pngs=labels)
 
 
-def _coco(file: str, folders: list[str]) -> Source:
+def _coco(file: str, folders: list[str]) -> DataSource:
     content = _read(Path(file))
     annotations = content.get("annotations")
     if not isinstance(annotations, list) or not isinstance(content.get("images"), list):
@@ -87,16 +87,16 @@ def _coco(file: str, folders: list[str]) -> Source:
     if not panoptic:
         if len(folders) == 2:
             raise DataError(f"{file} holds objects, no panoptic segments: give the pictures' folder alone with it.")
-        return Source("instance", folders[0], file)
+        return DataSource("instance", folders[0], file)
     # Beside the json and named as it is, as COCO has them.
     beside = Path(file).with_suffix("")
     pngs = folders[1] if len(folders) == 2 else str(beside)
     if not Path(pngs).is_dir():
         raise DataError(f"{file} is a panoptic file: give the folder of its pngs last, after that of the pictures.")
-    return Source("panoptic", folders[0], file, pngs)
+    return DataSource("panoptic", folders[0], file, pngs)
 
 
-def coco_categories(source: Source) -> list[Category]:
+def coco_categories(source: DataSource) -> list[Category]:
     """The classes that a COCO file lists, by ascending id, with colours.
 
     Raises:

@@ -40,7 +40,7 @@ MEANINGS = {
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationRecord:
     """What a report is made of.
 
     Attributes:
@@ -64,7 +64,7 @@ class Evaluated:
     config: str
 
 
-def write_report(file: Path, evaluated: Evaluated) -> Path:
+def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
     """Write the page, in a folder that is there."""
     findings, metadata = evaluated.findings, evaluated.metadata
     names = class_names(findings, metadata)

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 PACKAGES = ("torch", "torchvision", "detectron2", "pb1-detectron2", "numpy", "pycocotools", "hotcoco")
 
 
-def run_facts(device: str, seconds: float, pictures: int, weights: str) -> dict[str, str]:
+def run_info(device: str, seconds: float, pictures: int, weights: str) -> dict[str, str]:
     """What to show, by name.
 
     Args:

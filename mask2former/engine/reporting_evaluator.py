@@ -17,13 +17,13 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 from mask2former.dashboard.collector import PANOPTIC_FILE, Collector
-from mask2former.dashboard.report import Evaluated, write_report
-from mask2former.dashboard.run_info import run_facts
+from mask2former.dashboard.report import EvaluationRecord, write_report
+from mask2former.dashboard.run_info import run_info
 from mask2former.data.datasets.readers import read_coco_instances
 from mask2former.engine.logs import NOTICE
 from mask2former.evaluation.build import Evaluators
 from mask2former.evaluation.instance import InstanceEvaluator
-from mask2former.evaluation.semantic_form import takes_labels
+from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.visualization import ANNOTATIONS
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def with_report(cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suff
         return scorers
     collector = Collector(records, metadata, tasks)
     several = f"_{dataset_name}" if len(cfg.DATASETS.TEST) > 1 else ""
-    return Reporting(cfg, dataset_name, scorers, collector, several + suffix)
+    return ReportingEvaluator(cfg, dataset_name, scorers, collector, several + suffix)
 
 
 def _is_on(cfg: CfgNode, task: str) -> bool:
@@ -68,7 +68,7 @@ def _with_instances(records: Sequence[Mapping[str, Any]], metadata: Metadata) ->
     return [{**record, "annotations": annotations.get(record["image_id"], [])} for record in records]
 
 
-class Reporting(DatasetEvaluator):
+class ReportingEvaluator(DatasetEvaluator):
     """Scores as ``scorers`` do; then the main process writes the report.
 
     Args:
@@ -86,8 +86,8 @@ class Reporting(DatasetEvaluator):
         self._start = time.perf_counter()
 
     @property
-    def takes_labels(self) -> bool:
-        return takes_labels(self.scorers)
+    def accepts_label_maps(self) -> bool:
+        return accepts_label_maps(self.scorers)
 
     def reset(self) -> None:
         self._start = time.perf_counter()
@@ -107,14 +107,14 @@ class Reporting(DatasetEvaluator):
             folder.mkdir(parents=True, exist_ok=True)
             page = write_report(
                 folder / f"report{self.suffix}.html",
-                Evaluated(
+                EvaluationRecord(
                     title=folder.resolve().name,
                     dataset=self.dataset_name,
                     results=results,
                     findings=findings,
                     metadata=self.collector.metadata,
                     masks=self._evaluation_of_masks(),
-                    facts=run_facts(cfg.MODEL.DEVICE, seconds, findings.pictures, evaluated_weights(cfg.MODEL.WEIGHTS)),
+                    facts=run_info(cfg.MODEL.DEVICE, seconds, findings.pictures, evaluated_weights(cfg.MODEL.WEIGHTS)),
                     config=cfg.dump(),
                 ),
             )

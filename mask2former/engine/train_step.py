@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from mask2former.engine.precision import Precision
+from mask2former.engine.precision import AmpSettings
 
 
 class TrainStep(SimpleTrainer):
@@ -36,7 +36,7 @@ class TrainStep(SimpleTrainer):
         data_loader: Iterable,
         optimizer: torch.optim.Optimizer,
         *,
-        precision: Precision,
+        precision: AmpSettings,
         max_grad_norm: float | None = None,
         norm_type: float = 2.0,
         accumulate_steps: int = 1,

@@ -11,10 +11,10 @@ import torch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from mask2former.evaluation.semantic_form import takes_labels
+from mask2former.evaluation.semantic_form import accepts_label_maps
 
 
-class Overlapped(DatasetEvaluator):
+class AsyncEvaluator(DatasetEvaluator):
     """Another evaluator, whose ``process`` runs in a thread of its own; one picture after the other, in order.
 
     Results are the same. It gains where the model waits for a GPU; see docs/evaluation.md.
@@ -29,15 +29,15 @@ class Overlapped(DatasetEvaluator):
 
     def __init__(self, evaluator: DatasetEvaluator, limit: int = 4) -> None:
         if limit < 1:
-            raise ValueError(f"Overlapped: limit is {limit}; at least one batch has to wait.")
+            raise ValueError(f"AsyncEvaluator: limit is {limit}; at least one batch has to wait.")
         self.evaluator = evaluator
         self.limit = limit
         self._worker: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
 
     @property
-    def takes_labels(self) -> bool:
-        return takes_labels(self.evaluator)
+    def accepts_label_maps(self) -> bool:
+        return accepts_label_maps(self.evaluator)
 
     def reset(self) -> None:
         self._stop()
@@ -47,7 +47,7 @@ class Overlapped(DatasetEvaluator):
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Copies the outputs to the CPU. Raises what scoring an earlier batch has raised."""
         if self._worker is None:
-            raise RuntimeError("Overlapped: reset() comes before process().")
+            raise RuntimeError("AsyncEvaluator: reset() comes before process().")
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= self.limit):
             self._take_first()
         facts = [{key: value for key, value in one.items() if key != "image"} for one in inputs]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mask2former.evaluation.panoptic import PanopticEvaluator
-from mask2former.labels import labels_of
+from mask2former.labels import argmax_labels
 
 
 class SemanticPanopticEvaluator(PanopticEvaluator):
@@ -22,14 +22,14 @@ class SemanticPanopticEvaluator(PanopticEvaluator):
         output_dir: where the predictions are written; None: nowhere.
     """
 
-    takes_labels = True
+    accepts_label_maps = True
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """``sem_seg`` of an output is scores [K, H, W], whose argmax counts, or labels [H, W]."""
         things = self._thing_contiguous_id_to_dataset_id
         made = []
         for output in outputs:
-            labels = labels_of(output["sem_seg"]).cpu().numpy()
+            labels = argmax_labels(output["sem_seg"]).cpu().numpy()
             ids, segments = segments_of(labels, things)
             made.append({"panoptic_seg": (torch.from_numpy(ids), segments)})
         super().process(inputs, made)

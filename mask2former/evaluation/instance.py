@@ -42,7 +42,7 @@ class InstanceEvaluator(COCOEvaluator):
         ValueError: a thing of the metadata is no category of the file.
     """
 
-    takes_labels = True  # it reads no semantic result
+    accepts_label_maps = True  # it reads no semantic result
     _metadata: Metadata  # the data set's, set by Detectron2
 
     def __init__(

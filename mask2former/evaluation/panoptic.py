@@ -36,7 +36,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         ValueError: pictures are to be written, but nowhere.
     """
 
-    takes_labels = True  # it reads no semantic result
+    accepts_label_maps = True  # it reads no semantic result
 
     def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_pictures: bool = False) -> None:
         super().__init__(dataset_name, output_dir)

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
 }
 
 
-def recompute(names: Iterable[str], parts: Mapping[str, nn.Module]) -> None:
+def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module]) -> None:
     """Have the layers of some parts of a network keep nothing but their inputs for the backward pass, in place.
 
     Losses and gradients stay the same, running statistics of batch normalisation too.

@@ -25,7 +25,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
-class LoadedPicture:
+class LoadedImage:
     """A picture to predict on.
 
     Attributes:
@@ -37,7 +37,7 @@ class LoadedPicture:
     name: str | None = None
 
 
-def load_picture(source: Any) -> LoadedPicture:
+def load_picture(source: Any) -> LoadedImage:
     """A picture from a path, a URL, an array or a PIL image.
 
     Files and PIL images are turned as their EXIF entry says. Grey pictures get three equal channels; transparency is
@@ -53,7 +53,7 @@ def load_picture(source: Any) -> LoadedPicture:
         ValueError: it is no picture, or one with more than 8 bits a channel.
         TypeError: it is something else.
     """
-    if isinstance(source, LoadedPicture):
+    if isinstance(source, LoadedImage):
         return source
     if isinstance(source, str) and source.startswith(URL_SCHEMES):
         return _from_url(source)
@@ -61,12 +61,12 @@ def load_picture(source: Any) -> LoadedPicture:
         path = Path(source).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such picture file.")
-        return LoadedPicture(read_picture(str(path), "RGB"), path.name)
+        return LoadedImage(read_picture(str(path), "RGB"), path.name)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "")
-        return LoadedPicture(_from_pil(source, "PIL image"), Path(name).name or None)
+        return LoadedImage(_from_pil(source, "PIL image"), Path(name).name or None)
     if isinstance(source, np.ndarray):
-        return LoadedPicture(_from_array(source))
+        return LoadedImage(_from_array(source))
     raise TypeError(
         f"A picture is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
         + (" Of a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
@@ -126,7 +126,7 @@ def _from_pil(image: Image.Image, source: str) -> np.ndarray:
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def _from_url(url: str) -> LoadedPicture:
+def _from_url(url: str) -> LoadedImage:
     try:
         with urlopen(Request(url, headers={"User-Agent": "mask2former"}), timeout=_TIMEOUT) as answer:
             data = answer.read(MOST_BYTES + 1)
@@ -142,4 +142,4 @@ def _from_url(url: str) -> LoadedPicture:
             pixels = _from_pil(image, url)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{url}: not a picture that Pillow can read.") from error
-    return LoadedPicture(pixels, Path(unquote(urlparse(url).path)).name or None)
+    return LoadedImage(pixels, Path(unquote(urlparse(url).path)).name or None)

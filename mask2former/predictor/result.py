@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
-from mask2former.labels import labels_of
+from mask2former.labels import argmax_labels
 from mask2former.predictor.arrays import InstanceArrays
 from mask2former.predictor.coco import coco_file
 from mask2former.predictor.lazy_outputs import LazyOutputs
@@ -273,4 +273,4 @@ class Result:
 
 
 def _read_semantic(output: Any) -> np.ndarray:
-    return labels_of(output).cpu().numpy().astype(np.int32)
+    return argmax_labels(output).cpu().numpy().astype(np.int32)

@@ -41,7 +41,7 @@ def training_bytes(cfg: CfgNode, pictures: int, pixels: int) -> float:
         pictures: of a step on this device.
         pixels: of a picture as the network sees it.
     """
-    size = MODELS[family(cfg)]
+    size = MODELS[model_size(cfg)]
     half = HALF if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda") else 1.0
     return OUTSIDE + STATE_BYTES * size.parameters + WORK * half * size.pixel_bytes * pictures * pixels
 
@@ -56,7 +56,7 @@ def training_pixels(cfg: CfgNode) -> int:
     return int(max(inputs.MIN_SIZE_TRAIN) ** 2 * 4 / 3)
 
 
-def family(cfg: CfgNode) -> str:
+def model_size(cfg: CfgNode) -> str:
     """The key of :data:`MODELS` that is most like the network."""
     if "Swin" in cfg.MODEL.BACKBONE.NAME:
         width, depth = cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]

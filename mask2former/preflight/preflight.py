@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 
 from mask2former.config.load import ConfigError
 from mask2former.preflight.datasets import data_problems
-from mask2former.preflight.memory import MODELS, family, free_bytes, training_bytes, training_pixels
+from mask2former.preflight.memory import MODELS, free_bytes, model_size, training_bytes, training_pixels
 from mask2former.preflight.problem import Problem, problem, warning
 from mask2former.zoo import models
 
@@ -148,7 +148,7 @@ def _disk(cfg: CfgNode) -> Iterator[Problem]:
     if min(cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_ITER) < 1:
         return
     folder = _existing(Path(cfg.OUTPUT_DIR))
-    each = CHECKPOINT_BYTES * MODELS[family(cfg)].parameters
+    each = CHECKPOINT_BYTES * MODELS[model_size(cfg)].parameters
     number = cfg.SOLVER.MAX_ITER // cfg.SOLVER.CHECKPOINT_PERIOD + 1
     free = shutil.disk_usage(folder).free
     if each * number > free:

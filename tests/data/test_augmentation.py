@@ -22,7 +22,7 @@ from mask2former.data.mapper.augmentation import (
     resize_and_crop,
 )
 from mask2former.data.mapper.label_maps import layers_from_ids
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 COLOURS = np.array([[10, 20, 30], [250, 40, 60], [50, 240, 70], [60, 50, 230]], np.uint8)
 CROP: dict[str, Any] = {
@@ -39,7 +39,9 @@ def coloured_scene(seed: int) -> SegmentationInput:
     for value in (1, 2, 3):
         y, x = rng.integers(0, height - 20), rng.integers(0, width - 20)
         ids[y : y + rng.integers(12, 30), x : x + rng.integers(12, 30)] = value
-    return SegmentationInput(COLOURS[ids], Objects(ids.shape, np.array([4, 5, 6]), layers_from_ids(ids, [1, 2, 3])))
+    return SegmentationInput(
+        COLOURS[ids], MaskAnnotations(ids.shape, np.array([4, 5, 6]), layers_from_ids(ids, [1, 2, 3]))
+    )
 
 
 def share_of_agreement(scene: SegmentationInput) -> float:
@@ -82,7 +84,7 @@ def test_resize_and_crop_moves_both(seed: int, short_side: int) -> None:
 def test_large_scale_jitter_always_gives_the_square(height: int, width: int, seed: int) -> None:
     ids = np.ones((height, width), np.int32)
     scene = SegmentationInput(
-        np.zeros((height, width, 3), np.uint8), Objects(ids.shape, np.array([0]), layers_from_ids(ids, [1]))
+        np.zeros((height, width, 3), np.uint8), MaskAnnotations(ids.shape, np.array([0]), layers_from_ids(ids, [1]))
     )
     np.random.seed(seed)
     T.AugmentationList(large_scale_jitter(32, 0.1, 2.0, "horizontal"))(scene)
@@ -97,7 +99,7 @@ def test_thin_pictures_keep_a_pixel(height: int, width: int) -> None:
     """The long side's limit would leave nothing of the short one."""
     ids = np.ones((height, width), np.int32)
     scene = SegmentationInput(
-        np.full((height, width, 3), 7, np.uint8), Objects(ids.shape, np.array([0]), layers_from_ids(ids, [1]))
+        np.full((height, width, 3), 7, np.uint8), MaskAnnotations(ids.shape, np.array([0]), layers_from_ids(ids, [1]))
     )
     augmentations = resize_and_crop(**{**CROP, "short_sides": (32, 32), "max_size": 64, "crop": None, "flip": "none"})
     T.AugmentationList(augmentations[:1])(scene)
@@ -118,7 +120,7 @@ def test_without_flip_left_stays_left(augmentations: list[T.Augmentation]) -> No
         image[:, :20] = 255
         ids = np.zeros((40, 40), np.int32)
         ids[:, :20] = 1
-        scene = SegmentationInput(image, Objects(ids.shape, np.array([0]), layers_from_ids(ids, [1])))
+        scene = SegmentationInput(image, MaskAnnotations(ids.shape, np.array([0]), layers_from_ids(ids, [1])))
         np.random.seed(seed)
         T.AugmentationList(augmentations)(scene)
         assert scene.image[5, 2, 0] == 255 and scene.image[5, 35, 0] == 0
@@ -132,7 +134,7 @@ def test_with_flip_half_are_flipped() -> None:
         ids = np.zeros((8, 8), np.int32)
         ids[:, :4] = 1
         image = np.repeat(np.uint8(ids * 255)[..., None], 3, axis=2)
-        scene = SegmentationInput(image, Objects(ids.shape, np.array([0]), layers_from_ids(ids, [1])))
+        scene = SegmentationInput(image, MaskAnnotations(ids.shape, np.array([0]), layers_from_ids(ids, [1])))
         T.AugmentationList(large_scale_jitter(8, 1.0, 1.0, "horizontal"))(scene)
         np.testing.assert_array_equal(scene.objects.to_masks()[1][0].numpy(), scene.image[..., 0] == 255)
         flipped += int(scene.image[0, 0, 0] == 0)
@@ -145,7 +147,7 @@ def test_vertical_flip_turns_upside_down() -> None:
     for _ in range(20):
         image = np.zeros((8, 8, 3), np.uint8)
         image[:4, :4] = 255
-        scene = SegmentationInput(image, Objects((8, 8), np.zeros(0, np.int64)))
+        scene = SegmentationInput(image, MaskAnnotations((8, 8), np.zeros(0, np.int64)))
         T.AugmentationList(large_scale_jitter(8, 1.0, 1.0, "vertical"))(scene)
         corners.add(tuple(np.argwhere(scene.image[..., 0])[0].tolist()))
     assert corners == {(0, 0), (4, 0)}
@@ -183,7 +185,7 @@ def test_crop_avoids_one_class_filling_it() -> None:
             **{**CROP, "short_sides": (40,), "sampling": "choice", "max_size": 400, "max_class_area": max_class_area}
         )
         for _ in range(50):
-            scene = SegmentationInput(image, Objects(ids.shape, np.array([0, 1]), layers_from_ids(ids, [1, 2])))
+            scene = SegmentationInput(image, MaskAnnotations(ids.shape, np.array([0, 1]), layers_from_ids(ids, [1, 2])))
             T.AugmentationList(augmentations)(scene)
             filled[max_class_area] += int(len(scene.objects.to_masks()[0]) == 1)
     assert filled[1.0] > 10 and filled[0.8] <= 2

@@ -15,10 +15,10 @@ from fvcore.transforms.transform import CropTransform, HFlipTransform, PadTransf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mask2former.data.mapper.augmentation import CropByArea, SegmentationInput
-from mask2former.data.mapper.geometry import Grid, move_picture, planes
+from mask2former.data.mapper.augmentation import RandomCropCategoryArea, SegmentationInput
+from mask2former.data.mapper.geometry import Grid, move_picture, to_chw
 from mask2former.data.mapper.label_maps import layers_from_ids
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
@@ -57,7 +57,9 @@ def test_transforms_at_once_are_those_one_after_the_other(seed: int, height: int
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     labels = rng.integers(0, 4, (height, width), dtype=np.uint8)
     steps = random_transforms(rng, (height, width))
-    scene = SegmentationInput(image, Objects((height, width), np.arange(3), [*layers_from_ids(labels, [1, 2, 3])]))
+    scene = SegmentationInput(
+        image, MaskAnnotations((height, width), np.arange(3), [*layers_from_ids(labels, [1, 2, 3])])
+    )
     for step in steps:
         scene.transform(step)
         image, labels = step.apply_image(image), step.apply_segmentation(labels)
@@ -87,7 +89,8 @@ def test_a_transform_that_moves_neither_rows_nor_columns() -> None:
     labels = np.zeros((20, 30), np.uint8)
     labels[2:9, 4:20] = 1
     scene = SegmentationInput(
-        np.repeat(labels[..., None] * 99, 3, axis=2), Objects((20, 30), np.array([5]), [*layers_from_ids(labels, [1])])
+        np.repeat(labels[..., None] * 99, 3, axis=2),
+        MaskAnnotations((20, 30), np.array([5]), [*layers_from_ids(labels, [1])]),
     )
     turn = T.RotationTransform(20, 30, 90)
     scene.transform(T.TransformList([CropTransform(1, 1, 28, 18), T.ResizeTransform(18, 28, 20, 30), turn]))
@@ -107,7 +110,7 @@ def test_grid_says_where_padding_is() -> None:
 
 def test_planes_have_memory_of_their_own() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    result = planes(image)
+    result = to_chw(image)
     np.testing.assert_array_equal(result, image.transpose(2, 0, 1))
     assert result.flags.owndata and result.flags.c_contiguous
 
@@ -116,9 +119,9 @@ def test_planes_have_memory_of_their_own() -> None:
 @settings(deadline=None, max_examples=40, derandomize=True)
 def test_crop_by_area_draws_as_detectron2_does(seed: int) -> None:
     labels = np.repeat(np.random.default_rng(seed).integers(0, 4, (4, 40), dtype=np.uint8), 8, axis=0)
-    objects = Objects(labels.shape, np.arange(3), [*layers_from_ids(labels, [1, 2, 3])])
+    objects = MaskAnnotations(labels.shape, np.arange(3), [*layers_from_ids(labels, [1, 2, 3])])
     np.random.seed(seed)
-    ours = CropByArea(("absolute", (9, 9)), 0.4).get_transform(labels.shape, objects)
+    ours = RandomCropCategoryArea(("absolute", (9, 9)), 0.4).get_transform(labels.shape, objects)
     drawn = np.random.random()
     np.random.seed(seed)
     theirs = T.RandomCrop_CategoryAreaConstraint("absolute", (9, 9), 0.4, 0).get_transform(labels, labels)

@@ -17,7 +17,7 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks
 from PIL import Image
 
-from mask2former.data.mapper.augmentation import CropByArea
+from mask2former.data.mapper.augmentation import RandomCropCategoryArea
 from mask2former.data.mapper.mapper import PRESETS, Mapper
 
 HEIGHT, WIDTH = 24, 32
@@ -104,8 +104,8 @@ def test_objects_that_the_crop_cuts_off_are_dropped(preset: str, record: dict[st
 @pytest.mark.parametrize(
     ("task", "crop"),
     [
-        ("semantic", CropByArea),
-        ("panoptic", CropByArea),
+        ("semantic", RandomCropCategoryArea),
+        ("panoptic", RandomCropCategoryArea),
         ("instance", T.RandomCrop),  # most pixels belong to no instance, so a share of them says nothing
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask2former.data.mapper.label_maps import LAYER_CAPACITY, layers_from_ids, layers_from_runs
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.mapper.polygons import Polygon
 from mask2former.data.rle.decode import runs_of_mask
 
@@ -25,9 +25,9 @@ def random_masks(seed: int, count: int, size: tuple[int, int]) -> np.ndarray:
     return masks
 
 
-def painted(masks: np.ndarray) -> Objects:
+def painted(masks: np.ndarray) -> MaskAnnotations:
     layers = layers_from_runs(masks.shape[1], {member: runs_of_mask(mask) for member, mask in enumerate(masks)})
-    return Objects(masks.shape[1:], np.arange(len(masks)) % 7, [*layers])
+    return MaskAnnotations(masks.shape[1:], np.arange(len(masks)) % 7, [*layers])
 
 
 @given(seed=st.integers(0, 10**6), count=st.integers(0, 40))
@@ -58,13 +58,13 @@ def test_more_objects_than_a_layer_holds() -> None:
     ids = np.arange(600, dtype=np.int32).reshape(20, 30)
     layers = layers_from_ids(ids, list(range(599, -1, -1)))
     assert [len(layer.members) for layer in layers] == [LAYER_CAPACITY, LAYER_CAPACITY, 90]
-    _, masks = Objects((20, 30), np.zeros(600, np.int64), layers).to_masks()
+    _, masks = MaskAnnotations((20, 30), np.zeros(600, np.int64), layers).to_masks()
     np.testing.assert_array_equal(masks.numpy(), ids[None] == np.arange(599, -1, -1)[:, None, None])
 
     single = {member: (np.array([member]), np.array([member + 1])) for member in range(600)}
     layers = layers_from_runs(20, single)
     assert [len(layer.members) for layer in layers] == [LAYER_CAPACITY, LAYER_CAPACITY, 90]
-    _, masks = Objects((20, 30), np.zeros(600, np.int64), [*layers]).to_masks()
+    _, masks = MaskAnnotations((20, 30), np.zeros(600, np.int64), [*layers]).to_masks()
     np.testing.assert_array_equal(masks.numpy().transpose(0, 2, 1).reshape(600, 600), np.eye(600, dtype=bool))
 
 
@@ -81,7 +81,7 @@ def test_disjoint_objects_share_a_layer() -> None:
 @settings(deadline=None)
 def test_outlines_that_leave_the_picture_are_clipped(x0: int, y0: int, width: int, height: int) -> None:
     corners = np.array([[x0, y0], [x0 + width, y0], [x0 + width, y0 + height], [x0, y0 + height]], float)
-    _, masks = Objects((20, 24), np.array([3]), polygons=[Polygon(0, corners)]).to_masks()
+    _, masks = MaskAnnotations((20, 24), np.array([3]), polygons=[Polygon(0, corners)]).to_masks()
     expected = np.zeros((20, 24), bool)
     expected[max(y0, 0) : max(y0 + height, 0), max(x0, 0) : max(x0 + width, 0)] = True
     if expected.any():
@@ -92,7 +92,7 @@ def test_outlines_that_leave_the_picture_are_clipped(x0: int, y0: int, width: in
 
 def test_outlines_of_one_object_are_united_and_order_is_kept() -> None:
     square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
-    objects = Objects(
+    objects = MaskAnnotations(
         (8, 8),
         np.array([5, 6, 7]),
         [*layers_from_runs(8, {1: (np.array([63]), np.array([64]))})],
@@ -107,13 +107,13 @@ def test_outlines_of_one_object_are_united_and_order_is_kept() -> None:
 @pytest.mark.parametrize("offset", [0, 250, 300])
 def test_class_map(offset: int) -> None:
     ids = np.array([[0, 4, 4], [9, 9, 0]], np.int32)
-    objects = Objects((2, 3), np.array([offset + 1, offset]), layers_from_ids(ids, [4, 9]))
+    objects = MaskAnnotations((2, 3), np.array([offset + 1, offset]), layers_from_ids(ids, [4, 9]))
     expected = [[0, offset + 2, offset + 2], [offset + 1, offset + 1, 0]]
     assert objects.class_map().tolist() == expected
 
 
 def test_no_objects() -> None:
-    objects = Objects((3, 4), np.zeros(0, np.int64))
+    objects = MaskAnnotations((3, 4), np.zeros(0, np.int64))
     objects.transform(T.ResizeTransform(3, 4, 6, 8), (6, 8))
     classes, masks = objects.to_masks()
     assert classes.shape == (0,) and masks.shape == (0, 6, 8)

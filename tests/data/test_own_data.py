@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mask2former.custom import DataError, OwnData, prepare, recognise
+from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 
 SIZE = 40
 CATEGORIES = [{"id": 30, "name": "disc"}, {"id": 7, "name": "square"}]  # with holes, and not in order
@@ -32,7 +32,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     yield
-    for name in [name for name in DatasetCatalog.list() if name.startswith("own_")]:
+    for name in [name for name in DatasetCatalog.list() if name.startswith("custom_")]:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
 
@@ -70,8 +70,8 @@ def write(path: Path, content: Any) -> str:
     return str(path)
 
 
-def own(tmp_path: Path, train: list[str], val: list[str] | None = None, **settings: Any) -> OwnData:
-    data = prepare(recognise(train), recognise(val) if val else None, tmp_path / "data", "t", **settings)
+def own(tmp_path: Path, train: list[str], val: list[str] | None = None, **settings: Any) -> CustomDataset:
+    data = build_dataset(detect_format(train), detect_format(val) if val else None, tmp_path / "data", "t", **settings)
     data.register()
     return data
 
@@ -82,8 +82,11 @@ def test_objects_without_validation_are_split(tmp_path: Path, images: Path) -> N
     assert any("1 of 6 pictures are held out" in note for note in data.notes)
     records = {part.name: DatasetCatalog.get(part.name) for part in (data.train, data.val)}
     ids = {name: {record["image_id"] for record in found} for name, found in records.items()}
-    assert ids["own_t_train"] | ids["own_t_val"] == set(range(1, 7)) and not ids["own_t_train"] & ids["own_t_val"]
-    meta = MetadataCatalog.get("own_t_train")
+    assert (
+        ids["custom_t_train"] | ids["custom_t_val"] == set(range(1, 7))
+        and not ids["custom_t_train"] & ids["custom_t_val"]
+    )
+    meta = MetadataCatalog.get("custom_t_train")
     assert meta.thing_classes == ["square", "disc"]  # by ascending id
     assert meta.thing_dataset_id_to_contiguous_id == {7: 0, 30: 1}
     assert len(set(map(tuple, meta.thing_colors))) == 2
@@ -91,7 +94,7 @@ def test_objects_without_validation_are_split(tmp_path: Path, images: Path) -> N
 
 def test_the_split_is_the_same_each_time(tmp_path: Path, images: Path) -> None:
     file = write(tmp_path / "i.json", instances())
-    first, second = (prepare(recognise([file, str(images)]), None, tmp_path / "data", "t") for _ in range(2))
+    first, second = (build_dataset(detect_format([file, str(images)]), None, tmp_path / "data", "t") for _ in range(2))
     assert first.val.only == second.val.only and first.val.only
 
 
@@ -134,7 +137,7 @@ def test_panoptic_data_give_truth_for_all_three_scores(tmp_path: Path, images: P
     file = write(tmp_path / "pan.json", panoptic(tmp_path / "pngs"))
     data = own(tmp_path, [file, str(images), str(tmp_path / "pngs")], [file, str(images), str(tmp_path / "pngs")])
     assert data.kind == "panoptic"
-    meta = MetadataCatalog.get("own_t_val")
+    meta = MetadataCatalog.get("custom_t_val")
     assert (meta.thing_classes, meta.stuff_classes) == (["box"], ["box", "grass"])
     truth = COCO(meta.json_file)
     assert sorted(a["area"] for a in truth.loadAnns(truth.getAnnIds(imgIds=[1]))) == [25, 100]
@@ -143,13 +146,13 @@ def test_panoptic_data_give_truth_for_all_three_scores(tmp_path: Path, images: P
     assert (labels[0, 0], labels[15, 15], labels[-1, 0]) == (0, 1, 255)
     areas = json.loads(Path(meta.panoptic_json).read_text())["annotations"][0]["segments_info"]
     assert {segment["id"]: segment["area"] for segment in areas} == {300: 1435, 70000: 100, 2: 25}
-    records = DatasetCatalog.get("own_t_val")
+    records = DatasetCatalog.get("custom_t_val")
     assert all(Path(record["sem_seg_file_name"]).is_file() for record in records)
 
 
 def test_the_folder_of_panoptic_pngs_is_found_beside_the_file(tmp_path: Path, images: Path) -> None:
     file = write(tmp_path / "pan.json", panoptic(tmp_path / "pan"))
-    assert recognise([file, str(images)]).pngs == str(tmp_path / "pan")
+    assert detect_format([file, str(images)]).pngs == str(tmp_path / "pan")
 
 
 def labels(folder: Path, values: list[int], mode: type = np.uint8) -> Path:
@@ -163,7 +166,7 @@ def labels(folder: Path, values: list[int], mode: type = np.uint8) -> Path:
 def test_label_files_with_names(tmp_path: Path, images: Path) -> None:
     folder = labels(tmp_path / "labels", [0, 1, 255])
     data = own(tmp_path, [str(images), str(folder)], class_names=["sky", "road", "sea"])
-    assert MetadataCatalog.get("own_t_train").stuff_classes == ["sky", "road", "sea"]
+    assert MetadataCatalog.get("custom_t_train").stuff_classes == ["sky", "road", "sea"]
     assert data.train.source.pngs == str(folder) and data.ignore_label == 255
     assert any("shows sea" in note for note in data.notes)
 
@@ -173,7 +176,7 @@ def test_labels_with_holes_are_written_anew(tmp_path: Path, images: Path) -> Non
     (folder / "p1.png").unlink()
     Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)).save(folder / "p1.png")
     data = own(tmp_path, [str(images), str(folder)])
-    assert MetadataCatalog.get("own_t_train").stuff_classes == ["class 3", "class 7", "class 1000"]
+    assert MetadataCatalog.get("custom_t_train").stuff_classes == ["class 3", "class 7", "class 1000"]
     written = np.asarray(Image.open(Path(str(data.train.source.pngs), "p2.png")))
     assert written[:, 0].tolist() == [0] * 14 + [2] * 14 + [1] * 12
     assert (np.asarray(Image.open(Path(str(data.train.source.pngs), "p1.png"))) == 255).all()
@@ -233,7 +236,7 @@ def test_mistakes_in_what_is_given_say_what_to_do(tmp_path: Path, images: Path) 
     ]
     for paths, message in cases:
         with pytest.raises(DataError, match=message):
-            recognise(paths)
+            detect_format(paths)
     content = panoptic(tmp_path / "pngs")
     del content["categories"][0]["isthing"]
     paths = [write(tmp_path / "pan.json", content), str(images), str(tmp_path / "pngs")]

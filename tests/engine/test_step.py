@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from mask2former.config import load_config
-from mask2former.engine.precision import Precision, build_precision, cpu_computes_bfloat16
+from mask2former.engine.precision import AmpSettings, build_amp_settings, cpu_computes_bfloat16
 from mask2former.engine.train_step import TrainStep
 
 
@@ -36,7 +36,7 @@ BATCH = list(torch.linspace(-1, 1, 12).reshape(3, 4))
 def make(precision=None, batch=BATCH, rate=1.0, **options):
     model = Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    return TrainStep(model, itertools.repeat(batch), optimizer, precision=precision or Precision("cpu"), **options)
+    return TrainStep(model, itertools.repeat(batch), optimizer, precision=precision or AmpSettings("cpu"), **options)
 
 
 def run(step, steps=1):
@@ -83,7 +83,7 @@ def test_small_gradients_are_not_clipped():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_number_formats_run_on_a_cpu(dtype):
-    step = make(Precision("cpu", dtype), rate=0.01)
+    step = make(AmpSettings("cpu", dtype), rate=0.01)
     storage = run(step, 20)
     assert step.model.computed_in == dtype
     assert all(parameter.dtype == torch.float32 for parameter in step.model.parameters())
@@ -94,7 +94,7 @@ def test_number_formats_run_on_a_cpu(dtype):
 def test_clipping_sees_gradients_without_the_loss_scale():
     """In float16 the loss is multiplied by 2**16; a norm under the limit must still count as under it."""
     limit = 1.5 * gradient_of(BATCH).norm().item()
-    step = make(Precision("cpu", torch.float16), max_grad_norm=limit)
+    step = make(AmpSettings("cpu", torch.float16), max_grad_norm=limit)
     step.grad_scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     before = flat(step.model)
     storage = run(step)
@@ -127,11 +127,11 @@ def test_every_loss_is_recorded():
 
 
 def test_state_goes_between_number_formats():
-    half, single = make(Precision("cpu", torch.float16)), make()
+    half, single = make(AmpSettings("cpu", torch.float16)), make()
     half.load_state_dict(single.state_dict())
     half.grad_scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     run(half)
-    other = make(Precision("cpu", torch.float16))
+    other = make(AmpSettings("cpu", torch.float16))
     other.load_state_dict(half.state_dict())
     assert other.grad_scaler.state_dict() == half.grad_scaler.state_dict()
     single.load_state_dict(half.state_dict())
@@ -145,23 +145,23 @@ def choose(*options):
 def test_auto_on_a_cpu_follows_the_processor(monkeypatch, caplog, fast):
     monkeypatch.setattr("mask2former.engine.precision.cpu_computes_bfloat16", lambda: fast)
     with caplog.at_level(logging.INFO, "mask2former"):
-        precision = build_precision(choose("SOLVER.AMP.ENABLED", "True"))
-    assert precision == Precision("cpu", torch.bfloat16 if fast else torch.float32)
+        precision = build_amp_settings(choose("SOLVER.AMP.ENABLED", "True"))
+    assert precision == AmpSettings("cpu", torch.bfloat16 if fast else torch.float32)
     assert ("float32" in caplog.text) == (not fast)
 
 
 def test_auto_on_a_gpu_is_float16_as_published():
     cfg = choose("SOLVER.AMP.ENABLED", "True")
     cfg.MODEL.DEVICE = "cuda:0"
-    assert build_precision(cfg) == Precision("cuda", torch.float16)
+    assert build_amp_settings(cfg) == AmpSettings("cuda", torch.float16)
 
 
 def test_named_formats_and_none():
-    assert build_precision(choose("SOLVER.AMP.DTYPE", "bfloat16")).dtype == torch.float32  # not enabled
+    assert build_amp_settings(choose("SOLVER.AMP.DTYPE", "bfloat16")).dtype == torch.float32  # not enabled
     enabled = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE")
-    assert build_precision(choose(*enabled, "bfloat16")).dtype == torch.bfloat16
+    assert build_amp_settings(choose(*enabled, "bfloat16")).dtype == torch.bfloat16
     with pytest.raises(ValueError, match=r"SOLVER\.AMP\.DTYPE is 'fp16'; known are auto, float16, bfloat16"):
-        build_precision(choose(*enabled, "fp16"))
+        build_amp_settings(choose(*enabled, "fp16"))
 
 
 def test_processors_features(monkeypatch):
@@ -177,7 +177,7 @@ def test_processors_features(monkeypatch):
 @pytest.mark.parametrize("parts", [1, 3])
 def test_parts_of_a_batch_add_up_to_its_gradient(parts, dtype):
     """These losses are means over pictures, so their mean over equal parts is that of the whole."""
-    step = make(Precision("cpu", dtype), rate=0.5, accumulate_steps=parts)
+    step = make(AmpSettings("cpu", dtype), rate=0.5, accumulate_steps=parts)
     before = flat(step.model)
     storage = run(step)
     tolerance = {} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
@@ -200,5 +200,5 @@ def test_parts_that_do_not_divide_a_batch_are_told(parts):
 
 
 def test_bfloat16_needs_no_loss_scaling():
-    assert not Precision("cpu", torch.bfloat16).grad_scaler().is_enabled()
-    assert Precision("cpu", torch.float16).grad_scaler().is_enabled()
+    assert not AmpSettings("cpu", torch.bfloat16).grad_scaler().is_enabled()
+    assert AmpSettings("cpu", torch.float16).grad_scaler().is_enabled()

@@ -18,8 +18,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former.checkpoint.weights_io import read
 from mask2former.config import load_config
-from mask2former.custom import OwnData, Source
-from mask2former.custom.dataset import Part
+from mask2former.custom import CustomDataset, DataSource
+from mask2former.custom.dataset import Split
 from mask2former.custom.model import configuration
 from mask2former.custom.plan import plan_training
 from mask2former.data.checks import Report
@@ -91,7 +91,7 @@ def tool() -> ModuleType:
 def _forget() -> Any:
     yield
     for catalog in (DatasetCatalog, MetadataCatalog):  # the predictor registers metadata alone
-        for name in [name for name in catalog.list() if name.startswith("own_")]:
+        for name in [name for name in catalog.list() if name.startswith("custom_")]:
             catalog.remove(name)
 
 
@@ -163,18 +163,18 @@ def test_no_network_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert (cfg.MODEL.WEIGHTS, cfg.MODEL.RESNETS.NORM, cfg.SOLVER.BACKBONE_MULTIPLIER) == ("", "BN", 1.0)
 
 
-def own_data(pictures: int, size: tuple[int, int], objects: int, side: int) -> OwnData:
+def own_data(pictures: int, size: tuple[int, int], objects: int, side: int) -> CustomDataset:
     report = Report(sizes=[size] * pictures)
     report.counts["pictures"] = pictures
     for picture in range(pictures):
         for _ in range(objects):
             report.add("a", picture, side**2)
-    source = Source("instance", "images", "i.json")
+    source = DataSource("instance", "images", "i.json")
     category = {"id": 1, "name": "a", "isthing": 1, "color": [0, 0, 0]}
-    return OwnData("instance", [category], 255, Part("t", source, pictures), Part("v", source, 10), report, [])
+    return CustomDataset("instance", [category], 255, Split("t", source, pictures), Split("v", source, 10), report, [])
 
 
-def planned(data: OwnData, memory: float, device: str = "cuda", devices: int = 1, **fixed: Any) -> Any:
+def planned(data: CustomDataset, memory: float, device: str = "cuda", devices: int = 1, **fixed: Any) -> Any:
     cfg = load_config(str(ROOT / "configs/coco/instance/r50.yaml"))
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = device, "weights.pth"
     for key, value in fixed.items():

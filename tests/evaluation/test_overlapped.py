@@ -7,7 +7,7 @@ import torch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from mask2former.evaluation.async_evaluator import Overlapped, on_cpu
+from mask2former.evaluation.async_evaluator import AsyncEvaluator, on_cpu
 
 
 class Recorder(DatasetEvaluator):
@@ -35,7 +35,7 @@ def batch(number, value=None):
 
 def test_order_and_results():
     recorder = Recorder()
-    overlapped = Overlapped(recorder, limit=3)
+    overlapped = AsyncEvaluator(recorder, limit=3)
     for _ in range(2):  # it can be used again
         overlapped.reset()
         for number in range(50):
@@ -46,7 +46,7 @@ def test_order_and_results():
 
 @pytest.mark.parametrize("further", [0, 20])
 def test_an_error_surfaces(further):
-    overlapped = Overlapped(Recorder(), limit=2)
+    overlapped = AsyncEvaluator(Recorder(), limit=2)
     overlapped.reset()
     overlapped.process(*batch(0))
     overlapped.process(*batch(3, "bad"))
@@ -60,7 +60,7 @@ def test_an_error_surfaces(further):
 
 def test_no_more_wait_than_the_limit():
     recorder = Recorder()
-    overlapped = Overlapped(recorder, limit=2)
+    overlapped = AsyncEvaluator(recorder, limit=2)
     overlapped.reset()
     recorder.gate.clear()
     overlapped.process(*batch(0))
@@ -76,11 +76,11 @@ def test_no_more_wait_than_the_limit():
 
 
 def test_nothing_at_all():
-    overlapped = Overlapped(Recorder())
+    overlapped = AsyncEvaluator(Recorder())
     overlapped.reset()
     assert overlapped.evaluate() == {"seen": []}
     with pytest.raises(ValueError, match="limit is 0"):
-        Overlapped(Recorder(), limit=0)
+        AsyncEvaluator(Recorder(), limit=0)
 
 
 def test_outputs_are_copied_to_the_cpu():

@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from mask2former.modeling.losses import chunked_mask_loss
-from mask2former.modeling.losses.chunked_mask_loss import Matched, MatchedMaskLosses
-from mask2former.modeling.losses.pixel_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
+from mask2former.modeling.losses.chunked_mask_loss import MatchedMaskLosses, MatchedTargets
+from mask2former.modeling.losses.pixel_losses import DenseFocalLoss, MaskLoss, PointCrossEntropy
 
 
 class SamePoints(PointCrossEntropy):
     """Which points are drawn then does not depend on how many masks are taken at once."""
 
-    def choose(self, logits: Tensor) -> Tensor:
+    def choose_points(self, logits: Tensor) -> Tensor:
         places = torch.rand(self.num_points, 2, generator=torch.Generator().manual_seed(0))
         return places.expand(len(logits), -1, -1).to(logits.dtype)
 
 
-def case(frames: int, channels_last: bool) -> tuple[list[Matched], Tensor, list[Tensor]]:
+def case(frames: int, channels_last: bool) -> tuple[list[MatchedTargets], Tensor, list[Tensor]]:
     """Two images, the first with three masks in two layers each, the second with some rows of its masks only."""
     features = torch.randn(2, 4, frames, 8, 12, dtype=torch.float64)
     if channels_last:
@@ -27,21 +27,21 @@ def case(frames: int, channels_last: bool) -> tuple[list[Matched], Tensor, list[
     images = []
     for count, chosen in ((3, [0, 0, 1, 1, 2, 2]), (4, [0, 0, 1, 3, 3])):
         rows = (torch.tensor(chosen)[:, None] * frames + torch.arange(frames)).flatten()
-        images.append(Matched(torch.rand(count * frames, 16, 24) > 0.5, rows, 2))
+        images.append(MatchedTargets(torch.rand(count * frames, 16, 24) > 0.5, rows, 2))
     return images, features, [torch.randn(n, 4, dtype=torch.float64) for n in (6, 5)]
 
 
-def at_once(mask_loss: MaskLoss, image: Matched, feature: Tensor, embed: Tensor) -> Tensor:
+def at_once(mask_loss: MaskLoss, image: MatchedTargets, feature: Tensor, embed: Tensor) -> Tensor:
     logits = torch.einsum("rc,cthw->rthw", embed, feature).flatten(0, 1)
-    x, truth = mask_loss.read(logits, image.masks, image.rows, mask_loss.choose(logits))
+    x, truth = mask_loss.gather(logits, image.masks, image.rows, mask_loss.choose_points(logits))
     p = x.sigmoid()
     dice = 1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)
-    return torch.stack([mask_loss.of_pixels(x, truth).mean(1), dice])
+    return torch.stack([mask_loss.pixel_loss(x, truth).mean(1), dice])
 
 
 @pytest.mark.parametrize("most", [1, 4, 64])
 @pytest.mark.parametrize(("frames", "channels_last"), [(1, False), (1, True), (2, False), (2, True)])
-@pytest.mark.parametrize("mask_loss", [SamePoints(40), WholeMaskFocal()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("mask_loss", [SamePoints(40), DenseFocalLoss()], ids=lambda x: type(x).__name__)
 def test_same_losses_and_gradients(
     mask_loss: MaskLoss, frames: int, channels_last: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

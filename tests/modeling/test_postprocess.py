@@ -10,18 +10,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mask2former.modeling.postprocess import (
-    Competition,
-    InstanceMasks,
+    InstanceAccumulator,
+    PanopticMerger,
     ResizedMasks,
     SemanticLabels,
     SemanticScores,
-    collect,
     instance_inference,
     panoptic_inference,
     semantic_inference,
+    stream_masks,
     streaming,
 )
-from mask2former.structures import LazyMasks
+from mask2former.structures import FactoredMasks
 
 THINGS = {0, 2}
 
@@ -130,7 +130,7 @@ def test_instances_equal_slow_version(things: set[int] | None, queries: int, top
 
 def test_masks_are_resized_as_published() -> None:
     """To the padded input, cropped to the picture, then to the wanted size."""
-    masks = LazyMasks(torch.randn(2, 5, 6), torch.randn(2, 6, 1, 8, 16))
+    masks = FactoredMasks(torch.randn(2, 5, 6), torch.randn(2, 6, 1, 8, 16))
     source = ResizedMasks(masks, 1, padded_size=(32, 64), image_size=(30, 50), output_size=(61, 99))
     dense = F.interpolate(masks.logits()[1].transpose(0, 1), (32, 64), mode="bilinear", align_corners=False)
     expected = F.interpolate(dense[..., :30, :50], (61, 99), mode="bilinear", align_corners=False)[0]
@@ -155,7 +155,9 @@ def test_some_rows_are_those_of_the_whole(
     part: tuple[float, float],
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    masks = LazyMasks(torch.randn(1, 3, 4, generator=generator), torch.randn(1, 4, 1, *features, generator=generator))
+    masks = FactoredMasks(
+        torch.randn(1, 3, 4, generator=generator), torch.randn(1, 4, 1, *features, generator=generator)
+    )
     padded = (features[0] * 4, features[1] * 4)
     image = (max(1, padded[0] - padding[0]), max(1, padded[1] - padding[1]))
     source = ResizedMasks(masks, 0, padded, image, output)
@@ -172,12 +174,14 @@ def test_results_together_are_those_of_each(pixels: int, monkeypatch: pytest.Mon
     """However few rows are made at a time."""
     monkeypatch.setitem(streaming._PIXELS, "cpu", pixels)
     class_logits = torch.randn(20, 5) * 3
-    source = ResizedMasks(LazyMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7)), 0, (36, 28), (33, 28), (50, 41))
+    source = ResizedMasks(
+        FactoredMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7)), 0, (36, 28), (33, 28), (50, 41)
+    )
     whole = source(torch.arange(20))
     options = {"things": THINGS, "object_mask_threshold": 0.6, "overlap_threshold": 0.3, "size": (50, 41)}
-    semantic, panoptic = SemanticScores(class_logits, (50, 41)), Competition(class_logits, **options)
-    instances = InstanceMasks(class_logits, top_k=12, things=THINGS, size=(50, 41))
-    collect(source, [semantic, panoptic, instances], (50, 41))
+    semantic, panoptic = SemanticScores(class_logits, (50, 41)), PanopticMerger(class_logits, **options)
+    instances = InstanceAccumulator(class_logits, top_k=12, things=THINGS, size=(50, 41))
+    stream_masks(source, [semantic, panoptic, instances], (50, 41))
     torch.testing.assert_close(semantic.result(), semantic_inference(class_logits, lambda q: whole[q], (50, 41)))
     labels, segments = panoptic.result()
     expected, expected_segments = panoptic_inference(class_logits, lambda q: whole[q], **options)
@@ -200,12 +204,12 @@ def test_results_together_are_those_of_each(pixels: int, monkeypatch: pytest.Mon
 def test_labels_are_those_of_the_scores(seed: int, classes: int, size: tuple[int, int], rows: int) -> None:
     torch.manual_seed(seed)
     class_logits = torch.randn(20, classes + 1) * 3
-    factors = LazyMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7))
+    factors = FactoredMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7))
     source = ResizedMasks(factors, 0, (36, 28), (33, 28), size)
     scores, labels = SemanticScores(class_logits, size), SemanticLabels(class_logits, size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(streaming._ROWS, "cpu", rows)
-        collect(source, [scores, labels], size)
+        stream_masks(source, [scores, labels], size)
     assert labels.result().dtype == torch.int16
     assert torch.equal(labels.result().long(), scores.result().argmax(dim=0))
 
@@ -213,11 +217,11 @@ def test_labels_are_those_of_the_scores(seed: int, classes: int, size: tuple[int
 def test_labels_want_all_queries_at_once() -> None:
     masks = torch.randn(40, 8, 9)
     with pytest.raises(ValueError, match="16 of 40 queries"):
-        collect(lambda queries: masks[queries], [SemanticLabels(torch.randn(40, 6), (8, 9))], (8, 9))
+        stream_masks(lambda queries: masks[queries], [SemanticLabels(torch.randn(40, 6), (8, 9))], (8, 9))
 
 
 def test_no_query_holds_an_object() -> None:
-    source = ResizedMasks(LazyMasks(torch.randn(1, 2, 4), torch.randn(1, 4, 1, 3, 3)), 0, (12, 12), (12, 12), None)
+    source = ResizedMasks(FactoredMasks(torch.randn(1, 2, 4), torch.randn(1, 4, 1, 3, 3)), 0, (12, 12), (12, 12), None)
     nothing = torch.tensor([[0.0, 0.0, 9.0]] * 2)
     labels, segments = panoptic_inference(
         nothing, source, things=THINGS, object_mask_threshold=0.5, overlap_threshold=0.5, size=(12, 12)

@@ -13,7 +13,7 @@ from detectron2.structures import BitMasks, Instances
 from torch import Tensor, nn
 
 from mask2former.config import load_config
-from mask2former.modeling.activation_checkpoint import LAYERS, recompute
+from mask2former.modeling.activation_checkpoint import LAYERS, checkpoint_activations
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [
@@ -94,6 +94,6 @@ def test_model_can_be_copied_and_evaluated() -> None:
 
 def test_what_cannot_be_recomputed_is_named() -> None:
     with pytest.raises(ValueError, match=r"MODEL\.CHECKPOINT names 'stem'; known are backbone, pixel_decoder"):
-        recompute(["stem"], {})
+        checkpoint_activations(["stem"], {})
     with pytest.raises(ValueError, match=r"names 'backbone', but Linear has no layers of a known kind"):
-        recompute(["backbone"], {"backbone": nn.Linear(1, 1)})
+        checkpoint_activations(["backbone"], {"backbone": nn.Linear(1, 1)})

@@ -28,7 +28,7 @@ def test_feed_forward_in_pieces_is_the_whole(length: int, dropout: float, monkey
     layer = FeedForward(8, 16, dropout=dropout).double().train(dropout == 0)
     x = torch.randn(2, length, 8, dtype=torch.float64)
     whole = results(layer, x)
-    monkeypatch.setitem(chunking.LENGTH, "cpu", 4)
+    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
     split = results(layer, x)
     assert len(whole) == len(split) == 8
     for one, other in zip(whole, split, strict=True):
@@ -37,7 +37,7 @@ def test_feed_forward_in_pieces_is_the_whole(length: int, dropout: float, monkey
 
 def test_dropout_in_pieces_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every hidden activation is dropped with probability one half, also where there are several pieces."""
-    monkeypatch.setitem(chunking.LENGTH, "cpu", 4)
+    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
     layer = FeedForward(4, 64, dropout=0.5, pre_norm=True)
     layer.dropout.p = 0.0  # that of the hidden activations is left
     torch.nn.init.constant_(layer.linear1.bias, 1.0)
@@ -47,7 +47,7 @@ def test_dropout_in_pieces_drops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gradients_are_the_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(chunking.LENGTH, "cpu", 3)
+    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 3)
     shapes = [(2, 4, 5), (6, 5), (6,), (3, 6), (3,)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(RecomputedFeedForward.apply, inputs)
@@ -56,7 +56,7 @@ def test_gradients_are_the_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_feed_forward_in_pieces_follows_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = FeedForward(8, 16), torch.randn(2, 11, 8)
     exact, whole = results(layer, x), results(layer, x, half=True)
-    monkeypatch.setitem(chunking.LENGTH, "cpu", 4)
+    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
     split = results(layer, x, half=True)
     assert [p.dtype for p in split] == [w.dtype for w in whole]
     for one, other, truth in zip(whole, split, exact, strict=True):
@@ -72,5 +72,5 @@ def test_hidden_activations_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> Non
 
     layer, x = FeedForward(8, 16), torch.randn(2, 11, 8)
     assert (2, 11, 16) in kept()  # few positions: not worth another product
-    monkeypatch.setitem(chunking.LENGTH, "cpu", 4)
+    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
     assert {shape for shape in kept() if 16 in shape} == {(16, 8), (16,), (8, 16)}  # parameters

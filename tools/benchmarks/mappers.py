@@ -26,7 +26,7 @@ from mask2former.config import add_maskformer2_config
 from mask2former.data import Mapper, register_all
 from mask2former.data.datasets.readers import read_coco_instances
 from mask2former.data.mapper import mapper
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 Record = dict[str, Any]
 JITTER = 1024
@@ -153,7 +153,7 @@ def _clocks(one: Mapper | PlainMapper, spent: Counter[str]) -> Iterator[None]:
             (mapper, "read_picture", "picture"),
             (one, "read_targets", "annotation"),
             (mapper.SegmentationInput, "pixels", "augment"),
-            (Objects, "to_masks", "masks"),
+            (MaskAnnotations, "to_masks", "masks"),
         ]
     else:
         places = [

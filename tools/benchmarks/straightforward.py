@@ -43,8 +43,8 @@ def plain_layers() -> Iterator[None]:
     long, unfolded = {"cpu": sys.maxsize, "cuda": sys.maxsize}, lambda *_: False
     with (
         without_library(),
-        mock.patch.dict(chunking.LENGTH, long),
-        mock.patch.object(mask_former, "is_foldable", unfolded),
+        mock.patch.dict(chunking.CHUNK_SIZE, long),
+        mock.patch.object(mask_former, "can_fuse", unfolded),
     ):
         yield
 

@@ -22,14 +22,14 @@ from mask2former.data.datasets.panoptic_subset import subset_json_path
 from mask2former.data.datasets.published import published_rows
 from mask2former.data.datasets.readers import Record
 from mask2former.data.datasets.spec import (
-    DataSet,
-    instance_facts,
+    DatasetSpec,
+    instance_task_metadata,
     load_instances,
     load_panoptic,
     load_panoptic_subset,
     load_sem_seg,
-    panoptic_facts,
-    sem_seg_facts,
+    panoptic_task_metadata,
+    sem_seg_task_metadata,
 )
 
 _registered: set[str] = set()  # names that register_all has given to the catalogs
@@ -54,9 +54,9 @@ def register_all(root: str | None = None) -> None:
         _register(row, root)
 
 
-def _register(row: DataSet, root: str) -> None:
+def _register(row: DatasetSpec, root: str) -> None:
     paths = {key: os.path.join(root, path) for key, path in row.paths.items()}
-    facts = row.facts
+    facts = row.metadata
     if row.name in DatasetCatalog:
         known = MetadataCatalog.get(row.name).as_dict()
         if facts is not None and row.name not in _registered:
@@ -111,20 +111,20 @@ def _detectron2_cityscapes_panoptic(meta: Metadata) -> list[Record]:
     return load_cityscapes_panoptic(meta.image_root, meta.panoptic_root, meta.panoptic_json, meta.as_dict())
 
 
-def _own_rows() -> Iterator[DataSet]:
+def _own_rows() -> Iterator[DatasetSpec]:
     for split in ("train", "val"):
         yield from _coco_rows(split)
         yield from _quickstart_rows(split)
         yield from _nuclei_rows(split)
-        yield DataSet(
+        yield DatasetSpec(
             f"camvid_{split}_sem_seg",
             load_sem_seg,
             {"image_root": f"camvid/images/{split}", "sem_seg_root": f"camvid/annotations/{split}"},
-            sem_seg_facts(load_categories("camvid")),
+            sem_seg_task_metadata(load_categories("camvid")),
         )
     # Two pictures to try things on. Its instance file lists 133 categories instead of the 80 things, so it is of no
     # use to the instance evaluation.
-    yield DataSet(
+    yield DatasetSpec(
         "coco_sample_panoptic",
         load_panoptic,
         {
@@ -132,14 +132,14 @@ def _own_rows() -> Iterator[DataSet]:
             "panoptic_root": "coco_sample/panoptic",
             "image_root": "coco_sample/images",
         },
-        panoptic_facts(load_categories("coco")),
+        panoptic_task_metadata(load_categories("coco")),
     )
 
 
-def _coco_rows(split: str) -> Iterator[DataSet]:
+def _coco_rows(split: str) -> Iterator[DatasetSpec]:
     # What the published configurations evaluate on: PQ, the instances' AP, and mIoU on pngs that
     # datasets/prepare_coco_semantic.py makes.
-    yield DataSet(
+    yield DatasetSpec(
         f"coco_2017_{split}_panoptic_with_sem_seg",
         load_panoptic,
         {
@@ -149,11 +149,11 @@ def _coco_rows(split: str) -> Iterator[DataSet]:
             "json_file": f"coco/annotations/instances_{split}2017.json",
             "sem_seg_root": f"coco/panoptic_semseg_{split}2017",
         },
-        panoptic_facts(load_categories("coco")),
+        panoptic_task_metadata(load_categories("coco")),
     )
 
 
-def _quickstart_rows(split: str) -> Iterator[DataSet]:
+def _quickstart_rows(split: str) -> Iterator[DatasetSpec]:
     categories = load_categories("quickstart")
     images = {"image_root": f"quickstart/images/{split}"}
     instances = {"json_file": f"quickstart/annotations/instances_{split}.json"}
@@ -163,55 +163,57 @@ def _quickstart_rows(split: str) -> Iterator[DataSet]:
         "panoptic_root": f"quickstart/panoptic/{split}",
     }
     name = f"quickstart_{split}"
-    yield DataSet(
-        f"{name}_panoptic", load_panoptic, images | instances | semantic | panoptic, panoptic_facts(categories)
+    yield DatasetSpec(
+        f"{name}_panoptic", load_panoptic, images | instances | semantic | panoptic, panoptic_task_metadata(categories)
     )
-    yield DataSet(f"{name}_instance", load_instances, images | instances, instance_facts(categories))
-    yield DataSet(f"{name}_sem_seg", load_sem_seg, images | semantic, sem_seg_facts(categories))
+    yield DatasetSpec(f"{name}_instance", load_instances, images | instances, instance_task_metadata(categories))
+    yield DatasetSpec(f"{name}_sem_seg", load_sem_seg, images | semantic, sem_seg_task_metadata(categories))
 
 
-def _nuclei_rows(split: str) -> Iterator[DataSet]:
+def _nuclei_rows(split: str) -> Iterator[DatasetSpec]:
     categories = load_categories("nuclei")
     images = {"image_root": f"nuclei/images/{split}"}
     pngs = {"panoptic_root": f"nuclei/panoptic/panoptic_{split}"}
     panoptic_json = f"nuclei/annotations/panoptic_{split}.json"
     for subset in ("", "_fluo256"):
         instances = {"json_file": f"nuclei/annotations/instances_{split}{subset}.json"}
-        yield DataSet(
-            f"nuclei_{split}_instance{subset}", load_instances, images | instances, instance_facts(categories)
+        yield DatasetSpec(
+            f"nuclei_{split}_instance{subset}", load_instances, images | instances, instance_task_metadata(categories)
         )
-        yield DataSet(
+        yield DatasetSpec(
             f"nuclei_{split}_panoptic{subset}",
             load_panoptic_subset if subset else load_panoptic,
             images | instances | pngs | {"subset_of" if subset else "panoptic_json": panoptic_json},
-            panoptic_facts(categories),
+            panoptic_task_metadata(categories),
         )
 
 
-def _detectron2_rows() -> Iterator[DataSet]:
+def _detectron2_rows() -> Iterator[DatasetSpec]:
     for split in ("train", "val"):
         coco = {"image_root": f"coco/{split}2017", "json_file": f"coco/annotations/instances_{split}2017.json"}
         coco_panoptic = {
             "panoptic_json": f"coco/annotations/panoptic_{split}2017.json",
             "panoptic_root": f"coco/panoptic_{split}2017",
         }
-        yield DataSet(f"coco_2017_{split}", _detectron2_coco, coco, None)
-        yield DataSet(f"coco_2017_{split}_panoptic", _detectron2_coco_panoptic, coco | coco_panoptic, None)
+        yield DatasetSpec(f"coco_2017_{split}", _detectron2_coco, coco, None)
+        yield DatasetSpec(f"coco_2017_{split}_panoptic", _detectron2_coco_panoptic, coco | coco_panoptic, None)
 
         part = {"train": "training", "val": "validation"}[split]
         ade20k = {
             "image_root": f"ADEChallengeData2016/images/{part}",
             "sem_seg_root": f"ADEChallengeData2016/annotations_detectron2/{part}",
         }
-        yield DataSet(f"ade20k_sem_seg_{split}", _detectron2_sem_seg, ade20k, None)
+        yield DatasetSpec(f"ade20k_sem_seg_{split}", _detectron2_sem_seg, ade20k, None)
 
         raw = {"image_dir": f"cityscapes/leftImg8bit/{split}/", "gt_dir": f"cityscapes/gtFine/{split}/"}
-        yield DataSet(f"cityscapes_fine_instance_seg_{split}", _detectron2_cityscapes_instances, raw, None)
-        yield DataSet(f"cityscapes_fine_sem_seg_{split}", _detectron2_cityscapes_sem_seg, raw, None)
+        yield DatasetSpec(f"cityscapes_fine_instance_seg_{split}", _detectron2_cityscapes_instances, raw, None)
+        yield DatasetSpec(f"cityscapes_fine_sem_seg_{split}", _detectron2_cityscapes_sem_seg, raw, None)
         cityscapes_panoptic = {
             "image_root": f"cityscapes/leftImg8bit/{split}",
             "gt_dir": f"cityscapes/gtFine/{split}",
             "panoptic_root": f"cityscapes/gtFine/cityscapes_panoptic_{split}",
             "panoptic_json": f"cityscapes/gtFine/cityscapes_panoptic_{split}.json",
         }
-        yield DataSet(f"cityscapes_fine_panoptic_{split}", _detectron2_cityscapes_panoptic, cityscapes_panoptic, None)
+        yield DatasetSpec(
+            f"cityscapes_fine_panoptic_{split}", _detectron2_cityscapes_panoptic, cityscapes_panoptic, None
+        )

@@ -16,20 +16,20 @@ IGNORE_LABEL = 255
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DatasetSpec:
     """One row.
 
     Attributes:
         name: in Detectron2's catalogs.
         load: from the metadata to the list of data set dicts.
         paths: metadata key -> path below the root.
-        facts: all other metadata; None for data sets that Detectron2 registers itself, whose facts are kept.
+        metadata: all other metadata; None for data sets that Detectron2 registers itself, whose facts are kept.
     """
 
     name: str
     load: Callable[[Metadata], list[Record]]
     paths: dict[str, str]
-    facts: dict[str, Any] | None
+    metadata: dict[str, Any] | None
 
 
 # Loaders: metadata -> data set dicts.
@@ -62,7 +62,7 @@ def load_sem_seg(meta: Metadata) -> list[Record]:
 # Facts by task.
 
 
-def panoptic_facts(categories: list[Category], things_first: bool = True) -> dict[str, Any]:
+def panoptic_task_metadata(categories: list[Category], things_first: bool = True) -> dict[str, Any]:
     return {
         **panoptic_metadata(categories, things_first),
         "evaluator_type": "coco_panoptic_seg",
@@ -71,9 +71,9 @@ def panoptic_facts(categories: list[Category], things_first: bool = True) -> dic
     }
 
 
-def instance_facts(categories: list[Category]) -> dict[str, Any]:
+def instance_task_metadata(categories: list[Category]) -> dict[str, Any]:
     return {**instance_metadata(categories), "evaluator_type": "coco"}
 
 
-def sem_seg_facts(categories: list[Category], ignore_label: int = IGNORE_LABEL) -> dict[str, Any]:
+def sem_seg_task_metadata(categories: list[Category], ignore_label: int = IGNORE_LABEL) -> dict[str, Any]:
     return {**semantic_metadata(categories), "evaluator_type": "sem_seg", "ignore_label": ignore_label}

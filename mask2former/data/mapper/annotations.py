@@ -13,14 +13,14 @@ from detectron2.data.detection_utils import SizeMismatchError
 
 from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
 from mask2former.data.mapper.label_maps import Runs, layers_from_ids, layers_from_runs
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.mapper.polygons import Polygon
 from mask2former.data.rle.decode import object_runs, runs_of_mask
 
 Record = dict[str, Any]
 
 
-def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) -> Objects:
+def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
     """Each segment, thing or stuff, is an object. Crowds are left out, pixels of no segment too.
 
     Args:
@@ -36,7 +36,7 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
     segments = [segment for segment in segments if not segment.get("iscrowd", 0)]
     classes = np.array([segment["category_id"] for segment in segments], np.int64)
     if not segments:
-        return Objects(size, classes)
+        return MaskAnnotations(size, classes)
 
     png = _annotation(record, "pan_seg_file_name", "panoptic")
     ids = read_panoptic_ids(png)
@@ -50,10 +50,10 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
             f"{png}: none of the picture's {len(wanted)} segments is in it. Segment ids are R + 256 G + 65536 B; "
             "is this the panoptic png of this picture?"
         )
-    return Objects(size, classes, [*layers])
+    return MaskAnnotations(size, classes, [*layers])
 
 
-def instance_objects(record: Record, size: tuple[int, int], num_classes: int) -> Objects:
+def instance_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
     """Each annotation that is no crowd is an object, given by polygons, run lengths (RLE) or a bit mask [H, W].
 
     Args:
@@ -76,10 +76,10 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
             polygons += [Polygon(member, points) for points in _outlines(segmentation, where)]
         else:
             runs[member] = _runs(segmentation, size, where)
-    return Objects(size, np.array(classes, np.int64), [*layers_from_runs(size[0], runs)], polygons)
+    return MaskAnnotations(size, np.array(classes, np.int64), [*layers_from_runs(size[0], runs)], polygons)
 
 
-def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ignore_label: int) -> Objects:
+def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ignore_label: int) -> MaskAnnotations:
     """Each class that is present is one object.
 
     Args:
@@ -99,7 +99,7 @@ def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ig
                 f"the ignored label is {ignore_label}. Set MODEL.SEM_SEG_HEAD.NUM_CLASSES and IGNORE_VALUE to what "
                 "the data set has, or correct the file."
             )
-    return Objects(size, np.array(present, np.int64), [*layers_from_ids(labels, present)])
+    return MaskAnnotations(size, np.array(present, np.int64), [*layers_from_ids(labels, present)])
 
 
 def _labels_of(labels: np.ndarray, num_classes: int, ignore_label: int) -> list[int]:

@@ -10,8 +10,8 @@ import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, PadTransform, Transform
 
-from mask2former.data.mapper.geometry import move_picture, planes, steps_of
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.geometry import flatten_transforms, move_picture, to_chw
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 IMAGE_PAD_VALUE = 128
 MAX_BRIGHTNESS = 32.0  # the ranges of SSD (Liu et al. 2016)
@@ -29,7 +29,7 @@ class SegmentationInput:
         objects: the picture's objects.
     """
 
-    def __init__(self, image: np.ndarray, objects: Objects) -> None:
+    def __init__(self, image: np.ndarray, objects: MaskAnnotations) -> None:
         self.objects = objects
         self._image = image
         self._pending: list[Transform] = []
@@ -52,7 +52,7 @@ class SegmentationInput:
         return self.objects.class_map()
 
     def transform(self, transform: Transform) -> None:
-        for step in steps_of(transform):
+        for step in flatten_transforms(transform):
             grid = self.objects.grid.moved(step)
             self._pending.append(step)
             self.objects.transform(step, self.image.shape[:2] if grid is None else grid.size)
@@ -60,13 +60,13 @@ class SegmentationInput:
     def pixels(self) -> np.ndarray:
         """The picture as [C, H, W], in memory of its own."""
         pad = self._pending.pop() if self._pending and type(self._pending[-1]) is PadTransform else None
-        result = planes(self.image, pad)
+        result = to_chw(self.image, pad)
         if pad is not None:
             self._pending.append(pad)
         return result
 
 
-class BySize(T.Augmentation):
+class SizeOnlyAugmentation(T.Augmentation):
     """One of Detectron2's augmentations that look at no more of a picture than its size: it need not be drawn."""
 
     def __init__(self, augmentation: T.Augmentation) -> None:
@@ -81,7 +81,7 @@ class BySize(T.Augmentation):
         return repr(self.augmentation)
 
 
-class CropByArea(T.Augmentation):
+class RandomCropCategoryArea(T.Augmentation):
     """Detectron2's RandomCrop_CategoryAreaConstraint with label 0 ignored: the same draws, counted faster.
 
     Args:
@@ -94,7 +94,7 @@ class CropByArea(T.Augmentation):
         self.crop = T.RandomCrop(*crop)
         self.max_class_area = max_class_area
 
-    def get_transform(self, size: tuple[int, int], objects: Objects) -> Transform:
+    def get_transform(self, size: tuple[int, int], objects: MaskAnnotations) -> Transform:
         height, width = size
         for _ in range(10):
             rows, columns = self.crop.get_crop_size(size)
@@ -228,9 +228,9 @@ def large_scale_jitter(image_size: int, min_scale: float, max_scale: float, flip
     square = (image_size, image_size)
     return [
         *_flips(flip),
-        BySize(ResizeScale(min_scale, max_scale, *square)),
-        BySize(T.FixedSizeCrop(square, pad=False)),
-        BySize(Pad(size=square)),
+        SizeOnlyAugmentation(ResizeScale(min_scale, max_scale, *square)),
+        SizeOnlyAugmentation(T.FixedSizeCrop(square, pad=False)),
+        SizeOnlyAugmentation(Pad(size=square)),
     ]
 
 
@@ -258,16 +258,16 @@ def resize_and_crop(
     """
     if sampling not in ("choice", "range"):
         raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; pictures have 'choice' and 'range'.")
-    augmentations: list[T.Augmentation] = [BySize(ResizeShortestEdge(short_sides, max_size, sampling))]
+    augmentations: list[T.Augmentation] = [SizeOnlyAugmentation(ResizeShortestEdge(short_sides, max_size, sampling))]
     if crop is not None and max_class_area < 1.0:
-        augmentations.append(CropByArea(crop, max_class_area))
+        augmentations.append(RandomCropCategoryArea(crop, max_class_area))
     elif crop is not None:
-        augmentations.append(BySize(T.RandomCrop(*crop)))
+        augmentations.append(SizeOnlyAugmentation(T.RandomCrop(*crop)))
     if color_format is not None:
-        augmentations.append(BySize(ColorJitter(color_format)))
+        augmentations.append(SizeOnlyAugmentation(ColorJitter(color_format)))
     augmentations += _flips(flip)
     if size_divisibility > 0:
-        augmentations.append(BySize(Pad(multiple=size_divisibility)))
+        augmentations.append(SizeOnlyAugmentation(Pad(multiple=size_divisibility)))
     return augmentations
 
 
@@ -276,7 +276,7 @@ def _flips(flip: str) -> list[T.Augmentation]:
         return []
     if flip not in ("horizontal", "vertical"):
         raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; pictures have 'horizontal', 'vertical' and 'none'.")
-    return [BySize(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))]
+    return [SizeOnlyAugmentation(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))]
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class Grid:
         return _occupied(self.rows), _occupied(self.columns)
 
 
-def pick(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def gather_2d(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """``labels[rows][:, columns]``, C-contiguous, by the cheaper order of the two."""
     if len(rows) <= len(labels):
         labels = labels[rows]
@@ -83,11 +83,11 @@ def pick(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarra
     return labels[rows]
 
 
-def steps_of(transform: Transform) -> Iterator[Transform]:
+def flatten_transforms(transform: Transform) -> Iterator[Transform]:
     """The transforms that it is made of, in their order."""
     if isinstance(transform, TransformList):
         for step in transform.transforms:
-            yield from steps_of(step)
+            yield from flatten_transforms(step)
     else:
         yield transform
 
@@ -130,7 +130,7 @@ def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTran
     return np.asarray(canvas.resize((right - left, resize.new_h), resize.interp))[start:stop]
 
 
-def planes(image: np.ndarray, pad: PadTransform | None = None) -> np.ndarray:
+def to_chw(image: np.ndarray, pad: PadTransform | None = None) -> np.ndarray:
     """[H, W, C] uint8 as [C, H, W] in memory of its own, padded if wished."""
     height, width, channels = image.shape
     if pad is None:

@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mask2former.data.mapper.geometry import Grid, pick
+from mask2former.data.mapper.geometry import Grid, gather_2d
 
 LAYER_CAPACITY = 255  # labels are uint8 (what Pillow resizes fast), and 0 is "no object"
 FEW = 24  # labels; so many are sooner looked for one by one
@@ -70,14 +70,14 @@ class RunLayer:
         return cv2.transpose(painted.reshape(right - left, self.height)[:, top:bottom])
 
 
-def drawn_inside(layer: Layer, grid: Grid) -> np.ndarray:
+def render(layer: Layer, grid: Grid) -> np.ndarray:
     """[h, w] uint8, the labels of a layer where ``grid`` is not padding."""
     rows, columns = (line[inside] for line, inside in zip((grid.rows, grid.columns), grid.inside(), strict=True))
     if not (len(rows) and len(columns)):
         return np.zeros((len(rows), len(columns)), np.uint8)
     top, left = int(rows.min()), int(columns.min())
     part = layer.part(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
-    return pick(part, rows - top, columns - left)
+    return gather_2d(part, rows - top, columns - left)
 
 
 def values_in(labels: np.ndarray, count: int) -> list[int]:

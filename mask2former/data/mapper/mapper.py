@@ -21,9 +21,9 @@ from mask2former.data.mapper.augmentation import (
     resize_and_crop,
 )
 from mask2former.data.mapper.image_io import read_picture
-from mask2former.data.mapper.mask_annotations import Objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
-TargetReader = Callable[[dict[str, Any], tuple[int, int], int], Objects]
+TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
 
 # The published mappers: what an object is, and which way of augmentation.
 PRESETS = {
@@ -110,7 +110,7 @@ class Mapper:
         detection_utils.check_image_size(result, image)
         size = image.shape[:2]
         if self.read_targets is None:
-            objects = Objects(size, np.zeros(0, np.int64))
+            objects = MaskAnnotations(size, np.zeros(0, np.int64))
         else:
             objects = self.read_targets(record, size, self.num_classes)
 

@@ -15,13 +15,13 @@ import torch
 from fvcore.transforms.transform import Transform
 from torch import Tensor
 
-from mask2former.data.mapper.geometry import Grid, steps_of
-from mask2former.data.mapper.label_maps import Layer, PaintedLayer, drawn_inside, values_in
+from mask2former.data.mapper.geometry import Grid, flatten_transforms
+from mask2former.data.mapper.label_maps import Layer, PaintedLayer, render, values_in
 from mask2former.data.mapper.polygons import Polygon, draw_outlines
 
 
 @dataclass
-class Objects:
+class MaskAnnotations:
     """N objects, numbered 0 to N - 1.
 
     Attributes:
@@ -43,7 +43,7 @@ class Objects:
 
     def transform(self, transform: Transform, size: tuple[int, int]) -> None:
         """Move all objects, as the picture moved; ``size`` is the picture's new (H, W)."""
-        for step in steps_of(transform):
+        for step in flatten_transforms(transform):
             self._move(step)
         if self.grid.size != size:
             raise ValueError(f"{transform} makes the labels {self.grid.size}, but the picture {size}, (height, width).")
@@ -78,7 +78,7 @@ class Objects:
         for number, layer in enumerate(self.layers):
             table = np.zeros(256, dtype)
             table[1 : len(layer.members) + 1] = self.classes[layer.members] + 1
-            classes = cv2.LUT(drawn_inside(layer, grid), table) if inside.size else inside
+            classes = cv2.LUT(render(layer, grid), table) if inside.size else inside
             np.copyto(inside, classes, where=classes > 0 if number else True)
         return result
 
@@ -89,7 +89,7 @@ class Objects:
             classes [n] int64 and masks [n, H, W] bool of the objects that still have a pixel.
         """
         outlines = draw_outlines(self.polygons, self.size)
-        blocks = [(layer.members, drawn_inside(layer, self.grid)) for layer in self.layers]
+        blocks = [(layer.members, render(layer, self.grid)) for layer in self.layers]
         values = [values_in(block, len(members)) for members, block in blocks]
 
         kept = set(outlines)
@@ -110,5 +110,5 @@ class Objects:
     def _drawn(self, layer: Layer) -> np.ndarray:
         """[H, W] uint8, the layer's labels as they have moved."""
         labels = np.zeros(self.grid.size, np.uint8)
-        labels[self.grid.inside()] = drawn_inside(layer, self.grid)
+        labels[self.grid.inside()] = render(layer, self.grid)
         return labels

@@ -17,11 +17,11 @@ class Polygon:
     """One outline of an object (an object may have several).
 
     Attributes:
-        member: number of the object.
+        instance_index: number of the object.
         points: [P, 2] float64, (x, y) in pixels; the picture spans [0, W] x [0, H].
     """
 
-    member: int
+    instance_index: int
     points: np.ndarray
 
 
@@ -39,16 +39,16 @@ def draw_outlines(
     points_of: dict[int, list[np.ndarray]] = {}
     for polygon in polygons:
         if _may_be_seen(polygon.points, size):
-            points_of.setdefault(polygon.member, []).append(polygon.points.reshape(-1))
+            points_of.setdefault(polygon.instance_index, []).append(polygon.points.reshape(-1))
     drawn = {}
-    for member, outlines in points_of.items():
+    for instance_index, outlines in points_of.items():
         run_lengths = coco_mask.frPyObjects(outlines, *size)
         united = coco_mask.merge(run_lengths) if len(run_lengths) > 1 else run_lengths[0]
         x, y, width, height = (int(number) for number in coco_mask.toBbox(united))
         if width and height:
             starts, ends = object_runs(united, size)
-            layer = RunLayer(size[0], starts, ends, np.ones(len(starts), np.uint8), [member])
-            drawn[member] = (np.s_[y : y + height, x : x + width], layer.part(y, y + height, x, x + width))
+            layer = RunLayer(size[0], starts, ends, np.ones(len(starts), np.uint8), [instance_index])
+            drawn[instance_index] = (np.s_[y : y + height, x : x + width], layer.part(y, y + height, x, x + width))
     return drawn
 
 

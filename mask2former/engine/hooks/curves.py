@@ -13,7 +13,7 @@ from mask2former.dashboard.curves import write_curves
 from mask2former.dashboard.series import Metrics
 
 
-class Curves(HookBase):
+class CurvesHook(HookBase):
     """Writes the page from metrics.json, every ``seconds`` at most, and at the end. It has to come after the writers.
 
     Adds the scalar ``memory_gib``: most memory so far, of the GPU's tensors or, without one, of the process.

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 SMOOTHING = 20  # iterations over which the shown loss is a median and the shown speed a mean
 
 
-class Progress(HookBase):
+class ProgressHook(HookBase):
     """A live bar on a terminal, plain lines elsewhere; both with loss, learning rate, speed and time left.
 
     A line goes to the log every ``period`` iterations. Without a bar it shows on the terminal as well; in a quiet run

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from mask2former.modeling.layers.chunking import piece_length
+from mask2former.modeling.layers.chunking import chunk_size
 from mask2former.modeling.layers.window_attention import WindowAttention, WindowGrid
 
 
@@ -54,18 +54,18 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """x: [B, H, W, C]."""
         if not self.training and _pieces_pay(x):
-            return torch.cat([self._in_pieces(picture, grid) for picture in x.split(1)])
+            return torch.cat([self._chunked(picture, grid) for picture in x.split(1)])
         windows = self.attn(grid.cut(self.norm1(x), shifted=self.shifted), grid.shift_mask if self.shifted else None)
         x = x + self.drop_path(grid.join(windows, shifted=self.shifted))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def _in_pieces(self, x: Tensor, grid: WindowGrid) -> Tensor:
+    def _chunked(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """The same of one picture [1, H, W, C], some windows and then some patches at a time.
 
         What lies between the layers stays in the cache so, and padding, shifting and cutting are one look-up.
         """
         patches, places = grid.places(shifted=self.shifted)
-        length = piece_length(x)
+        length = chunk_size(x)
         count = max(1, length // patches.shape[1])
         flat = x.flatten(0, 2)
         attended = torch.empty(patches.numel(), x.shape[-1], dtype=x.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class FoldedBlock(torch.autograd.Function):
+class FusedBlock(torch.autograd.Function):
     """``relu(main path + shortcut)``, with batch normalisation folded into the convolutions.
 
     Kept are input, result and what is between two convolutions; not the folded weights, which take a moment to make.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.cpu.fused_block import (
-    FoldedBlock,
+    FusedBlock,
     convolutions,
     convolve,
     convolve_and_add_,
@@ -21,8 +21,8 @@ from mask2former.modeling.cpu.fused_block import (
 _SUPPORTED = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
 
 
-def is_foldable(backbone: nn.Module, images: Tensor) -> bool:
-    """Whether :func:`folded_resnet` may stand in for ``backbone(images)``.
+def can_fuse(backbone: nn.Module, images: Tensor) -> bool:
+    """Whether :func:`fused_resnet` may stand in for ``backbone(images)``.
 
     Not where normalisation learns or takes the statistics of the batch, not where somebody follows the modules' calls
     (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where nothing of this
@@ -68,7 +68,7 @@ def _is_plain(module: nn.Module) -> bool:
     return fixed and norm.affine and norm.track_running_stats
 
 
-def folded_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
+def fused_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
     """Features [B, C, H, W] by name, of images [B, 3, H, W].
 
     Batch normalisation is folded into the convolution before it, and pixels lie in memory channel by channel. ReLU and
@@ -98,7 +98,7 @@ def _stem(conv: Conv2d, x: Tensor) -> Tensor:
 def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) -> Tensor:
     """``reusable``: without gradients, the result may be written over ``x``."""
     if torch.is_grad_enabled():
-        return FoldedBlock.apply(block, x, *(conv.weight for conv in convolutions(block)))
+        return FusedBlock.apply(block, x, *(conv.weight for conv in convolutions(block)))
     *first, last = main_path(block)
     inner = x
     for conv in first:

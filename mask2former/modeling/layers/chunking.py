@@ -9,33 +9,33 @@ from torch import Tensor
 
 # Positions at a time, by device. What is between two layers then stays in a CPU's cache; a GPU is busy with no less,
 # as far as can be told without having measured it.
-LENGTH = {"cpu": 1024}
-USUAL_LENGTH = 16384
+CHUNK_SIZE = {"cpu": 1024}
+DEFAULT_CHUNK_SIZE = 16384
 
 
-def piece_length(x: Tensor) -> int:
-    return LENGTH.get(x.device.type, USUAL_LENGTH)
+def chunk_size(x: Tensor) -> int:
+    return CHUNK_SIZE.get(x.device.type, DEFAULT_CHUNK_SIZE)
 
 
-def is_long(x: Tensor) -> bool:
+def needs_chunking(x: Tensor) -> bool:
     """Whether x [B, S, C] takes several pieces. Never while compiling: every number of pieces would be a graph."""
-    return not torch.compiler.is_compiling() and x.shape[1] > piece_length(x)
+    return not torch.compiler.is_compiling() and x.shape[1] > chunk_size(x)
 
 
-def in_pieces(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+def chunked(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, joined again.
 
     So what it has inside, and the gradients of that, are never there for all positions at once.
     """
     x = tensors[0]
-    if not is_long(x):
+    if not needs_chunking(x):
         return function(*tensors)
-    parts = zip(*(t.split(piece_length(t), dim=1) for t in tensors), strict=True)
+    parts = zip(*(t.split(chunk_size(t), dim=1) for t in tensors), strict=True)
     if torch.is_grad_enabled():
         return torch.cat([function(*part) for part in parts], dim=1)
     first = function(*next(parts))  # tells channels and dtype; so pieces and whole are never there both
     result = first.new_empty(first.shape[0], x.shape[1], first.shape[2])
-    places = iter(result.split(piece_length(x), dim=1))
+    places = iter(result.split(chunk_size(x), dim=1))
     next(places).copy_(first)
     for place, part in zip(places, parts, strict=True):
         place.copy_(function(*part))

@@ -16,7 +16,7 @@ _AT_ONCE = {"cpu": 64}
 _USUALLY_AT_ONCE = 512
 
 
-class Matched(NamedTuple):
+class MatchedTargets(NamedTuple):
     """What the predicted masks of one image are compared with.
 
     Attributes:
@@ -40,7 +40,7 @@ class MatchedMaskLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, mask_loss: MaskLoss, images: list[Matched], features: Tensor, *embeds: Tensor
+        ctx: Any, mask_loss: MaskLoss, images: list[MatchedTargets], features: Tensor, *embeds: Tensor
     ) -> tuple[Tensor, ...]:
         """features [B, C, T, H, W] float32; embeds [R_i, C] of each image. Returns [2, R_i * T] of each image."""
         places: list[Tensor | None] = []
@@ -49,7 +49,7 @@ class MatchedMaskLosses(torch.autograd.Function):
             result = embed.new_empty(2, len(image.rows))
             for part, of_part in _parts(image, feature):
                 logits = _logits(embed[part], feature)
-                where = mask_loss.choose(logits)
+                where = mask_loss.choose_points(logits)
                 result[:, of_part] = _compare(mask_loss, logits, image.masks, image.rows[of_part], where)
                 places.append(where)
             results.append(result)
@@ -80,7 +80,7 @@ class MatchedMaskLosses(torch.autograd.Function):
         return None, None, of_features, *of_embeds
 
 
-def _parts(image: Matched, feature: Tensor) -> Iterator[tuple[slice, slice]]:
+def _parts(image: MatchedTargets, feature: Tensor) -> Iterator[tuple[slice, slice]]:
     """Some predicted masks, and their frames."""
     frames = feature.shape[1]
     rows = len(image.rows) // frames
@@ -98,8 +98,8 @@ def _logits(embed: Tensor, feature: Tensor) -> Tensor:
 
 def _compare(mask_loss: MaskLoss, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> Tensor:
     """[2, R * T]."""
-    sampled, truth = mask_loss.read(logits, masks, rows, where)
-    of_pixels = mask_loss.of_pixels(sampled, truth).mean(1)
+    sampled, truth = mask_loss.gather(logits, masks, rows, where)
+    per_pixel = mask_loss.pixel_loss(sampled, truth).mean(1)
     mask = sampled.sigmoid()
     dice = 1 - (2 * (mask * truth).sum(1) + 1) / (mask.sum(1) + truth.sum(1) + 1)
-    return torch.stack([of_pixels, dice])
+    return torch.stack([per_pixel, dice])

@@ -19,7 +19,7 @@ class MaskLoss(ABC):
     """
 
     @abstractmethod
-    def matching_pixels(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
+    def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
         """Where the matching compares all queries of an image with all its targets.
 
         Args:
@@ -30,22 +30,22 @@ class MaskLoss(ABC):
         """
 
     @abstractmethod
-    def choose(self, logits: Tensor) -> Tensor | None:
-        """Where the loss compares masks with their targets: what :meth:`read` takes, without gradients.
+    def choose_points(self, logits: Tensor) -> Tensor | None:
+        """Where the loss compares masks with their targets: what :meth:`gather` takes, without gradients.
 
         Args:
             logits: [R, H, W] float.
         """
 
     @abstractmethod
-    def read(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+    def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both sides of matched pairs.
 
         Args:
             logits: [R, H, W] float.
             masks: [N * T, H', W'] bool.
             rows: [R] int64, the mask of each row of logits.
-            where: what :meth:`choose` gave for these logits.
+            where: what :meth:`choose_points` gave for these logits.
 
         Returns:
             logits and targets there, [R, S] each.
@@ -56,7 +56,7 @@ class MaskLoss(ABC):
         """Mean loss of each row of logits [..., Q, S] with each row of truth [N, S]: [..., Q, N]."""
 
     @abstractmethod
-    def of_pixels(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Loss of each pixel, of the shape of both arguments."""
 
 
@@ -78,14 +78,14 @@ class PointCrossEntropy(MaskLoss):
         self.oversample_ratio = oversample_ratio
         self.importance_sample_ratio = importance_sample_ratio
 
-    def matching_pixels(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
+    def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
         frames = features.shape[1]
         points = torch.rand(self.num_points, 2, device=features.device)
         by_frame = sample_points(features.transpose(0, 1), points.expand(frames, -1, -1))  # [T, C, P]
         truth = sample_masks(target.masks.flatten(0, 1), points).unflatten(0, (-1, frames))  # [N, T, P]
         return by_frame.transpose(0, 1).flatten(1), truth.flatten(1)
 
-    def choose(self, logits: Tensor) -> Tensor:
+    def choose_points(self, logits: Tensor) -> Tensor:
         return uncertain_points(
             logits.detach(),
             self.num_points,
@@ -93,7 +93,7 @@ class PointCrossEntropy(MaskLoss):
             importance_sample_ratio=self.importance_sample_ratio,
         )
 
-    def read(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+    def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
         assert where is not None
         return sample_points(logits[:, None], where).squeeze(1), sample_masks(masks, where, rows)
 
@@ -101,11 +101,11 @@ class PointCrossEntropy(MaskLoss):
         # -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product does.
         return (F.softplus(logits).sum(-1, keepdim=True) - logits @ truth.T) / logits.shape[-1]
 
-    def of_pixels(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
 
 
-class WholeMaskFocal(MaskLoss):
+class DenseFocalLoss(MaskLoss):
     """Sigmoid focal loss over whole masks (MaskFormer, arXiv 2107.06278, section 3.3; RetinaNet, arXiv 1708.02002).
 
     A pixel of a target costs ``alpha (1 - p) ** gamma * -log p``, another one ``(1 - alpha) p ** gamma *
@@ -117,14 +117,14 @@ class WholeMaskFocal(MaskLoss):
         self.alpha = alpha
         self.gamma = gamma
 
-    def matching_pixels(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
+    def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
         small = F.interpolate(target.masks.byte(), size=features.shape[-2:], mode="nearest")
         return features.flatten(1), small.flatten(1).to(features.dtype)
 
-    def choose(self, logits: Tensor) -> None:
+    def choose_points(self, logits: Tensor) -> None:
         """Everywhere."""
 
-    def read(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+    def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
         resized = resize_frames(logits[:, None], masks.shape[-2:])
         return resized.flatten(1), masks.flatten(1)[rows].to(logits.dtype)
 
@@ -132,7 +132,7 @@ class WholeMaskFocal(MaskLoss):
         inside, outside = self._costs(logits)
         return ((inside - outside) @ truth.T + outside.sum(-1, keepdim=True)) / logits.shape[-1]
 
-    def of_pixels(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         inside, outside = self._costs(logits)
         return inside * truth + outside * (1 - truth)
 

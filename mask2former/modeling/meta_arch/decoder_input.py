@@ -50,7 +50,9 @@ def transformer_decoder_from_config(cfg: CfgNode, input_shape: Mapping[str, Shap
     return decoder(cfg, channels[in_feature], **changes)
 
 
-def attended(in_feature: str, features: Mapping[str, Tensor], decoded: PixelDecoderOutput) -> Tensor | list[Tensor]:
+def select_decoder_input(
+    in_feature: str, features: Mapping[str, Tensor], decoded: PixelDecoderOutput
+) -> Tensor | list[Tensor]:
     """Pick ``in_feature`` among the backbone's features and what the pixel decoder gave."""
     if in_feature == MULTI_SCALE:
         return decoded.multi_scale_features

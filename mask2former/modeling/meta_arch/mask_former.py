@@ -16,22 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from mask2former.labels import labels_of
-from mask2former.modeling.activation_checkpoint import recompute
-from mask2former.modeling.cpu.fused_resnet import folded_resnet, is_foldable
+from mask2former.labels import argmax_labels
+from mask2former.modeling.activation_checkpoint import checkpoint_activations
+from mask2former.modeling.cpu.fused_resnet import can_fuse, fused_resnet
 from mask2former.modeling.criterion import SetCriterion
-from mask2former.modeling.losses.pixel_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
+from mask2former.modeling.losses.pixel_losses import DenseFocalLoss, MaskLoss, PointCrossEntropy
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.modeling.postprocess import (
-    Collector,
-    Competition,
-    InstanceMasks,
+    InstanceAccumulator,
     MaskSource,
+    PanopticMerger,
     ResizedMasks,
+    ResultAccumulator,
     SemanticLabels,
     SemanticScores,
-    collect,
     semantic_inference,
+    stream_masks,
 )
 from mask2former.structures import MaskPrediction, MaskTargets, resize_frames
 
@@ -48,11 +48,11 @@ class MaskFormer(nn.Module):
         size_divisibility: batches are padded to a multiple of this, in pixels.
         things: classes in [0, K) of countable objects; panoptic results need them.
         semantic_on, panoptic_on, instance_on: results that inference gives.
-        object_mask_threshold, overlap_threshold: see :class:`Competition`.
+        object_mask_threshold, overlap_threshold: see :class:`PanopticMerger`.
         resize_before_semantic: resize masks to the picture before the semantic sum, not its result.
         detections_per_image: most instances of a picture.
         semantic_labels: give ``sem_seg`` as labels, int16 [H, W], in place of scores. Where masks are resized before
-            the semantic sum, the scores are never all in memory. See :func:`labels_alone`.
+            the semantic sum, the scores are never all in memory. See :func:`predict_labels_only`.
     """
 
     pixel_mean: Tensor
@@ -101,7 +101,7 @@ class MaskFormer(nn.Module):
         head = build_sem_seg_head(cfg, backbone.output_shape())
         if cfg.MODEL.CHECKPOINT:
             parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
-            recompute(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
+            checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
         node = cfg.MODEL.MASK_FORMER
         weights = {
             "class_weight": node.CLASS_WEIGHT,
@@ -170,8 +170,8 @@ class MaskFormer(nn.Module):
         return self.sem_seg_head(self._features(batch.tensor)), batch
 
     def _features(self, images: Tensor) -> dict[str, Tensor]:
-        if is_foldable(self.backbone, images):
-            return folded_resnet(self.backbone, images)
+        if can_fuse(self.backbone, images):
+            return fused_resnet(self.backbone, images)
         return self.backbone(images)
 
     @staticmethod
@@ -198,7 +198,7 @@ class MaskFormer(nn.Module):
             result = {}
             if self.semantic_on:
                 scores = self.semantic(class_logits, masks)
-                result["sem_seg"] = labels_of(scores) if self.semantic_labels else scores
+                result["sem_seg"] = argmax_labels(scores) if self.semantic_labels else scores
             return {**result, **self.objects(class_logits, masks, masks.frame)}
         semantic = SemanticLabels if self.semantic_labels else SemanticScores
         collectors = {"sem_seg": semantic(class_logits, masks.frame), **self._objects(class_logits, masks.frame)}
@@ -221,10 +221,10 @@ class MaskFormer(nn.Module):
         """
         return _collected(masks, self._objects(class_logits, size), size)
 
-    def _objects(self, class_logits: Tensor, size: tuple[int, int]) -> dict[str, Collector]:
-        collectors: dict[str, Collector] = {}
+    def _objects(self, class_logits: Tensor, size: tuple[int, int]) -> dict[str, ResultAccumulator]:
+        collectors: dict[str, ResultAccumulator] = {}
         if self.panoptic_on:
-            collectors["panoptic_seg"] = Competition(
+            collectors["panoptic_seg"] = PanopticMerger(
                 class_logits,
                 things=self.things,
                 object_mask_threshold=self.object_mask_threshold,
@@ -232,7 +232,7 @@ class MaskFormer(nn.Module):
                 size=size,
             )
         if self.instance_on:
-            collectors["instances"] = InstanceMasks(
+            collectors["instances"] = InstanceAccumulator(
                 class_logits,
                 top_k=self.detections_per_image,
                 things=self.things if self.panoptic_on else None,
@@ -242,7 +242,7 @@ class MaskFormer(nn.Module):
 
 
 @contextmanager
-def labels_alone(model: nn.Module) -> Iterator[None]:
+def predict_labels_only(model: nn.Module) -> Iterator[None]:
     """Within it a :class:`MaskFormer` gives labels as ``sem_seg``, in place of scores; others are left alone."""
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     if not isinstance(inner, MaskFormer):
@@ -255,16 +255,16 @@ def labels_alone(model: nn.Module) -> Iterator[None]:
         inner.semantic_labels = before
 
 
-def _collected(masks: MaskSource, collectors: dict[str, Collector], size: tuple[int, int]) -> dict[str, Any]:
+def _collected(masks: MaskSource, collectors: dict[str, ResultAccumulator], size: tuple[int, int]) -> dict[str, Any]:
     if collectors:
-        collect(masks, list(collectors.values()), size)
+        stream_masks(masks, list(collectors.values()), size)
     return {name: collector.result() for name, collector in collectors.items()}
 
 
 def _mask_loss(cfg: CfgNode) -> MaskLoss:
     node = cfg.MODEL.MASK_FORMER
     if node.MASK_LOSS == "focal":
-        return WholeMaskFocal()
+        return DenseFocalLoss()
     if node.MASK_LOSS != "points":
         raise ValueError(f"MODEL.MASK_FORMER.MASK_LOSS is {node.MASK_LOSS!r}; known are focal, points.")
     return PointCrossEntropy(

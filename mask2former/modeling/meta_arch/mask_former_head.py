@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mask2former.modeling.meta_arch.decoder_input import (
     MULTI_SCALE,
-    attended,
     pixel_decoder_from_config,
+    select_decoder_input,
     transformer_decoder_from_config,
 )
 from mask2former.structures import MaskPrediction
@@ -60,5 +60,5 @@ class MaskFormerHead(nn.Module):
     def forward(self, features: Mapping[str, Tensor], num_frames: int = 1) -> MaskPrediction:
         """``features``: [B * T, C, H, W] by name."""
         decoded = self.pixel_decoder({name: features[name] for name in self.in_features})
-        memory = attended(self.transformer_in_feature, features, decoded)
+        memory = select_decoder_input(self.transformer_in_feature, features, decoded)
         return self.predictor(memory, decoded.mask_features, num_frames)

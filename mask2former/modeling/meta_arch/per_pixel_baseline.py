@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.meta_arch.decoder_input import (
-    attended,
     pixel_decoder_from_config,
+    select_decoder_input,
     transformer_decoder_from_config,
 )
 
@@ -170,7 +170,7 @@ class PerPixelBaselinePlusHead(PerPixelBaselineHead):
 
     def _logits(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         decoded = self.pixel_decoder({name: features[name] for name in self.in_features})
-        memory = attended(self.transformer_in_feature, features, decoded)
+        memory = select_decoder_input(self.transformer_in_feature, features, decoded)
         prediction = self.predictor(memory, decoded.mask_features)
         supervised = [*prediction.aux, prediction] if self.training and self.deep_supervision else [prediction]
         return [layer.masks.logits().squeeze(2) for layer in supervised]  # one frame

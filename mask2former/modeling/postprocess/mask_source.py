@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mask2former.modeling.layers.bilinear_matrix import resizing_rows
-from mask2former.structures import LazyMasks, resize_frames
+from mask2former.structures import FactoredMasks, resize_frames
 
 MaskSource = Callable[[Tensor], Tensor]
 """Query indices [n] int64 -> mask logits [n, H, W] at the size of the result."""
@@ -33,7 +33,7 @@ class ResizedMasks:
         output_size: (H, W) wanted; None leaves it at the size of the picture in the batch.
     """
 
-    masks: LazyMasks
+    masks: FactoredMasks
     image: int
     padded_size: tuple[int, int]
     image_size: tuple[int, int]

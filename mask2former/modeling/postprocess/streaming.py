@@ -18,7 +18,7 @@ _PIXELS = {"cpu": 2**21, "cuda": 2**26}
 _ROWS = {"cpu": 32, "cuda": 512}
 
 
-class Collector(Protocol):
+class ResultAccumulator(Protocol):
     """A result that is put together from pieces of masks, which come in any order.
 
     Attributes:
@@ -34,28 +34,28 @@ class Collector(Protocol):
         """Once all pieces are there."""
 
 
-def collect(masks: MaskSource, collectors: Sequence[Collector], size: tuple[int, int]) -> None:
-    """Give every collector its masks, at ``size`` (H, W); what several want is made once."""
-    queries = collectors[0].queries
-    if len(collectors) > 1:
-        queries = torch.cat([collector.queries for collector in collectors]).unique()
-    # Where a collector's queries lie among all; None: they are all of them.
+def stream_masks(masks: MaskSource, accumulators: Sequence[ResultAccumulator], size: tuple[int, int]) -> None:
+    """Give every accumulator its masks, at ``size`` (H, W); what several want is made once."""
+    queries = accumulators[0].queries
+    if len(accumulators) > 1:
+        queries = torch.cat([accumulator.queries for accumulator in accumulators]).unique()
+    # Where a accumulator's queries lie among all; None: they are all of them.
     places = [
-        None if len(one.queries) == len(queries) else torch.searchsorted(queries, one.queries) for one in collectors
+        None if len(one.queries) == len(queries) else torch.searchsorted(queries, one.queries) for one in accumulators
     ]
     known = [None if place is None else place.tolist() for place in places]
-    for chunk, rows, logits in _pieces(masks, queries, size):
+    for chunk, rows, logits in _chunks(masks, queries, size):
         probability = logits.sigmoid()
-        for collector, place, numbers in zip(collectors, places, known, strict=True):
+        for accumulator, place, numbers in zip(accumulators, places, known, strict=True):
             if place is None or numbers is None:
-                collector.add(chunk, rows, logits, probability)
+                accumulator.add(chunk, rows, logits, probability)
                 continue
             own = slice(bisect_left(numbers, chunk.start), bisect_left(numbers, chunk.stop))
             inside = place[own] - chunk.start
-            collector.add(own, rows, logits[inside], probability[inside])
+            accumulator.add(own, rows, logits[inside], probability[inside])
 
 
-def _pieces(masks: MaskSource, queries: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
+def _chunks(masks: MaskSource, queries: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
     """(queries, rows, mask logits of these)."""
     height, width = size
     if not isinstance(masks, ResizedMasks):

@@ -14,7 +14,7 @@ from mask2former.modeling.layers.mlp import MLP
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.residual import CrossAttention, FeedForward, SelfAttention
 from mask2former.modeling.transformer_decoder.queries import queries_from_config
-from mask2former.structures import LazyMasks, MaskPrediction, resize_frames
+from mask2former.structures import FactoredMasks, MaskPrediction, resize_frames
 
 _NUM_LEVELS = 3  # feature levels, attended to in turn
 
@@ -28,9 +28,9 @@ class MaskedDecoderLayer(nn.Module):
         self.self_attention = SelfAttention(channels, num_heads, pre_norm=pre_norm)
         self.feed_forward = FeedForward(channels, dim_feedforward, pre_norm=pre_norm)
 
-    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
-        """x [B, Q, C]; position [1, Q, C]; key, value [B, S, C]; allowed bool [B, 1, Q, S]."""
-        x = self.cross_attention(x, position, key, value, allowed)
+    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
+        """x [B, Q, C]; position [1, Q, C]; key, value [B, S, C]; attn_mask bool [B, 1, Q, S]."""
+        x = self.cross_attention(x, position, key, value, attn_mask)
         x = self.self_attention(x, position)
         return self.feed_forward(x)
 
@@ -131,8 +131,8 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         predictions = [self._predict(x, features)]
         for index, layer in enumerate(self.layers):
             level = index % _NUM_LEVELS
-            allowed = _attention_mask(predictions[-1].masks.mask_embed, level_features[level])
-            x = layer(x, position, *memory[level], allowed)
+            attn_mask = _attention_mask(predictions[-1].masks.mask_embed, level_features[level])
+            x = layer(x, position, *memory[level], attn_mask)
             predictions.append(self._predict(x, features))
         *earlier, last = predictions
         return MaskPrediction(last.class_logits, last.masks, aux=earlier)
@@ -146,7 +146,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
 
     def _predict(self, x: Tensor, features: Tensor) -> MaskPrediction:
         x = self.norm(x)
-        return MaskPrediction(self.class_embed(x), LazyMasks(self.mask_embed(x), features))
+        return MaskPrediction(self.class_embed(x), FactoredMasks(self.mask_embed(x), features))
 
 
 @torch.no_grad()

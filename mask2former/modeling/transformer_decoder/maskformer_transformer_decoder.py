@@ -13,7 +13,7 @@ from mask2former.modeling.layers.mlp import MLP
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.transformer import DecoderLayer, EncoderLayer
 from mask2former.modeling.transformer_decoder.queries import queries_from_config
-from mask2former.structures import LazyMasks, MaskPrediction
+from mask2former.structures import FactoredMasks, MaskPrediction
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -107,6 +107,6 @@ class StandardTransformerDecoder(nn.Module):
             x = layer(x, query_position, key, memory)
             normed = self.output_norm(x)
             class_logits = normed[..., :0] if self.class_embed is None else self.class_embed(normed)
-            predictions.append(MaskPrediction(class_logits, LazyMasks(self.mask_embed(normed), features)))
+            predictions.append(MaskPrediction(class_logits, FactoredMasks(self.mask_embed(normed), features)))
         *earlier, last = predictions
         return MaskPrediction(last.class_logits, last.masks, aux=earlier)

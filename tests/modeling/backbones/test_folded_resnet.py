@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mask2former.modeling.activation_checkpoint import recompute
+from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.cpu import fused_block
 from mask2former.modeling.cpu.fused_block import folded
-from mask2former.modeling.cpu.fused_resnet import folded_resnet, is_foldable
+from mask2former.modeling.cpu.fused_resnet import can_fuse, fused_resnet
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
@@ -48,8 +48,8 @@ def test_same_features(depth: int, norm: str) -> None:
     model, images = resnet(depth, norm), torch.randn(2, 3, 64, 96)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     given = images.clone()
-    assert is_foldable(model, images)
-    expected, found = model(images), folded_resnet(model, images)
+    assert can_fuse(model, images)
+    expected, found = model(images), fused_resnet(model, images)
     assert list(found) == list(expected)
     for name in expected:
         assert (found[name] - expected[name]).abs().max() < 1e-5 * expected[name].abs().max(), name
@@ -60,9 +60,9 @@ def test_same_features(depth: int, norm: str) -> None:
 @torch.no_grad()
 def test_weights_may_change() -> None:
     model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
-    folded_resnet(model, images)
+    fused_resnet(model, images)
     model.stages[1][0].conv1.norm.running_mean.data.add_(0.7)
-    torch.testing.assert_close(folded_resnet(model, images)["res5"], model(images)["res5"], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fused_resnet(model, images)["res5"], model(images)["res5"], atol=1e-5, rtol=1e-4)
 
 
 def convolve_double(conv: Conv2d, x: Tensor, activation: str = "none") -> Tensor:
@@ -84,9 +84,9 @@ def test_same_gradients(depth: int, options: dict, frozen: list[str], monkeypatc
     for name in frozen:
         model.get_submodule(name).requires_grad_(False)
     images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
-    assert is_foldable(model, images.float())
+    assert can_fuse(model, images.float())
     results = []
-    for features in (model(images), folded_resnet(model, images)):
+    for features in (model(images), fused_resnet(model, images)):
         model.zero_grad()
         sum(value.square().mean() for value in features.values()).backward()
         results.append([*features.values(), *(p.grad for p in model.parameters())])
@@ -121,15 +121,15 @@ class Folded(torch.nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return folded_resnet(self.model, images)
+        return fused_resnet(self.model, images)
 
 
 def test_backward_within_autocast_and_from_a_checkpoint() -> None:
     model, images = resnet(50, "FrozenBN").train(), torch.randn(1, 3, 64, 64)
-    expected = gradients_of(model, images, lambda x: folded_resnet(model, x))
-    recomputed = gradients_of(model, images, lambda x: checkpoint(folded_resnet, model, x, use_reentrant=False))
+    expected = gradients_of(model, images, lambda x: fused_resnet(model, x))
+    recomputed = gradients_of(model, images, lambda x: checkpoint(fused_resnet, model, x, use_reentrant=False))
     assert torch.equal(recomputed, expected)
-    loss = sum(value.square().mean() for value in folded_resnet(model, images).values())
+    loss = sum(value.square().mean() for value in fused_resnet(model, images).values())
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         loss.backward()
@@ -140,7 +140,7 @@ def test_backward_within_autocast_and_from_a_checkpoint() -> None:
 def test_trains_in_single_precision(depth: int) -> None:
     model, images = resnet(depth, "FrozenBN").train(), torch.randn(2, 3, 64, 96)
     results = []
-    for features in (model(images), folded_resnet(model, images)):
+    for features in (model(images), fused_resnet(model, images)):
         model.zero_grad()
         sum(value.square().mean() for value in features.values()).backward()
         results.append((features, torch.cat([p.grad.flatten() for p in model.parameters()])))
@@ -155,37 +155,37 @@ def test_bfloat16() -> None:
     model, images = resnet(50, "FrozenBN"), torch.randn(1, 3, 64, 64)
     exact = model(images)["res5"]
     with torch.autocast("cpu", torch.bfloat16):
-        found = folded_resnet(model, images)["res5"]
+        found = fused_resnet(model, images)["res5"]
     assert found.dtype == torch.bfloat16
     assert (found.float() - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_where_it_is_not_used() -> None:
     model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
-    assert not is_foldable(model, images)  # gradients of the norms
+    assert not can_fuse(model, images)  # gradients of the norms
     frozen = resnet(18, "FrozenBN").train()
-    assert is_foldable(frozen, images)
-    recompute(["backbone"], {"backbone": frozen})
-    assert not is_foldable(frozen, images)
+    assert can_fuse(frozen, images)
+    checkpoint_activations(["backbone"], {"backbone": frozen})
+    assert not can_fuse(frozen, images)
     with torch.no_grad():
-        assert is_foldable(model, images)
-        assert not is_foldable(model.train(), images)  # statistics of the batch
-        assert not is_foldable(resnet(18, ""), images)
-        assert not is_foldable(torch.nn.Identity(), images)
+        assert can_fuse(model, images)
+        assert not can_fuse(model.train(), images)  # statistics of the batch
+        assert not can_fuse(resnet(18, ""), images)
+        assert not can_fuse(torch.nn.Identity(), images)
         conv = model.eval().stages[0][0].conv1
         for watch in (conv.register_forward_hook, conv.register_full_backward_hook):
             handle = watch(lambda *_: None)
-            assert not is_foldable(model, images)
+            assert not can_fuse(model, images)
             handle.remove()
-            assert is_foldable(model, images)
+            assert can_fuse(model, images)
 
 
 @torch.no_grad()
 def test_not_where_onednn_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
-    assert is_foldable(model, images)
-    assert not is_foldable(model.double(), images.double())
+    assert can_fuse(model, images)
+    assert not can_fuse(model.double(), images.double())
     with torch.backends.mkldnn.flags(enabled=False):
-        assert not is_foldable(model.float(), images)
+        assert not can_fuse(model.float(), images)
     monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in a build without the operators
-    assert not is_foldable(model.float(), images)
+    assert not can_fuse(model.float(), images)

@@ -70,7 +70,7 @@ def test_every_feature_equals_the_oracle(size: tuple[int, int], qkv_bias: bool) 
 def test_pieces_and_whole_maps_are_the_same(
     size: tuple[int, int], length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(chunking.LENGTH, "cpu", length)
+    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", length)
     model = D2SwinTransformer(**SMALL).eval()
     randomise(model)
     pictures = torch.randn(2, 3, *size)
