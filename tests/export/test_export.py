@@ -18,7 +18,7 @@ from mask2former.data import register_all
 from mask2former.export import OUTPUTS, ExportedNetwork, ExportError, export, load
 from mask2former.export.check import compare
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SIZES = ((64, 96), (97, 70), (130, 161))
 SMALL = [
     *("MODEL.DEVICE", "cpu", "MODEL.SEM_SEG_HEAD.CONVS_DIM", "32", "MODEL.SEM_SEG_HEAD.MASK_DIM", "32"),

@@ -20,7 +20,7 @@ from mask2former.data.mapper.geometry import Grid, move_picture, to_chw
 from mask2former.data.mapper.label_maps import layers_from_ids
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 
 from benchmarks import drawn_data
 from benchmarks.mappers import Case, assert_same, build, call

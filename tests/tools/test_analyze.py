@@ -17,7 +17,7 @@ from mask2former.data import register_all
 from mask2former.ops import ms_deform_attn
 from mask2former.ops.library import use_compiled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("analyze", ROOT / "tools" / "analyze.py")
 assert SPEC and SPEC.loader
 analyze = importlib.util.module_from_spec(SPEC)

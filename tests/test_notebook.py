@@ -16,7 +16,7 @@ import pytest
 
 from mask2former import Predictor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
 LARGEST = 300_000  # bytes
 

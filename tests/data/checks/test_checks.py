@@ -16,7 +16,7 @@ from PIL import Image
 from mask2former.data.checks import check_dataset, check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_labels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMES = {1: "cat", 2: "sky"}
 SQUARE = [[2, 2, 12, 2, 12, 12, 2, 12]]
 INSTANCES: dict[str, Any] = {
