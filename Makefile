@@ -7,7 +7,7 @@ DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
 # What computes on a CPU, but for compilers, which ask the processor themselves.
-COMPUTING = tests/ops tests/modeling tests/engine/test_step.py tests/predictor -k "not compile and not graph_break and not opcheck and not imported"
+COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py tests/predictor -k "not compile and not graph_break and not opcheck and not imported"
 
 .PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check wheel wheel-check lock clean
 

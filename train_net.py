@@ -14,13 +14,13 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.config import ConfigError, load_config
+from mask2former.config.batch_size import scale_to_batch
+from mask2former.config.command_line import training_parser
 from mask2former.data import register_all
-from mask2former.engine import ConfigError, load_config
-from mask2former.engine.arguments import training_parser
-from mask2former.engine.batch_size import scale_to_batch
 from mask2former.engine.logs import setup_run
-from mask2former.engine.preflight import check_run
 from mask2former.engine.trainer import Trainer
+from mask2former.preflight.preflight import check_run
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:

@@ -18,8 +18,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
-from picture_book.annotations import CATALOG, Record, load_categories, save_json, save_scene
-from picture_book.scene import draw_scene
+from synthetic_shapes.annotations import CATALOG, Record, load_categories, save_json, save_scene
+from synthetic_shapes.scene import draw_scene
 from tqdm import tqdm
 
 SPLITS = ("train", "val")
@@ -95,7 +95,7 @@ def _code_digest() -> str:
     """Changes with the code that draws, so that a set of older code is drawn anew."""
     total = hashlib.sha256()
     here = Path(__file__).parent
-    for file in (Path(__file__), CATALOG, *sorted((here / "picture_book").rglob("*.py"))):
+    for file in (Path(__file__), CATALOG, *sorted((here / "synthetic_shapes").rglob("*.py"))):
         total.update(file.read_bytes())
     return total.hexdigest()
 

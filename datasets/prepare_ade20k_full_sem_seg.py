@@ -7,9 +7,9 @@ Writes  ROOT/ADE20K_2021_17_01/images_detectron2/{training,validation}/NAME.jpg
         ROOT/ADE20K_2021_17_01/annotations_detectron2/{training,validation}/NAME.tif: 16 bits, 0 to 846, 65535 ignored
 
 Pictures whose short side exceeds 512 pixels are reduced to that, as the published system does. The numbers of the 847
-objects stand in mask2former/data/catalog/ade20k_full.json, so the index (a file of Python's pickle format, which could
-run code) is not read: the folders tell the pictures of each part. No file of the data set was at hand when this was
-written: the coding of the colours is that of its authors' toolkit.
+objects stand in mask2former/data/datasets/catalog/ade20k_full.json, so the index (a file of Python's pickle format,
+which could run code) is not read: the folders tell the pictures of each part. No file of the data set was at hand when
+this was written: the coding of the colours is that of its authors' toolkit.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 from preparation import add_workers, class_table, command, files, for_each
 
-from mask2former.data.categories import load_categories
-from mask2former.data.published_sets import ADE20K_FULL_IGNORE_LABEL
+from mask2former.data.datasets.categories import load_categories
+from mask2former.data.datasets.published import ADE20K_FULL_IGNORE_LABEL
 
 SHORT_SIDE = 512  # pixels at most
 LARGEST_NUMBER = 255 // 10 * 256 + 255  # that the colours can say

@@ -25,7 +25,7 @@ from preparation import command, files
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from mask2former.data.categories import load_categories
+from mask2former.data.datasets.categories import load_categories
 
 SPLITS = {"train": "training", "val": "validation"}
 CATEGORIES = load_categories("ade20k_panoptic")

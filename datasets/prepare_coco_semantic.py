@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from preparation import IGNORE_LABEL, add_workers, command, for_each
 
-from mask2former.data.categories import load_categories, panoptic_metadata
-from mask2former.data.files import read_panoptic_ids
-from mask2former.data.readers import Record, read_coco_panoptic
+from mask2former.data.datasets.categories import load_categories, panoptic_metadata
+from mask2former.data.datasets.readers import Record, read_coco_panoptic
+from mask2former.data.mapper.image_io import read_panoptic_ids
 
 
 def semantic_labels(ids: np.ndarray, segments: list[dict[str, Any]]) -> np.ndarray:

@@ -21,7 +21,7 @@ import scipy.io
 from PIL import Image
 from preparation import IGNORE_LABEL, add_workers, class_table, command, for_each
 
-from mask2former.data.categories import load_categories
+from mask2former.data.datasets.categories import load_categories
 
 LARGEST_ID = 182
 CLASSES = class_table((c["id"] for c in load_categories("coco_stuff_10k")), LARGEST_ID + 1, IGNORE_LABEL)

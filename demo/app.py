@@ -16,12 +16,12 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 import numpy as np
 from tabulate import tabulate
 
+from mask2former.config import ConfigError
+from mask2former.config.command_line import add_trust
 from mask2former.data import data_root
-from mask2former.engine import ConfigError
-from mask2former.engine.arguments import add_trust
 from mask2former.predictor import Predictor, Result
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
-from mask2former.predictor.pictures import find_pictures
+from mask2former.predictor.load_image import find_pictures
 from mask2former.visualization import INSTANCE_THRESHOLD, MODES
 
 EXAMPLES = """

@@ -16,11 +16,11 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 # isort: split
 from tqdm import tqdm
 
-from mask2former.engine import ConfigError
-from mask2former.engine.arguments import add_trust
+from mask2former.config import ConfigError
+from mask2former.config.command_line import add_trust
 from mask2former.predictor import Predictor
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
-from mask2former.predictor.pictures import URL_SCHEMES, LoadedPicture, find_pictures, load_picture
+from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_pictures, load_picture
 from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
 from mask2former.predictor.video import Frames
@@ -92,7 +92,7 @@ def _draw(
         failures.append(str(error))
         tqdm.write(f"error: {error}", file=sys.stderr)
 
-    def readable() -> Iterator[LoadedPicture]:
+    def readable() -> Iterator[LoadedImage]:
         for source in pictures:
             try:
                 yield load_picture(source)

@@ -49,7 +49,7 @@ class MaskTargets:
 
 
 @dataclass
-class LazyMasks:
+class FactoredMasks:
     """Mask logits kept as the two factors of their product, multiplied only where somebody looks.
 
     ``logits[b, q, t, y, x] = sum_c mask_embed[b, q, c] * mask_features[b, c, t, y, x]`` (paper, section 3.1).
@@ -83,7 +83,7 @@ class LazyMasks:
         if image is None:
             if queries is not None or rows is not None:
                 raise ValueError(
-                    "LazyMasks.logits: `queries` and `rows` are those of one image, so `image` has to be given."
+                    "FactoredMasks.logits: `queries` and `rows` are those of one image, so `image` has to be given."
                 )
             return torch.einsum("bqc,bcthw->bqthw", self.mask_embed, self.mask_features)
         embed = self.mask_embed[image] if queries is None else self.mask_embed[image, queries]
@@ -102,7 +102,7 @@ class MaskPrediction:
     """
 
     class_logits: Tensor
-    masks: LazyMasks
+    masks: FactoredMasks
     aux: list[MaskPrediction] = field(default_factory=list)
 
 

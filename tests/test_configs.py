@@ -16,8 +16,8 @@ from detectron2.modeling import build_model
 
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint.published import from_published, to_published
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = json.loads((ROOT / "tests/spec/published_configs.json").read_text())

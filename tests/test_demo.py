@@ -16,8 +16,8 @@ import torch
 from pycocotools.coco import COCO
 
 from mask2former import Predictor, zoo
+from mask2former.config import load_config
 from mask2former.download import DownloadError
-from mask2former.engine import load_config
 from mask2former.predictor import default_model
 
 ROOT = Path(__file__).parents[1]

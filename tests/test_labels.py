@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask2former import labels
-from mask2former.labels import labels_of
+from mask2former.labels import argmax_labels
 
 
 @given(
@@ -25,7 +25,7 @@ def test_the_first_of_the_greatest(seed: int, classes: int, size: tuple[int, int
     for strange in (np.nan, np.inf, -np.inf):
         values[rng.random(values.shape) < 0.02] = strange
     scores = torch.from_numpy(values).to(kind)
-    found = labels_of(scores)
+    found = argmax_labels(scores)
     assert found.dtype == torch.int16
     assert torch.equal(found.long(), scores.max(dim=0).indices)
 
@@ -34,9 +34,9 @@ def test_pictures_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = torch.rand(7, 50, 60)
     monkeypatch.setattr(labels, "_PIXELS", 1024)
     for view in (scores, scores[:, 3:40, 5:50], scores.transpose(1, 2), scores.requires_grad_()):
-        assert torch.equal(labels_of(view).long(), view.argmax(dim=0))
+        assert torch.equal(argmax_labels(view).long(), view.argmax(dim=0))
 
 
 def test_labels_stay_what_they_are() -> None:
     given_labels = torch.tensor([[1, 2]], dtype=torch.int16)
-    assert labels_of(given_labels) is given_labels
+    assert argmax_labels(given_labels) is given_labels

@@ -22,10 +22,10 @@ SCRIPT = Path(__file__).parents[1] / "datasets" / "draw_quickstart.py"
 sys.path.insert(0, str(SCRIPT.parent))  # as Python does for the script itself
 
 import draw_quickstart  # noqa: E402
-from picture_book import scene as scenes  # noqa: E402
-from picture_book.annotations import load_categories  # noqa: E402
-from picture_book.scene import LEAST_VISIBLE, draw_scene  # noqa: E402
-from picture_book.stage import STUFF  # noqa: E402
+from synthetic_shapes import scene as scenes  # noqa: E402
+from synthetic_shapes.annotations import load_categories  # noqa: E402
+from synthetic_shapes.scene import LEAST_VISIBLE, draw_scene  # noqa: E402
+from synthetic_shapes.stage import STUFF  # noqa: E402
 
 CATEGORIES = load_categories()
 TRAIN, VAL = 6, 3

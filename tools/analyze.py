@@ -22,9 +22,9 @@ from fvcore.nn.jit_handles import generic_activation_jit, get_shape
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mask2former.config import ConfigError, load_config
+from mask2former.config.command_line import add_options, add_trust
 from mask2former.data import register_all
-from mask2former.engine import ConfigError, load_config
-from mask2former.engine.arguments import add_options, add_trust
 from mask2former.modeling import MaskFormer
 
 EXAMPLE = """

@@ -18,9 +18,9 @@ import torch
 from detectron2.data import DatasetCatalog
 from torch import Tensor
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.data.files import read_picture
-from mask2former.engine import load_config
+from mask2former.data.mapper.image_io import read_picture
 from mask2former.predictor import Predictor
 from mask2former.structures import MaskPrediction, resize_frames
 

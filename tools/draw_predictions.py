@@ -15,10 +15,10 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
+from mask2former.config import ConfigError, load_config
+from mask2former.config.command_line import add_options, add_trust
 from mask2former.data import register_all
-from mask2former.data.files import read_picture
-from mask2former.engine import ConfigError, load_config
-from mask2former.engine.arguments import add_options, add_trust
+from mask2former.data.mapper.image_io import read_picture
 from mask2former.predictor import Predictor
 from mask2former.visualization import INSTANCE_THRESHOLD, RESULTS, save_comparisons
 

@@ -15,14 +15,14 @@ import mask2former  # mends Detectron2, so it comes first
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
+from mask2former.config import ConfigError
+from mask2former.config.command_line import add_trust
 from mask2former.download import DownloadError
-from mask2former.engine import ConfigError
-from mask2former.engine.arguments import add_trust
 from mask2former.export import OUTPUTS, ExportedNetwork, ExportError, export, load
 from mask2former.export.check import SIZES, Row, compare
 from mask2former.export.programs import DTYPES
 from mask2former.predictor import Predictor
-from mask2former.predictor.model_files import model_config
+from mask2former.predictor.resolve_model import model_config
 
 EXAMPLES = """
 The program takes one picture [1, 3, H, W] of any size from 33 pixels a side, normalises it itself, and gives results at

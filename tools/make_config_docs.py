@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/configs.md from mask2former/config.py: every key, its default, and the comments there.
+"""Write docs/configs.md from mask2former/config/keys.py: every key, its default, and the comments there.
 
 Run it after a change of the configuration; a test says when the page is out of date.
 """
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE, PAGE = ROOT / "mask2former" / "config.py", ROOT / "docs" / "configs.md"
+SOURCE, PAGE = ROOT / "mask2former" / "config" / "keys.py", ROOT / "docs" / "configs.md"
 INTRODUCTION = """# Configuration keys
 
-Written by `tools/make_config_docs.py` from `mask2former/config.py`: every key that this project adds to
+Written by `tools/make_config_docs.py` from `mask2former/config/keys.py`: every key that this project adds to
 [Detectron2's](https://detectron2.readthedocs.io/en/latest/modules/config.html#yaml-config-references), its default
 included. The defaults are those of the published system. The files below `configs/` set what each model uses;
 `KEY value` pairs on the command line go last. A file may name several others in `_BASE_`.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train on own data without writing code: from pictures to scores. ``--help`` shows how."""
+"""Train on custom data without writing code: from pictures to scores. ``--help`` shows how."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from detectron2.engine import launch
 from tabulate import tabulate
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
-from mask2former.data.own import DataError, OwnData, prepare, recognise
-from mask2former.engine import ConfigError
+from mask2former.config import ConfigError
+from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
+from mask2former.custom.model import configuration
+from mask2former.custom.plan import TrainingPlan, plan_training
 from mask2former.engine.logs import setup_run
-from mask2former.engine.memory import free_bytes
-from mask2former.engine.own_data import Plan, plan_training
-from mask2former.engine.own_model import configuration
-from mask2former.engine.preflight import check_run
 from mask2former.engine.trainer import Trainer
+from mask2former.preflight.memory import free_bytes
+from mask2former.preflight.preflight import check_run
 
 EXAMPLES = """
 the data, in one of these forms:
@@ -45,13 +45,13 @@ examples:
     train_custom.py --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
   Go on after an interruption, or evaluate again: the same command with --resume, or with --eval-only.
 
-docs/own-data.md tells the rules, and what to do when something is wrong.
+docs/custom-data.md tells the rules, and what to do when something is wrong.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
-        description="Train on own data: checks them, chooses the settings with reasons, trains, and evaluates.",
+        description="Train on custom data: checks them, chooses the settings with reasons, trains, and evaluates.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def run(cfg: CfgNode, data: OwnData, args: argparse.Namespace) -> None:
+def run(cfg: CfgNode, data: CustomDataset, args: argparse.Namespace) -> None:
     """What each process does."""
     if args.num_gpus > 1:  # a process of its own
         data.register()
@@ -116,13 +116,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, OwnData, Plan]:
+def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDataset, TrainingPlan]:
     output = Path(args.output)
     if "OUTPUT_DIR" in args.opts:
         raise ConfigError("OUTPUT_DIR is what --output says here.")
-    data = prepare(
-        recognise(args.train),
-        recognise(args.val) if args.val else None,
+    data = build_dataset(
+        detect_format(args.train),
+        detect_format(args.val) if args.val else None,
         folder,
         name=output.name,
         class_names=_class_names(args.classes),
@@ -152,7 +152,7 @@ def _class_names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
-def _summary(data: OwnData) -> str:
+def _summary(data: CustomDataset) -> str:
     unit = "pictures that show it" if data.kind == "semantic" else "objects"
     rows = [
         (category["name"], category["id"], tally.objects, round(math.sqrt(tally.pixels / max(1, tally.objects))))
@@ -169,8 +169,8 @@ def _summary(data: OwnData) -> str:
     )
 
 
-def _settings(plan: Plan) -> str:
-    rows = [(choice.key, choice.value, choice.reason) for choice in plan.choices]
+def _settings(plan: TrainingPlan) -> str:
+    rows = [(choice.key, choice.value, choice.reason) for choice in plan.settings]
     weights = plan.cfg.MODEL.WEIGHTS or "none: from scratch"
     return tabulate(
         [("MODEL.WEIGHTS", weights, ""), ("MODEL.DEVICE", plan.cfg.MODEL.DEVICE, ""), *rows],

@@ -6,9 +6,9 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
-from mask2former.checkpoint.files import read
 from mask2former.checkpoint.formats import UNKNOWN, to_ours
 from mask2former.checkpoint.report import LoadReport
+from mask2former.checkpoint.weights_io import read
 from mask2former.zoo import weights_file
 
 

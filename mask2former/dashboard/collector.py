@@ -16,13 +16,13 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 
-from mask2former.dashboard.errors import judge
+from mask2former.dashboard.error_types import judge
 from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
 from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run_lengths
 from mask2former.dashboard.tally import PixelTally, SegmentTally
-from mask2former.data.files import read_labels, read_panoptic_ids
-from mask2former.data.targets import instance_objects
-from mask2former.labels import labels_of
+from mask2former.data.mapper.annotations import instance_objects
+from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
+from mask2former.labels import argmax_labels
 from mask2former.visualization import RESULTS, Region, class_map_regions, make_region, panoptic_regions
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class Collector(DatasetEvaluator):
 
     def _semantic(self, record: Record, output: torch.Tensor, show: bool) -> None:
         ignored = self.metadata.get("ignore_label", 255)
-        truth, found = read_labels(record["sem_seg_file_name"]), labels_of(output).cpu().numpy()
+        truth, found = read_labels(record["sem_seg_file_name"]), argmax_labels(output).cpu().numpy()
         quality = _require(self.findings.semantic).add(truth, found, ignored)
 
         def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:

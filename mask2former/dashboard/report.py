@@ -15,11 +15,11 @@ from detectron2.data.catalog import Metadata
 from mask2former.dashboard.classes import columns, present
 from mask2former.dashboard.coco_scores import by_class, precision_recall
 from mask2former.dashboard.collector import CONFIDENT, Findings
+from mask2former.dashboard.confusion import confusions, error_rows, matrix
 from mask2former.dashboard.gallery import Example
-from mask2former.dashboard.mistakes import confusions, error_rows, matrix
 from mask2former.dashboard.pages import jpeg_uri, write_page
 from mask2former.dashboard.tally import SIDES, SegmentTally
-from mask2former.data.files import read_picture
+from mask2former.data.mapper.image_io import read_picture
 from mask2former.evaluation.scores import summarize
 from mask2former.visualization import draw_regions
 
@@ -40,7 +40,7 @@ MEANINGS = {
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationRecord:
     """What a report is made of.
 
     Attributes:
@@ -64,7 +64,7 @@ class Evaluated:
     config: str
 
 
-def write_report(file: Path, evaluated: Evaluated) -> Path:
+def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
     """Write the page, in a folder that is there."""
     findings, metadata = evaluated.findings, evaluated.metadata
     names = class_names(findings, metadata)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mask2former.dashboard.errors import Judgement, Kind
+from mask2former.dashboard.error_types import Judgement, Kind
 from mask2former.dashboard.overlaps import Overlaps
 
 KINDS = list(Kind)

@@ -1,6 +1,6 @@
-"""Configuration files, optimiser, trainer."""
+"""Training: the trainer and its parts. Configuration files are read by :mod:`mask2former.config`."""
 
-from mask2former.engine.config_file import load_config
-from mask2former.engine.safe_yaml import ConfigError
+from mask2former.config import ConfigError, load_config
+from mask2former.engine.trainer import Trainer
 
-__all__ = ["ConfigError", "load_config"]
+__all__ = ["ConfigError", "Trainer", "load_config"]

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
-from mask2former.data.metadata_file import FILE_NAME, write_metadata
+from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
 # Whose lines the terminal shows below WARNING: ours, how far an evaluation is, and which checkpoint is read or written.
@@ -58,7 +58,7 @@ def is_not_about_missing_cuda(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("No CUDA runtime is found")
 
 
-class AboveBar:
+class TqdmStream:
     """A text stream that prints above a live progress bar instead of through it."""
 
     def write(self, text: str) -> None:
@@ -69,15 +69,15 @@ class AboveBar:
 
 
 def log_above_bar(on: bool) -> None:
-    """Send the terminal's log lines through :class:`AboveBar`, or back to standard output."""
+    """Send the terminal's log lines through :class:`TqdmStream`, or back to standard output."""
     for handler in _terminal_handlers():
-        handler.setStream(AboveBar() if on else sys.stdout)
+        handler.setStream(TqdmStream() if on else sys.stdout)
 
 
 def _terminal_handlers() -> Iterator[logging.StreamHandler]:
     for name in LOGGERS:
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler) and (
-                handler.stream is sys.stdout or isinstance(handler.stream, AboveBar)
+                handler.stream is sys.stdout or isinstance(handler.stream, TqdmStream)
             ):
                 yield handler

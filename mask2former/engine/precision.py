@@ -15,7 +15,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Precision:
+class AmpSettings:
     """Number format of the forward pass on a kind of device; weights and losses stay float32.
 
     Attributes:
@@ -36,7 +36,7 @@ class Precision:
         return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
 
-def build_precision(cfg: CfgNode) -> Precision:
+def build_amp_settings(cfg: CfgNode) -> AmpSettings:
     """Reads ``SOLVER.AMP.ENABLED``, ``SOLVER.AMP.DTYPE`` and ``MODEL.DEVICE``.
 
     "auto" is float16 on a GPU, as published. On a CPU it is bfloat16 where the processor computes in it: elsewhere
@@ -44,15 +44,15 @@ def build_precision(cfg: CfgNode) -> Precision:
     """
     device_type = torch.device(cfg.MODEL.DEVICE).type
     if not cfg.SOLVER.AMP.ENABLED:
-        return Precision(device_type)
+        return AmpSettings(device_type)
     wanted = cfg.SOLVER.AMP.DTYPE
     if wanted in DTYPES:
-        return Precision(device_type, DTYPES[wanted])
+        return AmpSettings(device_type, DTYPES[wanted])
     if wanted != "auto":
         raise ValueError(f"SOLVER.AMP.DTYPE is {wanted!r}; known are auto, {', '.join(DTYPES)}.")
     if device_type == "cuda":
-        return Precision(device_type, torch.float16)
+        return AmpSettings(device_type, torch.float16)
     if device_type == "cpu" and computes_bfloat16():
-        return Precision(device_type, torch.bfloat16)
+        return AmpSettings(device_type, torch.bfloat16)
     logger.info("SOLVER.AMP: this %s has no fast half precision, so training computes in float32.", device_type)
-    return Precision(device_type)
+    return AmpSettings(device_type)

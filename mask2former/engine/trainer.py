@@ -19,19 +19,19 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.mapper import Mapper
-from mask2former.engine.curves import Curves
+from mask2former.engine.hooks.curves import CurvesHook
+from mask2former.engine.hooks.progress import ProgressHook
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
-from mask2former.engine.precision import build_precision
-from mask2former.engine.progress import Progress
-from mask2former.engine.report import with_report
-from mask2former.engine.step import TrainStep
+from mask2former.engine.precision import build_amp_settings
+from mask2former.engine.reporting_evaluator import with_report
+from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
-from mask2former.evaluation.semantic_form import takes_labels
+from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
-from mask2former.modeling.meta_arch import labels_alone
+from mask2former.modeling.meta_arch.mask_former import predict_labels_only
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Trainer(DefaultTrainer):
             self._distribute(cfg, model),
             data_loader,
             optimizer,
-            precision=build_precision(cfg),
+            precision=build_amp_settings(cfg),
             max_grad_norm=_largest_norm(cfg),
             norm_type=cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE,
             accumulate_steps=cfg.SOLVER.ACCUMULATE_STEPS,
@@ -117,7 +117,7 @@ class Trainer(DefaultTrainer):
             evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
         elif isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
-        with labels_alone(model) if all(map(takes_labels, evaluators)) else nullcontext():
+        with predict_labels_only(model) if all(map(accepts_label_maps, evaluators)) else nullcontext():
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
@@ -141,8 +141,8 @@ class Trainer(DefaultTrainer):
         hooks = super().build_hooks()
         if comm.is_main_process():
             # After the timer, whose times it shows; before the schedule's step and the last evaluation.
-            hooks.insert(1, Progress(self.cfg.SOLVER.IMS_PER_BATCH))
-            hooks.append(Curves(self.cfg.OUTPUT_DIR, self.cfg.SOLVER.IMS_PER_BATCH))
+            hooks.insert(1, ProgressHook(self.cfg.SOLVER.IMS_PER_BATCH))
+            hooks.append(CurvesHook(self.cfg.OUTPUT_DIR, self.cfg.SOLVER.IMS_PER_BATCH))
         return hooks
 
     def build_writers(self) -> list[EventWriter]:

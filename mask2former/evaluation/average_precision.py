@@ -11,7 +11,7 @@ from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from pycocotools.coco import COCO
 
 from mask2former.evaluation.boundary import BoundaryEval
-from mask2former.evaluation.fast import hotcoco
+from mask2former.evaluation.hotcoco_api import hotcoco
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from detectron2.evaluation import (
     DatasetEvaluators,
 )
 
+from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
-from mask2former.evaluation.semantic_form import takes_labels
-from mask2former.evaluation.semantic_segments import SemanticPanopticEvaluator
+from mask2former.evaluation.semantic_form import accepts_label_maps
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,9 @@ class Evaluators(DatasetEvaluators):
         self.members = tuple(members)
 
     @property
-    def takes_labels(self) -> bool:
-        """See :func:`mask2former.evaluation.semantic_form.takes_labels`."""
-        return all(takes_labels(one) for one in self.members)
+    def accepts_label_maps(self) -> bool:
+        """See :func:`mask2former.evaluation.semantic_form.accepts_label_maps`."""
+        return all(accepts_label_maps(one) for one in self.members)
 
 
 def _metadata_lacks(key: str) -> Callable[[str], str]:

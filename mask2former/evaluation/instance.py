@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
-from mask2former.data.run_length_text import encode_masks
+from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class InstanceEvaluator(COCOEvaluator):
         ValueError: a thing of the metadata is no category of the file.
     """
 
-    takes_labels = True  # it reads no semantic result
+    accepts_label_maps = True  # it reads no semantic result
     _metadata: Metadata  # the data set's, set by Detectron2
 
     def __init__(

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tabulate import tabulate
 
-from mask2former.data.files import read_panoptic_ids
+from mask2former.data.mapper.image_io import read_panoptic_ids
 from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally_picture
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         ValueError: pictures are to be written, but nowhere.
     """
 
-    takes_labels = True  # it reads no semantic result
+    accepts_label_maps = True  # it reads no semantic result
 
     def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_pictures: bool = False) -> None:
         super().__init__(dataset_name, output_dir)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mask2former.evaluation.pixel_runs import pair_runs
+from mask2former.evaluation.rle_pairs import pair_runs
 
 VOID = 0  # the id of pixels that belong to no segment
 Tallies = dict[int, "Tally"]  # by category

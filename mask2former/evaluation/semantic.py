@@ -8,9 +8,9 @@ from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from mask2former.data.run_length_text import encode_labels
-from mask2former.evaluation.pixel_runs import pair_runs
-from mask2former.labels import labels_of
+from mask2former.data.rle.encode import encode_labels
+from mask2former.evaluation.rle_pairs import pair_runs
+from mask2former.labels import argmax_labels
 
 
 class SemanticEvaluator(SemSegEvaluator):
@@ -23,18 +23,18 @@ class SemanticEvaluator(SemSegEvaluator):
     """
 
     @property
-    def takes_labels(self) -> bool:
-        """See :func:`mask2former.evaluation.semantic_form.takes_labels`."""
+    def accepts_label_maps(self) -> bool:
+        """See :func:`mask2former.evaluation.semantic_form.accepts_label_maps`."""
         # Detectron2's main branch also counts boundaries, where OpenCV is there; that is left to it.
         return not getattr(self, "_compute_boundary_iou", False)
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Count pixels; ``sem_seg`` of an output is scores [K, H, W], whose argmax is compared, or labels [H, W]."""
-        if not self.takes_labels:
+        if not self.accepts_label_maps:
             super().process(inputs, outputs)
             return
         for one, output in zip(inputs, outputs, strict=True):
-            predicted = labels_of(output["sem_seg"]).cpu().numpy()
+            predicted = argmax_labels(output["sem_seg"]).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]
             try:
                 counts = confusion(predicted, self._truth(path), self._num_classes, self._ignore_label)

@@ -3,10 +3,10 @@
 from detectron2.evaluation import DatasetEvaluator
 
 
-def takes_labels(evaluator: DatasetEvaluator) -> bool:
+def accepts_label_maps(evaluator: DatasetEvaluator) -> bool:
     """Whether ``sem_seg`` may be labels [H, W] in place of scores [K, H, W].
 
     True if the evaluator's own class (not one that it inherits from, whose ``process`` it may have replaced) says so by
-    an attribute ``takes_labels``.
+    an attribute ``accepts_label_maps``.
     """
-    return "takes_labels" in vars(type(evaluator)) and bool(getattr(evaluator, "takes_labels", False))
+    return "accepts_label_maps" in vars(type(evaluator)) and bool(getattr(evaluator, "accepts_label_maps", False))

@@ -14,7 +14,7 @@ from detectron2.data.detection_utils import read_image
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mask2former.data.augmentation import ResizeShortestEdge
+from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.modeling.meta_arch import MaskFormer
 from mask2former.modeling.postprocess import ResizedMasks
 

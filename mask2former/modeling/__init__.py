@@ -1,14 +1,13 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
-from mask2former.modeling.backbones import D2SwinTransformer, TimmBackbone
-from mask2former.modeling.decoders import MultiScaleMaskedTransformerDecoder, StandardTransformerDecoder
-from mask2former.modeling.heads import MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
-from mask2former.modeling.meta_arch import MaskFormer
-from mask2former.modeling.pixel_decoders import (
+from mask2former.modeling.backbone import D2SwinTransformer, TimmBackbone
+from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
+from mask2former.modeling.pixel_decoder import (
     BasePixelDecoder,
     MSDeformAttnPixelDecoder,
     TransformerEncoderPixelDecoder,
 )
+from mask2former.modeling.transformer_decoder import MultiScaleMaskedTransformerDecoder, StandardTransformerDecoder
 
 __all__ = [
     "BasePixelDecoder",

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former.modeling.mask_losses import MaskLoss
-from mask2former.modeling.matched_masks import Matched, MatchedMaskLosses
+from mask2former.modeling.losses.chunked_mask_loss import MatchedMaskLosses, MatchedTargets
+from mask2former.modeling.losses.pixel_losses import MaskLoss
 from mask2former.modeling.matcher import HungarianMatcher, Matching
 from mask2former.structures import MaskPrediction, MaskTargets
 
@@ -110,11 +110,11 @@ class SetCriterion(nn.Module):
         return total
 
 
-def _matched(target: MaskTargets, chosen: Tensor, layers: int) -> Matched:
+def _matched(target: MaskTargets, chosen: Tensor, layers: int) -> MatchedTargets:
     """``chosen``: [R] int64, the target of each predicted mask."""
     frames = target.masks.shape[1]
     of_frame = (chosen[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
-    return Matched(target.masks.flatten(0, 1), of_frame, layers)
+    return MatchedTargets(target.masks.flatten(0, 1), of_frame, layers)
 
 
 def _mean_over_ranks(count: int, device: torch.device) -> Tensor:

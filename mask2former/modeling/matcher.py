@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.mask_losses import MaskLoss
+from mask2former.modeling.losses.pixel_losses import MaskLoss
 from mask2former.structures import MaskPrediction, MaskTargets
 
 Matching = tuple[Tensor, Tensor]
@@ -53,7 +53,7 @@ class HungarianMatcher(nn.Module):
 
     def _cost(self, predictions: Sequence[MaskPrediction], features: Tensor, image: int, target: MaskTargets) -> Tensor:
         """[predictions, Q, N] float32, from the image's mask features [C, T, H, W]."""
-        sampled, truth = self.mask_loss.matching_pixels(features, target)
+        sampled, truth = self.mask_loss.matching_samples(features, target)
         # One prediction at a time: logits of all of them would be by far the largest array of the losses.
         return torch.stack([self._cost_of_one(p, image, sampled, truth, target.classes) for p in predictions])
 

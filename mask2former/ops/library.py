@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mask2former.ops import derivatives
+from mask2former.ops import autograd
 
 FOLDER = Path(__file__).resolve().parent
 # By device type; the CPU library goes first, since it holds the schema.
@@ -47,7 +47,7 @@ def _load() -> None:
             ) from error
         _loaded.add(device)
     if "cpu" in _loaded:
-        derivatives.register()
+        autograd.register()
 
 
 def is_loaded(device_type: str) -> bool:

@@ -5,7 +5,8 @@
 >>> predictor("img.jpg").save("out.png")
 """
 
+from mask2former.predictor.arrays import InstanceArrays
 from mask2former.predictor.predictor import Predictor
-from mask2former.predictor.result import InstanceArrays, Result
+from mask2former.predictor.result import Result
 
 __all__ = ["InstanceArrays", "Predictor", "Result"]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mask2former.predictor.arrays import ResultArrays
 from mask2former.visualization.painting import mask_box
-
-if TYPE_CHECKING:
-    from mask2former.predictor.result import Result
 
 Json = dict[str, Any]
 
 
-def coco_file(results: Sequence[Result], task: str, image_ids: Sequence[int] | None = None) -> Json:
+def coco_file(results: Sequence[ResultArrays], task: str, image_ids: Sequence[int] | None = None) -> Json:
     """One COCO file of some pictures' results.
 
     Args:
@@ -36,7 +34,7 @@ def join_entries(entries: Sequence[tuple[Json, list[Json]]], categories: list[Js
     return {"images": [image for image, _ in entries], "annotations": annotations, "categories": categories}
 
 
-def coco_entry(result: Result, task: str, image_id: int) -> tuple[Json, list[Json]]:
+def coco_entry(result: ResultArrays, task: str, image_id: int) -> tuple[Json, list[Json]]:
     """One picture in COCO's form: what stands of it under ``images`` and under ``annotations``."""
     height, width = result.image.shape[:2]
     name = result.file_name or f"{image_id:012d}.png"
@@ -48,7 +46,7 @@ def coco_entry(result: Result, task: str, image_id: int) -> tuple[Json, list[Jso
     return image, _instances(result, image_id)
 
 
-def categories(result: Result, task: str) -> list[Json]:
+def categories(result: ResultArrays, task: str) -> list[Json]:
     """The classes that a task knows, by the data set's ids."""
     metadata = result.metadata
     things, stuff = (_ids(result, kind) for kind in ("thing", "stuff"))
@@ -70,11 +68,11 @@ def panoptic_png(ids: np.ndarray) -> np.ndarray:
     return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
 
 
-def _numbered(results: Sequence[Result], image_ids: Sequence[int] | None) -> list[tuple[int, Result]]:
+def _numbered(results: Sequence[ResultArrays], image_ids: Sequence[int] | None) -> list[tuple[int, ResultArrays]]:
     return list(zip(image_ids or range(1, len(results) + 1), results, strict=True))
 
 
-def _ids(result: Result, kind: str) -> dict[int, int]:
+def _ids(result: ResultArrays, kind: str) -> dict[int, int]:
     """Number of a class -> id of its category in the data set; itself where the data set has no ids."""
     known = result.metadata.get(f"{kind}_dataset_id_to_contiguous_id", {})
     if known:
@@ -82,7 +80,7 @@ def _ids(result: Result, kind: str) -> dict[int, int]:
     return {number: number for number in range(len(result.metadata.get(f"{kind}_classes", ())))}
 
 
-def _panoptic(result: Result, image_id: int, png: str) -> Json:
+def _panoptic(result: ResultArrays, image_id: int, png: str) -> Json:
     ids = {True: _ids(result, "thing"), False: _ids(result, "stuff")}
     segments = []
     for segment in result.segments:
@@ -100,7 +98,7 @@ def _panoptic(result: Result, image_id: int, png: str) -> Json:
     return {"image_id": image_id, "file_name": png, "segments_info": segments}
 
 
-def _instances(result: Result, image_id: int) -> list[Json]:
+def _instances(result: ResultArrays, image_id: int) -> list[Json]:
     ids, found = _ids(result, "thing"), result.instances
     return [
         {**_object(mask, image_id, ids.get(number, number)), "score": score}
@@ -108,7 +106,7 @@ def _instances(result: Result, image_id: int) -> list[Json]:
     ]
 
 
-def _semantic(result: Result, image_id: int) -> list[Json]:
+def _semantic(result: ResultArrays, image_id: int) -> list[Json]:
     ids = _ids(result, "stuff")
     numbers = np.unique(result.semantic).tolist()
     return [_object(result.semantic == number, image_id, ids.get(number, number)) for number in numbers]

@@ -12,10 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
-from mask2former.data.augmentation import ResizeShortestEdge
-from mask2former.predictor.model_files import model_config, model_metadata
-from mask2former.predictor.model_outputs import LazyOutputs, TiledOutputs, run
-from mask2former.predictor.pictures import LoadedPicture, find_pictures, is_many, load_picture
+from mask2former.data.mapper.augmentation import ResizeShortestEdge
+from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs, run
+from mask2former.predictor.load_image import LoadedImage, find_pictures, is_many, load_picture
+from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.visualization import RESULTS
@@ -101,7 +101,7 @@ class Predictor:
         """Predict on a picture, or on many.
 
         Args:
-            source: one picture as :func:`mask2former.predictor.pictures.load_picture` takes it (path, URL, array, PIL
+            source: one picture as :func:`mask2former.predictor.load_image.load_picture` takes it (path, URL, array, PIL
                 image); or a list of such, a folder or a glob. Many pictures' results are computed at once, so that
                 none holds what the network gave; for more than fit into memory, take :meth:`stream`.
 
@@ -120,7 +120,7 @@ class Predictor:
         would change.
 
         Args:
-            sources: pictures as :func:`mask2former.predictor.pictures.load_picture` takes them, read when needed.
+            sources: pictures as :func:`mask2former.predictor.load_image.load_picture` takes them, read when needed.
             batch_size: in place of the predictor's.
 
         Returns:
@@ -133,7 +133,7 @@ class Predictor:
         return self._stream(sources, size)
 
     def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
-        batch: list[tuple[LoadedPicture, dict[str, Any]]] = []
+        batch: list[tuple[LoadedImage, dict[str, Any]]] = []
         for source in sources:
             picture = load_picture(source)
             entry = (picture, self._input(picture.pixels))
@@ -172,7 +172,7 @@ class Predictor:
         """Whether it is cut into tiles."""
         return self.tile is not None and max(picture.shape[:2]) > self.tile
 
-    def _results(self, batch: list[tuple[LoadedPicture, dict[str, Any]]]) -> list[Result]:
+    def _results(self, batch: list[tuple[LoadedImage, dict[str, Any]]]) -> list[Result]:
         if not batch:
             return []
         inputs = [entry for _, entry in batch]
@@ -183,7 +183,7 @@ class Predictor:
             outputs = run(self.model, inputs)
         return [self._result(picture, output) for (picture, _), output in zip(batch, outputs, strict=True)]
 
-    def _result(self, picture: LoadedPicture, outputs: LazyOutputs) -> Result:
+    def _result(self, picture: LoadedImage, outputs: LazyOutputs) -> Result:
         return Result(
             picture.pixels,
             outputs,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
-from mask2former.labels import labels_of
+from mask2former.labels import argmax_labels
+from mask2former.predictor.arrays import InstanceArrays
 from mask2former.predictor.coco import coco_file
-from mask2former.predictor.detections import to_supervision
-from mask2former.predictor.model_outputs import LazyOutputs
+from mask2former.predictor.lazy_outputs import LazyOutputs
+from mask2former.predictor.to_supervision import to_supervision
 from mask2former.tiling import whole_masks
 from mask2former.visualization import (
     INSTANCE_THRESHOLD,
@@ -33,26 +33,6 @@ from mask2former.visualization import (
 
 LABELS = "labels"  # the mode that draws numbers, not colours
 EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # of formats that keep numbers, of 16 bits too
-
-
-@dataclass(frozen=True)
-class InstanceArrays:
-    """N objects, the best first.
-
-    Attributes:
-        masks: [N, H, W] bool.
-        boxes: [N, 4] float32, (x0, y0, x1, y1) in pixels, right and bottom exclusive.
-        classes: [N] int64, numbers of their classes.
-        scores: [N] float32, 0 to 1.
-    """
-
-    masks: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    scores: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
 
 class Result:
@@ -231,7 +211,7 @@ class Result:
         return coco_file([self], task or self.tasks[0], [image_id])
 
     def to_supervision(self, task: str | None = None) -> Any:
-        """A ``supervision.Detections``: see :func:`mask2former.predictor.detections.to_supervision`."""
+        """A ``supervision.Detections``: see :func:`mask2former.predictor.to_supervision.to_supervision`."""
         return to_supervision(self, task)
 
     def summary(self) -> str:
@@ -293,4 +273,4 @@ class Result:
 
 
 def _read_semantic(output: Any) -> np.ndarray:
-    return labels_of(output).cpu().numpy().astype(np.int32)
+    return argmax_labels(output).cpu().numpy().astype(np.int32)

@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from mask2former.tiling.grid import Span, Tile
-from mask2former.tiling.joining import UnionFind, same
+from mask2former.tiling.merge import UnionFind, same
 
 
 @dataclass

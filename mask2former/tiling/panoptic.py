@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mask2former.tiling.grid import Tile
-from mask2former.tiling.joining import UnionFind, same
+from mask2former.tiling.merge import UnionFind, same
 
 Panoptic = tuple[Tensor, list[dict[str, Any]]]
 BAND = 256  # rows at a time: numbers of pixels take twice the memory of labels, of all rows more than a tile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mask2former.labels import labels_of
+from mask2former.labels import argmax_labels
 from mask2former.tiling.grid import Tile
 
 
@@ -28,7 +28,7 @@ class SemanticCanvas:
             raise ValueError("TiledInference(compact=False) joins scores, but the model gives labels.")
         core = tile.core_of(scores)
         if self.name == "sem_seg_labels":
-            core = labels_of(core)
+            core = argmax_labels(core)
         elif self.map is None:
             self.map = scores.new_zeros(len(scores), *self.size, device="cpu")
         assert self.map is not None

@@ -11,7 +11,6 @@ from mask2former.visualization.comparison import (
     save_comparisons,
     side_by_side,
 )
-from mask2former.visualization.files import free_file, save_picture
 from mask2former.visualization.legend import add_legend
 from mask2former.visualization.painting import MODES, draw_regions, enlargement
 from mask2former.visualization.regions import (
@@ -27,6 +26,7 @@ from mask2former.visualization.regions import (
     panoptic_regions,
     semantic_regions,
 )
+from mask2former.visualization.save_image import free_file, save_picture
 
 __all__ = [
     "ANNOTATIONS",

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 from detectron2.data.catalog import Metadata
 
-from mask2former.data.files import read_picture
-from mask2former.visualization.files import free_file, save_picture
+from mask2former.data.mapper.image_io import read_picture
 from mask2former.visualization.painting import draw_regions
 from mask2former.visualization.regions import (
     INSTANCE_THRESHOLD,
@@ -22,6 +21,7 @@ from mask2former.visualization.regions import (
     choose_task,
     result_regions,
 )
+from mask2former.visualization.save_image import free_file, save_picture
 
 
 def draw_result(

@@ -12,9 +12,9 @@ from detectron2.structures import Instances
 from detectron2.utils.colormap import colormap
 from torch import Tensor
 
-from mask2former.data.objects import Objects
-from mask2former.data.targets import instance_objects, panoptic_objects, semantic_objects
-from mask2former.labels import labels_of
+from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
+from mask2former.labels import argmax_labels
 
 Picture = np.ndarray
 RESULTS = {"panoptic": "panoptic_seg", "instance": "instances", "semantic": "sem_seg"}  # task -> key of model outputs
@@ -82,7 +82,7 @@ def annotation_regions(
     """
     task = choose_task(record, ANNOTATIONS, task, str(record["file_name"]))
     num_classes = len(metadata.get("thing_classes" if task == "instance" else "stuff_classes", ())) or _MOST_CLASSES
-    readers: dict[str, Callable[[], Objects]] = {
+    readers: dict[str, Callable[[], MaskAnnotations]] = {
         "panoptic": lambda: panoptic_objects(record, size, num_classes),
         "instance": lambda: instance_objects(record, size, num_classes),
         "semantic": lambda: semantic_objects(record, size, num_classes, metadata.get("ignore_label", 255)),
@@ -108,7 +108,7 @@ def instance_regions(instances: Instances, metadata: Metadata, threshold: float 
 
 def semantic_regions(scores: Tensor, metadata: Metadata) -> list[Region]:
     """Regions of ``sem_seg``, float [K, H, W]: one for each class that is the best somewhere."""
-    return class_map_regions(labels_of(scores).cpu().numpy(), metadata)
+    return class_map_regions(argmax_labels(scores).cpu().numpy(), metadata)
 
 
 def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:

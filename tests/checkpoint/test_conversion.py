@@ -16,7 +16,7 @@ from torch import nn
 
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint import MaskFormerCheckpointer
-from mask2former.checkpoint.files import read
+from mask2former.checkpoint.weights_io import read
 
 SCRIPT = Path(__file__).parents[2] / "tools/convert.py"
 

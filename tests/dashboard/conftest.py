@@ -12,7 +12,7 @@ from PIL import Image
 
 from mask2former.dashboard.collector import Collector
 from mask2former.dashboard.overlaps import run_lengths
-from mask2former.dashboard.report import Evaluated, write_report
+from mask2former.dashboard.report import EvaluationRecord, write_report
 
 NAMES = ['<b>&"', "</script><script>fail()</script>", "grass", "никто"]
 SIZE = (48, 64)
@@ -95,7 +95,7 @@ def report(pictures, tmp_path):
     def write(*tasks):
         collector = Collector(records, metadata, tasks, examples=2)
         collector.process(records, outputs)
-        evaluated = Evaluated(
+        evaluated = EvaluationRecord(
             title="a <run>",
             dataset="some & other",
             results={"panoptic_seg": {"PQ": 51.25, "PQ_th": float("nan")}},

@@ -12,8 +12,8 @@ import pytest
 
 from mask2former.dashboard import collector as collector_module
 from mask2former.dashboard.collector import Collector
+from mask2former.dashboard.confusion import confusions, matrix
 from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
-from mask2former.dashboard.mistakes import confusions, matrix
 from mask2former.dashboard.pages import as_data, write_whole
 from mask2former.visualization import Region
 

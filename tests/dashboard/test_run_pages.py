@@ -11,7 +11,7 @@ import pytest
 
 from mask2former.dashboard.compare import differences, score_rows, short_names, write_comparison
 from mask2former.dashboard.curves import charts_of, write_curves
-from mask2former.dashboard.facts import git_commit
+from mask2former.dashboard.run_info import git_commit
 from mask2former.dashboard.runs import Run, headlines
 from mask2former.dashboard.series import LIMIT, Metrics, Series
 

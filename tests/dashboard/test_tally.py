@@ -11,7 +11,7 @@ from panopticapi.evaluation import pq_compute_single_core
 from panopticapi.utils import id2rgb
 from PIL import Image
 
-from mask2former.dashboard.errors import Kind, judge
+from mask2former.dashboard.error_types import Kind, judge
 from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run_lengths
 from mask2former.dashboard.tally import KINDS, SIDES, PixelTally, SegmentTally
 

@@ -7,9 +7,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
+from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.data.mapper import Mapper
-from mask2former.engine import load_config
 from mask2former.engine.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "quickstart"

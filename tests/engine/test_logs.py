@@ -15,7 +15,7 @@ SETUP = """
 import sys
 import mask2former
 from mask2former.data import register_all
-from mask2former.engine import load_config
+from mask2former.config import load_config
 from mask2former.engine.logs import setup_run
 from types import SimpleNamespace
 register_all(sys.argv[1])
@@ -32,7 +32,7 @@ setup_run(cfg, SimpleNamespace(config_file="", eval_only=False))
         ("detectron2.data.common", logging.WARNING, True),
         ("detectron2.evaluation.evaluator", logging.INFO, True),
         ("fvcore.common.checkpoint", logging.INFO, True),
-        ("mask2former.engine.progress", logging.INFO, True),
+        ("mask2former.engine.hooks.progress", logging.INFO, True),
     ],
 )
 def test_the_terminal_shows_what_a_person_needs(name: str, level: int, shown: bool) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mask2former.engine import load_config
+from mask2former.config import load_config
 from mask2former.engine.optimizer import WarmupPoly, build_lr_scheduler, build_optimizer, parameter_groups
 
 

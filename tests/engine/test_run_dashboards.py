@@ -13,9 +13,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
-from mask2former.engine.report import Reporting, evaluated_weights, with_report
+from mask2former.engine.reporting_evaluator import ReportingEvaluator, evaluated_weights, with_report
 from mask2former.engine.trainer import Trainer
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
@@ -94,7 +94,7 @@ def test_no_report_where_none_is_wanted(panoptic):
     cfg = panoptic("TEST.REPORT", "False")
     assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), DatasetEvaluators)
     cfg = panoptic()
-    assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), Reporting)
+    assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), ReportingEvaluator)
 
 
 def test_no_panoptic_report_where_no_picture_is_annotated(panoptic, monkeypatch):

@@ -12,9 +12,9 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from torch import nn
 
-from mask2former.engine import load_config
+from mask2former.config import load_config
+from mask2former.engine.hooks.progress import ProgressHook
 from mask2former.engine.logs import LOGGERS, NOTICE, setup_run
-from mask2former.engine.progress import Progress
 from mask2former.engine.trainer import Trainer
 
 DATASET = "trainer_test_set"
@@ -157,7 +157,7 @@ def test_labels_are_asked_for_where_the_evaluators_can_do_with_them(small_traini
             seen[type(self).__name__] = outputs[0]["sem_seg"].dim()
 
     class WatchingLabels(Watching):
-        takes_labels = True
+        accepts_label_maps = True
 
     inputs = [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}]
     monkeypatch.setattr(Trainer, "build_test_loader", lambda cfg, name: [inputs])
@@ -180,7 +180,7 @@ def test_scalars_are_written(make, tmp_path):
 
 def test_plain_lines_say_how_far_it_is(make, caplog):
     trainer = make("lines")
-    next(hook for hook in trainer._hooks if isinstance(hook, Progress))._period = 4
+    next(hook for hook in trainer._hooks if isinstance(hook, ProgressHook))._period = 4
     with caplog.at_level(logging.DEBUG, "mask2former"):
         train(trainer)
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("progress")]
@@ -192,7 +192,7 @@ def test_plain_lines_say_how_far_it_is(make, caplog):
 
 def test_live_bar_keeps_the_lines_for_the_file(make, caplog, capsys):
     trainer = make("bar")
-    progress = next(hook for hook in trainer._hooks if isinstance(hook, Progress))
+    progress = next(hook for hook in trainer._hooks if isinstance(hook, ProgressHook))
     progress._live = True
     with caplog.at_level(logging.DEBUG, "mask2former"):
         train(trainer)
@@ -202,7 +202,7 @@ def test_live_bar_keeps_the_lines_for_the_file(make, caplog, capsys):
 
 def test_quiet_runs_say_something_now_and_then(make, caplog):
     trainer = make("quiet")
-    progress = next(hook for hook in trainer._hooks if isinstance(hook, Progress))
+    progress = next(hook for hook in trainer._hooks if isinstance(hook, ProgressHook))
     progress._period, progress._quiet_seconds = 2, 0.0
     with caplog.at_level(logging.INFO, "mask2former"):
         train(trainer)
@@ -211,7 +211,7 @@ def test_quiet_runs_say_something_now_and_then(make, caplog):
 
 def test_quiet_runs_do_not_say_it_all_the_time(make, caplog):
     trainer = make("quieter")
-    next(hook for hook in trainer._hooks if isinstance(hook, Progress))._period = 2
+    next(hook for hook in trainer._hooks if isinstance(hook, ProgressHook))._period = 2
     with caplog.at_level(logging.INFO, "mask2former"):
         train(trainer)
     assert [r.levelno for r in caplog.records if r.name.endswith("progress")] == [logging.INFO] * 3 + [NOTICE]

@@ -15,7 +15,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Instances
 from torch import nn
 
-from mask2former.engine import load_config
+from mask2former.config import load_config
 from mask2former.engine.trainer import Trainer
 
 QUICKSTART = Path(__file__).parents[2] / "configs/quickstart/panoptic.yaml"

@@ -15,8 +15,8 @@ from panopticapi.evaluation import pq_compute
 from panopticapi.utils import id2rgb
 from PIL import Image
 
-from mask2former.data.files import read_panoptic_ids
-from mask2former.evaluation import fast
+from mask2former.data.mapper.image_io import read_panoptic_ids
+from mask2former.evaluation import hotcoco_api
 from mask2former.evaluation.panoptic import GROUPS, PanopticEvaluator
 from mask2former.evaluation.panoptic_quality import Tally, panoptic_quality, tally_picture
 
@@ -89,7 +89,7 @@ def test_random_pictures(tmp_path, monkeypatch, seed, named):
     ours, theirs = panoptic_quality(tallies, truth["categories"]), official(tmp_path, truth, results)
     for name in GROUPS:
         assert ours[name] == theirs[name]
-    if not named and fast.hotcoco():
+    if not named and hotcoco_api.hotcoco():
         folders = {"gt_folder": str(tmp_path / "truth"), "pred_folder": str(tmp_path / "results")}
         evaluation = pytest.importorskip("hotcoco.panoptic").PanopticEval(truth, results, **folders)
         evaluation.evaluate()

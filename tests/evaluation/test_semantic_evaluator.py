@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mask2former.evaluation.async_evaluator import AsyncEvaluator
 from mask2former.evaluation.build import Evaluators
-from mask2former.evaluation.overlapped import Overlapped
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator, confusion
-from mask2former.evaluation.semantic_form import takes_labels
+from mask2former.evaluation.semantic_form import accepts_label_maps
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -69,9 +69,9 @@ def test_scores_and_file_are_detectron2s(tmp_path, ids, given):
         for kind in (SemanticEvaluator, SemSegEvaluator):
             evaluator = kind("semantic_test", output_dir=str(tmp_path / kind.__name__))
             evaluator.reset()
-            assert takes_labels(evaluator) == (kind is SemanticEvaluator)
+            assert accepts_label_maps(evaluator) == (kind is SemanticEvaluator)
             as_labels = [{"sem_seg": one["sem_seg"].argmax(0)} for one in outputs]
-            evaluator.process(records, as_labels if given == "labels" and takes_labels(evaluator) else outputs)
+            evaluator.process(records, as_labels if given == "labels" and accepts_label_maps(evaluator) else outputs)
             scores = evaluator.evaluate()["sem_seg"]
             file = json.loads((tmp_path / kind.__name__ / "sem_seg_predictions.json").read_text())
             found.append((scores, file))
@@ -105,9 +105,9 @@ def test_labels_are_given_only_to_those_who_say_so_themselves():
         return kind.__new__(kind)
 
     ours, own, theirs = bare(SemanticEvaluator), bare(Own), bare(SemSegEvaluator)
-    assert takes_labels(ours) and not takes_labels(own) and not takes_labels(theirs)
-    assert takes_labels(Evaluators([ours, bare(PanopticEvaluator)]))
-    assert not takes_labels(Evaluators([ours, theirs]))
-    assert takes_labels(Overlapped(ours)) and not takes_labels(Overlapped(theirs))
+    assert accepts_label_maps(ours) and not accepts_label_maps(own) and not accepts_label_maps(theirs)
+    assert accepts_label_maps(Evaluators([ours, bare(PanopticEvaluator)]))
+    assert not accepts_label_maps(Evaluators([ours, theirs]))
+    assert accepts_label_maps(AsyncEvaluator(ours)) and not accepts_label_maps(AsyncEvaluator(theirs))
     ours._compute_boundary_iou = True  # Detectron2's main branch
-    assert not takes_labels(ours)
+    assert not accepts_label_maps(ours)

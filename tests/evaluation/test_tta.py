@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mask2former.evaluation.tta import SegmentorWithTTA, View, average, match
 from mask2former.modeling.meta_arch import MaskFormer
 from mask2former.modeling.postprocess import ResizedMasks
-from mask2former.structures import LazyMasks, MaskPrediction
+from mask2former.structures import FactoredMasks, MaskPrediction
 
 QUERIES, CLASSES = 6, 4
 
@@ -31,7 +31,9 @@ class Head(nn.Module):
         column = torch.linspace(-1, 1, features.shape[-1]).expand_as(features[:, :1]) * self.slant
         features = torch.cat([features, column], 1)[:, :, None]
         count = len(images)
-        return MaskPrediction(self.logits.expand(count, -1, -1), LazyMasks(self.embed.expand(count, -1, -1), features))
+        return MaskPrediction(
+            self.logits.expand(count, -1, -1), FactoredMasks(self.embed.expand(count, -1, -1), features)
+        )
 
 
 def model(slant=0.0, **switches):
@@ -168,7 +170,7 @@ def view(masks, classes, mirrored=False):
     """Of binary masks [Q, H, W] and class logits, as a network could give them."""
     logits = (masks.float() * 20 - 10)[None, :, None]
     count = len(masks)
-    lazy = LazyMasks(torch.eye(count)[None], logits)
+    lazy = FactoredMasks(torch.eye(count)[None], logits)
     size = tuple(masks.shape[-2:])
     return View(classes, ResizedMasks(lazy, 0, size, size, size), mirrored)
 

@@ -9,9 +9,9 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
-from mask2former.modeling.meta_arch import MaskFormer, labels_alone
+from mask2former.modeling.meta_arch.mask_former import MaskFormer, predict_labels_only
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def test_labels_in_place_of_scores(model: MaskFormer, monkeypatch: pytest.Monkey
     monkeypatch.setattr(model, "resize_before_semantic", before)
     inputs = [{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8), "height": 100, "width": 150}]
     scores = model(inputs)[0]
-    with labels_alone(model):
+    with predict_labels_only(model):
         labels = model(inputs)[0]
     assert torch.equal(labels["sem_seg"].long(), scores["sem_seg"].argmax(dim=0))
     assert torch.equal(labels["panoptic_seg"][0], scores["panoptic_seg"][0])
     assert model(inputs)[0]["sem_seg"].shape == scores["sem_seg"].shape  # as ever afterwards
     other = torch.nn.Identity()
-    with labels_alone(other):
+    with predict_labels_only(other):
         assert other(3) == 3

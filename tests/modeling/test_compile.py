@@ -10,8 +10,8 @@ import torch
 from detectron2.modeling import build_model
 from torch._dynamo.testing import CompileCounter
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RESNET, SWIN = "quickstart/panoptic", "coco/panoptic/swin"

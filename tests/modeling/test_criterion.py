@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mask2former.modeling import mask_losses
 from mask2former.modeling.criterion import SetCriterion
-from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
+from mask2former.modeling.losses import pixel_losses
+from mask2former.modeling.losses.pixel_losses import DenseFocalLoss, MaskLoss, PointCrossEntropy
 from mask2former.modeling.matcher import HungarianMatcher
-from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
+from mask2former.structures import FactoredMasks, MaskPrediction, MaskTargets
 
 CLASSES, QUERIES, SIZE = 5, 7, (8, 12)
 WEIGHTS = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 3.0}
@@ -30,7 +30,7 @@ def make_prediction(images: int, frames: int = 1, layers: int = 3) -> MaskPredic
     predictions = [
         MaskPrediction(
             torch.randn(images, QUERIES, CLASSES + 1, requires_grad=True),
-            LazyMasks(torch.randn(images, QUERIES, 6, requires_grad=True), features),
+            FactoredMasks(torch.randn(images, QUERIES, 6, requires_grad=True), features),
         )
         for _ in range(layers)
     ]
@@ -64,10 +64,10 @@ def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("kind", ["points", "focal"])
 def test_equals_dense_formulas(kind: str, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points at all pixels of masks as large as the logits; focal over masks four times as large."""
-    monkeypatch.setattr(mask_losses, "uncertain_points", pixel_centres)
+    monkeypatch.setattr(pixel_losses, "uncertain_points", pixel_centres)
     size = SIZE if kind == "points" else (4 * SIZE[0], 4 * SIZE[1])
     of_pixels = F.binary_cross_entropy_with_logits if kind == "points" else focal
-    criterion = make_criterion(PointCrossEntropy(64) if kind == "points" else WholeMaskFocal())
+    criterion = make_criterion(PointCrossEntropy(64) if kind == "points" else DenseFocalLoss())
     prediction, targets = make_prediction(2, frames), make_targets([3, 4], frames, size)
     layers = [*prediction.aux, prediction]
     torch.manual_seed(1)
@@ -97,7 +97,7 @@ def test_equals_dense_formulas(kind: str, frames: int, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("frames", [1, 2])
 def test_focal_matching_equals_dense_formulas(frames: int) -> None:
     """Over all pixels of the mask features, with every fourth pixel of masks four times as large (nearest)."""
-    matcher = make_criterion(WholeMaskFocal()).matcher
+    matcher = make_criterion(DenseFocalLoss()).matcher
     prediction, (target,) = make_prediction(1, frames), make_targets([3], frames, (4 * SIZE[0], 4 * SIZE[1]))
     (cost,) = matcher._cost([prediction], prediction.masks.mask_features[0], 0, target)
     for query, logits in enumerate(prediction.masks.logits(0)):
@@ -109,7 +109,7 @@ def test_focal_matching_equals_dense_formulas(frames: int) -> None:
             torch.testing.assert_close(cost[query, n], expected)
 
 
-@pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), WholeMaskFocal()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), DenseFocalLoss()], ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("counts", [[0, 0], [0, 3], [QUERIES + 4, 1]])
 def test_few_and_many_objects(counts: list[int], mask_loss: MaskLoss) -> None:
     """No objects at all, and more than queries: finite, and every parameter gets a gradient (or DDP would hang)."""
@@ -135,8 +135,8 @@ def test_perfect_prediction_costs_nothing() -> None:
     features = torch.cat([truth[:, 0], torch.ones(1, *SIZE)])[None, :, None]  # a channel each, and a constant
     embed = torch.cat([torch.eye(3) * 200, torch.full((3, 1), -100.0)], dim=1)[None]
     classes = F.one_hot(targets[0].classes, CLASSES + 1).float()[None] * 100
-    losses = make_criterion()(MaskPrediction(classes, LazyMasks(embed, features)), targets)
+    losses = make_criterion()(MaskPrediction(classes, FactoredMasks(embed, features)), targets)
     assert losses["loss_ce"] < 1e-3
     # Points between pixels read blurred edges, where no prediction is perfect; away from them there is no loss.
-    worst = make_criterion()(MaskPrediction(classes.flip(1), LazyMasks(-embed, features)), targets)
+    worst = make_criterion()(MaskPrediction(classes.flip(1), FactoredMasks(-embed, features)), targets)
     assert losses["loss_dice"] < worst["loss_dice"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.checkpoint import MaskFormerCheckpointer
-from mask2former.checkpoint.files import write
-from mask2former.engine import load_config
+from mask2former.checkpoint.weights_io import write
+from mask2former.config import load_config
 from mask2former.modeling import MaskFormer
 
 transformers = pytest.importorskip("transformers")

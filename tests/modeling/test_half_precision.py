@@ -10,8 +10,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Instances
 from torch import nn
 
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = ["quickstart/panoptic", "quickstart/maskformer", "quickstart/per_pixel_plus", "coco/panoptic/swin"]

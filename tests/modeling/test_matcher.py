@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mask2former.modeling.mask_losses import PointCrossEntropy
+from mask2former.modeling.losses.pixel_losses import PointCrossEntropy
 from mask2former.modeling.matcher import HungarianMatcher
-from mask2former.structures import LazyMasks, MaskPrediction, MaskTargets
+from mask2former.structures import FactoredMasks, MaskPrediction, MaskTargets
 
 WEIGHTS = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0}
 
 
 def random_prediction(images: int, queries: int, classes: int, frames: int, size: tuple[int, int]) -> MaskPrediction:
-    masks = LazyMasks(torch.randn(images, queries, 6), torch.randn(images, 6, frames, *size))
+    masks = FactoredMasks(torch.randn(images, queries, 6), torch.randn(images, 6, frames, *size))
     return MaskPrediction(torch.randn(images, queries, classes + 1), masks)
 
 
@@ -69,7 +69,7 @@ def test_assignment_is_the_cheapest(queries: int, counts: list[int], frames: int
     """Of all assignments, tried one by one; every layer and image matched by itself."""
     predictions = [random_prediction(len(counts), queries, 3, frames, (4, 4)) for _ in range(layers)]
     features = predictions[0].masks.mask_features
-    predictions = [MaskPrediction(p.class_logits, LazyMasks(p.masks.mask_embed, features)) for p in predictions]
+    predictions = [MaskPrediction(p.class_logits, FactoredMasks(p.masks.mask_embed, features)) for p in predictions]
     targets = [random_target(n, 3, frames, (8, 8)) for n in counts]
     matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(20))
     costs: list[torch.Tensor] = []

@@ -13,8 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, detection_utils
 from detectron2.evaluation import COCOPanopticEvaluator
 from detectron2.modeling import build_model
 
+from mask2former.config import load_config
 from mask2former.data import Mapper, register_all
-from mask2former.engine import load_config
 from mask2former.engine.optimizer import build_optimizer
 
 ROOT = Path(__file__).parents[2]

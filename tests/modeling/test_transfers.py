@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mask2former.modeling import MaskFormerHead, MSDeformAttnPixelDecoder, MultiScaleMaskedTransformerDecoder
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.layers import point_sampling
-from mask2former.modeling.mask_losses import MaskLoss, PointCrossEntropy, WholeMaskFocal
+from mask2former.modeling.losses.pixel_losses import DenseFocalLoss, MaskLoss, PointCrossEntropy
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import MaskTargets
 
@@ -130,7 +130,7 @@ def test_decoders_never_wait() -> None:
     assert waits.counts == {} and len(prediction.aux) == 3
 
 
-@pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), WholeMaskFocal()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), DenseFocalLoss()], ids=lambda x: type(x).__name__)
 def test_criterion_waits_once(mask_loss: MaskLoss, monkeypatch: pytest.MonkeyPatch) -> None:
     """For all layers and pictures together, on a device where masks are sampled together."""
     monkeypatch.setattr(point_sampling, "_sample_in_turn", point_sampling._sample_together)

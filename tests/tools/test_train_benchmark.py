@@ -19,8 +19,8 @@ from benchmarks import straightforward, training  # noqa: E402
 from benchmarks.train import draw, parts_table, table  # noqa: E402
 from benchmarks.training import PARTS, Row, Setting, breakdown, build  # noqa: E402
 
-from mask2former.modeling import mask_losses  # noqa: E402
 from mask2former.modeling.layers.deformable_attention import MSDeformAttn  # noqa: E402
+from mask2former.modeling.losses import pixel_losses  # noqa: E402
 
 OPTIONS = (
     *("MODEL.SEM_SEG_HEAD.CONVS_DIM", "32", "MODEL.SEM_SEG_HEAD.MASK_DIM", "32", "MODEL.MASK_FORMER.HIDDEN_DIM", "32"),
@@ -47,7 +47,7 @@ def off_the_kinks(model: torch.nn.Module) -> None:
 
 
 def test_straightforward_step_has_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (mask_losses, straightforward):
+    for module in (pixel_losses, straightforward):
         monkeypatch.setattr(module, "uncertain_points", same_points)
     results = []
     for name in ("ours", "straightforward"):

@@ -25,8 +25,8 @@ from mask2former.evaluation import average_precision
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
-from mask2former.modeling.postprocess import ResizedMasks, SemanticLabels, SemanticScores, collect
-from mask2former.structures import LazyMasks
+from mask2former.modeling.postprocess import ResizedMasks, SemanticLabels, SemanticScores, stream_masks
+from mask2former.structures import FactoredMasks
 
 CLASSES, THINGS = 40, 20
 QUERIES, CHANNELS = 100, 256
@@ -107,13 +107,13 @@ def postprocessing(kind: type[SemanticScores], size: tuple[int, int], repeats: i
     torch.manual_seed(0)
     small = (-(-size[0] // 4), -(-size[1] // 4))
     logits = torch.randn(QUERIES, CLASSES + 1)
-    factors = LazyMasks(torch.randn(1, QUERIES, CHANNELS), torch.randn(1, CHANNELS, 1, *small))
+    factors = FactoredMasks(torch.randn(1, QUERIES, CHANNELS), torch.randn(1, CHANNELS, 1, *small))
     masks = ResizedMasks(factors, 0, size, size, None)
     times = []
     for _ in range(repeats + 1):  # the first one warms up
         started = time.perf_counter()
         result = kind(logits, size)
-        collect(masks, [result], size)
+        stream_masks(masks, [result], size)
         result.result()
         times.append(time.perf_counter() - started)
     return Statistics.of(times[1:]).median

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.training import Setting, Step, read_config
+from benchmarks.steps import Setting, Step, read_config
 
 BLOCKS = {18: ("basic", [2, 2, 2, 2]), 34: ("basic", [3, 4, 6, 3]), 50: ("bottleneck", [3, 4, 6, 3])}
 BLOCKS[101] = ("bottleneck", [3, 4, 23, 3])

@@ -23,9 +23,10 @@ from benchmarks import drawn_data, plain_mapper
 from benchmarks.plain_mapper import PlainMapper
 from benchmarks.timing import Patience, Statistics, take_turns
 from mask2former.config import add_maskformer2_config
-from mask2former.data import Mapper, mapper, register_all
-from mask2former.data.objects import Objects
-from mask2former.data.readers import read_coco_instances
+from mask2former.data import Mapper, register_all
+from mask2former.data.datasets.readers import read_coco_instances
+from mask2former.data.mapper import mapper
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 Record = dict[str, Any]
 JITTER = 1024
@@ -152,7 +153,7 @@ def _clocks(one: Mapper | PlainMapper, spent: Counter[str]) -> Iterator[None]:
             (mapper, "read_picture", "picture"),
             (one, "read_targets", "annotation"),
             (mapper.SegmentationInput, "pixels", "augment"),
-            (Objects, "to_masks", "masks"),
+            (MaskAnnotations, "to_masks", "masks"),
         ]
     else:
         places = [

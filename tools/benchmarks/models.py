@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from benchmarks.timing import Seconds
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.hf import to_hf
+from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.engine import load_config
-from mask2former.engine.precision import Precision
+from mask2former.engine.precision import AmpSettings
 from mask2former.modeling.meta_arch import MaskFormer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -129,7 +129,7 @@ def ours(setting: Setting, device: str = "cpu") -> Implementation:
         dynamic = setting.compile == "dynamic"
         model.backbone = torch.compile(model.backbone, dynamic=dynamic)
         model.sem_seg_head = torch.compile(model.sem_seg_head, dynamic=dynamic)
-    precision = Precision(device, getattr(torch, setting.dtype))
+    precision = AmpSettings(device, getattr(torch, setting.dtype))
 
     @torch.inference_mode()
     def run(pictures: list[Tensor]) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def hugging_face(setting: Setting, device: str = "cpu") -> Implementation:
         raise RuntimeError(f"Hugging Face's model has no {report.unexpected_keys[:3]}.")
     theirs = theirs.eval().to(device)
     processor = transformers.Mask2FormerImageProcessor()
-    precision = Precision(device, getattr(torch, setting.dtype))
+    precision = AmpSettings(device, getattr(torch, setting.dtype))
     mean, std, divisibility, things = model.pixel_mean, model.pixel_std, model.size_divisibility, model.things
     stuff = set(range(theirs.config.num_labels)) - things
     thresholds = {"threshold": model.object_mask_threshold, "overlap_mask_area_threshold": model.overlap_threshold}

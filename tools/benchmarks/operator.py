@@ -135,14 +135,14 @@ def compare(operator: Operator, case: Case, device: torch.device) -> float:
 
 def layer_step(name: str, case: Case, device: torch.device) -> Callable[[], object]:
     from mask2former.modeling.layers.deformable_attention import PixelGrid
-    from mask2former.modeling.pixel_decoders.msdeform import DeformableEncoderLayer
+    from mask2former.modeling.pixel_decoder.msdeformattn import DeformableEncoderLayer
 
     channels, shapes = HEADS * CHANNELS, case.shapes
     sizes = {"num_levels": len(shapes), "num_heads": HEADS, "num_points": POINTS, "dim_feedforward": 4 * channels}
     layer = DeformableEncoderLayer(channels, **sizes, dropout=0.0).to(device)
     grid = PixelGrid.of(shapes, device)
-    x = torch.randn(case.batch, len(grid.centres), channels, device=device, requires_grad=True)
-    position = torch.randn(len(grid.centres), channels, device=device)
+    x = torch.randn(case.batch, len(grid.reference_points), channels, device=device, requires_grad=True)
+    position = torch.randn(len(grid.reference_points), channels, device=device)
     wanted = [x, *layer.parameters()]
     half = case.dtype != "float32"
 

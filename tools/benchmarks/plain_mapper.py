@@ -17,7 +17,7 @@ from detectron2.structures import BitMasks, Instances
 from fvcore.transforms.transform import TransformList
 from pycocotools import mask as coco_mask
 
-from mask2former.data.augmentation import Pad, ResizeScale
+from mask2former.data.mapper.augmentation import Pad, ResizeScale
 
 Record = dict[str, Any]
 IGNORED = 255

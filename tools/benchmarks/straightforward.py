@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.operator import without_library
-from mask2former.modeling import meta_arch
 from mask2former.modeling.criterion import SetCriterion
-from mask2former.modeling.decoders import MultiScaleMaskedTransformerDecoder
-from mask2former.modeling.layers import pieces
+from mask2former.modeling.layers import chunking
 from mask2former.modeling.layers.point_sampling import sample_points, uncertain_points
+from mask2former.modeling.meta_arch import mask_former
+from mask2former.modeling.transformer_decoder import MultiScaleMaskedTransformerDecoder
 from mask2former.structures import MaskTargets
 
 Layer = tuple[Tensor, Tensor]
@@ -41,7 +41,11 @@ def make_straightforward(model: nn.Module) -> nn.Module:
 def plain_layers() -> Iterator[None]:
     """Plain PyTorch's deformable attention, feed-forward networks of all positions at once, Detectron2's own ResNet."""
     long, unfolded = {"cpu": sys.maxsize, "cuda": sys.maxsize}, lambda *_: False
-    with without_library(), mock.patch.dict(pieces.LENGTH, long), mock.patch.object(meta_arch, "is_foldable", unfolded):
+    with (
+        without_library(),
+        mock.patch.dict(chunking.CHUNK_SIZE, long),
+        mock.patch.object(mask_former, "can_fuse", unfolded),
+    ):
         yield
 
 

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.cases import parse_size
+from benchmarks.hugging_face import build_theirs
 from benchmarks.memory import apart, is_measurable, peak_of
+from benchmarks.steps import Setting, Step, read_config
 from benchmarks.timing import Patience, take_turns
 
 PARTS = ("backbone", "pixel decoder", "decoder", "matching", "losses", "backward", "optimiser", "other")
@@ -23,26 +25,6 @@ CONTESTANTS = {
     "straightforward": "straightforward",
     "huggingface": "Hugging Face",
 }
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Whose step, of which pictures.
-
-    Attributes:
-        config: a configuration file.
-        options: ``(KEY, value, ...)`` on top of it.
-        size: pictures as ``HxW`` or ``BxHxW`` in pixels.
-        objects: in each picture.
-        dtype: of the forward pass; float32, or bfloat16 by autocast.
-    """
-
-    config: str
-    options: tuple[str, ...]
-    size: str
-    objects: int
-    dtype: str
-    device: str
 
 
 @dataclass(frozen=True)
@@ -71,35 +53,6 @@ class Row:
         return asdict(self)
 
 
-@dataclass
-class Step:
-    """Forward and loss; what parts of it are called; and the parameters."""
-
-    loss: Callable[[], Tensor]
-    modules: dict[str, nn.Module]
-    model: nn.Module
-    context: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-    def __post_init__(self) -> None:
-        device = next(self.model.parameters()).device.type
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=device in ("cpu", "cuda"))
-
-    def __call__(self) -> None:
-        for _ in self.stages():
-            pass
-
-    def stages(self) -> Iterator[str]:
-        """Names each stage once it is done."""
-        with self.context():
-            self.optimizer.zero_grad()
-            loss = self.loss()
-            yield "forward"
-            loss.backward()
-            yield "backward"
-            self.optimizer.step()
-            yield "optimiser"
-
-
 def measure(
     setting: Setting, names: Sequence[str], threads: Sequence[int], patience: Patience, memory: bool
 ) -> list[Row]:
@@ -125,8 +78,6 @@ def build(name: str, setting: Setting) -> Step:
     pictures, masks, classes = batch(setting)
     autocast = _autocast(setting)
     if name == "huggingface":
-        from benchmarks.hugging_face import build_theirs
-
         return build_theirs(setting, pictures, masks, classes, autocast)
     return _build_ours(name, setting, pictures, masks, classes, autocast)
 
@@ -164,14 +115,6 @@ def _build_ours(
 
     modules = {**parts, "matching": model.criterion.matcher, "criterion": model.criterion}
     return Step(loss, modules, model, plain_layers if name == "straightforward" else nullcontext)
-
-
-def read_config(setting: Setting) -> Any:
-    from mask2former.engine import load_config
-
-    without_data = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "False"]
-    fixed = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", setting.device, *without_data]
-    return load_config(setting.config, [*fixed, *setting.options])
 
 
 def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -12,8 +12,8 @@ from detectron2.utils.file_io import PathManager
 from pycocotools import mask as coco_mask
 
 from mask2former.data.checks.report import Report
-from mask2former.data.files import join_below, read_panoptic_ids
-from mask2former.data.run_lengths import object_runs
+from mask2former.data.mapper.image_io import join_below, read_panoptic_ids
+from mask2former.data.rle.decode import object_runs
 
 SAME_MASK = 0.95  # intersection over union from which two masks of a picture are taken for one object
 Names = Mapping[Any, str]  # category id -> name

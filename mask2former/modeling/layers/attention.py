@@ -31,12 +31,12 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Attend.
 
         Args:
             query: [B, Q, C]; key, value: [B, S, C].
-            allowed: bool, broadcastable to [B, heads, Q, S]; False where a query must not look.
+            attn_mask: bool, broadcastable to [B, heads, Q, S]; False where a query must not look.
                 Every query needs at least one True.
 
         Returns:
@@ -48,7 +48,7 @@ class MultiHeadAttention(nn.Module):
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0
+            q, k, v, attn_mask=attn_mask, dropout_p=self.dropout if self.training else 0.0
         )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.layers.pieces import in_pieces
+from mask2former.modeling.layers.chunking import chunked
 from mask2former.modeling.layers.residual import ResidualBlock
 from mask2former.ops import ms_deform_attn_fused
 
@@ -19,21 +19,23 @@ class PixelGrid(NamedTuple):
 
     Attributes:
         sizes: (H, W) of each of L levels.
-        centres: [S, 2] (x, y) in [0, 1], float32.
+        reference_points: [S, 2] (x, y) in [0, 1], float32.
     """
 
     sizes: list[tuple[int, int]]
-    centres: Tensor
+    reference_points: Tensor
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]], device: torch.device) -> PixelGrid:
         # Made on the device: copying numbers there from Python would wait for it.
-        centres = []
+        reference_points = []
         for height, width in sizes:
             y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
             x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-            centres.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).flatten(0, 1))
-        return cls(list(sizes), torch.cat(centres))
+            reference_points.append(
+                torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1).flatten(0, 1)
+            )
+        return cls(list(sizes), torch.cat(reference_points))
 
 
 class MSDeformAttn(nn.Module):
@@ -74,17 +76,19 @@ class MSDeformAttn(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def values(self, x: Tensor) -> Tensor:
+    def project_values(self, x: Tensor) -> Tensor:
         """What is sampled from pixels [B, S, C], without position: [B, S, heads, C / heads]."""
         return self.value_proj(x).unflatten(-1, (self.shape[0], -1))
 
-    def forward(self, query: Tensor, values: Tensor, centres: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    def forward(
+        self, query: Tensor, values: Tensor, reference_points: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> Tensor:
         """Attend.
 
         Args:
             query: [B, Q, C], with position.
-            values: see :meth:`values`.
-            centres: [1, Q, 2] where the queries lie, (x, y) in [0, 1], float32.
+            values: see :meth:`project_values`.
+            reference_points: [1, Q, 2] where the queries lie, (x, y) in [0, 1], float32.
             sizes: (H, W) of each level of the values.
 
         Returns:
@@ -93,8 +97,8 @@ class MSDeformAttn(nn.Module):
         heads, levels, points = self.shape
         offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
         logits = self.attention_weights(query).unflatten(-1, (heads, levels, points))
-        # Centres are those of all levels alike.
-        attended = ms_deform_attn_fused(values, sizes, centres[:, :, None], offsets, logits)
+        # Reference points are those of all levels alike.
+        attended = ms_deform_attn_fused(values, sizes, reference_points[:, :, None], offsets, logits)
         return self.output_proj(attended)
 
 
@@ -109,11 +113,11 @@ class DeformableSelfAttention(ResidualBlock):
 
     def forward(self, x: Tensor, position: Tensor, grid: PixelGrid) -> Tensor:
         """x [B, S, C]; position [S, C]."""
-        values = self.attention.values(x)
+        values = self.attention.project_values(x)
 
-        def attend(x: Tensor, position: Tensor, centres: Tensor) -> Tensor:
-            return self.residual(x, lambda x: self.attention(x + position, values, centres, grid.sizes))
+        def attend(x: Tensor, position: Tensor, reference_points: Tensor) -> Tensor:
+            return self.residual(x, lambda x: self.attention(x + position, values, reference_points, grid.sizes))
 
         if torch.is_grad_enabled():  # each piece would leave gradients of all values
-            return attend(x, position[None], grid.centres[None])
-        return in_pieces(attend, x, position[None], grid.centres[None])
+            return attend(x, position[None], grid.reference_points[None])
+        return chunked(attend, x, position[None], grid.reference_points[None])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mask2former.modeling.layers.pieces import piece_length
+from mask2former.modeling.layers.chunking import chunk_size
 
 
 class RecomputedFeedForward(torch.autograd.Function):
@@ -30,7 +30,7 @@ class RecomputedFeedForward(torch.autograd.Function):
         result = x.new_empty(*x.shape[:-1], len(weight2), dtype=dtype)
         space = _space(x, weight1)
         with torch.autocast(kind, enabled=False):
-            for rows, results in zip(_pieces(x), _pieces(result), strict=True):
+            for rows, results in zip(_chunks(x), _chunks(result), strict=True):
                 hidden = _hidden(rows.to(dtype), weight1, bias1, space)
                 torch.addmm(bias2, hidden, weight2.t(), out=results)
         return result
@@ -45,7 +45,7 @@ class RecomputedFeedForward(torch.autograd.Function):
         w1, b1, w2 = (p.to(dtype) for p in (weight1, bias1, weight2))
         space, grad_space = _space(x, w1), _space(x, w1)
         with torch.autocast(x.device.type, enabled=False):
-            for rows, grads, grad_rows in zip(_pieces(x), _pieces(grad), _pieces(grad_x), strict=True):
+            for rows, grads, grad_rows in zip(_chunks(x), _chunks(grad), _chunks(grad_x), strict=True):
                 rows = rows.to(dtype)
                 hidden = _hidden(rows, w1, b1, space)
                 _add_product(grad_weight2, grads.t(), hidden)
@@ -59,13 +59,13 @@ class RecomputedFeedForward(torch.autograd.Function):
         return grad_x.to(x.dtype), *of_parameters
 
 
-def _pieces(x: Tensor) -> tuple[Tensor, ...]:
-    return x.flatten(0, -2).split(piece_length(x))
+def _chunks(x: Tensor) -> tuple[Tensor, ...]:
+    return x.flatten(0, -2).split(chunk_size(x))
 
 
 def _space(x: Tensor, weight: Tensor) -> Tensor:
     """For the hidden activations of a piece: taking it anew for each would leave gaps among what is kept."""
-    return weight.new_empty(min(piece_length(x), x.shape[:-1].numel()), len(weight))
+    return weight.new_empty(min(chunk_size(x), x.shape[:-1].numel()), len(weight))
 
 
 def _hidden(x: Tensor, weight: Tensor, bias: Tensor, space: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
+from mask2former.modeling.layers.chunking import chunked, needs_chunking
 from mask2former.modeling.layers.feed_forward import RecomputedFeedForward
-from mask2former.modeling.layers.pieces import in_pieces, is_long
 
 
 class ResidualBlock(nn.Module):
@@ -54,9 +54,9 @@ class CrossAttention(ResidualBlock):
         super().__init__(channels, pre_norm=pre_norm, dropout=dropout)
         self.attention = MultiHeadAttention(channels, num_heads, dropout=dropout)
 
-    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
-        """x [B, Q, C]; key, value [B, S, C]; allowed bool [B, 1, Q, S] or None: see :class:`MultiHeadAttention`."""
-        return self.residual(x, lambda x: self.attention(x + position, key, value, allowed))
+    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> Tensor:
+        """x [B, Q, C]; key, value [B, S, C]; attn_mask bool [B, 1, Q, S] or None: see :class:`MultiHeadAttention`."""
+        return self.residual(x, lambda x: self.attention(x + position, key, value, attn_mask))
 
 
 class FeedForward(ResidualBlock):
@@ -71,9 +71,9 @@ class FeedForward(ResidualBlock):
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, S, C]."""
         fixed = not (self.training and self.hidden_dropout.p)
-        if torch.is_grad_enabled() and fixed and is_long(x):
+        if torch.is_grad_enabled() and fixed and needs_chunking(x):
             return self.residual(x, self._recomputed)
-        return in_pieces(lambda piece: self.residual(piece, self._transform), x)
+        return chunked(lambda piece: self.residual(piece, self._transform), x)
 
     def _recomputed(self, x: Tensor) -> Tensor:
         first, second = self.linear1, self.linear2

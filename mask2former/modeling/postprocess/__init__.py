@@ -12,31 +12,31 @@ from typing import Any
 from detectron2.structures import Instances
 from torch import Tensor
 
-from mask2former.modeling.postprocess.instance import InstanceMasks
-from mask2former.modeling.postprocess.panoptic import Competition
-from mask2former.modeling.postprocess.passing import Collector, collect
+from mask2former.modeling.postprocess.instance import InstanceAccumulator
+from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
+from mask2former.modeling.postprocess.panoptic import PanopticMerger
 from mask2former.modeling.postprocess.semantic import SemanticLabels, SemanticScores
-from mask2former.modeling.postprocess.sources import MaskSource, ResizedMasks
+from mask2former.modeling.postprocess.streaming import ResultAccumulator, stream_masks
 
 __all__ = [
-    "Collector",
-    "Competition",
-    "InstanceMasks",
+    "InstanceAccumulator",
     "MaskSource",
+    "PanopticMerger",
     "ResizedMasks",
+    "ResultAccumulator",
     "SemanticLabels",
     "SemanticScores",
-    "collect",
     "instance_inference",
     "panoptic_inference",
     "semantic_inference",
+    "stream_masks",
 ]
 
 
 def semantic_inference(class_logits: Tensor, masks: MaskSource, size: tuple[int, int]) -> Tensor:
     """[K, H, W] float32 scores; their argmax over K is the segmentation. See :class:`SemanticScores`."""
     scores = SemanticScores(class_logits, size)
-    collect(masks, [scores], size)
+    stream_masks(masks, [scores], size)
     return scores.result()
 
 
@@ -49,16 +49,16 @@ def panoptic_inference(
     overlap_threshold: float,
     size: tuple[int, int],
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """int32 [H, W] of segment ids, 0 where there is none, and the segments. See :class:`Competition`."""
-    competition = Competition(
+    """int32 [H, W] of segment ids, 0 where there is none, and the segments. See :class:`PanopticMerger`."""
+    merger = PanopticMerger(
         class_logits,
         things=things,
         object_mask_threshold=object_mask_threshold,
         overlap_threshold=overlap_threshold,
         size=size,
     )
-    collect(masks, [competition], size)
-    return competition.result()
+    stream_masks(masks, [merger], size)
+    return merger.result()
 
 
 def instance_inference(
@@ -69,7 +69,7 @@ def instance_inference(
     things: Collection[int] | None,
     size: tuple[int, int],
 ) -> Instances:
-    """The ``top_k`` best of all (query, class) pairs. See :class:`InstanceMasks`."""
-    instances = InstanceMasks(class_logits, top_k=top_k, things=things, size=size)
-    collect(masks, [instances], size)
+    """The ``top_k`` best of all (query, class) pairs. See :class:`InstanceAccumulator`."""
+    instances = InstanceAccumulator(class_logits, top_k=top_k, things=things, size=size)
+    stream_masks(masks, [instances], size)
     return instances.result()

@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 
-class InstanceMasks:
+class InstanceAccumulator:
     """The ``top_k`` best of all (query, class) pairs, each scored by class and mask (Mask2Former, appendix B).
 
     score = class probability * mean mask probability inside the mask.

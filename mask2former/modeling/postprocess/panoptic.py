@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Competition:
+class PanopticMerger:
     """Every pixel goes to the query of the greatest score times mask probability (MaskFormer, section 3.4).
 
     Queries count whose best class is an object with a score above ``object_mask_threshold``. A segment is the part

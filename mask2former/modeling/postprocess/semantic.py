@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mask2former.labels import labels_of
+from mask2former.labels import argmax_labels
 
 
 class SemanticScores:
@@ -56,7 +56,7 @@ class SemanticLabels(SemanticScores):
             raise ValueError(f"SemanticLabels: {len(probability)} of {len(self.queries)} queries came by themselves.")
         self.scores = self.scores.new_zeros(len(self.scores), *probability.shape[1:])
         super().add(own, slice(0, probability.shape[1]), logits, probability)
-        self.labels[rows] = labels_of(self.scores)
+        self.labels[rows] = argmax_labels(self.scores)
 
     def result(self) -> Tensor:
         """int16 [H, W]."""

@@ -1,0 +1,107 @@
+"""Reading configuration files, with errors that say what to change."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode, downgrade_config, get_cfg, upgrade_config
+from detectron2.config.compat import guess_version
+
+from mask2former.config.keys import add_maskformer2_config
+from mask2former.config.safe_yaml import ConfigError, read_with_bases
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_unsafe: bool = False) -> CfgNode:
+    """Detectron2's defaults, then this project's, then ``config_file`` and its bases, then ``opts``.
+
+    ``MODEL.DEVICE`` becomes ``cpu``, with one logged line, where it asks for a GPU and PyTorch sees none.
+
+    Args:
+        config_file: a YAML file; None or "" for the defaults alone.
+        opts: ``["KEY", "value", ...]`` as on a command line.
+        allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for a file that you trust;
+            arithmetic in ``!!python/object/apply:eval``, as in published files, is understood without it.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a value of the wrong type, or code in the file.
+    """
+    cfg = get_cfg()
+    add_maskformer2_config(cfg)
+    if config_file:
+        _merge_file(cfg, config_file, allow_unsafe)
+    _merge_options(cfg, list(opts))
+    _choose_device(cfg)
+    return cfg
+
+
+def _merge_file(cfg: CfgNode, config_file: str, allow_unsafe: bool) -> None:
+    if not Path(config_file).is_file():
+        raise ConfigError(f"{config_file}: no such configuration file.{_like_named(Path(config_file))}")
+    content = read_with_bases(config_file, allow_unsafe)
+    try:
+        _merge_version(cfg, CfgNode(content), config_file)
+    except (KeyError, ValueError, AssertionError, TypeError) as error:
+        raise ConfigError(f"{config_file} (or a file in its _BASE_): {_explain(error, cfg)}") from error
+
+
+def _merge_version(cfg: CfgNode, loaded: CfgNode, config_file: str) -> None:
+    """Merge in place; files of Detectron2's version 1, whose keys had other names, are brought up to date."""
+    version = loaded.get("VERSION", None)
+    if version is None:
+        version = guess_version(loaded, config_file)
+    if version == cfg.VERSION:
+        cfg.merge_from_other_cfg(loaded)
+        return
+    if not isinstance(version, int) or not 0 < version < cfg.VERSION:
+        raise ValueError(f"VERSION {version} is not one of Detectron2's, 1 to {cfg.VERSION}.")
+    old = downgrade_config(cfg, to_version=version)
+    old.merge_from_other_cfg(loaded)
+    new = upgrade_config(old)
+    cfg.clear()
+    cfg.update(new)
+
+
+def _merge_options(cfg: CfgNode, opts: list[str]) -> None:
+    if len(opts) % 2:
+        flags = [option for option in map(str, opts) if option.startswith("--")]
+        hint = f" Flags such as {flags[0]} go before the first KEY." if flags else ""
+        raise ConfigError(
+            f"Options after the flags are pairs, KEY value KEY value; found {' '.join(map(str, opts))!r}.{hint}"
+        )
+    try:
+        cfg.merge_from_list(opts)
+    except (KeyError, ValueError, AssertionError, TypeError) as error:
+        raise ConfigError(f"Options {' '.join(map(str, opts))!r}: {_explain(error, cfg)}") from error
+
+
+def _explain(error: Exception, cfg: CfgNode) -> str:
+    text = str(error.args[0]) if error.args else repr(error)
+    unknown = re.match(r"Non-existent (?:config )?key: (\S+)", text)
+    if not unknown:
+        return text
+    close = difflib.get_close_matches(unknown[1], list(_keys(cfg)), n=1, cutoff=0.5)
+    return f"unknown key {unknown[1]}." + (f" Did you mean {close[0]}?" if close else "")
+
+
+def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield prefix + name
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _like_named(path: Path) -> str:
+    beside = sorted(str(other) for other in path.parent.glob("*.yaml"))
+    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _choose_device(cfg: CfgNode) -> None:
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE is %s but PyTorch sees no GPU: running on the CPU.", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"

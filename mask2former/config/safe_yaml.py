@@ -1,0 +1,152 @@
+"""YAML files with bases, read without running code.
+
+Published configuration files hold lines such as ``!!python/object/apply:eval ["[int(x * 0.1 * 640) for x in range(5,
+21)]"]``. PyYAML offers to refuse them or to run whatever they say; here ``expressions.evaluate`` works out the value.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import yaml
+from detectron2.utils.file_io import PathManager
+
+from mask2former.config.expressions import ExpressionError, evaluate
+
+logger = logging.getLogger(__name__)
+
+BASE_KEY = "_BASE_"
+EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file or the option, and the way out."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, and the one python tag that the published files use."""
+
+
+def _construct_eval(loader: _Loader, node: yaml.Node) -> Any:
+    match node:
+        case yaml.SequenceNode(value=[yaml.ScalarNode(value=str() as text, tag="tag:yaml.org,2002:str")]):
+            pass
+        case _:
+            raise ConfigError(f'{_place(node.start_mark)}: eval wants a list of one text, as in ["[1, 2]"].')
+    try:
+        return evaluate(text)
+    except ExpressionError as error:
+        raise ConfigError(
+            f"{_place(node.start_mark)}: refused to evaluate {text[:80]!r}: {error}. Arithmetic on numbers, lists, "
+            "int, float, round, min, max and range is understood, and no other code is run; write the value itself."
+        ) from error
+
+
+_Loader.add_constructor(EVAL_TAG, _construct_eval)
+
+
+def read_with_bases(path: str, allow_unsafe: bool = False) -> dict[str, Any]:
+    """The content of the YAML file ``path``, merged into that of the files which its key ``_BASE_`` names.
+
+    ``_BASE_`` is a path or a list of them, relative to the file itself unless absolute or a URL; ``~`` is the home
+    folder. Later files go before earlier ones, mappings are merged key by key, and any other value replaces.
+
+    Args:
+        path: anything that Detectron2's path manager opens.
+        allow_unsafe: run the code of tags that are refused otherwise. Only for files that you trust.
+
+    Raises:
+        ConfigError: not YAML, not a mapping, code in it, a base that does not exist or that is based on itself.
+    """
+    return _read(path, allow_unsafe, ())
+
+
+def _read(path: str, allow_unsafe: bool, within: tuple[str, ...]) -> dict[str, Any]:
+    if path in within:
+        raise ConfigError(f"{path}: its {BASE_KEY} leads back to itself: {' -> '.join((*within, path))}.")
+    content = _read_one(path, allow_unsafe)
+    bases = content.pop(BASE_KEY, [])
+    if not isinstance(bases, list):
+        bases = [bases]
+    result: dict[str, Any] = {}
+    for base in bases:
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: its {BASE_KEY} is a path or a list of paths, not {base!r}.")
+        base_path = _resolve(base, path)
+        try:
+            _merge(_read(base_path, allow_unsafe, (*within, path)), result, path)
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path}: its {BASE_KEY} names {base_path}, which does not exist.") from error
+    _merge(content, result, path)
+    return result
+
+
+def _read_one(path: str, allow_unsafe: bool) -> dict[str, Any]:
+    try:
+        content = _read_safely(path)
+    except ConfigError:
+        if not allow_unsafe:
+            raise
+        content = _read_unsafely(path)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: a configuration is a mapping, KEY: value; this file holds a {type(content).__name__}."
+        )
+    return content
+
+
+def _read_safely(path: str) -> Any:
+    try:
+        with PathManager.open(path, "r") as file:
+            return yaml.load(file, _Loader)
+    except yaml.constructor.ConstructorError as error:
+        raise ConfigError(_refusal(error, path)) from error
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{_place(error.problem_mark, path)}: not valid YAML: {error.problem}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}.") from error
+
+
+def _read_unsafely(path: str) -> Any:
+    logger.warning("%s runs code while it is read, as you allow it to.", path)
+    try:
+        with PathManager.open(path, "r") as file:
+            return yaml.unsafe_load(file)
+    except Exception as error:  # the file's code may fail in any way
+        raise ConfigError(f"{path}: not valid YAML, or the code in it fails: {error}") from error
+
+
+def _refusal(error: yaml.constructor.ConstructorError, path: str) -> str:
+    place = _place(error.problem_mark, path)
+    if "python/" not in str(error.problem):
+        return f"{place}: not valid YAML: {error.problem}."
+    return (
+        f"{place}: {error.problem}. Tags that begin with !!python run code while the file is read, so they are "
+        "refused. Write the value itself instead of the code that computes it, or, for a file that you trust, give "
+        "--allow-unsafe-config."
+    )
+
+
+def _place(mark: yaml.Mark | None, path: str = "") -> str:
+    return f"{mark.name}, line {mark.line + 1}" if mark else path
+
+
+def _resolve(base: str, path: str) -> str:
+    base = os.path.expanduser(base)
+    if base.startswith("/") or "://" in base:
+        return base
+    return os.path.normpath(os.path.join(os.path.dirname(path), base))
+
+
+def _merge(new: dict[str, Any], into: dict[str, Any], path: str) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and key in into:
+            if not isinstance(into[key], dict):
+                raise ConfigError(f"{path}: {key} has keys here, but its {BASE_KEY} gives it the value {into[key]!r}.")
+            _merge(value, into[key], path)
+        else:
+            into[key] = value

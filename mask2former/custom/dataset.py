@@ -1,0 +1,237 @@
+"""Custom data, checked, split where need be, and known to Detectron2's catalogs."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from mask2former.custom.ground_truth import write_instances, write_panoptic
+from mask2former.custom.label_files import has_holes, ignored, label_categories, label_values, write_contiguous
+from mask2former.custom.source import DataError, DataSource, coco_categories
+from mask2former.data.checks import Report, check_instances, check_panoptic
+from mask2former.data.checks.dataset import check_labels
+from mask2former.data.datasets.categories import Category
+from mask2former.data.datasets.readers import Record, read_coco_instances, read_coco_panoptic, read_sem_seg
+from mask2former.data.datasets.spec import (
+    IGNORE_LABEL,
+    instance_task_metadata,
+    panoptic_task_metadata,
+    sem_seg_task_metadata,
+)
+
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training pictures, where none are given for validation
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures for training, or those for validation.
+
+    Attributes:
+        name: in Detectron2's catalogs.
+        source: where they are.
+        pictures: how many there are.
+        only: ids of the pictures that count; all when None.
+        paths: metadata that the evaluators read, by key.
+    """
+
+    name: str
+    source: DataSource
+    pictures: int
+    only: frozenset[Any] | None = None
+    paths: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CustomDataset:
+    """Data that can be trained on. It can be sent to other processes, each of which calls :meth:`register`.
+
+    Attributes:
+        kind: "instance", "panoptic" or "semantic".
+        categories: the classes, in the order of their files' ids.
+        train, val: the two parts.
+        report: of the checks of the training data.
+        notes: what a person should know of them.
+    """
+
+    kind: str
+    categories: list[Category]
+    ignore_label: int
+    train: Split
+    val: Split
+    report: Report
+    notes: list[str]
+
+    def register(self) -> None:
+        for part in (self.train, self.val):
+            MetadataCatalog.get(part.name).set(
+                **self._facts(), image_root=part.source.images, **(self._folders(part) | part.paths)
+            )
+            DatasetCatalog.register(part.name, functools.partial(self._records, part))
+
+    def _facts(self) -> dict[str, Any]:
+        if self.kind == "panoptic":
+            return {**panoptic_task_metadata(self.categories), "ignore_label": ignored(len(self.categories))}
+        if self.kind == "instance":
+            return instance_task_metadata(self.categories)
+        return sem_seg_task_metadata(self.categories, self.ignore_label)
+
+    def _folders(self, part: Split) -> dict[str, str]:
+        source = part.source
+        if self.kind == "panoptic":
+            return {"panoptic_json": str(source.annotations), "panoptic_root": str(source.pngs)}
+        return {"json_file": str(source.annotations)} if self.kind == "instance" else {"sem_seg_root": str(source.pngs)}
+
+    def _records(self, part: Split) -> list[Record]:
+        return [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
+
+    def _all(self, part: Split) -> list[Record]:
+        source = part.source
+        if self.kind == "semantic":
+            return read_sem_seg(source.images, str(source.pngs))
+        facts = self._facts()
+        things = facts["thing_dataset_id_to_contiguous_id"]
+        if self.kind == "instance":
+            return read_coco_instances(str(source.annotations), source.images, things)
+        everything = facts["stuff_dataset_id_to_contiguous_id"]
+        labels = part.paths.get("sem_seg_root")
+        return read_coco_panoptic(
+            str(source.annotations), str(source.pngs), source.images, things, everything, labels, part.only
+        )
+
+
+def build_dataset(
+    train: DataSource,
+    val: DataSource | None,
+    folder: Path,
+    name: str,
+    class_names: Sequence[str] = (),
+    ignore_label: int = IGNORE_LABEL,
+) -> CustomDataset:
+    """Check data, choose the pictures for validation, and write what the evaluation needs to ``folder``.
+
+    Args:
+        train, val: the data; where ``val`` is None, a share of ``train`` is held out, the same each time.
+        folder: for label files with contiguous numbers, and ground truth.
+        name: the parts are called ``custom_<name>_train`` and ``custom_<name>_val``.
+        class_names: of label files, which hold numbers alone.
+        ignore_label: of label files; pixels of no class.
+
+    Raises:
+        DataError: training could not get over what is wrong; the message lists all of it.
+    """
+    if val is not None and val.kind != train.kind:
+        raise DataError(f"The training data are of kind {train.kind}, those for validation {val.kind}.")
+    sources = [train] if val is None else [train, val]
+    notes: list[str] = []
+    if train.kind == "semantic":
+        categories = label_categories(label_values(sources), ignore_label, class_names)
+        if not class_names:
+            notes.append("Classes are called after their numbers; --classes gives names.")
+        if has_holes(categories, ignore_label):
+            copies = (folder / "train_labels", folder / "val_labels")
+            sources = [write_contiguous(source, categories, to) for source, to in zip(sources, copies, strict=False)]
+            notes.append(
+                f"Labels are not 0, 1, 2, ...: copies with the numbers 0 to {len(categories) - 1} are below {folder}."
+            )
+            ignore_label = ignored(len(categories))
+    else:
+        categories = coco_categories(train)
+        if val is not None:
+            _require_same(categories, val)
+    reports = [_check(source, categories, ignore_label) for source in sources]
+    _require_sound(reports)
+    for source, report in zip(sources, reports, strict=True):
+        notes += _warnings(source, report, categories)
+    held_out, rest = (None, None) if val is not None else _hold_out(_ids(sources[0]), notes)
+    numbers = [
+        report.counts["pictures"] if ids is None else len(ids)
+        for report, ids in ((reports[0], rest), (reports[-1], held_out))
+    ]
+    return CustomDataset(
+        kind=train.kind,
+        categories=categories,
+        ignore_label=ignore_label,
+        train=Split(f"custom_{name}_train", sources[0], numbers[0], rest),
+        val=Split(
+            f"custom_{name}_val",
+            sources[-1],
+            numbers[1],
+            held_out,
+            _truth(sources[-1], held_out, categories, folder / "val"),
+        ),
+        report=reports[0],
+        notes=notes,
+    )
+
+
+def _require_same(categories: Sequence[Category], val: DataSource) -> None:
+    known = {category["id"]: category["name"] for category in categories}
+    for category in coco_categories(val):
+        if known.get(category["id"]) != category["name"]:
+            raise DataError(
+                f"{val.annotations}: category {category['id']} is {category['name']!r}, but "
+                f"{known.get(category['id'], 'nothing')!r} in the training data. Both need the same classes."
+            )
+
+
+def _check(source: DataSource, categories: Sequence[Category], ignore_label: int) -> Report:
+    names = {category["id"]: category["name"] for category in categories}
+    if source.kind == "instance":
+        return check_instances(str(source.annotations), source.images, names)
+    if source.kind == "panoptic":
+        return check_panoptic(str(source.annotations), str(source.pngs), source.images, names)
+    return check_labels(source.images, str(source.pngs), [category["name"] for category in categories], ignore_label)
+
+
+def _require_sound(reports: Sequence[Report]) -> None:
+    stopping = [fault for report in reports for fault in report.stopping]
+    if stopping:
+        shown = [f"  {file}: {text}" for file, text in stopping[:100]]
+        more = [f"  ... and {len(stopping) - 100} more"] if len(stopping) > 100 else []
+        raise DataError(f"{len(stopping)} faults would stop the training:\n" + "\n".join(shown + more))
+    if not any(report.counts["pictures"] for report in reports):
+        raise DataError("There is no picture.")
+    if not reports[0].objects:
+        raise DataError("There is no annotated object in the training data.")
+
+
+def _warnings(source: DataSource, report: Report, categories: Sequence[Category]) -> list[str]:
+    notes = [f"warning: {file}: {text}" for file, text in report.survived[:20]]
+    if len(report.survived) > 20:
+        notes.append(f"warning: ... and {len(report.survived) - 20} more of these in {source}")
+    unseen = [category["name"] for category in categories if category["name"] not in report.classes]
+    if unseen:
+        notes.append(f"warning: no picture of {source} shows {', '.join(unseen[:10])}.")
+    return notes
+
+
+def _ids(source: DataSource) -> list[Any]:
+    if source.kind == "semantic":
+        return [record["image_id"] for record in read_sem_seg(source.images, str(source.pngs))]
+    return [image["id"] for image in source.content()["images"]]
+
+
+def _hold_out(ids: list[Any], notes: list[str]) -> tuple[frozenset[Any] | None, frozenset[Any] | None]:
+    if len(ids) < 2:
+        notes.append("warning: there is one picture; it is trained on and evaluated on, so scores say nothing.")
+        return None, None
+    count = min(max(1, round(HELD_OUT_SHARE * len(ids))), HELD_OUT_MOST)
+    chosen = frozenset(random.Random(SEED).sample(sorted(ids, key=str), count))
+    notes.append(f"No --val: {count} of {len(ids)} pictures are held out of the training, the same each time.")
+    return chosen, frozenset(ids) - chosen
+
+
+def _truth(source: DataSource, only: frozenset[Any] | None, categories: list[Category], folder: Path) -> dict[str, str]:
+    if source.kind == "panoptic":
+        return write_panoptic(source, only, categories, folder)
+    if source.kind == "instance":
+        write_instances(source, only, categories, folder / "instances.json")
+        return {"json_file": str(folder / "instances.json")}
+    return {}

@@ -1,0 +1,107 @@
+"""Folders of label files: which classes they hold, and copies with contiguous numbers where theirs have holes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mask2former.custom.source import DataError, DataSource, with_colours
+from mask2former.data.datasets.categories import Category
+from mask2former.data.datasets.readers import LABEL_SUFFIXES
+from mask2former.data.datasets.spec import IGNORE_LABEL
+from mask2former.data.mapper.image_io import read_labels
+
+MOST_CLASSES = 1000  # more values than this are no class numbers
+
+
+def label_values(sources: Sequence[DataSource]) -> set[int]:
+    """Every number that occurs in the label files, the ignored one too.
+
+    Raises:
+        DataError: a file that cannot be read, or so many numbers that they are no classes.
+    """
+    values: set[int] = set()
+    for source in sources:
+        for path in label_files(source):
+            try:
+                values.update(np.unique(read_labels(str(path))).tolist())
+            except ValueError as error:
+                raise DataError(str(error)) from error
+            if len(values) > MOST_CLASSES:
+                raise DataError(f"{path}: over {MOST_CLASSES} different labels so far. Are these class numbers?")
+    return values
+
+
+def label_files(source: DataSource) -> list[Path]:
+    assert source.pngs is not None
+    return sorted(path for path in Path(source.pngs).iterdir() if path.suffix.lower() in LABEL_SUFFIXES)
+
+
+def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) -> list[Category]:
+    """The classes of label files; ``id`` is the number that stands for the class in them.
+
+    Args:
+        values: that occur.
+        ignore_label: the number of pixels that belong to no class; one that does not occur ignores none.
+        names: of the classes; empty: they are called after their numbers. As many as there are numbers that occur, or,
+            where they count from 0, any more: classes that no picture shows.
+
+    Raises:
+        DataError: no class, or names that do not fit.
+    """
+    present = sorted(values - {ignore_label})
+    if ignore_label == IGNORE_LABEL and present == [0] and IGNORE_LABEL in values:
+        raise DataError(
+            'The labels are 0 and 255 alone, and 255 means "ignore this pixel". If 255 is a class (masks drawn in '
+            "black and white), say --ignore-label -1."
+        )
+    if not present:
+        raise DataError(f"No label file holds a class; {ignore_label} alone was found, which is ignored.")
+    if names and present[-1] < len(names):
+        present = list(range(len(names)))
+    if names and len(names) != len(present):
+        raise DataError(f"--classes has {len(names)} names, but the labels are {present}.")
+    called = names or [f"class {value}" for value in present]
+    return with_colours(
+        [{"id": value, "name": name, "isthing": 0} for value, name in zip(present, called, strict=True)]
+    )
+
+
+def has_holes(categories: Sequence[Category], ignore_label: int) -> bool:
+    """Whether the label files have to be written anew before a model can learn from them."""
+    return [category["id"] for category in categories] != list(range(len(categories))) or ignore_label < 0
+
+
+def write_contiguous(source: DataSource, categories: Sequence[Category], folder: Path) -> DataSource:
+    """Copies of the label files in ``folder``, whose numbers are 0 to K - 1, or 255 (65535 from 255 classes on)."""
+    numbers = {category["id"]: place for place, category in enumerate(categories)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in label_files(source):
+        labels = read_labels(str(path))
+        save_labels(_replaced(labels, numbers, len(categories)), folder / f"{path.stem}{suffix(len(categories))}")
+    return DataSource("semantic", source.images, pngs=str(folder))
+
+
+def ignored(num_classes: int) -> int:
+    """The label of pixels without a class, in files that are written here."""
+    return IGNORE_LABEL if num_classes <= IGNORE_LABEL else 65535
+
+
+def suffix(num_classes: int) -> str:
+    return ".png" if num_classes <= IGNORE_LABEL else ".tif"
+
+
+def save_labels(labels: np.ndarray, path: Path) -> None:
+    """[H, W] uint8 or uint16."""
+    Image.fromarray(labels).save(path)
+
+
+def _replaced(labels: np.ndarray, numbers: Mapping[int, int], num_classes: int) -> np.ndarray:
+    values, places = np.unique(labels, return_inverse=True)
+    blank = ignored(num_classes)
+    dtype = np.uint8 if blank == IGNORE_LABEL else np.uint16
+    table = np.array([numbers.get(value, blank) for value in values.tolist()], dtype)
+    return table[places].reshape(labels.shape)

@@ -1,0 +1,75 @@
+"""The configuration of a model that custom data are trained on, and the weights that it begins with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from mask2former.config.load import ConfigError, load_config
+from mask2former.zoo import models, weights_file
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = "small"  # a ResNet-18 network from scratch
+NO_WEIGHTS = (
+    "{error}\nWithout these weights: --weights FILE begins with a file that you have, --from-scratch with random ones "
+    "(which takes far more pictures), --model small --from-scratch with a small network that learns on a CPU."
+)
+
+
+def configuration(
+    model: str, weights: str | None, from_scratch: bool, opts: Sequence[str]
+) -> tuple[CfgNode, Mapping[str, Any]]:
+    """The model's configuration with a person's own settings, and these alone.
+
+    Args:
+        model: "small", a name of the zoo, or a YAML file.
+        weights: what ``MODEL.WEIGHTS`` may say; None for those of the model.
+        from_scratch: begin with random weights.
+        opts: KEY, value, KEY, value, ... of a person.
+
+    Raises:
+        ConfigError: no such model, weights that cannot be had, or a fault in ``opts``.
+    """
+    file = _file(model)
+    fixed = dict(zip(opts[::2], opts[1::2], strict=False))
+    cfg = load_config(file, opts)
+    if "MODEL.WEIGHTS" in fixed:
+        weights = cfg.MODEL.WEIGHTS
+    elif weights is None and not from_scratch and model != SMALL:
+        weights = model if model in models() else cfg.MODEL.WEIGHTS
+    if weights:
+        try:
+            cfg.MODEL.WEIGHTS = weights_file(weights)
+        except OSError as error:
+            raise ConfigError(NO_WEIGHTS.format(error=error)) from error
+    else:
+        _from_scratch(cfg)
+    cfg.merge_from_list(list(opts))
+    return cfg, fixed
+
+
+def _from_scratch(cfg: CfgNode) -> None:
+    """All of the network learns alike, its normalisation too."""
+    cfg.MODEL.WEIGHTS = ""
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
+    if "ResNet" in cfg.MODEL.BACKBONE.NAME or "resnet" in cfg.MODEL.BACKBONE.NAME:
+        cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.TIMM.PRETRAINED = False
+
+
+def _file(model: str) -> str:
+    if model == SMALL:
+        return str(CONFIGS / "_base_" / "custom_small.yaml")
+    if model in models():
+        return str(CONFIGS / f"{model}.yaml")
+    if model.endswith(".yaml"):
+        return model
+    close = difflib.get_close_matches(model, [SMALL, *models()], n=3, cutoff=0.3)
+    raise ConfigError(
+        f"--model {model}: neither {SMALL!r}, nor a published model, nor a .yaml file. Similar: {', '.join(close)}; "
+        "`python -m mask2former.zoo` lists them all."
+    )

@@ -1,0 +1,228 @@
+"""The settings of a training on custom data, each chosen by a rule from the data and the machine, with its reason.
+
+The rules are these; docs/custom-data.md says them to people.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from mask2former.custom import CustomDataset
+from mask2former.data.checks import Report
+from mask2former.preflight.memory import training_bytes
+
+# Short side of a picture as the network sees it, in pixels: what is usual, and the most (GPU, CPU).
+USUAL_SHORT, USUAL_SHORT_CPU = 800, 320
+LONG_TO_SHORT = 2  # long sides are limited to so many short ones
+LEAST_OBJECT = 24  # pixels: objects whose side is less than this are enlarged; masks are made at a quarter
+MOST_ENLARGED = 2.0
+LEAST_CROP, CROP_STEP = 256, 64  # pixels
+MOST_PICTURES, MOST_PICTURES_CPU = 16, 4  # of a step, on each device
+SHARE_OF_MEMORY = 0.8
+PASSES = {"tuned": 50, "scratch": 100}  # through the training pictures
+SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # pictures in all: least, most
+SHOWN_CPU = 6400  # most pictures on a CPU, which shows a few in a second
+LEARNING_RATE, ITS_PICTURES = 0.0001, 16  # as published; from scratch the small network has its own
+EVALUATIONS = 5
+LEAST_PERIOD = 10  # iterations between two checkpoints
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting: its key and value, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+class TrainingPlan:
+    """Settings in the order in which they were chosen. What a person said goes before every rule.
+
+    Args:
+        cfg: with a person's own settings merged in; changed in place.
+        fixed: keys that a person has set.
+    """
+
+    def __init__(self, cfg: CfgNode, fixed: Mapping[str, Any]) -> None:
+        self.cfg = cfg
+        self.fixed = fixed
+        self.settings: list[Setting] = []
+
+    def choose(self, key: str, value: Any, reason: str) -> None:
+        if key in self.fixed:
+            value, reason = self[key], "as you say"
+        else:
+            self.cfg.merge_from_list([key, value])
+        self.settings.append(Setting(key, value, reason))
+
+    def __getitem__(self, key: str) -> Any:
+        value: Any = self.cfg
+        for part in key.split("."):
+            value = value[part]
+        return value
+
+
+def plan_training(
+    cfg: CfgNode, data: CustomDataset, fixed: Mapping[str, Any], *, memory: float, devices: int = 1, cpus: int = 1
+) -> TrainingPlan:
+    """Choose what the data and the machine decide; ``cfg`` is changed in place.
+
+    Args:
+        cfg: of the model, a person's own settings merged in.
+        data: registered or not.
+        fixed: keys that a person has set.
+        memory: bytes that are free, on each device.
+        devices: GPUs, or 1 for the CPU.
+        cpus: processor cores, for loading pictures.
+    """
+    plan = TrainingPlan(cfg, fixed)
+    _choose_task(plan, data)
+    _choose_sizes(plan, data.report, memory)
+    _choose_batch(plan, memory, devices)
+    _choose_schedule(plan, data)
+    workers = max(1, min(4, cpus // (2 * devices)))
+    plan.choose("DATALOADER.NUM_WORKERS", workers, f"{cpus} processor cores")
+    return plan
+
+
+def on_gpu(cfg: CfgNode) -> bool:
+    return cfg.MODEL.DEVICE.startswith("cuda")
+
+
+def is_from_scratch(cfg: CfgNode) -> bool:
+    return not cfg.MODEL.WEIGHTS
+
+
+def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
+    kind, report = data.kind, data.report
+    plan.choose("DATASETS.TRAIN", (data.train.name,), str(data.train.source))
+    plan.choose("DATASETS.TEST", (data.val.name,), str(data.val.source) if data.val.only is None else "held out")
+    plan.choose("MODEL.SEM_SEG_HEAD.NUM_CLASSES", len(data.categories), "classes in the data")
+    if kind == "semantic":
+        plan.choose("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", data.ignore_label, "label of pixels without a class")
+    plan.choose("INPUT.DATASET_MAPPER_NAME", f"mask_former_{kind}", f"{kind} data")
+    scored = {"SEMANTIC": kind != "instance", "INSTANCE": kind != "semantic", "PANOPTIC": kind == "panoptic"}
+    if kind == "panoptic":
+        scored["SEMANTIC"] = "sem_seg_root" in data.val.paths
+        scored["INSTANCE"] = "json_file" in data.val.paths
+    for task, on in scored.items():
+        plan.choose(f"MODEL.MASK_FORMER.TEST.{task}_ON", on, f"{kind} data")
+    if kind == "panoptic" and is_from_scratch(plan.cfg):
+        plan.choose("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", 0.35, "a model from scratch is sure of little")
+        plan.choose("MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD", 0.6, "a model from scratch is sure of little")
+    empty = report.counts["pictures without objects"]
+    plan.choose("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} pictures without objects teach what is none")
+    most = _most_objects(report)
+    queries = plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]
+    if kind != "semantic":
+        if most > 0.9 * queries:
+            enough = min(300, 50 * math.ceil(1.2 * most / 50))
+            plan.choose("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", enough, f"up to {most} objects in a picture")
+        detections = max(100, min(most, plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]))
+        plan.choose("TEST.DETECTIONS_PER_IMAGE", detections, f"up to {most} objects in a picture")
+
+
+def _most_objects(report: Report) -> int:
+    """In nearly every picture: one in a hundred may have more."""
+    counts = sorted(len(areas) for areas in report.objects.values())
+    return counts[int(0.99 * (len(counts) - 1))] if counts else 0
+
+
+def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
+    short, reason = _short_side(plan.cfg, report)
+    plan.choose("INPUT.MIN_SIZE_TEST", _multiple(short, 32), reason)
+    test = plan["INPUT.MIN_SIZE_TEST"] or short  # 0: pictures as they are
+    plan.choose("INPUT.MAX_SIZE_TEST", LONG_TO_SHORT * test, f"pictures of {LONG_TO_SHORT}:1 whole")
+    sides = tuple(_multiple(test * share, 32) for share in (0.75, 0.875, 1.0, 1.125, 1.25))
+    plan.choose("INPUT.MIN_SIZE_TRAIN", sides, "a quarter around the size of the test")
+    plan.choose("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "of these")
+    plan.choose("INPUT.MAX_SIZE_TRAIN", LONG_TO_SHORT * max(plan["INPUT.MIN_SIZE_TRAIN"]), "as in the test")
+    crop, why = _multiple(test, CROP_STEP), "about a whole picture"
+    while crop > LEAST_CROP and training_bytes(plan.cfg, 1, crop**2) > SHARE_OF_MEMORY * memory:
+        crop, why = crop - CROP_STEP, f"the most that fits in {memory / 1e9:.0f} GB of memory"
+    plan.choose("INPUT.CROP.ENABLED", True, "pictures of one size make steps of one size")
+    plan.choose("INPUT.CROP.TYPE", "absolute", "pixels")
+    plan.choose("INPUT.CROP.SIZE", [crop, crop], why)
+    plan.choose("INPUT.COLOR_AUG_SSD", True, "other colours of the same things")
+
+
+def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
+    """The short side that pictures are to have in the test, in pixels, and why."""
+    short = statistics.median(min(size) for size in report.sizes)
+    areas = [area for areas in report.objects.values() for area in areas]
+    side = math.sqrt(statistics.median(areas)) if areas else LEAST_OBJECT
+    usual = USUAL_SHORT if on_gpu(cfg) else USUAL_SHORT_CPU
+    if short >= usual:
+        return (
+            usual,
+            f"short sides are {short:.0f} pixels; {usual} are usual{'' if on_gpu(cfg) else ' on a CPU'}",
+        )
+    scale = min(max(1.0, LEAST_OBJECT / side), MOST_ENLARGED, usual / short)
+    why = f"short sides are {short:.0f} pixels"
+    return scale * short, why + (f", enlarged because objects are {side:.0f} across" if scale > 1 else "")
+
+
+def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
+    pixels = (
+        math.prod(plan["INPUT.CROP.SIZE"]) if plan["INPUT.CROP.ENABLED"] else max(plan["INPUT.MIN_SIZE_TRAIN"]) ** 2
+    )
+    each = MOST_PICTURES // devices if on_gpu(plan.cfg) else MOST_PICTURES_CPU
+    reason = "as published" if on_gpu(plan.cfg) else "a CPU takes a second or more for these"
+    while each > 1 and training_bytes(plan.cfg, each, pixels) > SHARE_OF_MEMORY * memory:
+        each, reason = each // 2, f"the most of which {memory / 1e9:.0f} GB of memory hold"
+    batch = max(1, each) * devices
+    need = training_bytes(plan.cfg, max(1, each), pixels)
+    plan.choose("SOLVER.IMS_PER_BATCH", batch, f"{reason}; about {need / 1e9:.1f} GB" + " on each GPU" * (devices > 1))
+
+
+def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
+    cfg, pictures = plan.cfg, data.train.pictures
+    batch = plan["SOLVER.IMS_PER_BATCH"]
+    start = "scratch" if is_from_scratch(cfg) else "tuned"
+    rate, its_batch = LEARNING_RATE, ITS_PICTURES
+    if start == "scratch" and cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM <= 128:
+        rate, its_batch = 0.0005, 8  # configs/_base_/small_network.yaml
+    scaled = float(f"{rate * math.sqrt(batch / its_batch):.2g}")
+    reason = f"{rate:g} for {its_batch} pictures, and the square root of the share for {batch}"
+    plan.choose("SOLVER.BASE_LR", scaled, reason)
+    least, most = SHOWN[start]
+    shown, why = PASSES[start] * pictures, f"{PASSES[start]} passes through {pictures} pictures"
+    if shown < least:
+        shown, why = least, f"no less than {least:,} pictures shown"
+    if shown > most:
+        shown, why = most, f"no more than {most:,} pictures shown"
+    if not on_gpu(cfg) and shown > SHOWN_CPU:
+        shown, why = SHOWN_CPU, f"{SHOWN_CPU:,} pictures shown, for it is a CPU; more would help"
+    plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / batch)), why)
+    steps = plan["SOLVER.MAX_ITER"]
+    plan.choose("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "falls to 0 at the end, whatever the length")
+    warm_up = min(100, steps // 10)
+    plan.choose("SOLVER.WARMUP_ITERS", warm_up, "a careful start" if warm_up else "so short a training has none")
+    if plan["SOLVER.WARMUP_ITERS"]:
+        plan.choose("SOLVER.WARMUP_FACTOR", 0.01, "of the learning rate, to begin with")
+    _choose_periods(plan, data, steps, batch)
+
+
+def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: int) -> None:
+    """When to write checkpoints, and to evaluate. At the end both happen in any case."""
+    period = steps // EVALUATIONS
+    if period < LEAST_PERIOD:
+        alone = "at the end alone, for the training is short"
+        plan.choose("SOLVER.CHECKPOINT_PERIOD", steps + 1, alone)
+        plan.choose("TEST.EVAL_PERIOD", 0, alone)
+        return
+    plan.choose("SOLVER.CHECKPOINT_PERIOD", period, "an interruption costs a fifth of the time at most")
+    costs_little = on_gpu(plan.cfg) and EVALUATIONS * data.val.pictures < steps * batch / 4
+    often = f"{EVALUATIONS} times" if costs_little else "at the end alone, for it takes long"
+    plan.choose("TEST.EVAL_PERIOD", period if costs_little else 0, often)
+
+
+def _multiple(value: float, step: int) -> int:
+    return max(1, round(value / step)) * step

@@ -1,0 +1,159 @@
+"""What a person gives as data: a COCO file with its folders, or two folders; and the classes in it."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mask2former.data.datasets.categories import Category
+from mask2former.data.datasets.readers import LABEL_SUFFIXES, PICTURE_SUFFIXES
+
+FORMS = (
+    "  objects (COCO):        annotations.json images/\n"
+    "  panoptic (COCO):       panoptic.json images/ panoptic_pngs/\n"
+    "  classes of pixels:     images/ labels/   (label files named as the pictures, holding class numbers)"
+)
+GOLDEN = 0.618034  # turns of the colour circle from one class to the next: neighbours differ, none repeats
+
+
+class DataError(ValueError):
+    """The data cannot be trained on; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Pictures and their annotations.
+
+    Attributes:
+        kind: "instance", "panoptic" or "semantic".
+        images: folder of the pictures.
+        annotations: COCO's json; None for "semantic".
+        pngs: folder of panoptic pngs, or of label files; None for "instance".
+    """
+
+    kind: str
+    images: str
+    annotations: str | None = None
+    pngs: str | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Of the annotation file."""
+        assert self.annotations is not None
+        return _read(Path(self.annotations))
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.annotations, self.images, self.pngs) if part)
+
+
+def detect_format(paths: Sequence[str]) -> DataSource:
+    """The kind of data that some paths are; the forms are those of :data:`FORMS`.
+
+    Raises:
+        DataError: a path that is not there, or no such form.
+    """
+    for path in paths:
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such file or folder.")
+    files = [path for path in paths if Path(path).is_file()]
+    folders = [path for path in paths if Path(path).is_dir()]
+    if not files and len(folders) == 2:
+        return _semantic(*folders)
+    if len(files) == 1 and files[0].endswith(".json") and 1 <= len(folders) <= 2:
+        return _coco(files[0], folders)
+    raise DataError(f"Data are given in one of these forms:\n{FORMS}\nfound: {' '.join(paths) or 'nothing'}")
+
+
+def _semantic(images: str, labels: str) -> DataSource:
+    if not _holds(labels, LABEL_SUFFIXES):
+        raise DataError(
+            f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of pictures comes first, that "
+            "of the labels second."
+        )
+    if not _holds(images, PICTURE_SUFFIXES):
+        raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    return DataSource("semantic", images, pngs=labels)
+
+
+def _coco(file: str, folders: list[str]) -> DataSource:
+    content = _read(Path(file))
+    annotations = content.get("annotations")
+    if not isinstance(annotations, list) or not isinstance(content.get("images"), list):
+        raise DataError(f"{file}: found the keys {sorted(content)}; a COCO file has 'images' and 'annotations'.")
+    panoptic = any(isinstance(entry, dict) and "segments_info" in entry for entry in annotations)
+    if not panoptic:
+        if len(folders) == 2:
+            raise DataError(f"{file} holds objects, no panoptic segments: give the pictures' folder alone with it.")
+        return DataSource("instance", folders[0], file)
+    # Beside the json and named as it is, as COCO has them.
+    beside = Path(file).with_suffix("")
+    pngs = folders[1] if len(folders) == 2 else str(beside)
+    if not Path(pngs).is_dir():
+        raise DataError(f"{file} is a panoptic file: give the folder of its pngs last, after that of the pictures.")
+    return DataSource("panoptic", folders[0], file, pngs)
+
+
+def coco_categories(source: DataSource) -> list[Category]:
+    """The classes that a COCO file lists, by ascending id, with colours.
+
+    Raises:
+        DataError: none, an id or a name twice, or (panoptic) a class that does not say whether it is a thing.
+    """
+    listed = source.content().get("categories")
+    where = f"{source.annotations}, 'categories'"
+    if not isinstance(listed, list) or not listed:
+        raise DataError(f"{where}: it has to list the classes, [{{'id': 1, 'name': 'cat'}}, ...].")
+    for category in listed:
+        if not isinstance(category, dict) or not isinstance(category.get("id"), int) or not category.get("name"):
+            raise DataError(f"{where}: found {category!r}; a class has a whole number as 'id', and a 'name'.")
+        if source.kind == "panoptic" and category.get("isthing") not in (0, 1):
+            raise DataError(
+                f"{where}: {category['name']!r} has isthing {category.get('isthing')!r}. Panoptic classes say "
+                "'isthing': 1 for objects that are counted, 0 for all else (grass, sky, background)."
+            )
+    for key in ("id", "name"):
+        values = [category[key] for category in listed]
+        if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+            raise DataError(f"{where}: the {key} {', '.join(twice)} occurs twice.")
+    things = {} if source.kind == "panoptic" else {"isthing": 1}
+    return with_colours(sorted(({**category, **things} for category in listed), key=lambda category: category["id"]))
+
+
+def with_colours(categories: Sequence[Mapping[str, Any]]) -> list[Category]:
+    """The same, each with a ``color``: its own if all have one, else one of an endless palette."""
+    own = all(_is_colour(category.get("color")) for category in categories)
+    return [
+        {
+            "id": category["id"],
+            "name": str(category["name"]),
+            "isthing": category["isthing"],
+            "color": list(category["color"]) if own else _palette(number),
+        }
+        for number, category in enumerate(categories)
+    ]
+
+
+def _palette(number: int) -> list[int]:
+    shade = (0.95, 0.75, 0.55)[number % 3]
+    return [round(255 * part) for part in colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.75, shade)]
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int) for v in value)
+
+
+def _holds(folder: str, suffixes: tuple[str, ...]) -> bool:
+    return any(path.suffix.lower() in suffixes for path in Path(folder).iterdir())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: not a json file ({error}). Is it whole?") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: found a json {type(content).__name__}; a COCO file is an object with 'images'.")
+    return content

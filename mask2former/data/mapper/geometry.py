@@ -1,0 +1,178 @@
+"""Resizing, cropping, flipping and padding at once, with the very pixels that one after the other would give.
+
+A label picture is moved by looking up pixels: its rows and its columns, each once, however many transforms there were.
+Of a picture that is enlarged and then cropped, only what the crop leaves is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from detectron2.data import transforms as T
+from fvcore.transforms.transform import (
+    CropTransform,
+    HFlipTransform,
+    NoOpTransform,
+    PadTransform,
+    Transform,
+    TransformList,
+    VFlipTransform,
+)
+from PIL import Image
+
+NOWHERE = -1  # a pixel that comes from no pixel: padding
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a label picture come from.
+
+    Attributes:
+        rows: [H] integers, the row that each row takes; ``NOWHERE`` at the ends, where it is padding.
+        columns: [W], likewise.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def of(cls, size: tuple[int, int]) -> Grid:
+        """Of a picture of (H, W) pixels that has not moved."""
+        return cls(np.arange(size[0], dtype=np.int32), np.arange(size[1], dtype=np.int32))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return len(self.rows), len(self.columns)
+
+    def moved(self, transform: Transform) -> Grid | None:
+        """After one more transform, as its ``apply_segmentation`` moves uint8 labels; None: not by rows and columns."""
+        kind = type(transform)
+        if kind is T.ResizeTransform and self.size == (transform.h, transform.w):
+            return Grid(
+                self.rows[_nearest(transform.h, transform.new_h)], self.columns[_nearest(transform.w, transform.new_w)]
+            )
+        if kind is CropTransform:
+            x, y = transform.x0, transform.y0
+            return Grid(self.rows[y : y + transform.h], self.columns[x : x + transform.w])
+        if kind is HFlipTransform:
+            return Grid(self.rows, self.columns[::-1])
+        if kind is VFlipTransform:
+            return Grid(self.rows[::-1], self.columns)
+        if kind is PadTransform and transform.seg_pad_value == 0:
+            return Grid(
+                np.pad(self.rows, (transform.y0, transform.y1), constant_values=NOWHERE),
+                np.pad(self.columns, (transform.x0, transform.x1), constant_values=NOWHERE),
+            )
+        return self if kind is NoOpTransform else None
+
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns that are not padding."""
+        return _occupied(self.rows), _occupied(self.columns)
+
+
+def gather_2d(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """``labels[rows][:, columns]``, C-contiguous, by the cheaper order of the two."""
+    if len(rows) <= len(labels):
+        labels = labels[rows]
+        return labels if _is_all(columns, labels.shape[1]) else labels.take(columns, axis=1)
+    if not _is_all(columns, labels.shape[1]):
+        labels = labels.take(columns, axis=1)
+    return labels[rows]
+
+
+def flatten_transforms(transform: Transform) -> Iterator[Transform]:
+    """The transforms that it is made of, in their order."""
+    if isinstance(transform, TransformList):
+        for step in transform.transforms:
+            yield from flatten_transforms(step)
+    else:
+        yield transform
+
+
+def move_picture(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarray:
+    """The picture after all ``transforms``; [H, W, C] uint8."""
+    left = list(transforms)
+    while left:
+        step = left.pop(0)
+        if left and _goes_row_by_row(image, step) and type(left[0]) is CropTransform:
+            image = resize_and_crop(image, step, left.pop(0))
+        elif type(step) is HFlipTransform and image.ndim == 3 and image.shape[2] == 3:
+            image = cv2.flip(image, 1)  # a view with its columns backwards costs the next step more than this
+        else:
+            image = step.apply_image(image)
+    return image
+
+
+def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTransform) -> np.ndarray:
+    """``crop.apply_image(resize.apply_image(image))``, for less.
+
+    Where the height does not shrink, Pillow resizes rows first, rounds to 8 bits, then resizes columns; so rows that
+    no pixel of the crop looks at need not be resized at all, nor columns outside of it a second time.
+
+    Args:
+        image: [H, W, 3] uint8.
+        resize: with a new height that is not below the old.
+    """
+    # A crop may hang over the edge, as slices may.
+    left, right = crop.x0, min(crop.x0 + crop.w, resize.new_w)
+    start, stop = crop.y0, min(crop.y0 + crop.h, resize.new_h)
+    top, bottom = _rows_seen(resize, start, stop)
+    part = Image.fromarray(image[top:bottom]).resize((resize.new_w, bottom - top), resize.interp)
+    part = part.crop((left, 0, right, bottom - top))
+    if resize.new_h == resize.h:
+        return np.asarray(part)
+    # What a row becomes depends on the picture's height, so the part stands where it stood.
+    canvas = Image.new("RGB", (right - left, resize.h))
+    canvas.paste(part, (0, top))
+    return np.asarray(canvas.resize((right - left, resize.new_h), resize.interp))[start:stop]
+
+
+def to_chw(image: np.ndarray, pad: PadTransform | None = None) -> np.ndarray:
+    """[H, W, C] uint8 as [C, H, W] in memory of its own, padded if wished."""
+    height, width, channels = image.shape
+    if pad is None:
+        result = np.empty((channels, height, width), np.uint8)
+        cv2.split(np.ascontiguousarray(image), list(result))
+        return result
+    size = (height + pad.y0 + pad.y1, width + pad.x0 + pad.x1)
+    result = np.full((channels, *size), pad.pad_value, np.uint8)
+    for plane, channel in zip(result, cv2.split(np.ascontiguousarray(image)), strict=True):
+        plane[pad.y0 : pad.y0 + height, pad.x0 : pad.x0 + width] = channel
+    return result
+
+
+def _goes_row_by_row(image: np.ndarray, step: Transform) -> bool:
+    return (
+        type(step) is T.ResizeTransform
+        and step.interp == Image.Resampling.BILINEAR
+        and step.new_h >= step.h  # else Pillow may resize columns first
+        and image.dtype == np.uint8
+        and image.shape == (step.h, step.w, 3)
+    )
+
+
+def _rows_seen(resize: T.ResizeTransform, start: int, stop: int) -> tuple[int, int]:
+    """First and last + 1 of the rows that rows ``start`` to ``stop`` of the resized picture are made of."""
+    if resize.new_h == resize.h:
+        return start, stop
+    scale = resize.h / resize.new_h
+    reach = max(scale, 1.0) + 1  # Pillow's triangle filter, and one for rounding
+    return max(int(start * scale - reach), 0), min(int(stop * scale + reach) + 1, resize.h)
+
+
+def _nearest(length: int, new_length: int) -> np.ndarray:
+    """[new_length] int32: the pixel that Pillow takes for each, told by Pillow."""
+    line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    return np.asarray(line.resize((new_length, 1), Image.Resampling.NEAREST))[0]
+
+
+def _occupied(line: np.ndarray) -> slice:
+    places = np.flatnonzero(line != NOWHERE)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+
+
+def _is_all(indices: np.ndarray, length: int) -> bool:
+    return len(indices) == length and bool((indices == np.arange(length)).all())

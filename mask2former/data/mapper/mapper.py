@@ -1,0 +1,147 @@
+"""The one data mapper: a data set dict in, tensors for the model out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Instances
+
+from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
+from mask2former.data.mapper.augmentation import (
+    ResizeShortestEdge,
+    SegmentationInput,
+    large_scale_jitter,
+    resize_and_crop,
+)
+from mask2former.data.mapper.image_io import read_picture
+from mask2former.data.mapper.mask_annotations import MaskAnnotations
+
+TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
+
+# The published mappers: what an object is, and which way of augmentation.
+PRESETS = {
+    "mask_former_semantic": ("semantic", "crop"),
+    "mask_former_panoptic": ("panoptic", "crop"),
+    "mask_former_instance": ("instance", "crop"),
+    "coco_panoptic_lsj": ("panoptic", "lsj"),
+    "coco_instance_lsj": ("instance", "lsj"),
+}
+ANNOTATION_KEYS = ("annotations", "segments_info", "pan_seg_file_name", "sem_seg_file_name")
+
+
+class Mapper:
+    """Reads a picture and its annotation, augments them together and makes tensors.
+
+    Picklable, so it works in the data loader's worker processes.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        augmentations: list[T.Augmentation],
+        image_format: str,
+        num_classes: int,
+        read_targets: TargetReader | None,
+        ignore_label: int | None = None,
+    ) -> None:
+        """
+        Args:
+            augmentations: applied in order.
+            image_format: "RGB" or "BGR".
+            num_classes: K; every target's class has to be in [0, K).
+            read_targets: (record, (H, W), K) -> objects; None gives pictures alone, for inference.
+            ignore_label: give ``sem_seg`` too, in which pixels without an object have this label; None: do not.
+        """
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.num_classes = num_classes
+        self.read_targets = read_targets
+        self.ignore_label = ignore_label
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """The preset named by ``INPUT.DATASET_MAPPER_NAME``; with ``is_train=False`` resize for the test."""
+        arguments = {"image_format": cfg.INPUT.FORMAT, "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
+        if not is_train:
+            return {
+                **arguments,
+                "augmentations": [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)],
+                "read_targets": None,
+            }
+        name = cfg.INPUT.DATASET_MAPPER_NAME
+        if name not in PRESETS:
+            raise ValueError(f"INPUT.DATASET_MAPPER_NAME is {name!r}; the names are {', '.join(PRESETS)}.")
+        task, augmentation = PRESETS[name]
+        arguments["augmentations"] = _jitter(cfg) if augmentation == "lsj" else _crop(cfg, task)
+        readers: dict[str, TargetReader] = {
+            "panoptic": panoptic_objects,
+            "instance": instance_objects,
+            "semantic": functools.partial(semantic_objects, ignore_label=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
+        }
+        # The mask architecture does not read it; Detectron2's SemanticSegmentor does.
+        with_labels = task == "semantic" and cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+        arguments["ignore_label"] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE if with_labels else None
+        return {**arguments, "read_targets": readers[task]}
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """
+        Args:
+            record: a data set dict in Detectron2's format. It is not changed.
+
+        Returns:
+            The record without its annotation, with ``image`` [3, H, W] uint8 and, in training, ``instances``:
+            ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W], and for a per-pixel model ``sem_seg``
+            [H, W] int64. ``height`` and ``width`` are those of the
+            picture as it is in the file.
+
+        Raises:
+            ValueError: picture or annotation is broken; names the file and says what was found.
+        """
+        image = read_picture(record["file_name"], self.image_format)
+        result = {key: value for key, value in record.items() if key not in ANNOTATION_KEYS}
+        detection_utils.check_image_size(result, image)
+        size = image.shape[:2]
+        if self.read_targets is None:
+            objects = MaskAnnotations(size, np.zeros(0, np.int64))
+        else:
+            objects = self.read_targets(record, size, self.num_classes)
+
+        augmented = SegmentationInput(image, objects)
+        self.augmentations(augmented)
+        result["image"] = torch.from_numpy(augmented.pixels())
+        if self.read_targets is not None:
+            classes, masks = augmented.objects.to_masks()
+            result["instances"] = Instances(tuple(masks.shape[1:]), gt_classes=classes, gt_masks=BitMasks(masks))
+            if self.ignore_label is not None:
+                labels = augmented.objects.class_map().astype(np.int64) - 1
+                labels[labels < 0] = self.ignore_label
+                result["sem_seg"] = torch.from_numpy(labels)
+        return result
+
+
+def _jitter(cfg: CfgNode) -> list[T.Augmentation]:
+    inputs = cfg.INPUT
+    return large_scale_jitter(inputs.IMAGE_SIZE, inputs.MIN_SCALE, inputs.MAX_SCALE, inputs.RANDOM_FLIP)
+
+
+def _crop(cfg: CfgNode, task: str) -> list[T.Augmentation]:
+    inputs = cfg.INPUT
+    return resize_and_crop(
+        short_sides=inputs.MIN_SIZE_TRAIN,
+        max_size=inputs.MAX_SIZE_TRAIN,
+        sampling=inputs.MIN_SIZE_TRAIN_SAMPLING,
+        crop=(inputs.CROP.TYPE, tuple(inputs.CROP.SIZE)) if inputs.CROP.ENABLED else None,
+        # A share of instances says little: most pixels belong to none. As published.
+        max_class_area=1.0 if task == "instance" else inputs.CROP.SINGLE_CATEGORY_MAX_AREA,
+        color_format=inputs.FORMAT if inputs.COLOR_AUG_SSD else None,
+        flip=inputs.RANDOM_FLIP,
+        size_divisibility=inputs.SIZE_DIVISIBILITY,
+    )

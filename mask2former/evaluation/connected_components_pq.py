@@ -1,0 +1,67 @@
+"""Panoptic quality of semantic predictions, for models that tell classes alone."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.labels import argmax_labels
+
+
+class SemanticPanopticEvaluator(PanopticEvaluator):
+    """PQ of the segments that a semantic prediction makes (see :func:`segments_of`), under "panoptic_seg_semantic".
+
+    It tells how much of panoptic quality needs no notion of an object: things that touch count as one.
+    Classes of predictions are those of the data set's panoptic numbering.
+
+    Args:
+        dataset_name: with the metadata of a panoptic data set.
+        output_dir: where the predictions are written; None: nowhere.
+    """
+
+    accepts_label_maps = True
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """``sem_seg`` of an output is scores [K, H, W], whose argmax counts, or labels [H, W]."""
+        things = self._thing_contiguous_id_to_dataset_id
+        made = []
+        for output in outputs:
+            labels = argmax_labels(output["sem_seg"]).cpu().numpy()
+            ids, segments = segments_of(labels, things)
+            made.append({"panoptic_seg": (torch.from_numpy(ids), segments)})
+        super().process(inputs, made)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        results = super().evaluate()
+        return results and {f"{task}_semantic": scores for task, scores in results.items()}
+
+
+def segments_of(labels: np.ndarray, things: Collection[int]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Stuff: all pixels of a class are one segment, as panoptic ground truth has it. Things: each connected part
+    (pixels that touch by an edge or a corner) is one.
+
+    Args:
+        labels: [H, W] integers, classes.
+        things: classes of countable objects.
+
+    Returns:
+        int32 [H, W] of segment ids from 1, and for each segment its ``id``, ``isthing`` and ``category_id``.
+    """
+    ids = np.zeros(labels.shape, np.int32)
+    segments: list[dict[str, Any]] = []
+    for category in np.unique(labels).tolist():
+        mask = labels == category
+        is_thing = category in things
+        count = 1
+        parts = mask.astype(np.int32)
+        if is_thing:
+            count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+            count -= 1  # the background
+        ids[mask] = parts[mask] + len(segments)
+        segments += [
+            {"id": len(segments) + i, "isthing": is_thing, "category_id": category} for i in range(1, count + 1)
+        ]
+    return ids, segments

@@ -1,0 +1,75 @@
+"""Activation checkpointing: layers whose activations are computed again in the backward pass instead of kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.layers import CNNBlockBase
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mask2former.modeling.backbone.swin_stages import SwinBlock
+from mask2former.modeling.layers.transformer import DecoderLayer, EncoderLayer
+from mask2former.modeling.pixel_decoder.msdeformattn import DeformableEncoderLayer
+from mask2former.modeling.transformer_decoder.mask2former_transformer_decoder import MaskedDecoderLayer
+
+LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
+    "backbone": (CNNBlockBase, SwinBlock),
+    "pixel_decoder": (DeformableEncoderLayer, EncoderLayer),
+    "transformer_decoder": (MaskedDecoderLayer, EncoderLayer, DecoderLayer),
+}
+
+
+def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module]) -> None:
+    """Have the layers of some parts of a network keep nothing but their inputs for the backward pass, in place.
+
+    Losses and gradients stay the same, running statistics of batch normalisation too.
+
+    Args:
+        names: keys of :data:`LAYERS`.
+        parts: the network's parts by these names.
+
+    Raises:
+        ValueError: an unknown name, or a part without layers of a kind that can be taken one by one.
+    """
+    for name in names:
+        if name not in LAYERS:
+            raise ValueError(f"MODEL.CHECKPOINT names {name!r}; known are {', '.join(LAYERS)}.")
+        layers = [module for module in parts[name].modules() if isinstance(module, LAYERS[name])]
+        if not layers:
+            kinds = ", ".join(kind.__name__ for kind in LAYERS[name])
+            raise ValueError(
+                f"MODEL.CHECKPOINT names {name!r}, but {type(parts[name]).__name__} has no layers of a known kind "
+                f"({kinds}); leave it out."
+            )
+        for layer in layers:
+            layer.forward = partial(_forward, layer, layer.forward)
+
+
+def _forward(layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, layer))
+
+
+def _contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_left_alone(layer)
+
+
+@contextmanager
+def _statistics_left_alone(layer: nn.Module) -> Iterator[None]:
+    """The second time, batch normalisation does not move its running statistics again."""
+    norms = [m for m in layer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    tracked = [(norm, norm.momentum, n, n.clone()) for norm in norms if (n := norm.num_batches_tracked) is not None]
+    for norm, *_ in tracked:
+        norm.momentum = 0.0  # not track_running_stats: both times the same tensors have to be kept
+    try:
+        yield
+    finally:
+        for norm, momentum, batches, before in tracked:
+            norm.momentum = momentum
+            batches.copy_(before)

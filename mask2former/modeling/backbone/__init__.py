@@ -1,0 +1,12 @@
+"""Backbones: from pictures to features by name. The ResNets are Detectron2's."""
+
+import contextlib
+
+from mask2former.modeling.backbone.swin import D2SwinTransformer
+from mask2former.modeling.backbone.timm_backbone import TimmBackbone
+
+# Registers the ResNet with DeepLab's stem (R101c). An installed Detectron2 may come without its projects.
+with contextlib.suppress(ModuleNotFoundError):
+    import detectron2.projects.deeplab  # noqa: F401
+
+__all__ = ["D2SwinTransformer", "TimmBackbone"]

@@ -1,0 +1,105 @@
+"""Losses of matched masks, some masks at a time, forward and backward: memory hardly grows with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mask2former.modeling.losses.pixel_losses import MaskLoss
+
+# Masks that are there at once, by device: their logits at the size of the features, and thrice the points of each.
+_AT_ONCE = {"cpu": 64}
+_USUALLY_AT_ONCE = 512
+
+
+class MatchedTargets(NamedTuple):
+    """What the predicted masks of one image are compared with.
+
+    Attributes:
+        masks: [N * T, H', W'] bool.
+        rows: [R * T] int64, the mask of each frame of each predicted mask. Where masks follow in order, each is read
+            for all its rows at once.
+        per_mask: predicted masks that each mask is compared with: one of each layer. They stay together.
+    """
+
+    masks: Tensor
+    rows: Tensor
+    per_mask: int
+
+
+class MatchedMaskLosses(torch.autograd.Function):
+    """Loss of the pixels (their mean) and dice of each predicted mask.
+
+    Logits are multiplied out for some masks at a time and compared at once; only the places of comparison are kept, and
+    the backward pass makes the rest again. Not twice differentiable.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, mask_loss: MaskLoss, images: list[MatchedTargets], features: Tensor, *embeds: Tensor
+    ) -> tuple[Tensor, ...]:
+        """features [B, C, T, H, W] float32; embeds [R_i, C] of each image. Returns [2, R_i * T] of each image."""
+        places: list[Tensor | None] = []
+        results = []
+        for image, feature, embed in zip(images, features, embeds, strict=True):
+            result = embed.new_empty(2, len(image.rows))
+            for part, of_part in _parts(image, feature):
+                logits = _logits(embed[part], feature)
+                where = mask_loss.choose_points(logits)
+                result[:, of_part] = _compare(mask_loss, logits, image.masks, image.rows[of_part], where)
+                places.append(where)
+            results.append(result)
+        ctx.mask_loss, ctx.images = mask_loss, images
+        ctx.save_for_backward(features, *embeds, *places)
+        return tuple(results)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        features, *others = ctx.saved_tensors
+        embeds, places = others[: len(ctx.images)], iter(others[len(ctx.images) :])
+        # Of clips, frames have to follow each other in memory for all pixels to be one row of a matrix.
+        layout = torch.preserve_format if features.shape[2] == 1 else torch.contiguous_format
+        of_features = torch.zeros_like(features, memory_format=layout)
+        of_embeds = [torch.empty_like(embed) for embed in embeds]
+        with torch.autocast(features.device.type, enabled=False):
+            for index, (image, embed, grad) in enumerate(zip(ctx.images, embeds, grads, strict=True)):
+                feature, of_feature = features[index], of_features[index]
+                for part, of_part in _parts(image, feature):
+                    logits = _logits(embed[part], feature).requires_grad_()
+                    with torch.enable_grad():
+                        losses = _compare(ctx.mask_loss, logits, image.masks, image.rows[of_part], next(places))
+                    (of_logits,) = torch.autograd.grad(losses, logits, grad[:, of_part])
+                    of_logits = of_logits.view(-1, feature[0].numel())
+                    torch.mm(of_logits, feature.flatten(1).T, out=of_embeds[index][part])
+                    of_feature.view(len(of_feature), -1).addmm_(embed[part].T, of_logits)
+        return None, None, of_features, *of_embeds
+
+
+def _parts(image: MatchedTargets, feature: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Some predicted masks, and their frames."""
+    frames = feature.shape[1]
+    rows = len(image.rows) // frames
+    most = _AT_ONCE.get(feature.device.type, _USUALLY_AT_ONCE) // frames
+    step = max(1, most // image.per_mask) * image.per_mask
+    for start in range(0, rows, step):
+        end = min(start + step, rows)
+        yield slice(start, end), slice(start * frames, end * frames)
+
+
+def _logits(embed: Tensor, feature: Tensor) -> Tensor:
+    """[R, C], [C, T, H, W] -> [R * T, H, W]."""
+    return (embed @ feature.flatten(1)).view(-1, *feature.shape[-2:])
+
+
+def _compare(mask_loss: MaskLoss, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> Tensor:
+    """[2, R * T]."""
+    sampled, truth = mask_loss.gather(logits, masks, rows, where)
+    per_pixel = mask_loss.pixel_loss(sampled, truth).mean(1)
+    mask = sampled.sigmoid()
+    dice = 1 - (2 * (mask * truth).sum(1) + 1) / (mask.sum(1) + truth.sum(1) + 1)
+    return torch.stack([per_pixel, dice])

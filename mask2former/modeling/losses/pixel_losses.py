@@ -1,0 +1,143 @@
+"""How masks are compared, in the matching and in the loss: at which pixels, and by which loss of a pixel."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mask2former.modeling.layers.point_sampling import sample_masks, sample_points, uncertain_points
+from mask2former.structures import MaskTargets, resize_frames
+
+
+class MaskLoss(ABC):
+    """What the matcher and the criterion ask. The dice loss, of the same pixels, is theirs.
+
+    S is the number of pixels or points at which masks are compared.
+    """
+
+    @abstractmethod
+    def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
+        """Where the matching compares all queries of an image with all its targets.
+
+        Args:
+            features: [C, T, H, W] float, the mask features.
+
+        Returns:
+            features [C, S], and the targets there, [N, S] float in [0, 1].
+        """
+
+    @abstractmethod
+    def choose_points(self, logits: Tensor) -> Tensor | None:
+        """Where the loss compares masks with their targets: what :meth:`gather` takes, without gradients.
+
+        Args:
+            logits: [R, H, W] float.
+        """
+
+    @abstractmethod
+    def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both sides of matched pairs.
+
+        Args:
+            logits: [R, H, W] float.
+            masks: [N * T, H', W'] bool.
+            rows: [R] int64, the mask of each row of logits.
+            where: what :meth:`choose_points` gave for these logits.
+
+        Returns:
+            logits and targets there, [R, S] each.
+        """
+
+    @abstractmethod
+    def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Mean loss of each row of logits [..., Q, S] with each row of truth [N, S]: [..., Q, N]."""
+
+    @abstractmethod
+    def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Loss of each pixel, of the shape of both arguments."""
+
+
+class PointCrossEntropy(MaskLoss):
+    """Binary cross-entropy at sampled points (Mask2Former, arXiv 2112.01527, section 3.3).
+
+    The matching draws random points that all masks of an image share (in each frame: the same ones); the loss
+    prefers points where the prediction is undecided.
+
+    Args:
+        num_points: S of an image in the matching, and of a mask in the loss.
+        oversample_ratio, importance_sample_ratio: see :func:`uncertain_points`.
+    """
+
+    def __init__(
+        self, num_points: int, *, oversample_ratio: float = 3.0, importance_sample_ratio: float = 0.75
+    ) -> None:
+        self.num_points = num_points
+        self.oversample_ratio = oversample_ratio
+        self.importance_sample_ratio = importance_sample_ratio
+
+    def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
+        frames = features.shape[1]
+        points = torch.rand(self.num_points, 2, device=features.device)
+        by_frame = sample_points(features.transpose(0, 1), points.expand(frames, -1, -1))  # [T, C, P]
+        truth = sample_masks(target.masks.flatten(0, 1), points).unflatten(0, (-1, frames))  # [N, T, P]
+        return by_frame.transpose(0, 1).flatten(1), truth.flatten(1)
+
+    def choose_points(self, logits: Tensor) -> Tensor:
+        return uncertain_points(
+            logits.detach(),
+            self.num_points,
+            oversample_ratio=self.oversample_ratio,
+            importance_sample_ratio=self.importance_sample_ratio,
+        )
+
+    def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert where is not None
+        return sample_points(logits[:, None], where).squeeze(1), sample_masks(masks, where, rows)
+
+    def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:
+        # -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product does.
+        return (F.softplus(logits).sum(-1, keepdim=True) - logits @ truth.T) / logits.shape[-1]
+
+    def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+
+
+class DenseFocalLoss(MaskLoss):
+    """Sigmoid focal loss over whole masks (MaskFormer, arXiv 2107.06278, section 3.3; RetinaNet, arXiv 1708.02002).
+
+    A pixel of a target costs ``alpha (1 - p) ** gamma * -log p``, another one ``(1 - alpha) p ** gamma *
+    -log(1 - p)``. The matching compares at the size of the mask features, with targets resized to it by the nearest
+    pixel; the loss at the size of the targets.
+    """
+
+    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
+        small = F.interpolate(target.masks.byte(), size=features.shape[-2:], mode="nearest")
+        return features.flatten(1), small.flatten(1).to(features.dtype)
+
+    def choose_points(self, logits: Tensor) -> None:
+        """Everywhere."""
+
+    def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        resized = resize_frames(logits[:, None], masks.shape[-2:])
+        return resized.flatten(1), masks.flatten(1)[rows].to(logits.dtype)
+
+    def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:
+        inside, outside = self._costs(logits)
+        return ((inside - outside) @ truth.T + outside.sum(-1, keepdim=True)) / logits.shape[-1]
+
+    def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        inside, outside = self._costs(logits)
+        return inside * truth + outside * (1 - truth)
+
+    def _costs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Of every pixel, if it belonged to the target and if not."""
+        inside = self.alpha * logits.neg().sigmoid() ** self.gamma * F.softplus(-logits)
+        outside = (1 - self.alpha) * logits.sigmoid() ** self.gamma * F.softplus(logits)
+        return inside, outside

@@ -1,0 +1,8 @@
+"""Pixel decoders: from backbone features to mask features and multi-scale features."""
+
+from mask2former.modeling.pixel_decoder.fpn import BasePixelDecoder
+from mask2former.modeling.pixel_decoder.msdeformattn import MSDeformAttnPixelDecoder
+from mask2former.modeling.pixel_decoder.output import PixelDecoderOutput
+from mask2former.modeling.pixel_decoder.transformer_fpn import TransformerEncoderPixelDecoder
+
+__all__ = ["BasePixelDecoder", "MSDeformAttnPixelDecoder", "PixelDecoderOutput", "TransformerEncoderPixelDecoder"]

@@ -1,0 +1,164 @@
+"""The transformer decoder of Mask2Former: queries attend only to pixels inside the mask they predicted last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fvcore.nn.weight_init as weight_init
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from torch import Tensor, nn
+
+from mask2former.modeling.layers.mlp import MLP
+from mask2former.modeling.layers.position_encoding import SinePositionEncoding
+from mask2former.modeling.layers.residual import CrossAttention, FeedForward, SelfAttention
+from mask2former.modeling.transformer_decoder.queries import queries_from_config
+from mask2former.structures import FactoredMasks, MaskPrediction, resize_frames
+
+_NUM_LEVELS = 3  # feature levels, attended to in turn
+
+
+class MaskedDecoderLayer(nn.Module):
+    """Masked cross-attention, self-attention, feed-forward, in this order and without dropout (section 3.2.2)."""
+
+    def __init__(self, channels: int, *, num_heads: int, dim_feedforward: int, pre_norm: bool) -> None:
+        super().__init__()
+        self.cross_attention = CrossAttention(channels, num_heads, pre_norm=pre_norm)
+        self.self_attention = SelfAttention(channels, num_heads, pre_norm=pre_norm)
+        self.feed_forward = FeedForward(channels, dim_feedforward, pre_norm=pre_norm)
+
+    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
+        """x [B, Q, C]; position [1, Q, C]; key, value [B, S, C]; attn_mask bool [B, 1, Q, S]."""
+        x = self.cross_attention(x, position, key, value, attn_mask)
+        x = self.self_attention(x, position)
+        return self.feed_forward(x)
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class MultiScaleMaskedTransformerDecoder(nn.Module):
+    """Masked-attention transformer decoder (Mask2Former, arXiv 2112.01527, section 3.2), for images and clips.
+
+    The first prediction comes straight from the learnt query features, the others from the layers; layer i attends
+    to feature level i mod 3, coarse to fine, within the mask that the prediction before it gave.
+
+    Args:
+        in_channels: channels of the multi-scale features.
+        num_classes: K, without "no object".
+        hidden_dim: C of queries and attention.
+        num_queries: Q.
+        num_heads, dim_feedforward, num_layers, pre_norm: of the layers.
+        mask_dim: channels of mask embeddings and mask features.
+        enforce_input_project: project the features by a 1x1 convolution even if their channels fit.
+        encode_time: tell frames apart by their position encoding (clips).
+    """
+
+    multi_scale = True
+
+    @configurable
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_classes: int,
+        hidden_dim: int,
+        num_queries: int,
+        num_heads: int,
+        dim_feedforward: int,
+        num_layers: int,
+        pre_norm: bool,
+        mask_dim: int,
+        enforce_input_project: bool,
+        encode_time: bool = False,
+    ) -> None:
+        super().__init__()
+        self.position_encoding = SinePositionEncoding(hidden_dim, with_time=encode_time)
+        self.query_feat = nn.Embedding(num_queries, hidden_dim)
+        self.query_embed = nn.Embedding(num_queries, hidden_dim)
+        self.level_embed = nn.Embedding(_NUM_LEVELS, hidden_dim)
+        self.input_proj = nn.ModuleList(
+            nn.Conv2d(in_channels, hidden_dim, 1)
+            if in_channels != hidden_dim or enforce_input_project
+            else nn.Identity()
+            for _ in range(_NUM_LEVELS)
+        )
+        for projection in self.input_proj:
+            if isinstance(projection, nn.Conv2d):
+                weight_init.c2_xavier_fill(projection)
+        self.layers = nn.ModuleList(
+            MaskedDecoderLayer(hidden_dim, num_heads=num_heads, dim_feedforward=dim_feedforward, pre_norm=pre_norm)
+            for _ in range(num_layers)
+        )
+        for parameter in self.layers.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        self.norm = nn.LayerNorm(hidden_dim)
+        self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
+        self.mask_embed = MLP(hidden_dim, hidden_dim, mask_dim, 3)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: int) -> dict[str, Any]:
+        node = cfg.MODEL.MASK_FORMER
+        if node.DEC_LAYERS < 2:
+            raise ValueError(
+                f"MODEL.MASK_FORMER.DEC_LAYERS is {node.DEC_LAYERS}; it counts the prediction of the learnt queries "
+                "and one for each layer, so it has to be at least 2."
+            )
+        return queries_from_config(cfg, in_channels) | {"num_layers": node.DEC_LAYERS - 1}
+
+    def forward(self, multi_scale_features: list[Tensor], mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:
+        """Decode.
+
+        Args:
+            multi_scale_features: [B * T, in_channels, H_l, W_l] of each level, coarse to fine.
+            mask_features: [B * T, mask_dim, H, W].
+            num_frames: T.
+        """
+        if len(multi_scale_features) != _NUM_LEVELS:
+            raise ValueError(f"The decoder attends to {_NUM_LEVELS} levels, found {len(multi_scale_features)}.")
+        memory = [self._flatten(level, features, num_frames) for level, features in enumerate(multi_scale_features)]
+        by_frame = mask_features.unflatten(0, (-1, num_frames))
+        features = by_frame.transpose(1, 2)  # [B, mask_dim, T, H, W]
+        # Attention masks need the logits at each level's size: resizing the features once gives them all.
+        with torch.no_grad():
+            level_features = [
+                resize_frames(by_frame.flatten(1, 2), x.shape[-2:]).unflatten(1, by_frame.shape[1:3])
+                for x in multi_scale_features
+            ]
+
+        x = self.query_feat.weight.expand(by_frame.shape[0], -1, -1)
+        position = self.query_embed.weight[None]
+        predictions = [self._predict(x, features)]
+        for index, layer in enumerate(self.layers):
+            level = index % _NUM_LEVELS
+            attn_mask = _attention_mask(predictions[-1].masks.mask_embed, level_features[level])
+            x = layer(x, position, *memory[level], attn_mask)
+            predictions.append(self._predict(x, features))
+        *earlier, last = predictions
+        return MaskPrediction(last.class_logits, last.masks, aux=earlier)
+
+    def _flatten(self, level: int, features: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+        """[B * T, in_channels, H, W] -> keys (with position) and values (without), each [B, T * H * W, C]."""
+        projected = self.input_proj[level](features).unflatten(0, (-1, num_frames))
+        value = projected.transpose(1, 2).flatten(2).transpose(1, 2) + self.level_embed.weight[level]
+        size = (features.shape[-2], features.shape[-1])
+        position = self.position_encoding(size, num_frames, features.device, self.level_embed.weight.dtype)
+        return value + position.flatten(1).T, value
+
+    def _predict(self, x: Tensor, features: Tensor) -> MaskPrediction:
+        x = self.norm(x)
+        return MaskPrediction(self.class_embed(x), FactoredMasks(self.mask_embed(x), features))
+
+
+@torch.no_grad()
+def _attention_mask(mask_embed: Tensor, features: Tensor) -> Tensor:
+    """Where each query may look: [B, 1, Q, T * H * W] bool, inside its mask (equation 2).
+
+    A query whose mask is empty looks everywhere; otherwise its softmax would run over nothing.
+
+    Args:
+        mask_embed: [B, Q, C].
+        features: [B, T, C, H, W], at the size of the level.
+    """
+    inside = torch.einsum("bqc,btchw->bqthw", mask_embed, features).flatten(2) >= 0  # sigmoid >= 0.5
+    return (inside | ~inside.any(dim=-1, keepdim=True)).unsqueeze(1)

@@ -1,0 +1,145 @@
+"""Whatever a person calls a picture, as an array."""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlparse
+from urllib.request import Request, urlopen
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mask2former.data.datasets.readers import PICTURE_SUFFIXES
+from mask2former.data.mapper.image_io import read_picture, require_8_bits
+from mask2former.download import DownloadError
+
+URL_SCHEMES = ("http://", "https://")
+MOST_BYTES = 64 << 20  # of a picture from the network
+_TIMEOUT = 30  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A picture to predict on.
+
+    Attributes:
+        pixels: [H, W, 3] uint8, RGB.
+        name: of its file or URL, without folders; None for pictures that came from memory.
+    """
+
+    pixels: np.ndarray
+    name: str | None = None
+
+
+def load_picture(source: Any) -> LoadedImage:
+    """A picture from a path, a URL, an array or a PIL image.
+
+    Files and PIL images are turned as their EXIF entry says. Grey pictures get three equal channels; transparency is
+    left out, as it is in training.
+
+    Args:
+        source: path or URL (text or ``Path``); uint8 array [H, W, 3] RGB, [H, W, 4] RGBA, [H, W] or [H, W, 1] grey;
+            or PIL image.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DownloadError: the URL cannot be had.
+        ValueError: it is no picture, or one with more than 8 bits a channel.
+        TypeError: it is something else.
+    """
+    if isinstance(source, LoadedImage):
+        return source
+    if isinstance(source, str) and source.startswith(URL_SCHEMES):
+        return _from_url(source)
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such picture file.")
+        return LoadedImage(read_picture(str(path), "RGB"), path.name)
+    if isinstance(source, Image.Image):
+        name = getattr(source, "filename", "")
+        return LoadedImage(_from_pil(source, "PIL image"), Path(name).name or None)
+    if isinstance(source, np.ndarray):
+        return LoadedImage(_from_array(source))
+    raise TypeError(
+        f"A picture is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
+        + (" Of a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
+    )
+
+
+def find_pictures(place: str | Path) -> list[Path]:
+    """The picture files of a folder (by their suffix, not in folders below it) or a glob; or the file itself.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(place).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        problem = f"the folder holds no picture ({', '.join(PICTURE_SUFFIXES)})."
+    else:
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        problem = "no such file; give a picture, a folder or a quoted glob."
+    if not found:
+        raise FileNotFoundError(f"{place}: {problem}")
+    return found
+
+
+def is_many(source: Any) -> bool:
+    """Whether a source stands for several pictures: a list, a folder or a glob."""
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
+        return True
+    if not isinstance(source, (str, Path)) or str(source).startswith(URL_SCHEMES):
+        return False
+    path = Path(source).expanduser()
+    return path.is_dir() or (glob.has_magic(str(path)) and not path.is_file())
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    shape = array.shape
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"The picture is an array of {array.dtype}; it has to be uint8, 0 to 255. "
+            "Floats of 0 to 1: (255 * x).round().astype(np.uint8)."
+        )
+    channels = shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
+        hint = " Channels come last: x.transpose(1, 2, 0)." if array.ndim == 3 and shape[0] in (1, 3, 4) else ""
+        raise ValueError(
+            f"The picture is an array of shape {shape}; it has to be [H, W, 3], [H, W, 4] or [H, W].{hint}"
+        )
+    if channels == 1:
+        return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)
+    return np.array(array[:, :, :3], order="C")  # a copy: a result keeps it, and callers use theirs again
+
+
+def _from_pil(image: Image.Image, source: str) -> np.ndarray:
+    require_8_bits(image, source)
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _from_url(url: str) -> LoadedImage:
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "mask2former"}), timeout=_TIMEOUT) as answer:
+            data = answer.read(MOST_BYTES + 1)
+    except HTTPError as error:
+        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}.") from error
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise DownloadError(f"{url}: cannot be had ({reason}). Download it by hand, and give its path.") from error
+    if len(data) > MOST_BYTES:
+        raise DownloadError(f"{url}: more than {MOST_BYTES >> 20} MiB. Download it by hand, and give its path.")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = _from_pil(image, url)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{url}: not a picture that Pillow can read.") from error
+    return LoadedImage(pixels, Path(unquote(urlparse(url).path)).name or None)

@@ -1,0 +1,124 @@
+"""From what a person calls a model to its configuration, weights and classes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
+
+from mask2former.config import load_config
+from mask2former.data import register_all
+from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
+from mask2former.data.mapper.image_io import join_below
+from mask2former.zoo import find_model, models
+
+CONFIG, WEIGHTS, LAST = "config.yaml", "model_final.pth", "last_checkpoint"  # of a training's output folder
+
+
+def model_config(
+    model: str | Path | CfgNode, weights: str | None, opts: Sequence[str], allow_unsafe: bool = False
+) -> CfgNode:
+    """The configuration of a model, whose ``MODEL.WEIGHTS`` says where its weights are.
+
+    Args:
+        model: as :class:`mask2former.Predictor` takes it.
+        weights: in place of the model's own.
+        opts: ``["KEY", "value", ...]``.
+        allow_unsafe: see :func:`mask2former.engine.load_config`.
+
+    Raises:
+        FileNotFoundError: there is no such model, or its folder lacks a file.
+        ConfigError: its configuration cannot be used.
+    """
+    if isinstance(model, CfgNode):
+        cfg = model.clone()
+        cfg.defrost()
+        cfg.merge_from_list(list(opts))
+        own = None
+    else:
+        file, own = _find(str(model), wants_weights=weights is None)
+        cfg = load_config(str(file), opts, allow_unsafe)
+    if weights is not None:
+        cfg.MODEL.WEIGHTS = str(weights)
+    elif own is not None and "MODEL.WEIGHTS" not in opts:
+        cfg.MODEL.WEIGHTS = own
+    _register(cfg, Path(model).expanduser() if isinstance(model, (str, Path)) else None)
+    return cfg
+
+
+def model_metadata(cfg: CfgNode) -> Metadata:
+    """Names and colours of the classes: of the first data set of ``DATASETS.TEST``.
+
+    Raises:
+        ValueError: none is named.
+    """
+    if not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST names no data set; classes get their names and colours from one.")
+    return MetadataCatalog.get(cfg.DATASETS.TEST[0])
+
+
+def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
+    """(Configuration file, weights where they do not stand in it)."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _need(path / CONFIG, "config.yaml, as training writes it"), _weights_of(path) if wants_weights else None
+    if path.suffix in (".yaml", ".yml"):
+        return path, None  # load_config says it if it is not there
+    if path.is_file():
+        beside = _need(path.with_name(CONFIG), f"a configuration beside the weights {path.name}")
+        return beside, str(path)
+    if (published := find_model(model)) is not None:
+        return published.config_file(), published.name
+    similar = difflib.get_close_matches(model, models(), n=3)
+    raise FileNotFoundError(
+        f"{model}: no such model. It may be a published model's name"
+        + (f" (similar ones: {', '.join(similar)})" if similar else "")
+        + ", listed by `python -m mask2former.zoo`; a configuration file; or a training's output folder."
+    )
+
+
+def _weights_of(folder: Path) -> str:
+    if (folder / WEIGHTS).is_file():
+        return str(folder / WEIGHTS)
+    if (folder / LAST).is_file():
+        name = (folder / LAST).read_text(encoding="utf-8").strip()
+        path = Path(join_below(str(folder), name, str(folder / LAST)))
+        return str(_need(path, f"{name}, which {LAST} names"))
+    return str(_need(folder / WEIGHTS, f"{WEIGHTS}, nor {LAST}: has training saved anything yet?"))
+
+
+def _need(path: Path, what: str) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent}: the folder lacks {what}.")
+    return path
+
+
+def _register(cfg: CfgNode, origin: Path | None) -> None:
+    """Make the classes of the model's data set known: from the file beside it, else from this project's data sets."""
+    beside = None
+    if origin is not None and origin.exists():  # not a published model's name
+        beside = (origin if origin.is_dir() else origin.parent) / FILE_NAME
+    if beside is not None and beside.is_file():
+        # By the file, not by the data set's name: other folders may use that for other classes.
+        known_as = str(beside.resolve())
+        MetadataCatalog[known_as] = read_metadata(beside)
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), (known_as,)
+        return
+    names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    if any(not _has_classes(name) for name in names):
+        register_all()
+    if names and not _has_classes(names[0]) and names[0] not in DatasetCatalog:
+        raise ValueError(
+            f"The names of the classes are not known: {beside or FILE_NAME} is not there, and the model's data set "
+            f"{names[0]!r} is not registered. Train again, which writes that file; or copy it from a model of the same "
+            "data; or register the data set before."
+        )
+
+
+def _has_classes(name: str) -> bool:
+    known = MetadataCatalog.get(name).as_dict()
+    return "thing_classes" in known or "stuff_classes" in known

@@ -1,0 +1,99 @@
+"""Memory that training takes, roughly, and memory there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+
+
+class Size(NamedTuple):
+    """Of a network: bytes that one pixel of a training picture holds until the backward pass, in float32 (tensors that
+    autograd saved in a forward pass on a picture of 384 x 384; 256 x 256 for "small"), and its parameters."""
+
+    pixel_bytes: int
+    parameters: int
+
+
+MODELS = {
+    "small": Size(1100, 13_000_000),
+    "r50": Size(3500, 44_000_000),
+    "r101": Size(3900, 63_000_000),
+    "swin": Size(5800, 47_000_000),
+    "swin_small": Size(7800, 69_000_000),
+    "swin_base": Size(10500, 107_000_000),
+    "swin_large": Size(16300, 216_000_000),
+}
+STATE_BYTES = 16  # of a parameter: itself, its gradient, AdamW's two averages; float32
+HALF = 0.6  # of the activations' bytes, where most but not all of them are in 16 bits
+WORK = 1.3  # the loss, and what the backward pass holds beside
+OUTSIDE = 1.5e9  # bytes: Python, PyTorch and its libraries
+
+
+def training_bytes(cfg: CfgNode, pictures: int, pixels: int) -> float:
+    """Peak of training, in bytes, on one device.
+
+    Args:
+        cfg: for the network and the number format.
+        pictures: of a step on this device.
+        pixels: of a picture as the network sees it.
+    """
+    size = MODELS[model_size(cfg)]
+    half = HALF if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda") else 1.0
+    return OUTSIDE + STATE_BYTES * size.parameters + WORK * half * size.pixel_bytes * pictures * pixels
+
+
+def training_pixels(cfg: CfgNode) -> int:
+    """Of a training picture as the network sees it."""
+    inputs = cfg.INPUT
+    if inputs.DATASET_MAPPER_NAME.endswith("lsj"):
+        return inputs.IMAGE_SIZE**2
+    if inputs.CROP.ENABLED and inputs.CROP.TYPE == "absolute":
+        return int(inputs.CROP.SIZE[0] * inputs.CROP.SIZE[1])
+    return int(max(inputs.MIN_SIZE_TRAIN) ** 2 * 4 / 3)
+
+
+def model_size(cfg: CfgNode) -> str:
+    """The key of :data:`MODELS` that is most like the network."""
+    if "Swin" in cfg.MODEL.BACKBONE.NAME:
+        width, depth = cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]
+        if width >= 192:
+            return "swin_large"
+        return "swin_base" if width >= 128 else "swin_small" if depth > 6 else "swin"
+    if cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM <= 128:
+        return "small"
+    return "r101" if cfg.MODEL.RESNETS.DEPTH > 50 else "r50"
+
+
+def free_bytes(device: str) -> float:
+    """Memory that is free now: of a GPU, or of this machine within the limit of its container."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(torch.device(device))[0])
+    return min(_machine(), _container())
+
+
+def _machine() -> float:
+    status = Path("/proc/meminfo")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _container() -> float:
+    """What cgroups, version 2 or 1, leave beside the pages of files, which make room; infinity without a limit."""
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        files = [Path(folder, name) for name in (limit, used, "memory.stat")]
+        if all(file.exists() for file in files):
+            most, now, statistics = (file.read_text().strip() for file in files)
+            kept = dict(line.split() for line in statistics.splitlines())
+            of_files = float(kept.get("file", kept.get("cache", 0)))
+            return float("inf") if most == "max" else max(0.0, float(most) - float(now) + of_files)
+    return float("inf")

@@ -1,0 +1,248 @@
+"""The checks of data sets: each kind of fault is found, named with file and id, and nothing else is."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mask2former.data.checks import check_dataset, check_instances, check_panoptic
+from mask2former.data.checks.dataset import check_labels
+
+ROOT = Path(__file__).parents[3]
+NAMES = {1: "cat", 2: "sky"}
+SQUARE = [[2, 2, 12, 2, 12, 12, 2, 12]]
+INSTANCES: dict[str, Any] = {
+    "images": [
+        {"id": 7, "file_name": "a.png", "height": 20, "width": 120},
+        {"id": 8, "file_name": "b.png", "height": 20, "width": 120},
+    ],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "sky"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "segmentation": SQUARE},
+        {"id": 2, "image_id": 7, "category_id": 2, "segmentation": {"size": [20, 120], "counts": [0, 1200, 1200]}},
+        {"id": 3, "image_id": 7, "category_id": 1, "iscrowd": 1, "segmentation": SQUARE},
+    ],
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((20, 120, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def check(pictures: Path) -> Callable[[Callable[[dict[str, Any]], Any]], list[str]]:
+    """A change to the sound content -> the faults found, without the folder's name."""
+
+    def run(change: Callable[[dict[str, Any]], Any]) -> list[str]:
+        content = copy.deepcopy(INSTANCES)
+        change(content)
+        (pictures / "i.json").write_text(json.dumps(content))
+        report = check_instances(str(pictures / "i.json"), str(pictures))
+        return [f"{file}: {text}".replace(f"{pictures}/", "") for file, text in report.faults]
+
+    return run
+
+
+def test_sound_instances_are_counted(pictures: Path) -> None:
+    (pictures / "i.json").write_text(json.dumps(INSTANCES))
+    report = check_instances(str(pictures / "i.json"), str(pictures), decode=True)
+    assert not report.faults
+    assert (report.classes["cat"].small, report.classes["cat"].pixels) == (1, 100)
+    assert (report.classes["sky"].medium, report.classes["sky"].objects, report.classes["sky"].pixels) == (1, 1, 1200)
+    assert report.counts == {
+        "pictures": 2, "crowds": 1, "pictures without objects": 1, "pairs of masks that overlap": 1,
+    }  # fmt: skip
+
+
+def annotation(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["annotations"][0].update(changes)
+
+
+def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["images"][1].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (annotation(id=2), "i.json: annotation 2: the id occurs twice"),
+        (annotation(image_id=99), "i.json: annotation 1: its image 99 is not listed"),
+        (annotation(category_id=5), "i.json: annotation 1: category 5 is not one"),
+        (annotation(category_id=[5]), "i.json: 'annotations', number 0: an id is"),
+        (annotation(segmentation=[]), "i.json: annotation 1: it has no mask"),
+        (annotation(segmentation=[[1, 1, 2, 2]]), "i.json: annotation 1: a polygon has to be three"),
+        (annotation(segmentation=[[1, 1, 2, 2, 500, 3]]), "i.json: annotation 1: a polygon leaves the picture"),
+        (annotation(segmentation=[[1, 1, 1, 1, 1, 1]]), "i.json: annotation 1: its mask is empty"),
+        (annotation(segmentation={"size": [20, 120], "counts": [2400]}), "i.json: annotation 1: its mask is empty"),
+        (
+            annotation(segmentation={"size": [20, 120], "counts": [5, 5]}),
+            "i.json: annotation 1: the mask's run lengths",
+        ),
+        (annotation(segmentation={"size": [9, 9], "counts": [81]}), "i.json: annotation 1: the mask's size"),
+        (lambda c: c["annotations"][2].update(iscrowd=0), "i.json: image 7: annotations 1 and 3 are one mask twice"),
+        (lambda c: c["annotations"].append(3), "i.json: 'annotations', number 3: found a int"),
+        (lambda c: c.pop("annotations"), "i.json: 'annotations' has to be a list"),
+        (lambda c: c["categories"].append({"id": 1, "name": "dog"}), "i.json: category 1: the id occurs twice"),
+        (image(file_name="gone.png"), "gone.png: the picture is missing"),
+        (image(file_name="../b.png"), "i.json: image 8: the file name '../b.png' leads out"),
+        (image(file_name="i.json"), "i.json: the picture cannot be read"),
+        (image(height=21), "b.png: image 8: the picture's size (height, width) is (20, 120); i.json says (21, 120)"),
+        (image(height=0), "i.json: image 8: height and width are 0 and 120"),
+        (image(id=7), "i.json: image 7: the id occurs twice"),
+    ],
+)
+def test_faults_of_instances(check: Callable, change: Callable, expected: str) -> None:
+    found = check(change)
+    assert any(text.startswith(expected) for text in found), found
+    assert len(found) <= 2  # a second one follows from the first where the size is wrong
+
+
+def test_all_faults_are_listed_at_once(check: Callable) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            entry["category_id"] = 5
+
+    assert len(check(change)) == 3
+
+
+@pytest.mark.parametrize(("text", "says"), [("{", "not a json file"), (None, "the file is missing")])
+def test_no_annotation_file(tmp_path: Path, text: str | None, says: str) -> None:
+    if text is not None:
+        (tmp_path / "i.json").write_text(text)
+    ((file, found),) = check_instances(str(tmp_path / "i.json"), str(tmp_path), NAMES).faults
+    assert file.endswith("i.json") and found.startswith(says)
+
+
+def panoptic(pictures: Path, change: Callable[[dict[str, Any]], Any]) -> list[str]:
+    ids = np.zeros((20, 120, 3), np.uint8)
+    ids[:10, :, 1] = 1  # 256
+    ids[10:, 60:, 0] = 9
+    Image.fromarray(ids).save(pictures / "ids.png")
+    Image.fromarray(ids[:5]).save(pictures / "short.png")
+    segments = [
+        {"id": 256, "category_id": 2, "area": 1200, "iscrowd": 0},
+        {"id": 9, "category_id": 1, "area": 600, "iscrowd": 0},
+    ]
+    content = {
+        "images": INSTANCES["images"][:1],
+        "annotations": [{"image_id": 7, "file_name": "ids.png", "segments_info": segments}],
+    }
+    content = copy.deepcopy(content)
+    change(content)
+    (pictures / "p.json").write_text(json.dumps(content))
+    report = check_panoptic(str(pictures / "p.json"), str(pictures), str(pictures), NAMES)
+    if not report.faults:
+        assert report.counts["pixels of no segment"] == 600
+        assert report.classes["cat"].pixels == 600 and report.classes["sky"].medium == 1
+    return [f"{file}: {text}".replace(f"{pictures}/", "") for file, text in report.faults]
+
+
+def segment(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["annotations"][0]["segments_info"][1].update(changes)
+
+
+def entry(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["annotations"][0].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda c: None, []),
+        (segment(area=5), ["ids.png: annotation of image 7, segment 9: its area is 600 pixels, not 5"]),
+        (
+            segment(category_id=3),
+            ["ids.png: annotation of image 7, segment 9: category 3 is not one of the data set's"],
+        ),
+        (
+            segment(id=10),
+            [
+                "ids.png: annotation of image 7, segment 10: it is listed, but no pixel has its id",
+                "ids.png: annotation of image 7: 600 pixels have the id 9, which is not listed",
+            ],
+        ),
+        (lambda c: c["annotations"].clear(), ["p.json: image 7 has no annotation"]),
+        (
+            lambda c: c["annotations"].append(c["annotations"][0]),
+            ["p.json: image 7 has several annotations; panoptic pictures have one"],
+        ),
+        (entry(file_name="gone.png"), ["gone.png: annotation of image 7: the png is missing"]),
+        (
+            entry(image_id=70),
+            ["p.json: image 7 has no annotation", "p.json: annotation of image 70: 'images' does not list it"],
+        ),
+    ],
+)
+def test_faults_of_panoptic_sets(pictures: Path, change: Callable, expected: list[str]) -> None:
+    assert panoptic(pictures, change) == expected
+
+
+def test_panoptic_ids_twice_and_sizes(pictures: Path) -> None:
+    twice = panoptic(pictures, lambda c: c["annotations"][0]["segments_info"].append({"id": 9, "category_id": 1}))
+    assert "ids.png: annotation of image 7: segment 9 is listed twice" in twice
+    assert "short.png: its size (height, width) is (5, 120), the picture's (20, 120)" in panoptic(
+        pictures, entry(file_name="short.png")
+    )
+
+
+def test_faults_of_labels(tmp_path: Path) -> None:
+    def save(array: Any, name: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.array(array, np.uint8)).save(tmp_path / name)
+
+    for name in ("sound", "range", "size", "ignored", "colour", "alone"):
+        save(np.zeros((1, 3, 3)), f"images/{name}.png")
+    save([[0, 1, 255]], "labels/sound.png")
+    save([[0, 2, 2]], "labels/range.png")
+    save([[0, 1]], "labels/size.png")
+    save([[255, 255, 255]], "labels/ignored.png")
+    save(np.zeros((1, 3, 3)), "labels/colour.png")
+    save([[0, 1, 1]], "labels/other.png")
+    report = check_labels(str(tmp_path / "images"), str(tmp_path / "labels"), ["road", "sky"], 255)
+    found = {(Path(file).stem, text.split(" ")[0]) for file, text in report.faults}
+    assert found == {
+        ("range", "2"), ("size", "the"), ("ignored", "every"), ("colour", f"{tmp_path}/labels/colour.png:"),
+        ("alone", "the"), ("other", "the"),
+    }  # fmt: skip
+    assert (report.classes["sky"].objects, report.classes["sky"].pixels) == (2, 2)
+    assert report.counts["ignored pixels"] == 4
+
+
+def test_names_that_cannot_be_checked() -> None:
+    with pytest.raises(ValueError, match="No data set 'nothing'"):
+        check_dataset("nothing")
+    with pytest.raises(ValueError, match="not checked here"):
+        check_dataset("cityscapes_fine_sem_seg_val")
+
+
+@pytest.fixture
+def command() -> Callable[..., int]:
+    spec = importlib.util.spec_from_file_location("check_dataset", ROOT / "tools/check_dataset.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.main([str(argument) for argument in arguments])
+
+
+def test_command(pictures: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    (pictures / "i.json").write_text(json.dumps(INSTANCES))
+    assert command("--coco", pictures / "i.json", pictures) == 0
+    said = capsys.readouterr().out
+    assert "no faults" in said and "2 pictures" in said and "cat" in said
+    (pictures / "b.png").unlink()
+    (pictures / "a.png").unlink()
+    assert command("--coco", pictures / "i.json", pictures, "--show", "1") == 1
+    said = capsys.readouterr().out
+    assert "a.png: the picture is missing" in said and "and 1 more" in said and "2 faults" in said
+    assert command("nothing") == 2

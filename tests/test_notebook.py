@@ -1,0 +1,85 @@
+"""The notebook: its cells say what exists, and run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mask2former import Predictor
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
+LARGEST = 300_000  # bytes
+
+
+def code_cells() -> list[str]:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.fixture(scope="module")
+def known(small_training: Path) -> dict[str, Any]:
+    """What the names of the notebook stand for."""
+    predictor = Predictor(small_training, device="cpu", threshold=0.01)
+    result = predictor(np.zeros((48, 64, 3), np.uint8))
+    results = dict.fromkeys(("result", "each"), result)
+    return {"predictor": predictor, "own": predictor, "instances": result.instances, "Predictor": Predictor, **results}
+
+
+def test_cells_say_what_exists(known: dict[str, Any]) -> None:
+    looked_up, called = 0, 0
+    for cell in code_cells():
+        for node in ast.walk(compile(cell, str(NOTEBOOK), "exec", ast.PyCF_ONLY_AST)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+                looked_up += 1
+                assert not node.attr.startswith("_") and hasattr(known[node.value.id], node.attr), ast.unparse(node)
+            if isinstance(node, ast.Call) and (function := called_function(node.func, known)) is not None:
+                called += 1
+                taken = inspect.signature(function).parameters
+                assert {keyword.arg for keyword in node.keywords} <= taken.keys() | drawing(taken), ast.unparse(node)
+    assert looked_up > 8 and called > 5
+
+
+def called_function(node: ast.expr, known: dict[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+        return getattr(known[node.value.id], node.attr)
+    return None
+
+
+def drawing(taken: Any) -> set[str]:
+    """What ``Result.save`` hands on."""
+    return {"legend", "beside", "names", "shades"} if "drawing" in taken else set()
+
+
+def test_it_is_small_and_names_no_machine() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert len(text) < LARGEST
+    assert not re.findall(r"(?<![\w.:/])/\w+/", text), "a path that begins at the root"
+
+
+@pytest.mark.slow
+def test_it_runs(small_training: Path, datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = 'needs nbclient and ipykernel: pip install "mask2former[notebook]"'
+    nbclient, nbformat = (pytest.importorskip(name, reason=why) for name in ("nbclient", "nbformat"))
+    pytest.importorskip("ipykernel", reason=why)
+    monkeypatch.setenv("MODEL", str(small_training))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    assert sum("image/png" in data for data in shown) == 2
+    assert {"drawn.png", "drawn.json", "own"} <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "own" / "report.html").is_file()

@@ -1,0 +1,106 @@
+"""tools/analyze.py: what it adds to fvcore's counting, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mask2former.config import load_config
+from mask2former.data import register_all
+from mask2former.ops import ms_deform_attn
+from mask2former.ops.library import use_compiled
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("analyze", ROOT / "tools" / "analyze.py")
+assert SPEC and SPEC.loader
+analyze = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(analyze)
+
+
+class Attend(nn.Module):
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value)
+
+
+class Sample(nn.Module):
+    def forward(self, value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        return ms_deform_attn(value, [(4, 3), (2, 2)], locations, weights)
+
+
+def flops(module: nn.Module, *inputs: Tensor) -> float:
+    analysis = FlopCountAnalysis(module, inputs).set_op_handle(**analyze.HANDLERS)
+    return analysis.unsupported_ops_warnings(False).tracer_warnings("none").total()
+
+
+def test_attention() -> None:
+    """2 images, 3 heads: 5 queries with 7 keys of 4 channels, then 7 values of 6 channels for each query."""
+    inputs = (torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 6))
+    assert flops(Attend(), *inputs) == 2 * 3 * (5 * 7 * 4 + 5 * 7 * 6)
+
+
+@pytest.mark.skipif(not use_compiled("cpu"), reason="the compiled operator is not built")
+def test_deformable_attention() -> None:
+    """2 images, 9 queries, 3 heads of 8 channels, 2 levels of 4 points: 4 neighbours and a weight each."""
+    inputs = (torch.randn(2, 16, 3, 8), torch.rand(2, 9, 3, 2, 4, 2), torch.rand(2, 9, 3, 2, 4))
+    assert flops(Sample(), *inputs) == 2 * 9 * 3 * 2 * 4 * 8 * 5
+
+
+@pytest.mark.parametrize("name", ["panoptic", "maskformer", "per_pixel_plus"])
+@torch.no_grad()
+def test_parts_of_a_model(name: str, tmp_path: Path) -> None:
+    register_all(str(tmp_path))
+    cfg = load_config(str(ROOT / f"configs/quickstart/{name}.yaml"), ["MODEL.DEVICE", "cpu"])
+    model, image = build_model(cfg).eval(), torch.rand(3, 64, 96) * 255
+    counted = analyze.count(model, image)
+    assert counted["total"][0] == sum(parameter.numel() for parameter in model.parameters())
+    assert counted["total"][0] == sum(counted[part][0] for part in analyze.PARTS)
+    assert all(sum(counted[part][i] for part in analyze.PARTS) <= counted["total"][i] for i in (1, 2))
+    stem = 32 * 48 * 64 * 7 * 7 * 3
+    assert counted["backbone"][1] > stem
+    first = FlopCountAnalysis(model.backbone.stem.conv1, torch.rand(1, 3, 64, 96)).unsupported_ops_warnings(False)
+    assert first.by_operator()["conv"] == stem
+    seconds = analyze.measure(model, image, repeats=1)
+    assert 0 < sum(seconds[part] for part in analyze.PARTS) <= seconds["total"]
+    text = analyze.table(counted, seconds)
+    assert [line.split("  ")[0].strip() for line in text.splitlines()[1:]] == [*analyze.PARTS, "results", "total"]
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("r50", "R50"), ("r101", "R101"), ("swin", "Swin-T"), ("swin_large_in21k", "Swin-L")]
+)
+def test_published_numbers_belong_to_their_network(name: str, backbone: str) -> None:
+    folder = ROOT / "configs/coco/panoptic"
+    assert analyze.published(load_config(str(folder / f"{name}.yaml")))[0] == backbone
+    assert analyze.published(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"))) is None
+
+
+def test_products_without_values(tmp_path: Path) -> None:
+    """On the device "meta": what fvcore counts but for normalisation, resizing and sampling, which are little."""
+    register_all(str(tmp_path))
+    cfg = load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "meta"])
+    model = build_model(cfg).eval()
+    products, seconds = analyze.analyse(model, (64, 90), "meta", repeats=1)
+    assert not seconds
+    cpu = build_model(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "cpu"])).eval()
+    with torch.no_grad():
+        everything = analyze.count(cpu, torch.rand(3, 64, 96) * 255)  # of the size that 64x90 is padded to
+    for part in analyze.PARTS:
+        assert products[part][0] == everything[part][0]
+        assert 0.9 * everything[part][1] < products[part][1] <= everything[part][1], part
+    masks = 40 * 128 * 16 * 24  # of each query, at a quarter of the picture's size
+    assert products["total"][1] == sum(products[part][1] for part in analyze.PARTS) + masks
+    assert "nan" in analyze.table(products, seconds)
+
+
+def test_products_of_a_model_without_masks(tmp_path: Path) -> None:
+    register_all(str(tmp_path))
+    cfg = load_config(str(ROOT / "configs/quickstart/per_pixel.yaml"), ["MODEL.DEVICE", "meta"])
+    with pytest.raises(ValueError, match="SemanticSegmentor is not counted on the device meta"):
+        analyze.analyse(build_model(cfg).eval(), (64, 64), "meta", repeats=1)

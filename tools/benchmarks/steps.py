@@ -1,0 +1,68 @@
+"""A training step that is measured, and the setting that it is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Whose step, of which pictures.
+
+    Attributes:
+        config: a configuration file.
+        options: ``(KEY, value, ...)`` on top of it.
+        size: pictures as ``HxW`` or ``BxHxW`` in pixels.
+        objects: in each picture.
+        dtype: of the forward pass; float32, or bfloat16 by autocast.
+    """
+
+    config: str
+    options: tuple[str, ...]
+    size: str
+    objects: int
+    dtype: str
+    device: str
+
+
+@dataclass
+class Step:
+    """Forward and loss; what parts of it are called; and the parameters."""
+
+    loss: Callable[[], Tensor]
+    modules: dict[str, nn.Module]
+    model: nn.Module
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def __post_init__(self) -> None:
+        device = next(self.model.parameters()).device.type
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=device in ("cpu", "cuda"))
+
+    def __call__(self) -> None:
+        for _ in self.stages():
+            pass
+
+    def stages(self) -> Iterator[str]:
+        """Names each stage once it is done."""
+        with self.context():
+            self.optimizer.zero_grad()
+            loss = self.loss()
+            yield "forward"
+            loss.backward()
+            yield "backward"
+            self.optimizer.step()
+            yield "optimiser"
+
+
+def read_config(setting: Setting) -> Any:
+    from mask2former.config import load_config
+
+    without_data = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "False"]
+    fixed = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", setting.device, *without_data]
+    return load_config(setting.config, [*fixed, *setting.options])
