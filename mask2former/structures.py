@@ -12,6 +12,7 @@ H, W  height and width in pixels
 P     sampled points
 N     target masks of one image
 M     matched (query, target) pairs of a whole batch
+L     predictions (decoder layers) that are supervised
 ====  =================================================
 """
 
@@ -19,23 +20,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
+Activation = Literal["sigmoid", "softmax"]
+"""How mask logits become probabilities: each by itself, or all queries of a pixel against each other (one mask each)."""
+
+
+Matching = tuple[Tensor, Tensor]
+"""Of one image: indices of matched queries and of their targets, int64 [L, M'] each, M' = min(Q, N)."""
+
+
 @dataclass
 class MaskTargets:
-    """What one image (or clip) holds.
+    """Hold what one image (or clip) shows.
 
     Attributes:
         classes: [N] int64, in [0, K).
         masks: [N, T, H, W] bool, over the padded input.
+        void: [T, H, W] bool, pixels that no loss term should look at (crowds, unlabelled); None where nobody says.
+        semantic: [T, H, W] int64, the class of each pixel, for terms that ask for it; None where nobody says.
     """
 
     classes: Tensor
     masks: Tensor
+    void: Tensor | None = None
+    semantic: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.classes.ndim != 1 or self.masks.ndim != 4 or len(self.classes) != len(self.masks):
@@ -43,34 +57,55 @@ class MaskTargets:
                 f"MaskTargets needs classes [N] and masks [N, T, H, W]; "
                 f"found {tuple(self.classes.shape)} and {tuple(self.masks.shape)}."
             )
+        for name in ("void", "semantic"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.masks.shape[1:]:
+                raise ValueError(
+                    f"MaskTargets needs `{name}` [T, H, W] of the masks' size {tuple(self.masks.shape[1:])}; "
+                    f"found {tuple(value.shape)}."
+                )
 
     def __len__(self) -> int:
         return len(self.classes)
 
 
-@dataclass
-class FactoredMasks:
-    """Mask logits kept as the two factors of their product, multiplied only where somebody looks.
+class Masks(Protocol):
+    """Mask logits of a batch, in a form that is cheap for its decoder.
 
-    ``logits[b, q, t, y, x] = sum_c mask_embed[b, q, c] * mask_features[b, c, t, y, x]`` (paper, section 3.1).
-    Bilinear interpolation is linear too, so it commutes with this product: features are resized or sampled first,
-    which costs C channels once instead of Q masks for each prediction.
+    The logits are linear in ``features``: bilinear interpolation commutes with :meth:`combine`. So losses and
+    post-processing sample or resize the features, and combine only what they look at.
 
     Attributes:
-        mask_embed: [B, Q, C].
-        mask_features: [B, C, T, H, W].
+        activation: how logits become probabilities.
     """
 
-    mask_embed: Tensor
-    mask_features: Tensor
+    activation: Activation
+
+    @property
+    def features(self) -> Tensor:
+        """Give what may be interpolated, [B, C, T, H, W]."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the features."""
-        return self.mask_features.shape[-2], self.mask_features.shape[-1]
+        """Give (H, W) of the features."""
+
+    @property
+    def num_queries(self) -> int:
+        """Give Q."""
+
+    def combine(self, image: int, sampled: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Make logits of features of one image, wherever they were sampled.
+
+        Args:
+            sampled: [C, ...] of ``features[image]``.
+            queries: [n] int64, these queries alone; all when None.
+
+        Returns:
+            [n, ...].
+        """
 
     def logits(self, image: int | None = None, queries: Tensor | None = None, rows: slice | None = None) -> Tensor:
-        """Logits at the features' own size.
+        """Make logits at the features' own size.
 
         Args:
             image: this image alone; all when None.
@@ -80,15 +115,96 @@ class FactoredMasks:
         Returns:
             [B, Q, T, H, W], or [n, T, H, W] of one image.
         """
+
+
+class _MaskLogits:
+    """Share what both forms of masks do alike."""
+
+    @property
+    def features(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.features.shape[-2], self.features.shape[-1]
+
+    def combine(self, image: int, sampled: Tensor, queries: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def _all(self) -> Tensor:
+        raise NotImplementedError
+
+    def logits(self, image: int | None = None, queries: Tensor | None = None, rows: slice | None = None) -> Tensor:
         if image is None:
             if queries is not None or rows is not None:
                 raise ValueError(
-                    "FactoredMasks.logits: `queries` and `rows` are those of one image, so `image` has to be given."
+                    f"{type(self).__name__}.logits: `queries` and `rows` are those of one image, so `image` has to be "
+                    "given."
                 )
-            return torch.einsum("bqc,bcthw->bqthw", self.mask_embed, self.mask_features)
+            return self._all()
+        return self.combine(image, self.features[image] if rows is None else self.features[image, :, :, rows], queries)
+
+
+@dataclass
+class FactoredMasks(_MaskLogits):
+    """Mask logits kept as the two factors of their product, multiplied only where somebody looks.
+
+    ``logits[b, q, t, y, x] = sum_c mask_embed[b, q, c] * mask_features[b, c, t, y, x]`` (Mask2Former, section 3.1).
+    Resizing or sampling the features first costs C channels once instead of Q masks for each prediction. Predictions
+    that share their features (the same tensor) are sampled together; others have features of their own.
+
+    Attributes:
+        mask_embed: [B, Q, C].
+        mask_features: [B, C, T, H, W].
+        activation: how logits become probabilities.
+    """
+
+    mask_embed: Tensor
+    mask_features: Tensor
+    activation: Activation = "sigmoid"
+
+    @property
+    def features(self) -> Tensor:
+        return self.mask_features
+
+    @property
+    def num_queries(self) -> int:
+        return self.mask_embed.shape[1]
+
+    def combine(self, image: int, sampled: Tensor, queries: Tensor | None = None) -> Tensor:
         embed = self.mask_embed[image] if queries is None else self.mask_embed[image, queries]
-        features = self.mask_features[image] if rows is None else self.mask_features[image, :, :, rows]
-        return torch.einsum("nc,cthw->nthw", embed, features)
+        embed = embed.to(sampled.dtype)
+        return embed @ sampled if sampled.ndim == 2 else torch.einsum("nc,c...->n...", embed, sampled)
+
+    def _all(self) -> Tensor:
+        return torch.einsum("bqc,bcthw->bqthw", self.mask_embed, self.mask_features)
+
+
+@dataclass
+class DenseMasks(_MaskLogits):
+    """Mask logits as they are: for decoders whose masks are no product of two factors.
+
+    Attributes:
+        mask_logits: [B, Q, T, H, W].
+        activation: how logits become probabilities.
+    """
+
+    mask_logits: Tensor
+    activation: Activation = "sigmoid"
+
+    @property
+    def features(self) -> Tensor:
+        return self.mask_logits
+
+    @property
+    def num_queries(self) -> int:
+        return self.mask_logits.shape[1]
+
+    def combine(self, image: int, sampled: Tensor, queries: Tensor | None = None) -> Tensor:
+        return sampled if queries is None else sampled[queries]
+
+    def _all(self) -> Tensor:
+        return self.mask_logits
 
 
 @dataclass
@@ -99,11 +215,34 @@ class MaskPrediction:
         class_logits: [B, Q, K + 1]; the last column is "no object".
         masks: the masks' logits.
         aux: the same from earlier decoder layers, first layer first; supervised, not used at inference.
+        extras: what else a network gives its own loss terms and results, by name (semantic logits, pixel embeddings).
     """
 
     class_logits: Tensor
-    masks: FactoredMasks
+    masks: Masks
     aux: list[MaskPrediction] = field(default_factory=list)
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+def sharing_features(predictions: Sequence[MaskPrediction]) -> list[list[int]]:
+    """Group predictions whose masks are made of the same features, so that these are sampled once; indices, in order."""
+    groups: dict[int, list[int]] = {}
+    for index, prediction in enumerate(predictions):
+        groups.setdefault(id(prediction.masks.features), []).append(index)
+    return list(groups.values())
+
+
+def require_sigmoid(predictions: Sequence[MaskPrediction], who: str) -> None:
+    """Refuse masks that exclude each other where each is compared by itself.
+
+    Raises:
+        ValueError: a prediction's masks are a softmax over queries.
+    """
+    if any(prediction.masks.activation != "sigmoid" for prediction in predictions):
+        raise ValueError(
+            f"{who} compares each mask by itself (sigmoid), but this network's masks are a softmax over its queries. "
+            "Name another one in MODEL.MASK_FORMER.CRITERION, MATCHER or LOSS_TERMS."
+        )
 
 
 def resize_frames(masks: Tensor, size: Sequence[int]) -> Tensor:

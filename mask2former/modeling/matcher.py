@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
-from mask2former.modeling.losses.pixel_losses import MaskLoss
-from mask2former.structures import MaskPrediction, MaskTargets
+from mask2former.modeling.losses.pixel_losses import MaskLoss, build_mask_loss
+from mask2former.structures import MaskPrediction, MaskTargets, Matching, require_sigmoid, sharing_features
 
-Matching = tuple[Tensor, Tensor]
-"""Of one image: indices of matched queries and of their targets, int64 [predictions, min(Q, N)] each."""
+MATCHER_REGISTRY = Registry("MATCHER")
+MATCHER_REGISTRY.__doc__ = """
+Matchers by name: ``matcher(cfg)`` is a module, (list of L ``MaskPrediction``, ``MaskTargets`` of each image) -> a
+``Matching`` of each image. ``MODEL.MASK_FORMER.MATCHER`` names one.
+"""
 
 _FORBIDDEN = 1e9  # stands in for a cost that is not finite, which the assignment would refuse
 
 
+def build_matcher(cfg: CfgNode) -> nn.Module:
+    """Build the matcher that ``MODEL.MASK_FORMER.MATCHER`` names."""
+    return MATCHER_REGISTRY.get(cfg.MODEL.MASK_FORMER.MATCHER)(cfg)
+
+
+@MATCHER_REGISTRY.register()
 class HungarianMatcher(nn.Module):
     """Assigns to every target the query that is cheapest over all (Mask2Former, arXiv 2112.01527, section 3.3).
 
@@ -27,6 +39,7 @@ class HungarianMatcher(nn.Module):
         mask_loss: the loss of a pixel, and which pixels are compared.
     """
 
+    @configurable
     def __init__(self, *, class_weight: float, mask_weight: float, dice_weight: float, mask_loss: MaskLoss) -> None:
         super().__init__()
         self.class_weight = class_weight
@@ -34,36 +47,55 @@ class HungarianMatcher(nn.Module):
         self.dice_weight = dice_weight
         self.mask_loss = mask_loss
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = cfg.MODEL.MASK_FORMER
+        return {
+            "class_weight": node.CLASS_WEIGHT,
+            "mask_weight": node.MASK_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "mask_loss": build_mask_loss(cfg),
+        }
+
     @torch.no_grad()
     def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTargets]) -> list[Matching]:
-        """Match each of several predictions of the same features (those of all decoder layers) to the targets.
+        """Match each of several predictions (those of all decoder layers) to the targets.
 
         Returns:
             A matching for each image. All costs reach the CPU in one copy, and all indices the device in another: one
             by one each would wait for the device.
         """
-        features = predictions[0].masks.mask_features.float()
-        costs = [self._cost(predictions, features[i], i, target) for i, target in enumerate(targets)]
+        require_sigmoid(predictions, type(self).__name__)
+        costs = [self.cost(predictions, image, target) for image, target in enumerate(targets)]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         ends = np.cumsum([cost.numel() for cost in costs])
         on_cpu = [part.reshape(c.shape) for part, c in zip(np.split(flat, ends[:-1]), costs, strict=True)]
-        assigned = [np.stack([_assign(cost) for cost in of_image]) for of_image in on_cpu]  # each [predictions, 2, M]
-        indices = torch.from_numpy(np.concatenate(assigned, axis=-1)).to(features.device, non_blocking=True)
+        assigned = [np.stack([_assign(cost) for cost in of_image]) for of_image in on_cpu]  # each [L, 2, M']
+        device = predictions[0].class_logits.device
+        indices = torch.from_numpy(np.concatenate(assigned, axis=-1)).to(device, non_blocking=True)
         return [(pairs[:, 0], pairs[:, 1]) for pairs in indices.split([x.shape[-1] for x in assigned], dim=-1)]
 
-    def _cost(self, predictions: Sequence[MaskPrediction], features: Tensor, image: int, target: MaskTargets) -> Tensor:
-        """[predictions, Q, N] float32, from the image's mask features [C, T, H, W]."""
-        sampled, truth = self.mask_loss.matching_samples(features, target)
-        # One prediction at a time: logits of all of them would be by far the largest array of the losses.
-        return torch.stack([self._cost_of_one(p, image, sampled, truth, target.classes) for p in predictions])
+    def cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
+        """Compute the cost of every pair of one image: [L, Q, N] float32.
+
+        Predictions that share their features are compared at the same places.
+        """
+        costs: dict[int, Tensor] = {}
+        for group in sharing_features(predictions):
+            features = predictions[group[0]].masks.features[image].float()
+            sampled, truth = self.mask_loss.matching_samples(features, target)
+            # One prediction at a time: logits of all of them would be by far the largest array of the losses.
+            for index in group:
+                costs[index] = self._cost_of_one(predictions[index], image, sampled, truth, target.classes)
+        return torch.stack([costs[index] for index in range(len(predictions))])
 
     def _cost_of_one(
         self, prediction: MaskPrediction, image: int, sampled: Tensor, truth: Tensor, classes: Tensor
     ) -> Tensor:
-        """[Q, N] float32, from mask features [C, S] and targets [N, S] at the same places."""
+        """[Q, N] float32, from features [C, S] and targets [N, S] at the same places."""
         probability = prediction.class_logits[image].float().softmax(-1)
         with torch.autocast(sampled.device.type, enabled=False):
-            logits = prediction.masks.mask_embed[image].float() @ sampled
+            logits = prediction.masks.combine(image, sampled)
             cost = self.class_weight * -probability[:, classes]
             cost = cost + self.mask_weight * self.mask_loss.pairwise(logits, truth)
             return cost + self.dice_weight * _pairwise_dice(logits, truth)

@@ -80,6 +80,18 @@ class MatchedMaskLosses(torch.autograd.Function):
         return None, None, of_features, *of_embeds
 
 
+def compare(mask_loss: MaskLoss, logits: Tensor, image: MatchedTargets) -> Tensor:
+    """Compare masks that are there already with their targets, all at once.
+
+    Args:
+        logits: [R * T, H, W] float32.
+
+    Returns:
+        [2, R * T], the loss of the pixels (their mean) and dice.
+    """
+    return _compare(mask_loss, logits, image.masks, image.rows, mask_loss.choose_points(logits))
+
+
 def _parts(image: MatchedTargets, feature: Tensor) -> Iterator[tuple[slice, slice]]:
     """Some predicted masks, and their frames."""
     frames = feature.shape[1]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from typing import Any
+
 import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.utils.registry import Registry
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,8 +16,29 @@ from mask2former.modeling.layers.point_sampling import sample_masks, sample_poin
 from mask2former.structures import MaskTargets, resize_frames
 
 
+MASK_LOSS_REGISTRY = Registry("MASK_LOSS")
+MASK_LOSS_REGISTRY.__doc__ = """
+Losses of pixels by name: ``loss(cfg)`` is a :class:`MaskLoss`. ``MODEL.MASK_FORMER.MASK_LOSS`` names one.
+"""
+_SHORT_NAMES = {"points": "PointCrossEntropy", "focal": "DenseFocalLoss"}
+
+
+def build_mask_loss(cfg: CfgNode) -> MaskLoss:
+    """Build the loss that ``MODEL.MASK_FORMER.MASK_LOSS`` names: points, focal, or a registered class.
+
+    Raises:
+        ValueError: no such name.
+    """
+    name = cfg.MODEL.MASK_FORMER.MASK_LOSS
+    name = _SHORT_NAMES.get(name, name)
+    if name not in MASK_LOSS_REGISTRY:
+        known = [*_SHORT_NAMES, *(registered for registered, _ in MASK_LOSS_REGISTRY)]
+        raise ValueError(f"MODEL.MASK_FORMER.MASK_LOSS is {name!r}; known are {', '.join(known)}.")
+    return MASK_LOSS_REGISTRY.get(name)(cfg)
+
+
 class MaskLoss(ABC):
-    """What the matcher and the criterion ask. The dice loss, of the same pixels, is theirs.
+    """Choose the pixels at which masks are compared, and how one is. The dice loss, of the same pixels, is a term's.
 
     S is the number of pixels or points at which masks are compared.
     """
@@ -60,6 +85,7 @@ class MaskLoss(ABC):
         """Loss of each pixel, of the shape of both arguments."""
 
 
+@MASK_LOSS_REGISTRY.register()
 class PointCrossEntropy(MaskLoss):
     """Binary cross-entropy at sampled points (Mask2Former, arXiv 2112.01527, section 3.3).
 
@@ -71,12 +97,22 @@ class PointCrossEntropy(MaskLoss):
         oversample_ratio, importance_sample_ratio: see :func:`uncertain_points`.
     """
 
+    @configurable
     def __init__(
         self, num_points: int, *, oversample_ratio: float = 3.0, importance_sample_ratio: float = 0.75
     ) -> None:
         self.num_points = num_points
         self.oversample_ratio = oversample_ratio
         self.importance_sample_ratio = importance_sample_ratio
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = cfg.MODEL.MASK_FORMER
+        return {
+            "num_points": node.TRAIN_NUM_POINTS,
+            "oversample_ratio": node.OVERSAMPLE_RATIO,
+            "importance_sample_ratio": node.IMPORTANCE_SAMPLE_RATIO,
+        }
 
     def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
         frames = features.shape[1]
@@ -105,6 +141,7 @@ class PointCrossEntropy(MaskLoss):
         return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
 
 
+@MASK_LOSS_REGISTRY.register()
 class DenseFocalLoss(MaskLoss):
     """Sigmoid focal loss over whole masks (MaskFormer, arXiv 2107.06278, section 3.3; RetinaNet, arXiv 1708.02002).
 
@@ -113,9 +150,14 @@ class DenseFocalLoss(MaskLoss):
     pixel; the loss at the size of the targets.
     """
 
+    @configurable
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.alpha = alpha
         self.gamma = gamma
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return {}
 
     def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
         small = F.interpolate(target.masks.byte(), size=features.shape[-2:], mode="nearest")
