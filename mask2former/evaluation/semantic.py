@@ -49,12 +49,13 @@ class FastCounts(DatasetEvaluator):
         **options: Any,
     ) -> None:
         super().__init__(dataset_name, distributed, output_dir, **options)
+        # Files are read here, not by the main branch's own function: NumPy 2 refuses what that one asks for.
         self._load = partial(sem_seg_loading_fn, dtype=int) if sem_seg_loading_fn else read_labels
         offered = getattr(self, "_compute_boundary_iou", False)
         if boundary_iou and not offered:
             logger.warning(
-                "TEST.BOUNDARY_IOU is on, but Boundary IoU is not scored on %s (%d classes): it takes Detectron2's main "
-                "branch (0.6 has no such score) and fewer than 255 classes.",
+                "TEST.BOUNDARY_IOU is on, but Boundary IoU is not scored on %s (%d classes): it takes Detectron2's "
+                "main branch (0.6 has no such score) and fewer than 255 classes.",
                 dataset_name,
                 self._num_classes,
             )
