@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 Activation = Literal["sigmoid", "softmax"]
 """How mask logits become probabilities: each by itself, or all queries of a pixel against each other (one mask each)."""
 
@@ -225,7 +224,7 @@ class MaskPrediction:
 
 
 def sharing_features(predictions: Sequence[MaskPrediction]) -> list[list[int]]:
-    """Group predictions whose masks are made of the same features, so that these are sampled once; indices, in order."""
+    """Group predictions whose masks share their features, so that these are sampled once; indices, in order."""
     groups: dict[int, list[int]] = {}
     for index, prediction in enumerate(predictions):
         groups.setdefault(id(prediction.masks.features), []).append(index)

@@ -18,7 +18,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
-from fvcore.nn.jit_handles import generic_activation_jit, get_shape
+from fvcore.nn.jit_handles import addmm_flop_jit, generic_activation_jit, get_shape
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,14 +26,17 @@ from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
 from mask2former.data import register_all
 from mask2former.modeling import MaskFormer
+from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_deform_attn_fused_flops
 
 EXAMPLE = """
 One FLOP is one multiplication with its addition, as fvcore counts and as papers on detection report. Published numbers
 are of COCO panoptic models, averaged over pictures of COCO whose short side is 800 pixels; one of 800x1067 (4:3) is
 analysed here. "results" is what follows the network; for panoptic and instance results it depends on what is found.
+Element-wise functions, comparisons and copies are free; an operator that is neither free nor counted is named.
 
-On the device "meta" nothing is computed, which takes seconds: the network's products and convolutions are counted, with
-all masks at its own size, but not normalisation, resizing and sampling, nor what follows it; there are no times.
+On the device "meta" nothing is computed, which takes seconds: the network's products, convolutions and deformable
+attention are counted, with all masks at its own size, but not normalisation, resizing and other softmax, nor what
+follows the network; there are no times.
 
 examples:
   analyze.py --config-file configs/coco/panoptic/r50.yaml MODEL.DEVICE cpu
@@ -74,32 +77,55 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def attention_flops(inputs: list[Any], outputs: list[Any]) -> float:
-    """Scaled dot products of [..., Q, C] with [..., S, C], then the weighted sum of values [..., S, V]."""
+    """Count dot products of [..., Q, C] with [..., S, C], their softmax, and the weighted sum of values [..., S, V]."""
     query, key, value = (get_shape(x) for x in inputs[:3])
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + SOFTMAX + value[-1])
 
 
-def deformable_attention_flops(inputs: list[Any], outputs: list[Any]) -> float:
-    """At each sampling point, for each channel: four neighbours and the attention weight."""
-    value, weights = get_shape(inputs[0]), get_shape(inputs[3])
-    return 5 * math.prod(weights) * value[-1]
+def by_shapes(formula: Callable[..., int]) -> Callable[[list[Any], list[Any]], float]:
+    """Make a handler of a formula that takes the shapes of an operator's arguments."""
+    return lambda inputs, outputs: formula(*(get_shape(x) for x in inputs))
 
 
-HANDLERS: dict[str, Callable[[list[Any], list[Any]], float]] = {
+def for_each_element(count: int) -> Callable[[list[Any], list[Any]], float]:
+    """Make a handler that counts so many for each element of the result."""
+    return lambda inputs, outputs: count * math.prod(get_shape(outputs[0]))
+
+
+PRODUCTS: dict[str, Callable[[list[Any], list[Any]], float]] = {
+    "aten::addmm_": addmm_flop_jit,  # masks that are added up for semantic results
     "aten::scaled_dot_product_attention": attention_flops,
-    "mask2former::ms_deform_attn": deformable_attention_flops,
+    "mask2former::ms_deform_attn": by_shapes(ms_deform_attn_flops),
+    "mask2former::ms_deform_attn_fused": by_shapes(ms_deform_attn_fused_flops),
 }
+HANDLERS = {
+    **PRODUCTS,
+    "aten::softmax": for_each_element(SOFTMAX),
+    # Only deformable attention samples here, where it is not compiled: each sample is then multiplied by its weight.
+    "aten::grid_sampler": for_each_element(SAMPLE),
+}
+# What costs at most a few operations for each element. fvcore has a list of its own besides, with relu and views in it;
+# published numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
+ELEMENT_WISE = "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_"
+COMPARISONS = "any __or__ ne lt isin max_pool2d topk argsort _unique2 searchsorted"
+COPIES_AND_VIEWS = "clone pad unflatten numpy_T resolve_conj resolve_neg"
+FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_VIEWS}".split()]
+
+
+def flop_analysis(model: nn.Module, image: Tensor) -> FlopCountAnalysis:
+    """Return fvcore's count of a whole model; it logs the operators that are neither counted nor :data:`FREE`."""
+    analysis = FlopCountAnalysis(OnePicture(model), (image,)).set_op_handle(**dict.fromkeys(FREE), **HANDLERS)
+    # Modules that are not called, such as the criterion, are no fault.
+    return analysis.uncalled_modules_warnings(False).tracer_warnings("none")
 
 
 def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, float]]:
     """Parameters, FLOPs and activations (elements of the outputs of products) by part, and their "total"."""
-    flops = FlopCountAnalysis(OnePicture(model), (image,)).set_op_handle(**HANDLERS)
-    generic = {name: generic_activation_jit(name) for name in HANDLERS}
+    generic = {name: generic_activation_jit(name) for name in PRODUCTS}
     activations = ActivationCountAnalysis(OnePicture(model), (image,)).set_op_handle(**generic)
-    by_part = []
-    for analysis in (flops, activations):
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        by_part.append(analysis.by_module())
+    # All operators but products are unsupported, which is what is wanted.
+    activations.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    by_part = [analysis.by_module() for analysis in (flop_analysis(model, image), activations)]
     counted = {}
     for part, name in {**PARTS, "total": ""}.items():
         module = model.get_submodule(name)
@@ -121,12 +147,19 @@ class Network(nn.Module):
         return prediction.class_logits, prediction.masks.logits()
 
 
+# Deformable attention where it is not compiled; where it is, mask2former.ops.flops has told the counter.
+PLAIN_SAMPLING = {
+    torch.ops.aten.grid_sampler_2d: lambda *_, out_shape, **__: 2 * SAMPLE * math.prod(out_shape),
+    torch.ops.aten._softmax: lambda *_, out_shape, **__: 2 * SOFTMAX * math.prod(out_shape),
+}
+
+
 def count_products(model: MaskFormer, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
     """As :func:`count`, without activations (not a number), for a model on the device "meta", which has no values."""
     height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
 
     whole = Network(model).requires_grad_(False)  # the counter's hooks stumble over parameters' views
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=PLAIN_SAMPLING) as counter:
         whole(torch.empty(1, 3, height, width, device="meta"))
     by_module = counter.get_flop_counts()
     counted = {}
@@ -134,8 +167,8 @@ def count_products(model: MaskFormer, size: tuple[int, int]) -> dict[str, tuple[
         module = model.get_submodule(name)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         full = f"Network.model.{name}" if name else "Network"
-        flops = sum(by_module[full].values()) / 2  # it counts multiplications and additions
-        counted[part] = (parameters, flops, math.nan)
+        products = sum(by_module[full].values()) / 2  # it counts multiplications and additions
+        counted[part] = (parameters, products, math.nan)
     return counted
 
 

@@ -186,6 +186,9 @@ def _add_evaluation(cfg: CN) -> None:
     # Ours, not the published system's. Wherever instances are scored by COCO's code: average precision by Boundary IoU
     # too (arXiv 2103.16562).
     cfg.TEST.BOUNDARY_AP = False
+    # Wherever Detectron2's evaluator scores semantic results: its main branch's Boundary IoU too (0.6 has none), which
+    # takes a boundary of the map of labels and so depends on how the classes are numbered.
+    cfg.TEST.BOUNDARY_IOU = False
     # On panoptic data sets: panoptic quality also of the segments that the semantic result makes by itself.
     cfg.TEST.SEMANTIC_PQ = False
     # Evaluation writes report.html and scores.json into OUTPUT_DIR.

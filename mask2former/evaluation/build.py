@@ -92,7 +92,9 @@ PANOPTIC_OF_SEMANTIC = Entry(
 INSTANCE = Entry("INSTANCE_ON", _build_instance)
 INSTANCE_OF_PANOPTIC = Entry("INSTANCE_ON", _build_instance, _metadata_lacks("json_file"))
 SEMANTIC = Entry(
-    "SEMANTIC_ON", lambda cfg, name, folder: SemanticEvaluator(name, output_dir=folder), _sem_seg_files_lack
+    "SEMANTIC_ON",
+    lambda cfg, name, folder: SemanticEvaluator(name, output_dir=folder, boundary_iou=cfg.TEST.BOUNDARY_IOU),
+    _sem_seg_files_lack,
 )
 CITYSCAPES_INSTANCE = Entry("INSTANCE_ON", lambda cfg, name, folder: CityscapesInstanceEvaluator(name))
 CITYSCAPES_SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))

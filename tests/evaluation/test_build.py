@@ -126,6 +126,17 @@ def test_pq_of_semantic_results_and_boundaries_where_they_are_wished(dataset, tm
     assert not any(isinstance(e, SemanticPanopticEvaluator) for e in [panoptic, instance, semantic])
 
 
+@pytest.mark.parametrize("wish", ["True", "False"])
+def test_boundaries_of_semantic_results_where_they_are_wished(dataset, tmp_path, caplog, wish):
+    """0.6 has none and says so; Detectron2's main branch would count them unasked."""
+    name = dataset("sem_seg")
+    evaluator = build_evaluator(config(tmp_path, name, "S", "TEST.BOUNDARY_IOU", wish), name)
+    evaluator.reset()
+    offered = hasattr(evaluator, "_b_conf_matrix")
+    assert evaluator._compute_boundary_iou == (offered and wish == "True")
+    assert ("TEST.BOUNDARY_IOU" in caplog.text) == (not offered and wish == "True")
+
+
 def test_every_picture_needs_its_semantic_file(dataset, tmp_path, caplog):
     name = dataset("coco_panoptic_seg")
     first = DatasetCatalog.get(name)[0]

@@ -47,7 +47,7 @@ def test_cpu_library_alone_leaves_cuda_to_pytorch(
             True,
             False,
             False,
-            False,
+            True,
         ]
     (message,) = [record.getMessage() for record in caplog.records]
     assert "FORCE_CUDA=1" in message

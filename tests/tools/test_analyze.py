@@ -1,8 +1,9 @@
-"""tools/analyze.py: what it adds to fvcore's counting, against numbers worked out by hand."""
+"""tools/analyze.py: what it adds to fvcore's counting, against numbers worked out by hand; whole models are counted."""
 
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from torch.nn import functional as F
 
 from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.ops import ms_deform_attn
-from mask2former.ops.library import use_compiled
+from mask2former.ops import ms_deform_attn, ms_deform_attn_fused
+from mask2former.ops.library import is_loaded, plain_pytorch
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("analyze", ROOT / "tools" / "analyze.py")
@@ -34,22 +35,94 @@ class Sample(nn.Module):
         return ms_deform_attn(value, [(4, 3), (2, 2)], locations, weights)
 
 
-def flops(module: nn.Module, *inputs: Tensor) -> float:
-    analysis = FlopCountAnalysis(module, inputs).set_op_handle(**analyze.HANDLERS)
-    return analysis.unsupported_ops_warnings(False).tracer_warnings("none").total()
+class SampleFused(nn.Module):
+    def forward(self, value: Tensor, centres: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        return ms_deform_attn_fused(value, [(4, 3), (2, 2)], centres, offsets, logits)
+
+
+class AddProduct(nn.Module):
+    def forward(self, total: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        return total.clone().addmm_(one, other)
+
+
+class AddProducts(nn.Module):
+    """Of a kind that no model here calls."""
+
+    def forward(self, total: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        return torch.baddbmm(total, one, other)
+
+
+def counted(module: nn.Module, *inputs: Tensor) -> FlopCountAnalysis:
+    handlers = {**dict.fromkeys(analyze.FREE), **analyze.HANDLERS}
+    analysis = FlopCountAnalysis(module, inputs).set_op_handle(**handlers)
+    return analysis.unsupported_ops_warnings(False).tracer_warnings("none")
 
 
 def test_attention() -> None:
-    """2 images, 3 heads: 5 queries with 7 keys of 4 channels, then 7 values of 6 channels for each query."""
+    """2 images, 3 heads: 5 queries with 7 keys of 4 channels, softmax, then 7 values of 6 channels for each query."""
     inputs = (torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 6))
-    assert flops(Attend(), *inputs) == 2 * 3 * (5 * 7 * 4 + 5 * 7 * 6)
+    assert counted(Attend(), *inputs).total() == 2 * 3 * (5 * 7 * 4 + 5 * 7 * 3 + 5 * 7 * 6)
 
 
-@pytest.mark.skipif(not use_compiled("cpu"), reason="the compiled operator is not built")
-def test_deformable_attention() -> None:
-    """2 images, 9 queries, 3 heads of 8 channels, 2 levels of 4 points: 4 neighbours and a weight each."""
-    inputs = (torch.randn(2, 16, 3, 8), torch.rand(2, 9, 3, 2, 4, 2), torch.rand(2, 9, 3, 2, 4))
-    assert flops(Sample(), *inputs) == 2 * 9 * 3 * 2 * 4 * 8 * 5
+def test_added_product() -> None:
+    assert counted(AddProduct(), torch.randn(5, 7), torch.randn(5, 3), torch.randn(3, 7)).total() == 5 * 3 * 7
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_deformable_attention(compiled: bool) -> None:
+    """2 images, 9 queries, 3 heads of 8 channels, 2 levels of 4 points: 4 neighbours and a weight each, and a softmax.
+
+    The plain version is counted by its parts, and comes to the same.
+    """
+    if compiled and not is_loaded("cpu"):
+        pytest.skip("the compiled operator is not built")
+    value, locations, weights = torch.randn(2, 16, 3, 8), torch.rand(2, 9, 3, 2, 4, 2), torch.rand(2, 9, 3, 2, 4)
+    centres = torch.rand(1, 9, 1, 2)
+    with nullcontext() if compiled else plain_pytorch():
+        classic, fused = (
+            counted(Sample(), value, locations, weights),
+            counted(SampleFused(), value, centres, locations, weights),
+        )
+        assert classic.total() == 2 * 9 * 3 * 2 * 4 * 8 * 5
+        assert fused.total() == 2 * 9 * 3 * 2 * 4 * (8 * 5 + 3)
+        assert not classic.unsupported_ops() and not fused.unsupported_ops()
+
+
+def test_an_operator_that_is_not_counted_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Model(nn.Module):
+        def forward(self, batch: list[dict[str, Tensor]]) -> Tensor:
+            return AddProducts()(*(batch[0]["image"] for _ in range(3)))
+
+    assert analyze.flop_analysis(Model(), torch.rand(2, 2, 2)).total() == 0
+    assert "aten::baddbmm" in caplog.text
+
+
+# Every kind of backbone, pixel decoder, decoder, head and result.
+WHOLE = [
+    *("quickstart/panoptic", "quickstart/instance", "quickstart/semantic", "quickstart/maskformer"),
+    *("quickstart/per_pixel", "quickstart/per_pixel_plus"),
+    *("coco/panoptic/r50", "coco/panoptic/swin", "ade20k/semantic/maskformer_r50"),
+]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@torch.no_grad()
+def test_nothing_of_a_whole_model_is_left_uncounted(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_all(str(tmp_path))
+    model = build_model(load_config(str(ROOT / f"configs/{name}.yaml"), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]))
+    image = torch.rand(3, 64, 96) * 255
+    totals = []
+    for mode in (nullcontext, plain_pytorch):
+        caplog.clear()
+        with mode():
+            analysis = analyze.flop_analysis(model.eval(), image)
+            by_module = analysis.by_module()
+            assert not analysis.unsupported_ops()
+        assert "Unsupported" not in caplog.text
+        totals.append([by_module[f"model.{part}"] for part in analyze.PARTS.values()])
+    assert totals[0] == totals[1]
 
 
 @pytest.mark.parametrize("name", ["panoptic", "maskformer", "per_pixel_plus"])
@@ -82,7 +155,7 @@ def test_published_numbers_belong_to_their_network(name: str, backbone: str) -> 
 
 
 def test_products_without_values(tmp_path: Path) -> None:
-    """On the device "meta": what fvcore counts but for normalisation, resizing and sampling, which are little."""
+    """On the device "meta": what fvcore counts but for normalisation, resizing and softmax, which are little."""
     register_all(str(tmp_path))
     cfg = load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "meta"])
     model = build_model(cfg).eval()
@@ -90,10 +163,19 @@ def test_products_without_values(tmp_path: Path) -> None:
     assert not seconds
     cpu = build_model(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "cpu"])).eval()
     with torch.no_grad():
-        everything = analyze.count(cpu, torch.rand(3, 64, 96) * 255)  # of the size that 64x90 is padded to
+        image = torch.rand(3, 64, 96) * 255  # of the size that 64x90 is padded to
+        everything = analyze.count(cpu, image)
+        pixel_decoder = analyze.flop_analysis(cpu, image).by_module_and_operator()["model.sem_seg_head.pixel_decoder"]
+    with plain_pytorch():
+        plain = analyze.count_products(model, (64, 90))
+    assert [plain[part][:2] for part in plain] == [products[part][:2] for part in products]
     for part in analyze.PARTS:
         assert products[part][0] == everything[part][0]
         assert 0.9 * everything[part][1] < products[part][1] <= everything[part][1], part
+    sampled = "ms_deform_attn_fused" if is_loaded("cpu") else "grid_sampler"
+    assert pixel_decoder[sampled] > 0
+    uncounted = sum(pixel_decoder[name] for name in ("group_norm", "layer_norm", "upsample_bilinear2d"))
+    assert products["pixel decoder"][1] == sum(pixel_decoder.values()) - uncounted
     masks = 40 * 128 * 16 * 24  # of each query, at a quarter of the picture's size
     assert products["total"][1] == sum(products[part][1] for part in analyze.PARTS) + masks
     assert "nan" in analyze.table(products, seconds)

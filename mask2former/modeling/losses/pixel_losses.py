@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from mask2former.modeling.layers.point_sampling import sample_masks, sample_points, uncertain_points
 from mask2former.structures import MaskTargets, resize_frames
-
 
 MASK_LOSS_REGISTRY = Registry("MASK_LOSS")
 MASK_LOSS_REGISTRY.__doc__ = """
