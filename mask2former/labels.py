@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,13 +20,11 @@ def argmax_labels(scores: Tensor) -> Tensor:
     here the maximum is found first, and then where it is.
 
     Args:
-        scores: [K, H, W]; or labels [H, W], which are given back as they are: a model may give either as ``sem_seg``.
+        scores: [K, H, W].
 
     Returns:
         int16 [H, W], on the scores' device.
     """
-    if scores.dim() == 2:
-        return scores
     if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64) or len(scores) > _MOST:
         return scores.max(dim=0).indices.short()
     classes, height, width = scores.shape
@@ -45,3 +46,19 @@ def argmax_labels(scores: Tensor) -> Tensor:
     if unknown.any():  # a NaN equals nothing
         result[unknown] = scores[:, unknown].max(dim=0).indices.short()
     return result
+
+
+def semantic_labels(output: Mapping[str, Any]) -> Tensor:
+    """Give the labels, integers [H, W], of a model's output: ``sem_seg_labels``, or the best classes of ``sem_seg``.
+
+    Raises:
+        ValueError: ``sem_seg`` is no [K, H, W].
+    """
+    if "sem_seg_labels" in output:
+        return output["sem_seg_labels"]
+    scores = output["sem_seg"]
+    if scores.dim() != 3:
+        raise ValueError(
+            f"`sem_seg` holds scores [K, H, W], found {list(scores.shape)}; labels go under `sem_seg_labels`."
+        )
+    return argmax_labels(scores)

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Activation = Literal["sigmoid", "softmax"]
-"""How mask logits become probabilities: each by itself, or all queries of a pixel against each other (one mask each)."""
+"""How mask logits become probabilities: each by itself, or all queries of a pixel against each other."""
 
 
 Matching = tuple[Tensor, Tensor]

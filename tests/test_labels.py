@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask2former import labels
-from mask2former.labels import argmax_labels
+from mask2former.labels import argmax_labels, semantic_labels
 
 
 @given(
@@ -39,4 +39,6 @@ def test_pictures_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_labels_stay_what_they_are() -> None:
     given_labels = torch.tensor([[1, 2]], dtype=torch.int16)
-    assert argmax_labels(given_labels) is given_labels
+    assert semantic_labels({"sem_seg_labels": given_labels}) is given_labels
+    with pytest.raises(ValueError, match="labels go under `sem_seg_labels`"):
+        semantic_labels({"sem_seg": given_labels})

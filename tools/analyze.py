@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
 from mask2former.data import register_all
-from mask2former.modeling import MaskFormer
+from mask2former.modeling.meta_arch import SegmentationModel
 from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_deform_attn_fused_flops
 
 EXAMPLE = """
@@ -143,7 +143,7 @@ class Network(nn.Module):
         self.model = model
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        prediction = self.model.sem_seg_head(self.model.backbone(picture))
+        prediction = self.model.network(picture)
         return prediction.class_logits, prediction.masks.logits()
 
 
@@ -154,7 +154,7 @@ PLAIN_SAMPLING = {
 }
 
 
-def count_products(model: MaskFormer, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
+def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
     """As :func:`count`, without activations (not a number), for a model on the device "meta", which has no values."""
     height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
 
@@ -214,7 +214,7 @@ def measure(model: nn.Module, image: Tensor, repeats: int) -> dict[str, float]:
 def analyse(model: nn.Module, size: tuple[int, int], device: str, repeats: int) -> tuple[dict, dict[str, float]]:
     """What :func:`count` and :func:`measure` find; on "meta" what :func:`count_products` does, and no times."""
     if device == "meta":
-        if not isinstance(model, MaskFormer):
+        if not isinstance(model, SegmentationModel):
             raise ValueError(f"{type(model).__name__} is not counted on the device meta; name another MODEL.DEVICE.")
         return count_products(model, size), {}
     image = torch.randint(0, 256, (3, *size), device=device).float()

@@ -68,7 +68,7 @@ def describe(cfg: CfgNode, predictor: Predictor, results: str, dtype: str) -> di
         "results": results,
         "outputs": list(OUTPUTS[results]),
         "classes": list(predictor.names),
-        "things": sorted(model.things),
+        "things": sorted(model.post_processing.things),
         "input": {
             "format": cfg.INPUT.FORMAT,
             "dtype": dtype,
@@ -79,9 +79,9 @@ def describe(cfg: CfgNode, predictor: Predictor, results: str, dtype: str) -> di
         "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
         "pixel_std": list(cfg.MODEL.PIXEL_STD),
         "size_divisibility": model.size_divisibility,
-        "object_mask_threshold": model.object_mask_threshold,
-        "overlap_threshold": model.overlap_threshold,
-        "detections_per_image": model.detections_per_image,
+        "object_mask_threshold": model.post_processing.object_mask_threshold,
+        "overlap_threshold": model.post_processing.overlap_threshold,
+        "detections_per_image": model.post_processing.detections_per_image,
         "mask2former": mask2former.__version__,
     }
 

@@ -93,6 +93,10 @@ def _add_mask_former(cfg: CN) -> None:
     # Losses. How masks are compared, in the loss and in the matching: "points", binary cross-entropy at sampled points
     # (Mask2Former); "focal", sigmoid focal loss (alpha 0.25, gamma 2) over whole masks, as MaskFormer was trained.
     node.MASK_LOSS = "points"
+    # Registered parts of the training: criterion, matcher, and the terms of the loss.
+    node.CRITERION = "SetCriterion"
+    node.MATCHER = "HungarianMatcher"
+    node.LOSS_TERMS = ["ClassLoss", "MaskAndDiceLoss"]
     # Weights of classification, loss of the mask and dice, in the loss and in the matching.
     node.CLASS_WEIGHT = 1.0
     node.MASK_WEIGHT = 20.0
@@ -138,6 +142,8 @@ def _add_mask_former(cfg: CN) -> None:
     # Panoptic: least score of a query that is kept, and least share of a mask that must survive the argmax.
     node.TEST.OBJECT_MASK_THRESHOLD = 0.0
     node.TEST.OVERLAP_THRESHOLD = 0.0
+    # Registered rule that makes a panoptic image of masks.
+    node.TEST.PANOPTIC_RULE = "PanopticMerger"
     # Resize masks to the picture before the semantic sum over queries, not after it. Panoptic and instance results
     # imply it.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False

@@ -22,8 +22,7 @@ from mask2former.dashboard.overlaps import mask_overlaps, panoptic_overlaps, run
 from mask2former.dashboard.tally import PixelTally, SegmentTally
 from mask2former.data.mapper.annotations import instance_objects
 from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
-from mask2former.labels import argmax_labels
-from mask2former.visualization import RESULTS, Region, class_map_regions, make_region, panoptic_regions
+from mask2former.visualization import RESULTS, Region, class_map_regions, make_region, panoptic_regions, result_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ class Collector(DatasetEvaluator):
             self.findings.pictures += 1
             for task in self.tasks:
                 try:
-                    counters[task](record, output[RESULTS[task]], task == self.tasks[0])
+                    counters[task](record, result_of(output, task), task == self.tasks[0])
                 except ValueError as error:
                     raise ValueError(f"{record['file_name']}, {task} ground truth: {error}") from error
 
@@ -168,7 +167,7 @@ class Collector(DatasetEvaluator):
 
     def _semantic(self, record: Record, output: torch.Tensor, show: bool) -> None:
         ignored = self.metadata.get("ignore_label", 255)
-        truth, found = read_labels(record["sem_seg_file_name"]), argmax_labels(output).cpu().numpy()
+        truth, found = read_labels(record["sem_seg_file_name"]), output.cpu().numpy()
         quality = _require(self.findings.semantic).add(truth, found, ignored)
 
         def regions(rows: np.ndarray, columns: np.ndarray) -> Regions:

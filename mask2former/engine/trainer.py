@@ -3,7 +3,7 @@
 import logging
 import weakref
 from collections.abc import Iterable
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
-from mask2former.modeling.meta_arch.mask_former import predict_labels_only
+from mask2former.modeling.meta_arch import PredictsMasks, WithSettings, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,10 @@ class Trainer(DefaultTrainer):
             evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
         elif isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
-        with predict_labels_only(model) if all(map(accepts_label_maps, evaluators)) else nullcontext():
-            results = super().test(cfg, model, evaluators)
+        bare = unwrapped(model)
+        if isinstance(bare, PredictsMasks) and all(map(accepts_label_maps, evaluators)):
+            model = WithSettings(bare, replace(bare.post_processing, semantic_labels=True))
+        results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
         return results

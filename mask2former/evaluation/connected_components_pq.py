@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mask2former.evaluation.panoptic import PanopticEvaluator
-from mask2former.labels import argmax_labels
+from mask2former.labels import semantic_labels
 
 
 class SemanticPanopticEvaluator(PanopticEvaluator):
@@ -29,7 +29,7 @@ class SemanticPanopticEvaluator(PanopticEvaluator):
         things = self._thing_contiguous_id_to_dataset_id
         made = []
         for output in outputs:
-            labels = argmax_labels(output["sem_seg"]).cpu().numpy()
+            labels = semantic_labels(output).cpu().numpy()
             ids, segments = segments_of(labels, things)
             made.append({"panoptic_seg": (torch.from_numpy(ids), segments)})
         super().process(inputs, made)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mask2former.data.rle.encode import encode_labels
 from mask2former.evaluation.pixel_counts import boundary_confusion, confusion
-from mask2former.labels import argmax_labels
+from mask2former.labels import semantic_labels
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class FastCounts(DatasetEvaluator):
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Count pixels; ``sem_seg`` of an output is scores [K, H, W], whose argmax is compared, or labels [H, W]."""
         for one, output in zip(inputs, outputs, strict=True):
-            predicted = argmax_labels(output["sem_seg"]).cpu().numpy()
+            predicted = semantic_labels(output).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]
             truth = self._load(path)
             try:

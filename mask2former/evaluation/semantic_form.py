@@ -4,7 +4,7 @@ from detectron2.evaluation import DatasetEvaluator
 
 
 def accepts_label_maps(evaluator: DatasetEvaluator) -> bool:
-    """Whether ``sem_seg`` may be labels [H, W] in place of scores [K, H, W].
+    """Tell whether it reads ``sem_seg_labels`` [H, W] where the model gives no ``sem_seg`` scores [K, H, W].
 
     True if the evaluator's own class (not one that it inherits from, whose ``process`` it may have replaced) says so by
     an attribute ``accepts_label_maps``.

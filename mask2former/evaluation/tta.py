@@ -12,11 +12,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
-from mask2former.modeling.meta_arch import MaskFormer
-from mask2former.modeling.postprocess import ResizedMasks
+from mask2former.modeling.meta_arch import PredictsMasks, unwrapped
+from mask2former.modeling.postprocess import ResizedMasks, object_results, semantic_scores
 
 LEAST_IOU = 0.5  # of the masks of two views that are held for the same object
 _GRID = 128  # pixels of the longer side at which masks are compared
@@ -50,7 +49,7 @@ class SegmentorWithTTA(nn.Module):
     picture is the one that the model would get. Results lie in the original's frame.
 
     - Semantic, as published: the mean of the versions' scores. Any model that gives ``sem_seg`` will do.
-    - Panoptic and instance, with :class:`MaskFormer` alone: one version, the unmirrored one nearest in size to what
+    - Panoptic and instance, of models that predict masks: one version, the unmirrored one nearest in size to what
       the model would get, decides which queries there are. A query of another version stands for the same object if
       a one-to-one assignment (greatest sum of mask IoU and class affinity) pairs them and their masks' IoU is at
       least ``LEAST_IOU``. Class and mask probabilities are averaged over all versions that have a partner, and the
@@ -67,7 +66,7 @@ class SegmentorWithTTA(nn.Module):
         image_format: of pictures that have to be read because the input has only their ``file_name``.
 
     Raises:
-        TypeError: :meth:`forward` with a model that gives no semantic result and is no :class:`MaskFormer`.
+        TypeError: :meth:`forward` with a model that neither predicts masks nor gives a semantic result.
     """
 
     @configurable
@@ -75,7 +74,7 @@ class SegmentorWithTTA(nn.Module):
         self, model: nn.Module, *, min_sizes: Sequence[int], max_size: int, flip: bool, image_format: str
     ) -> None:
         super().__init__()
-        self.model = model.module if isinstance(model, DistributedDataParallel) else model
+        self.model = unwrapped(model)
         self.resizes = [ResizeShortestEdge(size, max_size) for size in min_sizes]
         self.flip = flip
         self.image_format = image_format
@@ -119,27 +118,29 @@ class SegmentorWithTTA(nn.Module):
         views, sizes = [], []
         for image, mirrored in self._versions(inputs):
             version = {**inputs, "image": image}
-            if isinstance(self.model, MaskFormer):
+            if isinstance(self.model, PredictsMasks):
+                settings = self.model.post_processing
                 class_logits, masks = self.model.predict([version])[0]
-                score = self.model.semantic(class_logits, masks) if self.model.semantic_on else None
-                if self.model.panoptic_on or self.model.instance_on:
+                score = semantic_scores(class_logits, masks, settings) if settings.semantic_on else None
+                if settings.panoptic_on or settings.instance_on:
                     views.append(View(class_logits, masks, mirrored))
                     sizes.append(image.shape[-2] * image.shape[-1])
             else:
                 score = self.model([version])[0].get("sem_seg")
                 if score is None:
-                    raise TypeError(f"{type(self.model).__name__} gives no semantic result and is no MaskFormer.")
+                    raise TypeError(f"{type(self.model).__name__} neither predicts masks nor gives `sem_seg`.")
             if score is not None:
                 score = score.flip(-1) if mirrored else score
                 scores = [scores[0] + score] if scores else [score]
         count = max(1, len(self.resizes)) * (1 + self.flip)
         result: dict[str, Any] = {"sem_seg": scores[0] / count} if scores else {}
-        if views and isinstance(self.model, MaskFormer):
+        if views and isinstance(self.model, PredictsMasks):
             wanted = inputs["image"].shape[-2] * inputs["image"].shape[-1]
             # Mirrored versions follow their unmirrored ones, so that the first of the nearest is unmirrored.
             first = min(range(len(views)), key=lambda index: abs(sizes[index] - wanted))
             views.insert(0, views.pop(first))
-            result.update(self.model.objects(*average(views), (inputs["height"], inputs["width"])))
+            size = (inputs["height"], inputs["width"])
+            result.update(object_results(*average(views), size, self.model.post_processing))
         return result
 
 
@@ -174,7 +175,7 @@ def average(views: Sequence[View]) -> tuple[Tensor, ResizedMasks | AveragedMasks
     if len(views) == 1 and not first.mirrored:
         return first.class_logits, first.masks
     probabilities = [view.class_logits.float().softmax(-1) for view in views]
-    height, width = first.masks.frame
+    height, width = first.masks.size
     scale = _GRID / max(height, width)
     grid = (max(1, round(height * scale)), max(1, round(width * scale)))
     masks = [_binary(view, grid) for view in views]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.export.results import best_instances, panoptic_map, semantic_map
-from mask2former.modeling import MaskFormer, PerPixelBaselineHead
-from mask2former.structures import MaskPrediction, resize_frames
+from mask2former.modeling import PerPixelBaselineHead
+from mask2former.modeling.meta_arch import SegmentationModel
+from mask2former.structures import resize_frames
 
 MOST_PIXELS = 16384  # of a side; what programs are exported for
 _LEAST_STEPS = 2  # a side of one step would make levels of one pixel, for which tracing takes other ways
@@ -34,7 +35,7 @@ class ExportedNetwork(nn.Module):
         results: a key of :data:`OUTPUTS`.
 
     Raises:
-        ValueError: the model is no MaskFormer, or has a head that classifies pixels; or no such results.
+        ValueError: the model predicts no masks, or has a head that classifies pixels; or no such results.
     """
 
     is_thing: Tensor
@@ -42,11 +43,9 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, model: nn.Module, results: str = "logits") -> None:
         super().__init__()
-        if not isinstance(model, MaskFormer):
-            raise ValueError(
-                f"Only models of the architecture MaskFormer can be exported; this one is {type(model).__name__}."
-            )
-        if isinstance(model.sem_seg_head, PerPixelBaselineHead):
+        if not isinstance(model, SegmentationModel):
+            raise ValueError(f"Only models that predict masks can be exported; this one is {type(model).__name__}.")
+        if isinstance(getattr(model, "sem_seg_head", None), PerPixelBaselineHead):
             raise ValueError(
                 f"Only models that predict masks can be exported; the head of this one, "
                 f"{type(model.sem_seg_head).__name__}, classifies pixels. Set MODEL.SEM_SEG_HEAD.NAME to "
@@ -54,16 +53,17 @@ class ExportedNetwork(nn.Module):
             )
         if results not in OUTPUTS:
             raise ValueError(f"results is {results!r}; known are {', '.join(OUTPUTS)}.")
-        if results == "panoptic" and not model.panoptic_on:
+        settings = model.post_processing
+        if results == "panoptic" and not settings.panoptic_on:
             raise ValueError(
                 "Panoptic results were asked for, but the model's MODEL.MASK_FORMER.TEST.PANOPTIC_ON is False: it does "
                 "not know which classes are things. Choose other results, or switch it on for a panoptic data set."
             )
         self.model = model.eval()
         self.results = results
-        classes = range(num_classes(model))
-        self.register_buffer("is_thing", torch.tensor([k in model.things for k in classes]), persistent=False)
-        countable = self.is_thing if model.panoptic_on else torch.ones_like(self.is_thing)
+        classes = range(model.num_classes)
+        self.register_buffer("is_thing", torch.tensor([k in settings.things for k in classes]), persistent=False)
+        countable = self.is_thing if settings.panoptic_on else torch.ones_like(self.is_thing)
         self.register_buffer("countable", countable, persistent=False)
         self.to(model.device)
 
@@ -75,7 +75,7 @@ class ExportedNetwork(nn.Module):
         """
         height, width = image.shape[-2:]
         padded = self._padded(image)
-        prediction: MaskPrediction = self.model.sem_seg_head(self.model.backbone(padded))
+        prediction = self.model.network(padded)
         if self.results == "logits":
             return prediction.class_logits, prediction.masks.logits()[:, :, 0]
         masks = resize_frames(prediction.masks.logits(0), padded.shape[-2:])[:, 0, :height, :width]
@@ -92,38 +92,17 @@ class ExportedNetwork(nn.Module):
     def _finish(self) -> Finish:
         if self.results == "semantic":
             return lambda logits, masks: (semantic_map(logits, masks),)
-        model = self.model
+        settings = self.model.post_processing
         if self.results == "instance":
-            pairs = num_queries(model) * len(self.is_thing)
-            top_k = min(model.detections_per_image, pairs)
+            top_k = settings.detections_per_image
             return lambda logits, masks: best_instances(logits, masks, top_k=top_k, countable=self.countable)
         return lambda logits, masks: panoptic_map(
             logits,
             masks,
             is_thing=self.is_thing,
-            object_mask_threshold=model.object_mask_threshold,
-            overlap_threshold=model.overlap_threshold,
+            object_mask_threshold=settings.object_mask_threshold,
+            overlap_threshold=settings.overlap_threshold,
         )
-
-
-def num_classes(model: MaskFormer) -> int:
-    """K."""
-    classifier = _decoder(model).class_embed
-    assert isinstance(classifier, nn.Linear)
-    return classifier.out_features - 1
-
-
-def num_queries(model: MaskFormer) -> int:
-    """Q."""
-    queries = _decoder(model).query_embed
-    assert isinstance(queries, nn.Embedding)
-    return queries.num_embeddings
-
-
-def _decoder(model: MaskFormer) -> nn.Module:
-    decoder = model.sem_seg_head.predictor
-    assert isinstance(decoder, nn.Module)
-    return decoder
 
 
 def _steps(size: int, step: int) -> int:

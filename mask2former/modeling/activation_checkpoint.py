@@ -12,36 +12,28 @@ from detectron2.layers import CNNBlockBase
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mask2former.modeling.backbone.swin_stages import SwinBlock
-from mask2former.modeling.layers.transformer import DecoderLayer, EncoderLayer
-from mask2former.modeling.pixel_decoder.msdeformattn import DeformableEncoderLayer
-from mask2former.modeling.transformer_decoder.mask2former_transformer_decoder import MaskedDecoderLayer
-
-LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
-    "backbone": (CNNBlockBase, SwinBlock),
-    "pixel_decoder": (DeformableEncoderLayer, EncoderLayer),
-    "transformer_decoder": (MaskedDecoderLayer, EncoderLayer, DecoderLayer),
-}
-
 
 def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module]) -> None:
     """Have the layers of some parts of a network keep nothing but their inputs for the backward pass, in place.
 
-    Losses and gradients stay the same, running statistics of batch normalisation too.
+    Losses and gradients stay the same, running statistics of batch normalisation too. A part says which classes of its
+    layers can be taken one by one, by an attribute ``checkpoint_layers``; without it, they are the residual blocks of
+    Detectron2's backbones.
 
     Args:
-        names: keys of :data:`LAYERS`.
-        parts: the network's parts by these names.
+        names: keys of ``parts``.
+        parts: the network's parts by name.
 
     Raises:
         ValueError: an unknown name, or a part without layers of a kind that can be taken one by one.
     """
     for name in names:
-        if name not in LAYERS:
-            raise ValueError(f"MODEL.CHECKPOINT names {name!r}; known are {', '.join(LAYERS)}.")
-        layers = [module for module in parts[name].modules() if isinstance(module, LAYERS[name])]
+        if name not in parts:
+            raise ValueError(f"MODEL.CHECKPOINT names {name!r}; known are {', '.join(parts)}.")
+        kinds_of_layers: tuple[type[nn.Module], ...] = getattr(parts[name], "checkpoint_layers", (CNNBlockBase,))
+        layers = [module for module in parts[name].modules() if isinstance(module, kinds_of_layers)]
         if not layers:
-            kinds = ", ".join(kind.__name__ for kind in LAYERS[name])
+            kinds = ", ".join(kind.__name__ for kind in kinds_of_layers)
             raise ValueError(
                 f"MODEL.CHECKPOINT names {name!r}, but {type(parts[name]).__name__} has no layers of a known kind "
                 f"({kinds}); leave it out."

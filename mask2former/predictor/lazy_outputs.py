@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.meta_arch import MaskFormer
-from mask2former.modeling.postprocess import ResizedMasks
+from mask2former.modeling.meta_arch import PredictsMasks, WithSettings
+from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, object_results, semantic_scores
 from mask2former.tiling import Model, TiledInference
 
-Outputs = dict[str, Any]  # "sem_seg", "panoptic_seg", "instances", in Detectron2's form
+Outputs = dict[str, Any]  # "sem_seg" or "sem_seg_labels", "panoptic_seg", "instances", in Detectron2's form
 
 
 class LazyOutputs(Protocol):
@@ -26,8 +26,8 @@ class LazyOutputs(Protocol):
             task: "panoptic", "instance" or "semantic".
             threshold: for panoptic results, of the queries' scores; the configuration's when None.
 
-        Of large pictures ``sem_seg`` holds labels [H, W], and instances have ``mask_crops``: see
-        :class:`mask2former.tiling.TiledInference`.
+        Of large pictures there are ``sem_seg_labels`` [H, W] in place of ``sem_seg``, and instances have
+        ``mask_crops``: see :class:`mask2former.tiling.TiledInference`.
         """
 
 
@@ -35,23 +35,21 @@ class MaskOutputs:
     """Outputs of a mask architecture, made of what its network gave; that stays on the device as long as this lives.
 
     Args:
-        model: its post-processing is used.
+        settings: of the post-processing.
         class_logits: [Q, K + 1].
         masks: of the picture.
     """
 
-    def __init__(self, model: MaskFormer, class_logits: Tensor, masks: ResizedMasks) -> None:
-        self._model, self._class_logits, self._masks = model, class_logits, masks
+    def __init__(self, settings: PostProcessing, class_logits: Tensor, masks: ResizedMasks) -> None:
+        self._settings, self._class_logits, self._masks = settings, class_logits, masks
 
     @torch.no_grad()
     def __call__(self, task: str, threshold: float | None) -> Outputs:
         if task == "semantic":
-            return {"sem_seg": self._model.semantic(self._class_logits, self._masks)}
-        model = copy.copy(self._model)  # shares the weights; its settings are its own
-        model.instance_on = task == "instance"  # panoptic_on stays: with it, instances are of things alone
-        if threshold is not None:
-            model.object_mask_threshold = threshold
-        return model.objects(self._class_logits, self._masks, self._masks.frame)
+            return {"sem_seg": semantic_scores(self._class_logits, self._masks, self._settings)}
+        # panoptic_on stays: with it, instances are of things alone.
+        settings = _at(replace(self._settings, instance_on=task == "instance"), threshold)
+        return object_results(self._class_logits, self._masks, self._masks.size, settings)
 
 
 class ReadyOutputs:
@@ -96,27 +94,29 @@ class TiledOutputs:
     @torch.no_grad()
     def __call__(self, task: str, threshold: float | None) -> Outputs:
         model = self._model_at(threshold)
-        outputs = TiledInference(model, self._tile, self._overlap, compact=True)([self._inputs])[0]
-        return {"sem_seg" if key == "sem_seg_labels" else key: output for key, output in outputs.items()}
+        return TiledInference(model, self._tile, self._overlap, compact=True)([self._inputs])[0]
 
     def _model_at(self, threshold: float | None) -> Model:
-        if not isinstance(self._model, MaskFormer):
+        if not isinstance(self._model, PredictsMasks):
             if threshold is None:
                 return self._model
             # Before tiles are joined: afterwards segments have no score.
             return lambda batch: [without_doubtful(outputs, threshold) for outputs in self._model(batch)]
-        model = copy.copy(self._model)
-        model.semantic_on, model.instance_on = "semantic" in self._tasks, "instance" in self._tasks
+        own = self._model.post_processing
+        semantic, instance = "semantic" in self._tasks, "instance" in self._tasks
         # With panoptic results, instances are of things alone.
-        model.panoptic_on &= "panoptic" in self._tasks or model.instance_on
-        if threshold is not None:
-            model.object_mask_threshold = threshold
-        return model
+        panoptic = own.panoptic_on and ("panoptic" in self._tasks or instance)
+        settings = replace(own, semantic_on=semantic, instance_on=instance, panoptic_on=panoptic)
+        return WithSettings(self._model, _at(settings, threshold))
+
+
+def _at(settings: PostProcessing, threshold: float | None) -> PostProcessing:
+    return settings if threshold is None else replace(settings, object_mask_threshold=threshold)
 
 
 @torch.no_grad()
 def run(model: nn.Module, batch: list[dict[str, Any]]) -> list[LazyOutputs]:
     """The outputs of a model for a batch, in Detectron2's form, post-processed later if the model can."""
-    if isinstance(model, MaskFormer):
-        return [MaskOutputs(model, class_logits, masks) for class_logits, masks in model.predict(batch)]
+    if isinstance(model, PredictsMasks):
+        return [MaskOutputs(model.post_processing, class_logits, masks) for class_logits, masks in model.predict(batch)]
     return [ReadyOutputs(outputs) for outputs in model(batch)]

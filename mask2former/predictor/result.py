@@ -12,7 +12,6 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
-from mask2former.labels import argmax_labels
 from mask2former.predictor.arrays import InstanceArrays
 from mask2former.predictor.coco import coco_file
 from mask2former.predictor.lazy_outputs import LazyOutputs
@@ -27,6 +26,7 @@ from mask2former.visualization import (
     class_map_regions,
     draw_regions,
     make_region,
+    result_of,
     save_picture,
     side_by_side,
 )
@@ -244,9 +244,9 @@ class Result:
             assert self._outputs is not None
             outputs = self._outputs(task, self._threshold)
             readers = {"panoptic": self._read_panoptic, "instance": self._read_instances, "semantic": _read_semantic}
-            for name, key in RESULTS.items():
-                if key in outputs and name not in self._found:
-                    self._found[name] = readers[name](outputs[key])
+            for name, keys in RESULTS.items():
+                if not outputs.keys().isdisjoint(keys) and name not in self._found:
+                    self._found[name] = readers[name](result_of(outputs, name))
         return self._found[task]
 
     def _read_panoptic(self, output: tuple[Any, list[dict[str, Any]]]) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -273,4 +273,4 @@ class Result:
 
 
 def _read_semantic(output: Any) -> np.ndarray:
-    return argmax_labels(output).cpu().numpy().astype(np.int32)
+    return output.cpu().numpy().astype(np.int32)

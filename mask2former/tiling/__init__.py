@@ -73,7 +73,7 @@ class TiledInference:
                     canvas = canvases.setdefault(name, PanopticCanvas(target))
                 elif name == "instances":
                     canvas = canvases.setdefault(name, InstanceCanvas(target, self.compact))
-                elif name == "sem_seg":
+                elif name in ("sem_seg", "sem_seg_labels"):
                     canvas = canvases.setdefault(name, SemanticCanvas(target, self.compact))
                 else:
                     raise ValueError(f"TiledInference does not know how to join {name!r}, which the model gives.")

@@ -23,11 +23,11 @@ class SemanticCanvas:
         self.map: Tensor | None = torch.zeros(size, dtype=torch.int16) if compact else None
 
     def add(self, tile: Tile, scores: Tensor) -> None:
-        """[K, h, w]; or labels [h, w], which ``compact`` alone can join."""
+        """Take scores [K, h, w]; or labels [h, w], which ``compact`` alone can join."""
         if scores.dim() == 2 and self.name == "sem_seg":
             raise ValueError("TiledInference(compact=False) joins scores, but the model gives labels.")
         core = tile.core_of(scores)
-        if self.name == "sem_seg_labels":
+        if self.name == "sem_seg_labels" and scores.dim() == 3:
             core = argmax_labels(core)
         elif self.map is None:
             self.map = scores.new_zeros(len(scores), *self.size, device="cpu")

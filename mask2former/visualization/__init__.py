@@ -24,7 +24,7 @@ from mask2former.visualization.regions import (
     instance_regions,
     make_region,
     panoptic_regions,
-    semantic_regions,
+    result_of,
 )
 from mask2former.visualization.save_image import free_file, save_picture
 
@@ -47,8 +47,8 @@ __all__ = [
     "instance_regions",
     "make_region",
     "panoptic_regions",
+    "result_of",
     "save_comparisons",
     "save_picture",
-    "semantic_regions",
     "side_by_side",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
-from mask2former.labels import argmax_labels
+from mask2former.labels import semantic_labels
 
 Picture = np.ndarray
-RESULTS = {"panoptic": "panoptic_seg", "instance": "instances", "semantic": "sem_seg"}  # task -> key of model outputs
-ANNOTATIONS = {"panoptic": "segments_info", "instance": "annotations", "semantic": "sem_seg_file_name"}
+# task -> keys, of model outputs and of data set dicts
+RESULTS = {"panoptic": ("panoptic_seg",), "instance": ("instances",), "semantic": ("sem_seg_labels", "sem_seg")}
+ANNOTATIONS = {"panoptic": ("segments_info",), "instance": ("annotations",), "semantic": ("sem_seg_file_name",)}
 INSTANCE_THRESHOLD = 0.5  # instances with a lower score are neither kept nor drawn, where nobody says otherwise
 _MOST_CLASSES = 1 << 24  # of a data set that does not say: as many as its files can tell apart
 
@@ -46,14 +47,19 @@ class Region:
         return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}%"
 
 
-def choose_task(found: Iterable[str], keys: dict[str, str], wanted: str | None, where: str) -> str:
-    """The wanted task, or the first one whose key is found.
+def result_of(output: Mapping[str, Any], task: str) -> Any:
+    """Give a model's result for a task; of "semantic" the labels, integers [H, W], whichever form it gave."""
+    return semantic_labels(output) if task == "semantic" else output[RESULTS[task][0]]
+
+
+def choose_task(found: Iterable[str], keys: Mapping[str, tuple[str, ...]], wanted: str | None, where: str) -> str:
+    """Choose the wanted task, or the first one of whose keys one is found.
 
     Raises:
         ValueError: there is none.
     """
     found = sorted(found)
-    tasks = [task for task, key in keys.items() if key in found]
+    tasks = [task for task, names in keys.items() if not set(names).isdisjoint(found)]
     if not tasks or wanted not in (None, *tasks):
         raise ValueError(
             f"{where} has nothing to draw for {wanted or 'any task'}: found {found}. "
@@ -64,13 +70,13 @@ def choose_task(found: Iterable[str], keys: dict[str, str], wanted: str | None, 
 
 def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float, task: str | None) -> list[Region]:
     """Regions of one picture's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
-    result = output[RESULTS[choose_task(output, RESULTS, task, "the model's output")]]
+    result = result_of(output, choose_task(output, RESULTS, task, "the model's output"))
     if isinstance(result, Instances):
         return instance_regions(result, metadata, threshold)
     if isinstance(result, tuple):
         ids, segments = result
         return panoptic_regions(ids, segments, metadata)
-    return semantic_regions(result, metadata)
+    return class_map_regions(result.cpu().numpy(), metadata)
 
 
 def annotation_regions(
@@ -104,11 +110,6 @@ def instance_regions(instances: Instances, metadata: Metadata, threshold: float 
     kept = instances[instances.scores >= threshold].to("cpu")
     found = zip(kept.pred_masks.numpy(), kept.pred_classes.tolist(), kept.scores.tolist(), strict=True)
     return [make_region(mask.astype(bool), number, True, metadata, score) for mask, number, score in found]
-
-
-def semantic_regions(scores: Tensor, metadata: Metadata) -> list[Region]:
-    """Regions of ``sem_seg``, float [K, H, W]: one for each class that is the best somewhere."""
-    return class_map_regions(argmax_labels(scores).cpu().numpy(), metadata)
 
 
 def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:

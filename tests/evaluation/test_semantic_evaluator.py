@@ -136,7 +136,7 @@ def test_faults_are_told():
 def test_scores_are_detectron2s(register, ours, theirs, given, ids):
     maps, outputs = draw(0, 3)
     name, records = register(maps, 3, **({"stuff_dataset_id_to_contiguous_id": ids} if ids else {}))
-    as_given = [{"sem_seg": one["sem_seg"].argmax(0)} for one in outputs] if given == "labels" else outputs
+    as_given = [{"sem_seg_labels": one["sem_seg"].argmax(0)} for one in outputs] if given == "labels" else outputs
     evaluator = ours(name, boundary_iou=has_boundaries(theirs))
     assert accepts_label_maps(evaluator) and not accepts_label_maps(theirs(name))
     found, expected = run(evaluator, records, as_given), run(theirs(name), records, outputs)
@@ -163,7 +163,7 @@ def test_the_file_is_detectron2s(register, tmp_path, ids):
 def test_a_class_that_is_predicted_but_nowhere_true(register, ours, theirs):
     """IoU is 1/2 and 1/3 of the classes that are there: 0.6 counts 0 for the third, the main branch leaves it out."""
     name, records = register([np.array([[0, 0, 1, 1, 255]], np.uint8)], 3)
-    found = run(ours(name), records, [{"sem_seg": torch.tensor([[0, 1, 1, 2, 0]])}])
+    found = run(ours(name), records, [{"sem_seg_labels": torch.tensor([[0, 1, 1, 2, 0]])}])
     assert (found["IoU-c0"], found["IoU-c1"]) == pytest.approx((50, 100 / 3))
     assert np.isnan(found["IoU-c2"])
     assert found["mIoU"] == pytest.approx((50 + 100 / 3) / (2 if has_boundaries(theirs) else 3))
@@ -216,7 +216,7 @@ def test_ground_truth_by_a_function(register, ours, theirs):
         asked.append((path, dtype))
         return load(path, dtype=dtype) // 9
 
-    found = run(ours(name, sem_seg_loading_fn=tens), records, [{"sem_seg": torch.tensor([[1, 1, 0, 1]])}])
+    found = run(ours(name, sem_seg_loading_fn=tens), records, [{"sem_seg_labels": torch.tensor([[1, 1, 0, 1]])}])
     assert asked == [(records[0]["sem_seg_file_name"], int)]
     assert found["pACC"] == pytest.approx(75)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mask2former.evaluation.tta import SegmentorWithTTA, View, average, match
 from mask2former.modeling.meta_arch import MaskFormer
-from mask2former.modeling.postprocess import ResizedMasks
+from mask2former.modeling.postprocess import PostProcessing, ResizedMasks
 from mask2former.structures import FactoredMasks, MaskPrediction
 
 QUERIES, CLASSES = 6, 4
@@ -26,7 +26,7 @@ class Head(nn.Module):
         self.embed = torch.randn(1, QUERIES, 4, generator=generator)
         self.logits = 2 * torch.randn(1, QUERIES, CLASSES + 1, generator=generator)
 
-    def forward(self, images):
+    def forward(self, images, num_frames):
         features = F.avg_pool2d(images, 4)
         column = torch.linspace(-1, 1, features.shape[-1]).expand_as(features[:, :1]) * self.slant
         features = torch.cat([features, column], 1)[:, :, None]
@@ -45,12 +45,14 @@ def model(slant=0.0, **switches):
         pixel_mean=[127.5] * 3,
         pixel_std=[40.0] * 3,
         size_divisibility=8,
-        things=[0, 2],
-        object_mask_threshold=0.2,
-        overlap_threshold=0.3,
-        resize_before_semantic=False,
-        detections_per_image=5,
-        **on,
+        post_processing=PostProcessing(
+            things=frozenset([0, 2]),
+            object_mask_threshold=0.2,
+            overlap_threshold=0.3,
+            resize_before_semantic=on["panoptic_on"] or on["instance_on"],
+            detections_per_image=5,
+            **on,
+        ),
     ).eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.modeling.meta_arch.mask_former import MaskFormer, predict_labels_only
+from mask2former.modeling.meta_arch import MaskFormer, WithSettings
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +55,39 @@ def test_results_have_the_sizes_asked_for(model: MaskFormer) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("before", [True, False])
-def test_labels_in_place_of_scores(model: MaskFormer, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
-    monkeypatch.setattr(model, "resize_before_semantic", before)
+def test_labels_in_place_of_scores(model: MaskFormer, before: bool) -> None:
+    settings = replace(model.post_processing, resize_before_semantic=before)
     inputs = [{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8), "height": 100, "width": 150}]
-    scores = model(inputs)[0]
-    with predict_labels_only(model):
-        labels = model(inputs)[0]
-    assert torch.equal(labels["sem_seg"].long(), scores["sem_seg"].argmax(dim=0))
+    scores = WithSettings(model, settings)(inputs)[0]
+    labels = WithSettings(model, replace(settings, semantic_labels=True))(inputs)[0]
+    assert "sem_seg" not in labels and labels["sem_seg_labels"].dtype == torch.int16
+    assert torch.equal(labels["sem_seg_labels"].long(), scores["sem_seg"].argmax(dim=0))
     assert torch.equal(labels["panoptic_seg"][0], scores["panoptic_seg"][0])
-    assert model(inputs)[0]["sem_seg"].shape == scores["sem_seg"].shape  # as ever afterwards
-    other = torch.nn.Identity()
-    with predict_labels_only(other):
-        assert other(3) == 3
+
+
+def test_other_settings_leave_the_model_as_it_is(model: MaskFormer) -> None:
+    before = model.post_processing
+    other = WithSettings(model, replace(before, semantic_on=False, instance_on=False))
+    inputs = [{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)}]
+    with torch.no_grad():
+        assert set(other(inputs)[0]) == {"panoptic_seg"}
+        assert set(model(inputs)[0]) == {"sem_seg", "panoptic_seg", "instances"}
+    assert model.post_processing is before and other.training == model.training
+    assert not [name for name in other.state_dict() if not name.startswith("model.")]
+
+
+def test_attributes_of_the_published_class(model: MaskFormer) -> None:
+    """They are read and set as people do, and act."""
+    before = model.post_processing
+    try:
+        model.semantic_on, model.panoptic_on, model.instance_on = False, False, True
+        model.test_topk_per_image, model.object_mask_threshold, model.overlap_threshold = 3, 0.5, 0.25
+        (result,) = model([{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)}])
+        assert set(result) == {"instances"} and len(result["instances"]) == 3
+        assert (model.object_mask_threshold, model.overlap_threshold, model.instance_on) == (0.5, 0.25, True)
+        assert model.num_queries == model.sem_seg_head.predictor.query_feat.num_embeddings
+        assert model.num_classes == model.sem_seg_head.predictor.class_embed.out_features - 1
+        assert model.size_divisibility == 32 and model.metadata.thing_classes
+        assert model.backbone.output_shape() and model.criterion.matcher
+    finally:
+        model.post_processing = before

@@ -123,10 +123,10 @@ def test_whole_model(pair: tuple[nn.Module, MaskFormer], sizes: list[tuple[int, 
     theirs, ours = pair
     torch.manual_seed(1)
     inputs = [{"image": picture(*size)} for size in sizes]
-    prediction, batch = ours._network(inputs)
-    height, width = batch.tensor.shape[-2:]
+    prediction, batch = ours.predict_raw(inputs)
+    height, width = batch.padded_size
     assert height % 32 == width % 32 == 0
-    expected = theirs(pixel_values=batch.tensor, pixel_mask=torch.ones(len(inputs), height, width))
+    expected = theirs(pixel_values=batch.images.tensor, pixel_mask=torch.ones(len(inputs), height, width))
     their_classes, their_masks = expected.class_queries_logits, expected.masks_queries_logits
     assert their_classes.std() > 0.5 and their_masks.std() > 0.5
     differences = {

@@ -54,7 +54,7 @@ def test_cost_equals_definition(frames: int, monkeypatch: pytest.MonkeyPatch) ->
     matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(50))
     monkeypatch.setattr(torch, "rand", lambda *size, **_: points)
     for image in range(2):
-        (cost,) = matcher._cost([prediction], prediction.masks.mask_features[image], image, target)
+        (cost,) = matcher.cost([prediction], image, target)
         np.testing.assert_allclose(cost, slow_cost(prediction, image, target, points), atol=1e-5)
 
 
@@ -73,8 +73,8 @@ def test_assignment_is_the_cheapest(queries: int, counts: list[int], frames: int
     targets = [random_target(n, 3, frames, (8, 8)) for n in counts]
     matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(20))
     costs: list[torch.Tensor] = []
-    original = matcher._cost
-    matcher._cost = lambda *args: costs.append(original(*args)) or costs[-1]  # type: ignore[method-assign]
+    original = matcher.cost
+    matcher.cost = lambda *args: costs.append(original(*args)) or costs[-1]  # type: ignore[method-assign]
     matchings = matcher(predictions, targets)
     for layer, image in itertools.product(range(layers), range(len(counts))):
         rows, columns = (indices[layer] for indices in matchings[image])

@@ -18,6 +18,7 @@ from mask2former.modeling import MaskFormerHead, MSDeformAttnPixelDecoder, Multi
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.layers import point_sampling
 from mask2former.modeling.losses.pixel_losses import DenseFocalLoss, MaskLoss, PointCrossEntropy
+from mask2former.modeling.losses.terms import ClassLoss, MaskAndDiceLoss
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.structures import MaskTargets
 
@@ -107,8 +108,12 @@ def features(device: str = "cpu") -> dict[str, Tensor]:
 
 
 def criterion(mask_loss: MaskLoss) -> SetCriterion:
-    weights: dict[str, Any] = {"class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "mask_loss": mask_loss}
-    return SetCriterion(5, matcher=HungarianMatcher(**weights), no_object_weight=0.1, **weights)
+    matcher = HungarianMatcher(class_weight=2.0, mask_weight=5.0, dice_weight=5.0, mask_loss=mask_loss)
+    terms = [
+        ClassLoss(num_classes=5, weight=2.0, no_object_weight=0.1),
+        MaskAndDiceLoss(mask_loss=mask_loss, mask_weight=5.0, dice_weight=5.0),
+    ]
+    return SetCriterion(matcher=matcher, terms=terms)
 
 
 def targets(device: str = "cpu") -> list[MaskTargets]:

@@ -105,7 +105,7 @@ def network_floors(setting: Setting, device: torch.device) -> tuple[dict[str, Ca
     recorder = Recorder()
     inputs = [{"image": picture} for picture in setting.pictures()]
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=setting.dtype == "bfloat16"), recorder:
-        model._network(inputs)
+        model.predict_raw(inputs)
     floors: dict[str, Callable[[], object]] = {
         FLOOR: replay(recorder.products, device),
         DEFAULT_FLOOR: replay(recorder.products, device, [torch.contiguous_format]),

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.operator import without_library
+from mask2former.modeling import cpu
 from mask2former.modeling.criterion import SetCriterion
 from mask2former.modeling.layers import chunking
 from mask2former.modeling.layers.point_sampling import sample_points, uncertain_points
-from mask2former.modeling.meta_arch import mask_former
 from mask2former.modeling.transformer_decoder import MultiScaleMaskedTransformerDecoder
 from mask2former.structures import MaskTargets
 
@@ -44,7 +44,7 @@ def plain_layers() -> Iterator[None]:
     with (
         without_library(),
         mock.patch.dict(chunking.CHUNK_SIZE, long),
-        mock.patch.object(mask_former, "can_fuse", unfolded),
+        mock.patch.object(cpu, "can_fuse", unfolded),
     ):
         yield
 
@@ -110,10 +110,12 @@ class StraightforwardMatcher(nn.Module):
 class StraightforwardCriterion(nn.Module):
     def __init__(self, ours: SetCriterion) -> None:
         super().__init__()
-        self.weights, self.num_classes = ours.weights, ours.num_classes
-        self.points = ours.mask_loss
-        self.matcher = StraightforwardMatcher(ours.weights, ours.mask_loss.num_points)
-        self.register_buffer("empty_weight", ours.empty_weight, persistent=False)
+        classes, masks = ours.terms
+        weights = {"loss_ce": classes.weight, "loss_mask": masks.mask_weight, "loss_dice": masks.dice_weight}
+        self.weights, self.num_classes = weights, classes.num_classes
+        self.points = masks.mask_loss
+        self.matcher = StraightforwardMatcher(weights, masks.mask_loss.num_points)
+        self.register_buffer("empty_weight", classes.empty_weight, persistent=False)
 
     def forward(self, layers: Sequence[Layer], targets: Sequence[MaskTargets]) -> dict[str, Tensor]:
         losses = {}

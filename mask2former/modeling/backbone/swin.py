@@ -12,7 +12,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former.modeling.backbone.swin_stages import PatchEmbedding, SwinStage
+from mask2former.modeling.backbone.swin_stages import PatchEmbedding, SwinBlock, SwinStage
 
 _FIRST_FEATURE = 2  # stage i gives "res{i + 2}"
 
@@ -43,6 +43,8 @@ class D2SwinTransformer(Backbone):
     Raises:
         ValueError: a feature that no stage gives, or as many depths as heads are not given.
     """
+
+    checkpoint_layers = (SwinBlock,)
 
     @configurable
     def __init__(

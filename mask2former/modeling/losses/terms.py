@@ -161,13 +161,14 @@ class MaskAndDiceLoss(LossTerm):
         orders: Sequence[Tensor],
     ) -> Sequence[Tensor]:
         """Compare the pairs of each image, in its order: [2, R * T] each."""
-        if not all(isinstance(layer.masks, FactoredMasks) for layer in layers):
+        factored = [layer.masks for layer in layers if isinstance(layer.masks, FactoredMasks)]
+        if len(factored) < len(layers):
             (layer,) = layers  # features that are logits belong to one layer
             chosen = [queries[0, order] for (queries, _), order in zip(matchings, orders, strict=True)]
             logits = [layer.masks.combine(i, features[i], queries) for i, queries in enumerate(chosen)]
             return [compare(self.mask_loss, x.flatten(0, 1), image) for x, image in zip(logits, matched, strict=True)]
         # Taken apart once: each indexing would give the backward pass another gradient of the size of the whole.
-        embeds = torch.stack([x.masks.mask_embed for x in layers]).float().unbind(1)  # [L, Q, C] of each image
+        embeds = torch.stack([masks.mask_embed for masks in factored]).float().unbind(1)  # [L, Q, C] of each image
         rows = []
         for embed, (queries, _), order in zip(embeds, matchings, orders, strict=True):
             of_pairs = embed.gather(1, queries[..., None].expand(-1, -1, embed.shape[-1])).flatten(0, 1)  # [L * M, C]

@@ -1,7 +1,24 @@
-"""Meta-architecture and heads: how backbone, pixel decoder and transformer decoder make one model."""
+"""Meta-architectures and heads: how backbone, pixel decoder and transformer decoder make one model."""
 
 from mask2former.modeling.meta_arch.mask_former import MaskFormer
 from mask2former.modeling.meta_arch.mask_former_head import MaskFormerHead
 from mask2former.modeling.meta_arch.per_pixel_baseline import PerPixelBaselineHead, PerPixelBaselinePlusHead
+from mask2former.modeling.meta_arch.segmentation_model import (
+    Batch,
+    PredictsMasks,
+    SegmentationModel,
+    WithSettings,
+    unwrapped,
+)
 
-__all__ = ["MaskFormer", "MaskFormerHead", "PerPixelBaselineHead", "PerPixelBaselinePlusHead"]
+__all__ = [
+    "Batch",
+    "MaskFormer",
+    "MaskFormerHead",
+    "PerPixelBaselineHead",
+    "PerPixelBaselinePlusHead",
+    "PredictsMasks",
+    "SegmentationModel",
+    "WithSettings",
+    "unwrapped",
+]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.layers.convolution import pyramid_conv
-from mask2former.modeling.pixel_decoder.output import NUM_LEVELS, PixelDecoderOutput
+from mask2former.modeling.pixel_decoder.output import PixelDecoderOutput
 
 
 def pyramid_from_config(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class BasePixelDecoder(nn.Module):
         for name, lateral, output in zip(self.features[1:], self.lateral_convs, self.output_convs[1:], strict=True):
             skip = lateral(features[name])
             levels.append(output(skip + F.interpolate(levels[-1], size=skip.shape[-2:], mode="nearest")))
-        return PixelDecoderOutput(self.mask_features(levels[-1]), levels[:NUM_LEVELS], encoded)
+        return PixelDecoderOutput(self.mask_features(levels[-1]), levels, encoded)
 
     def _coarsest_channels(self, backbone_channels: int, conv_dim: int) -> int:
         """Channels of what :meth:`_encode` gives to the pyramid."""

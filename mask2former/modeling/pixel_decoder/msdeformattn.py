@@ -18,7 +18,7 @@ from mask2former.modeling.layers.deformable_attention import DeformableSelfAtten
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.residual import FeedForward
 from mask2former.modeling.pixel_decoder.fpn import pyramid_from_config
-from mask2former.modeling.pixel_decoder.output import NUM_LEVELS, PixelDecoderOutput
+from mask2former.modeling.pixel_decoder.output import PixelDecoderOutput
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -62,6 +62,8 @@ class MSDeformAttnPixelDecoder(nn.Module):
         num_heads, num_points, dim_feedforward, num_layers, dropout: of the transformer.
         common_stride: stride of the mask features.
     """
+
+    checkpoint_layers = (DeformableEncoderLayer,)
 
     @configurable
     def __init__(
@@ -138,7 +140,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
             coarse = finest.clone(memory_format=layout or torch.contiguous_format)
             skip += F.interpolate(coarse, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             finest = output(skip)
-        return PixelDecoderOutput(self.mask_features(finest), levels[:NUM_LEVELS], levels[0])
+        return PixelDecoderOutput(self.mask_features(finest), levels, levels[0])
 
     def _encode(self, features: list[Tensor]) -> list[Tensor]:
         """Run the transformer over all levels at once; [B, conv_dim, H_l, W_l] for each, coarse to fine."""

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-NUM_LEVELS = 3  # levels that a multi-scale transformer decoder attends to in turn (arXiv 2112.01527, section 3.2.2)
-
 
 class PixelDecoderOutput(NamedTuple):
     """Features of B * T pictures.

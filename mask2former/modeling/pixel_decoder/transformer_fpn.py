@@ -27,6 +27,8 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
         num_heads, dim_feedforward, num_layers, dropout, pre_norm: of the transformer.
     """
 
+    checkpoint_layers = (EncoderLayer,)
+
     @configurable
     def __init__(
         self,

@@ -1,75 +1,33 @@
 """From one image's (class distribution, mask) pairs to semantic, panoptic and instance results.
 
-Each result chooses its queries first. Masks are then made piece by piece, a few rows of the picture at a time, once for
+Each result chooses its queries first. Masks are then made piece by piece, a few rows of the image at a time, once for
 all results together, so that Q masks at full size never exist.
 """
 
-from __future__ import annotations
-
-from collections.abc import Collection
-from typing import Any
-
-from detectron2.structures import Instances
-from torch import Tensor
-
 from mask2former.modeling.postprocess.instance import InstanceAccumulator
 from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
-from mask2former.modeling.postprocess.panoptic import PanopticMerger
+from mask2former.modeling.postprocess.panoptic import PANOPTIC_RULE_REGISTRY, PanopticMerger
+from mask2former.modeling.postprocess.results import object_results, post_process, semantic_scores
 from mask2former.modeling.postprocess.semantic import SemanticLabels, SemanticScores
+from mask2former.modeling.postprocess.settings import PostProcessing
+from mask2former.modeling.postprocess.single import instance_inference, panoptic_inference, semantic_inference
 from mask2former.modeling.postprocess.streaming import ResultAccumulator, stream_masks
 
 __all__ = [
+    "PANOPTIC_RULE_REGISTRY",
     "InstanceAccumulator",
     "MaskSource",
     "PanopticMerger",
+    "PostProcessing",
     "ResizedMasks",
     "ResultAccumulator",
     "SemanticLabels",
     "SemanticScores",
     "instance_inference",
+    "object_results",
     "panoptic_inference",
+    "post_process",
     "semantic_inference",
+    "semantic_scores",
     "stream_masks",
 ]
-
-
-def semantic_inference(class_logits: Tensor, masks: MaskSource, size: tuple[int, int]) -> Tensor:
-    """[K, H, W] float32 scores; their argmax over K is the segmentation. See :class:`SemanticScores`."""
-    scores = SemanticScores(class_logits, size)
-    stream_masks(masks, [scores], size)
-    return scores.result()
-
-
-def panoptic_inference(
-    class_logits: Tensor,
-    masks: MaskSource,
-    *,
-    things: Collection[int],
-    object_mask_threshold: float,
-    overlap_threshold: float,
-    size: tuple[int, int],
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """int32 [H, W] of segment ids, 0 where there is none, and the segments. See :class:`PanopticMerger`."""
-    merger = PanopticMerger(
-        class_logits,
-        things=things,
-        object_mask_threshold=object_mask_threshold,
-        overlap_threshold=overlap_threshold,
-        size=size,
-    )
-    stream_masks(masks, [merger], size)
-    return merger.result()
-
-
-def instance_inference(
-    class_logits: Tensor,
-    masks: MaskSource,
-    *,
-    top_k: int,
-    things: Collection[int] | None,
-    size: tuple[int, int],
-) -> Instances:
-    """The ``top_k`` best of all (query, class) pairs. See :class:`InstanceAccumulator`."""
-    instances = InstanceAccumulator(class_logits, top_k=top_k, things=things, size=size)
-    stream_masks(masks, [instances], size)
-    return instances.result()

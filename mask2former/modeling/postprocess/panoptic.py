@@ -6,9 +6,20 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from detectron2.utils.registry import Registry
 from torch import Tensor
 
+from mask2former.modeling.postprocess.settings import PostProcessing
 
+PANOPTIC_RULE_REGISTRY = Registry("PANOPTIC_RULE")
+PANOPTIC_RULE_REGISTRY.__doc__ = """
+Rules by name: ``rule.from_settings(class logits [Q, K + 1], (H, W), PostProcessing)`` is a
+:class:`~mask2former.modeling.postprocess.streaming.ResultAccumulator` of (segment ids, segments).
+``MODEL.MASK_FORMER.TEST.PANOPTIC_RULE`` names one.
+"""
+
+
+@PANOPTIC_RULE_REGISTRY.register()
 class PanopticMerger:
     """Every pixel goes to the query of the greatest score times mask probability (MaskFormer, section 3.4).
 
@@ -42,6 +53,16 @@ class PanopticMerger:
         self.owner = torch.full(size, -1, dtype=torch.int32, device=device)  # index into queries; -1: none
         self.inside = torch.zeros(size, dtype=torch.bool, device=device)  # whether the owner's own mask is there
         self.areas = torch.zeros(len(self.queries), dtype=torch.int64, device=device)  # of the masks, in pixels
+
+    @classmethod
+    def from_settings(cls, class_logits: Tensor, size: tuple[int, int], settings: PostProcessing) -> PanopticMerger:
+        return cls(
+            class_logits,
+            things=settings.things,
+            object_mask_threshold=settings.object_mask_threshold,
+            overlap_threshold=settings.overlap_threshold,
+            size=size,
+        )
 
     def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
         if not len(probability):

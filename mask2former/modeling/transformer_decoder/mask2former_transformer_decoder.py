@@ -16,8 +16,6 @@ from mask2former.modeling.layers.residual import CrossAttention, FeedForward, Se
 from mask2former.modeling.transformer_decoder.queries import queries_from_config
 from mask2former.structures import FactoredMasks, MaskPrediction, resize_frames
 
-_NUM_LEVELS = 3  # feature levels, attended to in turn
-
 
 class MaskedDecoderLayer(nn.Module):
     """Masked cross-attention, self-attention, feed-forward, in this order and without dropout (section 3.2.2)."""
@@ -50,10 +48,12 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         num_heads, dim_feedforward, num_layers, pre_norm: of the layers.
         mask_dim: channels of mask embeddings and mask features.
         enforce_input_project: project the features by a 1x1 convolution even if their channels fit.
+        num_levels: feature levels, attended to in turn.
         encode_time: tell frames apart by their position encoding (clips).
     """
 
     multi_scale = True
+    checkpoint_layers = (MaskedDecoderLayer,)
 
     @configurable
     def __init__(
@@ -69,18 +69,20 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         pre_norm: bool,
         mask_dim: int,
         enforce_input_project: bool,
+        num_levels: int = 3,
         encode_time: bool = False,
     ) -> None:
         super().__init__()
+        self.num_classes, self.num_queries = num_classes, num_queries
         self.position_encoding = SinePositionEncoding(hidden_dim, with_time=encode_time)
         self.query_feat = nn.Embedding(num_queries, hidden_dim)
         self.query_embed = nn.Embedding(num_queries, hidden_dim)
-        self.level_embed = nn.Embedding(_NUM_LEVELS, hidden_dim)
+        self.level_embed = nn.Embedding(num_levels, hidden_dim)
         self.input_proj = nn.ModuleList(
             nn.Conv2d(in_channels, hidden_dim, 1)
             if in_channels != hidden_dim or enforce_input_project
             else nn.Identity()
-            for _ in range(_NUM_LEVELS)
+            for _ in range(num_levels)
         )
         for projection in self.input_proj:
             if isinstance(projection, nn.Conv2d):
@@ -110,32 +112,33 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         """Decode.
 
         Args:
-            multi_scale_features: [B * T, in_channels, H_l, W_l] of each level, coarse to fine.
+            multi_scale_features: [B * T, in_channels, H_l, W_l] of each level, coarse to fine; the first ``num_levels``
+                of them are attended to.
             mask_features: [B * T, mask_dim, H, W].
             num_frames: T.
         """
-        if len(multi_scale_features) != _NUM_LEVELS:
-            raise ValueError(f"The decoder attends to {_NUM_LEVELS} levels, found {len(multi_scale_features)}.")
-        memory = [self._flatten(level, features, num_frames) for level, features in enumerate(multi_scale_features)]
+        levels = multi_scale_features[: len(self.input_proj)]
+        if len(levels) < len(self.input_proj):
+            raise ValueError(f"The decoder attends to {len(self.input_proj)} levels, found {len(levels)}.")
+        memory = [self._flatten(level, features, num_frames) for level, features in enumerate(levels)]
         by_frame = mask_features.unflatten(0, (-1, num_frames))
         features = by_frame.transpose(1, 2)  # [B, mask_dim, T, H, W]
         # Attention masks need the logits at each level's size: resizing the features once gives them all.
         with torch.no_grad():
             level_features = [
-                resize_frames(by_frame.flatten(1, 2), x.shape[-2:]).unflatten(1, by_frame.shape[1:3])
-                for x in multi_scale_features
+                resize_frames(by_frame.flatten(1, 2), x.shape[-2:]).unflatten(1, by_frame.shape[1:3]) for x in levels
             ]
 
         x = self.query_feat.weight.expand(by_frame.shape[0], -1, -1)
         position = self.query_embed.weight[None]
-        predictions = [self._predict(x, features)]
+        prediction, mask_embed = self._predict(x, features)
+        earlier = []
         for index, layer in enumerate(self.layers):
-            level = index % _NUM_LEVELS
-            attn_mask = _attention_mask(predictions[-1].masks.mask_embed, level_features[level])
-            x = layer(x, position, *memory[level], attn_mask)
-            predictions.append(self._predict(x, features))
-        *earlier, last = predictions
-        return MaskPrediction(last.class_logits, last.masks, aux=earlier)
+            level = index % len(levels)
+            x = layer(x, position, *memory[level], _attention_mask(mask_embed, level_features[level]))
+            earlier.append(prediction)
+            prediction, mask_embed = self._predict(x, features)
+        return MaskPrediction(prediction.class_logits, prediction.masks, aux=earlier)
 
     def _flatten(self, level: int, features: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
         """[B * T, in_channels, H, W] -> keys (with position) and values (without), each [B, T * H * W, C]."""
@@ -145,9 +148,11 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         position = self.position_encoding(size, num_frames, features.device, self.level_embed.weight.dtype)
         return value + position.flatten(1).T, value
 
-    def _predict(self, x: Tensor, features: Tensor) -> MaskPrediction:
+    def _predict(self, x: Tensor, features: Tensor) -> tuple[MaskPrediction, Tensor]:
+        """Predict, and give the mask embeddings [B, Q, mask_dim] too."""
         x = self.norm(x)
-        return MaskPrediction(self.class_embed(x), FactoredMasks(self.mask_embed(x), features))
+        mask_embed = self.mask_embed(x)
+        return MaskPrediction(self.class_embed(x), FactoredMasks(mask_embed, features)), mask_embed
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ class StandardTransformerDecoder(nn.Module):
     """
 
     multi_scale = False
+    checkpoint_layers = (EncoderLayer, DecoderLayer)
 
     @configurable
     def __init__(
@@ -52,6 +53,7 @@ class StandardTransformerDecoder(nn.Module):
         enforce_input_project: bool,
     ) -> None:
         super().__init__()
+        self.num_classes, self.num_queries = num_classes, num_queries
         layer: dict[str, Any] = {
             "num_heads": num_heads,
             "dim_feedforward": dim_feedforward,

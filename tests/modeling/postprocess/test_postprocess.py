@@ -162,8 +162,8 @@ def test_some_rows_are_those_of_the_whole(
     image = (max(1, padded[0] - padding[0]), max(1, padded[1] - padding[1]))
     source = ResizedMasks(masks, 0, padded, image, output)
     whole = F.interpolate(masks.logits()[0].transpose(0, 1), padded, mode="bilinear")[..., : image[0], : image[1]]
-    whole = F.interpolate(whole, source.frame, mode="bilinear")[0]
-    height = source.frame[0]
+    whole = F.interpolate(whole, source.size, mode="bilinear")[0]
+    height = source.size[0]
     first = int(part[0] * height)
     last = first + 1 + int(part[1] * (height - first - 1))
     torch.testing.assert_close(source.rows(torch.arange(3), first, last), whole[:, first:last], atol=1e-4, rtol=1e-4)

@@ -1,0 +1,246 @@
+"""What every meta-architecture of the family shares: images in, losses or results out, around any network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from detectron2.structures import BitMasks, ImageList, Instances
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import Self
+
+from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process
+from mask2former.structures import MaskPrediction, MaskTargets
+
+
+class Batch(NamedTuple):
+    """Normalised and padded images.
+
+    Attributes:
+        images: [B * T, 3, H, W], with the size of each before it was padded.
+        num_frames: T; 1 for images.
+    """
+
+    images: ImageList
+    num_frames: int
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """Give (H, W) of the padded images."""
+        return self.images.tensor.shape[-2], self.images.tensor.shape[-1]
+
+
+@runtime_checkable
+class PredictsMasks(Protocol):
+    """What test-time augmentation, tiling, predictor, evaluation and export ask of a model, whatever its class."""
+
+    post_processing: PostProcessing
+
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
+        """Give class logits [Q, K + 1] and masks of each image."""
+
+    def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
+        """Give results of each image under these settings."""
+
+
+class SegmentationModel(nn.Module):
+    """A network that predicts (class distribution, mask) pairs, with its normalisation, loss and post-processing.
+
+    A meta-architecture of the family derives from this and defines :meth:`network`; it may also override
+    :meth:`preprocess`, :meth:`prepare_targets` and :meth:`infer`, and nothing else here is meant to be. Post-processing
+    settings are a value: thresholds and switches below are read from it and, set, replace it.
+
+    Args:
+        criterion: (``MaskPrediction``, targets) -> weighted losses.
+        pixel_mean, pixel_std: of each channel, in the images' units.
+        size_divisibility: batches are padded to a multiple of this, in pixels.
+        post_processing: which results, and how.
+        metadata: of the data set, for whoever draws results; the model does not read it.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        criterion: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        size_divisibility: int,
+        post_processing: PostProcessing,
+        metadata: Any = None,
+    ) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        self.size_divisibility = size_divisibility
+        self.post_processing = post_processing
+        self.metadata = metadata
+
+    def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
+        """Predict masks.
+
+        Args:
+            images: [B * T, 3, H, W] float, normalised and padded; frames of a clip follow each other.
+            num_frames: T.
+        """
+        raise NotImplementedError
+
+    @property
+    def num_classes(self) -> int:
+        """Give K, without "no object"."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Give the weights' format: float32, or what the model was moved to (``model.half()``)."""
+        return next((weight.dtype for weight in self.parameters()), torch.float32)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device or format, but keep the images' mean and deviation in float32.
+
+        In bfloat16 a mean of 123.675 would be 123.5, and images would be normalised in its eight bits.
+        """
+        exact = {name: getattr(self, name) for name in ("pixel_mean", "pixel_std")}
+        super()._apply(function, recurse)
+        for name, value in exact.items():
+            moved = getattr(self, name)
+            setattr(self, name, moved.float() if value.is_meta or moved.is_meta else value.to(moved.device))
+        return self
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Train or infer.
+
+        Args:
+            batched_inputs: for each image ``image``, uint8 or float [3, H, W]; in training ``instances`` with
+                ``gt_classes`` and ``gt_masks``, see :meth:`prepare_targets`; at inference optionally ``height`` and
+                ``width`` of the result. Of a clip, ``image`` and ``instances`` are lists over its frames.
+
+        Returns:
+            In training the weighted losses. At inference for each image the results of
+            :func:`~mask2former.modeling.postprocess.post_process`; for each clip ``{"frames": those of each frame}``.
+        """
+        if not self.training:
+            return self.infer(batched_inputs, self.post_processing)
+        if self.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"The model's weights are {self.dtype}, in which small steps of training are lost. Keep them "
+                "in float32 (model.float()) and compute in half precision: SOLVER.AMP.ENABLED True, or torch.autocast."
+            )
+        prediction, batch = self.predict_raw(batched_inputs)
+        return self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
+
+    def predict_raw(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, Batch]:
+        """Run the network: what losses, distillation and post-processing start from."""
+        batch = self.preprocess(batched_inputs)
+        return self.network(batch.images.tensor, batch.num_frames), batch
+
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
+        """Give class logits [Q, K + 1] and masks, at the size wanted, of each image or frame after frame of each clip.
+
+        Args:
+            batched_inputs: as those of :meth:`forward` at inference.
+        """
+        prediction, batch = self.predict_raw(batched_inputs)
+        return [
+            (prediction.class_logits[index], masks)
+            for index, x in enumerate(batched_inputs)
+            for masks in _resized(prediction, batch, index, x)
+        ]
+
+    def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
+        """Give results under other settings than the model's own; nothing is copied."""
+        results = [post_process(*one, settings) for one in self.predict(batched_inputs)]
+        if not _are_clips(batched_inputs):
+            return results
+        count = len(results) // len(batched_inputs)
+        return [{"frames": results[start : start + count]} for start in range(0, len(results), count)]
+
+    def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Batch:
+        """Normalise and pad images, or the frames of clips of one length.
+
+        Raises:
+            ValueError: clips of different lengths, or images among clips.
+        """
+        clips = _are_clips(batched_inputs)
+        lengths = {len(x["image"]) for x in batched_inputs} if clips else {1}
+        if len(lengths) > 1:
+            raise ValueError(f"The clips of a batch need the same number of frames; found {sorted(lengths)}.")
+        frames = [frame for x in batched_inputs for frame in (x["image"] if clips else [x["image"]])]
+        normalised = [(frame.to(self.device) - self.pixel_mean) / self.pixel_std for frame in frames]
+        images = ImageList.from_tensors(normalised, self.size_divisibility)
+        images.tensor = images.tensor.to(self.dtype)
+        return Batch(images, lengths.pop())
+
+    def prepare_targets(self, batched_inputs: list[dict[str, Any]], batch: Batch) -> list[MaskTargets]:
+        """Make targets of the padded size.
+
+        Args:
+            batched_inputs: with ``instances`` (``gt_classes`` int64 [N], ``gt_masks`` bool [N, H, W] or ``BitMasks``),
+                of a clip one for each frame, with the same N objects in the same order; optionally ``void`` bool
+                [H, W] and ``semantic`` int64 [H, W] (of a clip [T, H, W]). Padding is void, and of no class (-1).
+        """
+        return [self._targets_of(x, batch.padded_size) for x in batched_inputs]
+
+    def _targets_of(self, inputs: dict[str, Any], size: tuple[int, int]) -> MaskTargets:
+        given = inputs["instances"]
+        frames: list[Instances] = [one.to(self.device) for one in (given if isinstance(given, list) else [given])]
+        masks = torch.stack([_pad(_masks_of(frame), size, False) for frame in frames], dim=1)
+        extras = {}
+        for name, filler in (("void", True), ("semantic", -1)):
+            if name in inputs:
+                value = inputs[name].to(self.device)
+                extras[name] = _pad(value if value.ndim == 3 else value[None], size, filler)
+        return MaskTargets(frames[0].gt_classes, masks, **extras)
+
+
+def _are_clips(batched_inputs: Sequence[dict[str, Any]]) -> bool:
+    clips = [isinstance(x["image"], list | tuple) for x in batched_inputs]
+    if any(clips) and not all(clips):
+        raise ValueError("A batch holds images or clips, not both.")
+    return any(clips)
+
+
+def _masks_of(instances: Instances) -> Tensor:
+    masks = instances.gt_masks
+    return (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
+
+
+def _pad(values: Tensor, size: tuple[int, int], filler: Any) -> Tensor:
+    height, width = values.shape[-2:]
+    return F.pad(values, (0, size[1] - width, 0, size[0] - height), value=filler)
+
+
+def _resized(prediction: MaskPrediction, batch: Batch, index: int, inputs: dict[str, Any]) -> Iterator[ResizedMasks]:
+    for frame in range(batch.num_frames):
+        image_size = batch.images.image_sizes[index * batch.num_frames + frame]
+        wanted = (inputs.get("height") or image_size[0], inputs.get("width") or image_size[1])
+        yield ResizedMasks(prediction.masks, index, batch.padded_size, image_size, wanted, frame)
+
+
+class WithSettings(nn.Module):
+    """A model under other post-processing settings, to be called as the model is; the network is shared."""
+
+    def __init__(self, model: PredictsMasks, settings: PostProcessing) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.training = getattr(model, "training", False)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Infer, as the model does in evaluation mode."""
+        return self.model.infer(batched_inputs, self.settings)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Give the model within ``DistributedDataParallel``."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
