@@ -16,7 +16,7 @@ from mask2former.data.mapper.annotations import instance_objects, panoptic_objec
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.labels import argmax_labels
 
-Picture = np.ndarray
+ImageArray = np.ndarray
 RESULTS = {"panoptic": "panoptic_seg", "instance": "instances", "semantic": "sem_seg"}  # task -> key of model outputs
 ANNOTATIONS = {"panoptic": "segments_info", "instance": "annotations", "semantic": "sem_seg_file_name"}
 INSTANCE_THRESHOLD = 0.5  # instances with a lower score are neither kept nor drawn, where nobody says otherwise
@@ -63,7 +63,7 @@ def choose_task(found: Iterable[str], keys: dict[str, str], wanted: str | None, 
 
 
 def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float, task: str | None) -> list[Region]:
-    """Regions of one picture's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
+    """Regions of one image's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
     result = output[RESULTS[choose_task(output, RESULTS, task, "the model's output")]]
     if isinstance(result, Instances):
         return instance_regions(result, metadata, threshold)
@@ -76,7 +76,7 @@ def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float,
 def annotation_regions(
     record: dict[str, Any], size: tuple[int, int], metadata: Metadata, task: str | None
 ) -> list[Region]:
-    """Regions of the annotation in a data set dict of a picture of ``size`` (H, W).
+    """Regions of the annotation in a data set dict of an image of ``size`` (H, W).
 
     Where the metadata does not list the task's classes, those of the annotation are taken as they are.
     """

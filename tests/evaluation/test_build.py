@@ -126,7 +126,7 @@ def test_pq_of_semantic_results_and_boundaries_where_they_are_wished(dataset, tm
     assert not any(isinstance(e, SemanticPanopticEvaluator) for e in [panoptic, instance, semantic])
 
 
-def test_every_picture_needs_its_semantic_file(dataset, tmp_path, caplog):
+def test_every_image_needs_its_semantic_file(dataset, tmp_path, caplog):
     name = dataset("coco_panoptic_seg")
     first = DatasetCatalog.get(name)[0]
     DatasetCatalog.pop(name)

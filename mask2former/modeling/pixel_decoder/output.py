@@ -10,7 +10,7 @@ NUM_LEVELS = 3  # levels that a multi-scale transformer decoder attends to in tu
 
 
 class PixelDecoderOutput(NamedTuple):
-    """Features of B * T pictures.
+    """Features of B * T images.
 
     Attributes:
         mask_features: [B * T, mask_dim, H, W] at the finest stride; masks are their product with the mask embeddings.
