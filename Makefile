@@ -24,9 +24,9 @@ demo: setup  ## draw the quickstart data set, train on it, score and draw predic
 		MODEL.WEIGHTS $(QUICKSTART)/model_final.pth
 	@echo
 	@echo "Scores: above. Report, to open in a browser: $(QUICKSTART)/report.html    Curves: $(QUICKSTART)/curves.html"
-	@echo "Predictions beside the ground truth: $(QUICKSTART)/pictures    Log: $(QUICKSTART)/log.txt"
+	@echo "Predictions beside the ground truth: $(QUICKSTART)/images    Log: $(QUICKSTART)/log.txt"
 	@echo "Weights: $(QUICKSTART)/model_final.pth    Data set: $(DATASETS)/quickstart"
-	@echo "Next: draw on a picture of your own choice:"
+	@echo "Next: draw on an image of your own choice:"
 	@echo "  $(RUN) demo/demo.py --model $(QUICKSTART) --input $(DATASETS)/quickstart/images/val/000001.png"
 
 test: setup lint  ## lint, types and all tests but the slow ones, then test-portable

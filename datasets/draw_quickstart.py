@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draw the quickstart data set: scenes of a picture book with panoptic, instance and semantic ground truth.
+"""Draw the quickstart data set: drawn scenes with panoptic, instance and semantic ground truth.
 
-Writes ROOT/quickstart as datasets/README.md shows it. Nothing is done where the same set lies already. A picture
+Writes ROOT/quickstart as datasets/README.md shows it. Nothing is done where the same set lies already. An image
 depends on the seed, its number and the size alone, so any number of processes draws the same.
 """
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     height, width = options.size
     parameters = {"seed": options.seed, "height": height, "width": width, **counts, "code": _code_digest()}
     if not options.force and _stamp(folder) == parameters:
-        print(f"quickstart: {folder} holds this set already ({options.train} + {options.val} pictures).")
+        print(f"quickstart: {folder} holds this set already ({options.train} + {options.val} images).")
         return
 
     started = time.perf_counter()
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         _draw_split(folder, split, count, (height, width), options.seed, options.workers)
     (folder / STAMP).write_text(json.dumps(parameters), encoding="utf-8")
     print(
-        f"quickstart: {options.train} training and {options.val} validation pictures of {height}x{width} pixels "
+        f"quickstart: {options.train} training and {options.val} validation images of {height}x{width} pixels "
         f"in {folder}, drawn in {time.perf_counter() - started:.0f} s."
     )
 
@@ -52,10 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = os.environ.get("DETECTRON2_DATASETS", "datasets")
     parser.add_argument("--root", default=root, help="folder that will hold quickstart/ [%(default)s]")
-    parser.add_argument("--train", type=_count, default=1200, help="training pictures [%(default)s]")
-    parser.add_argument("--val", type=_count, default=100, help="validation pictures [%(default)s]")
+    parser.add_argument("--train", type=_count, default=1200, help="training images [%(default)s]")
+    parser.add_argument("--val", type=_count, default=100, help="validation images [%(default)s]")
     parser.add_argument(
-        "--size", type=_side, nargs=2, default=(128, 128), metavar=("H", "W"), help="of a picture in pixels [128 128]"
+        "--size", type=_side, nargs=2, default=(128, 128), metavar=("H", "W"), help="of an image in pixels [128 128]"
     )
     parser.add_argument("--seed", type=_count, default=0, help="another one draws another set [%(default)s]")
     parser.add_argument("--workers", type=_positive, default=os.cpu_count(), help="processes [%(default)s]")
@@ -108,10 +108,10 @@ def _draw_split(folder: Path, split: str, count: int, size: tuple[int, int], see
             old.unlink()
     (folder / "annotations").mkdir(exist_ok=True)
 
-    draw = functools.partial(_draw_picture, folder, split, size, seed)
+    draw = functools.partial(_draw_image, folder, split, size, seed)
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
-        pictures = map(draw, range(1, count + 1)) if pool is None else pool.map(draw, range(1, count + 1), chunksize=8)
-        records = list(tqdm(pictures, f"drawing {split}", count, unit="picture"))
+        drawn = map(draw, range(1, count + 1)) if pool is None else pool.map(draw, range(1, count + 1), chunksize=8)
+        records = list(tqdm(drawn, f"drawing {split}", count, unit="image"))
 
     categories = load_categories()
     panoptic = [annotation for annotation, _ in records]
@@ -127,7 +127,7 @@ def _draw_split(folder: Path, split: str, count: int, size: tuple[int, int], see
     save_json(folder / "annotations" / f"instances_{split}.json", images, numbered, things, about)
 
 
-def _draw_picture(
+def _draw_image(
     folder: Path, split: str, size: tuple[int, int], seed: int, image_id: int
 ) -> tuple[Record, list[Record]]:
     cv2.setNumThreads(1)  # the processes share the cores already

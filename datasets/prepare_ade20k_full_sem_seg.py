@@ -6,9 +6,9 @@ Reads   ROOT/ADE20K_2021_17_01/images/ADE/{training,validation}/**/NAME.jpg
 Writes  ROOT/ADE20K_2021_17_01/images_detectron2/{training,validation}/NAME.jpg
         ROOT/ADE20K_2021_17_01/annotations_detectron2/{training,validation}/NAME.tif: 16 bits, 0 to 846, 65535 ignored
 
-Pictures whose short side exceeds 512 pixels are reduced to that, as the published system does. The numbers of the 847
+Images whose short side exceeds 512 pixels are reduced to that, as the published system does. The numbers of the 847
 objects stand in mask2former/data/datasets/catalog/ade20k_full.json, so the index (a file of Python's pickle format,
-which could run code) is not read: the folders tell the pictures of each part. No file of the data set was at hand when
+which could run code) is not read: the folders tell the images of each part. No file of the data set was at hand when
 this was written: the coding of the colours is that of its authors' toolkit.
 """
 
@@ -42,17 +42,17 @@ def reduced(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def convert(source: Path, images: Path, annotations: Path) -> None:
-    """Write picture and labels of one segmentation png."""
+    """Write image and labels of one segmentation png."""
     name = source.name.removesuffix("_seg.png")
-    with Image.open(source) as colours, Image.open(source.with_name(f"{name}.jpg")) as picture:
-        if colours.mode != "RGB" or colours.size != picture.size:
+    with Image.open(source) as colours, Image.open(source.with_name(f"{name}.jpg")) as image:
+        if colours.mode != "RGB" or colours.size != image.size:
             raise ValueError(
-                f"{source}: found a picture of mode {colours.mode} and {colours.size} pixels; ADE20K's are RGB and of "
-                f"their picture's size, {picture.size}."
+                f"{source}: found an image of mode {colours.mode} and {colours.size} pixels; ADE20K's are RGB and of "
+                f"their image's size, {image.size}."
             )
         labels = Image.fromarray(CLASSES[object_numbers(np.asarray(colours))])
-        size = reduced(picture.size)
-        small = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        size = reduced(image.size)
+        small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
     small.save(images / f"{name}.jpg", quality=JPEG_QUALITY)
     labels.resize(size, Image.Resampling.NEAREST).save(annotations / f"{name}.tif")
 

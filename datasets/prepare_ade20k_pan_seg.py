@@ -52,8 +52,8 @@ def thing_regions(labels: np.ndarray) -> list[Region]:
     return [(THINGS[pair // 256 - 1]["id"], pairs == pair) for pair in present]
 
 
-def convert_picture(name: str, folder: Path, split: str) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    """Write the panoptic png of one picture; returns image, panoptic annotation, instance annotations."""
+def convert_image(name: str, folder: Path, split: str) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Write the panoptic png of one image; returns image, panoptic annotation, instance annotations."""
     part = SPLITS[split]
     scene, objects = (folder / kind / part / f"{name}.png" for kind in ("annotations", "annotations_instance"))
     regions: list[Region] = []
@@ -65,10 +65,10 @@ def convert_picture(name: str, folder: Path, split: str) -> tuple[dict[str, Any]
             regions += read(labels)
         except ValueError as error:
             raise SystemExit(f"{file}: {error}. Is this the file of the ADE20K challenge?") from error
-    with Image.open(folder / "images" / part / f"{name}.jpg") as picture:
-        sizes.append((picture.height, picture.width))
+    with Image.open(folder / "images" / part / f"{name}.jpg") as photo:
+        sizes.append((photo.height, photo.width))
     if len(set(sizes)) > 1:
-        raise SystemExit(f"{scene}, {objects} and the picture differ in size (height, width): {sizes}.")
+        raise SystemExit(f"{scene}, {objects} and the image differ in size (height, width): {sizes}.")
 
     height, width = sizes[0]
     ids = np.zeros((height, width), np.int32)
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     for split in options.splits:
         names = [file.stem for file in files(folder / "annotations_instance" / SPLITS[split], "*.png")]
         (folder / f"ade20k_panoptic_{split}").mkdir(exist_ok=True)
-        converted = [convert_picture(name, folder, split) for name in tqdm(names, desc=f"ADE20K {split}")]
+        converted = [convert_image(name, folder, split) for name in tqdm(names, desc=f"ADE20K {split}")]
         images = [image for image, _, _ in converted]
         every = [instance for _, _, instances in converted for instance in instances]
         _write(folder / f"ade20k_panoptic_{split}.json", images, CATEGORIES, [entry for _, entry, _ in converted])

@@ -1,6 +1,6 @@
 """Bring CamVid, as the SegNet tutorial gives it, into this project's layout.
 
-Reads   SOURCE/{train,val}/*.png pictures and SOURCE/{train,val}annot/*.png labels: 0 to 10, 11 for "unlabelled"
+Reads   SOURCE/{train,val}/*.png images and SOURCE/{train,val}annot/*.png labels: 0 to 10, 11 for "unlabelled"
 Writes  ROOT/camvid/images/{train,val}/*.png and ROOT/camvid/annotations/{train,val}/*.png: 0 to 10, 255 ignored
 """
 
@@ -23,18 +23,18 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     for split in ("train", "val"):
-        images, annotations = (options.root / "camvid" / kind / split for kind in ("images", "annotations"))
-        images.mkdir(parents=True, exist_ok=True)
-        annotations.mkdir(parents=True, exist_ok=True)
-        pictures = files(options.source / split, "*.png")
-        for picture in tqdm(pictures, desc=f"camvid {split}"):
-            label_file = options.source / f"{split}annot" / picture.name
+        image_folder, label_folder = (options.root / "camvid" / kind / split for kind in ("images", "annotations"))
+        image_folder.mkdir(parents=True, exist_ok=True)
+        label_folder.mkdir(parents=True, exist_ok=True)
+        images = files(options.source / split, "*.png")
+        for image in tqdm(images, desc=f"camvid {split}"):
+            label_file = options.source / f"{split}annot" / image.name
             labels = np.array(Image.open(label_file))
             if labels.ndim != 2 or labels.max() > NUM_CLASSES:
                 raise SystemExit(f"{label_file}: found labels up to {labels.max()}; they are 0 to {NUM_CLASSES}.")
             labels[labels == NUM_CLASSES] = IGNORE_LABEL
-            shutil.copyfile(picture, images / picture.name)
-            Image.fromarray(labels).save(annotations / picture.name)
+            shutil.copyfile(image, image_folder / image.name)
+            Image.fromarray(labels).save(label_folder / image.name)
 
 
 if __name__ == "__main__":

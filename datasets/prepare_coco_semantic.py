@@ -33,7 +33,7 @@ def semantic_labels(ids: np.ndarray, segments: list[dict[str, Any]]) -> np.ndarr
 
 
 def convert(record: Record, target_root: str) -> None:
-    """Write the semantic png of one picture."""
+    """Write the semantic png of one image."""
     labels = semantic_labels(read_panoptic_ids(record["pan_seg_file_name"]), record["segments_info"])
     Image.fromarray(labels).save(os.path.join(target_root, os.path.basename(record["pan_seg_file_name"])))
 

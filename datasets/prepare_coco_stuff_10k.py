@@ -40,13 +40,13 @@ def read_annotation(file: Path) -> np.ndarray:
 
 
 def convert(name: str, folder: Path, split: str) -> None:
-    """Copy one picture and write its label png."""
-    picture = folder / "images" / f"{name}.jpg"
+    """Copy one image and write its label png."""
+    file = folder / "images" / f"{name}.jpg"
     labels = read_annotation(folder / "annotations" / f"{name}.mat")
-    with Image.open(picture) as image:
+    with Image.open(file) as image:
         if labels.shape != (image.height, image.width):
-            raise ValueError(f"{picture}: {image.height}x{image.width} pixels, but its annotation has {labels.shape}.")
-    shutil.copyfile(picture, folder / "images_detectron2" / split / picture.name)
+            raise ValueError(f"{file}: {image.height}x{image.width} pixels, but its annotation has {labels.shape}.")
+    shutil.copyfile(file, folder / "images_detectron2" / split / file.name)
     Image.fromarray(CLASSES[labels]).save(folder / "annotations_detectron2" / split / f"{name}.png")
 
 

@@ -5,7 +5,7 @@ Writes  ROOT/nuclei/images/{train,val}/<image>.png
         ROOT/nuclei/annotations/instances_{train,val}.json, instances_{train,val}_fluo256.json (256x256 fluorescence)
         ROOT/nuclei/annotations/panoptic_{train,val}.json and ROOT/nuclei/panoptic/panoptic_{train,val}/<image>.png
 
-One picture in eight is for validation, chosen by a hash of its name, so the split is the same everywhere.
+One image in eight is for validation, chosen by a hash of its name, so the split is the same everywhere.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ VALIDATION_SHARE = 8  # one in so many
 
 
 def split_of(name: str) -> str:
-    """The split of a picture, from its name alone."""
+    """The split of an image, from its name alone."""
     return "val" if int(hashlib.sha256(name.encode()).hexdigest(), 16) % VALIDATION_SHARE == 0 else "train"
 
 
 def is_fluorescence_256(rgb: np.ndarray) -> bool:
-    """A grey, mostly dark picture of 256x256 pixels; ``rgb`` is [H, W, 3] uint8."""
+    """A grey, mostly dark image of 256x256 pixels; ``rgb`` is [H, W, 3] uint8."""
     grey = rgb.astype(np.int16)
     return rgb.shape[:2] == (256, 256) and np.ptp(grey, axis=2).max() == 0 and grey.mean() < 128
 
 
-def convert_picture(folder: Path, image_id: int, root: Path) -> tuple[dict[str, Any], dict[str, Any], list[Any], bool]:
-    """Write picture and panoptic png; returns image, panoptic annotation, instance annotations, in fluo256."""
+def convert_image(folder: Path, image_id: int, root: Path) -> tuple[dict[str, Any], dict[str, Any], list[Any], bool]:
+    """Write image and panoptic png; returns image, panoptic annotation, instance annotations, in fluo256."""
     name, split = folder.name, split_of(folder.name)
     rgb = np.asarray(Image.open(folder / "images" / f"{name}.png").convert("RGB"))
     Image.fromarray(rgb).save(root / "images" / split / f"{name}.png")
@@ -48,7 +48,7 @@ def convert_picture(folder: Path, image_id: int, root: Path) -> tuple[dict[str, 
     for mask_file in sorted((folder / "masks").glob("*.png")):
         mask = np.asarray(Image.open(mask_file).convert("L")) > 0
         if mask.shape != ids.shape:
-            raise SystemExit(f"{mask_file}: its size is {mask.shape}, the picture's {ids.shape}.")
+            raise SystemExit(f"{mask_file}: its size is {mask.shape}, the image's {ids.shape}.")
         mask &= ids == 1  # a few masks overlap by some pixels
         if not mask.any():
             continue
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         (root / "panoptic" / f"panoptic_{split}").mkdir(parents=True, exist_ok=True)
         members = [folder for folder in folders if split_of(folder.name) == split]
         converted = [
-            convert_picture(folder, image_id, root)
+            convert_image(folder, image_id, root)
             for image_id, folder in enumerate(tqdm(members, desc=f"nuclei {split}"), start=1)
         ]
         for subset in ("", "_fluo256"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A web page on this machine: drop a picture on it and see what a model finds. ``--help`` shows how."""
+"""A web page on this machine: drop an image on it and see what a model finds. ``--help`` shows how."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mask2former.config.command_line import add_trust
 from mask2former.data import data_root
 from mask2former.predictor import Predictor, Result
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
-from mask2former.predictor.load_image import find_pictures
+from mask2former.predictor.load_image import find_images
 from mask2former.visualization import INSTANCE_THRESHOLD, MODES
 
 EXAMPLES = """
 examples:
   app.py                                            the default model, downloaded once
-  app.py --model output/mine --examples photos/     a model that you trained, with pictures to try
+  app.py --model output/mine --examples photos/     a model that you trained, with images to try
 """
 SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
-One network for every kind of segmentation. Drop a picture; nothing of it leaves this machine."""
+One network for every kind of segmentation. Drop an image; nothing of it leaves this machine."""
 
 
 SAVE = """(file) => {
@@ -57,7 +57,7 @@ def main() -> None:
     try:
         arguments = {"opts": args.opts, "allow_unsafe_config": args.allow_unsafe_config}
         predictor, note = (Predictor(args.model, **arguments), None) if args.model else open_default(**arguments)
-        examples = [str(file) for file in find_pictures(args.examples)] if args.examples else _quickstart_pictures()
+        examples = [str(file) for file in find_images(args.examples)] if args.examples else _quickstart_images()
     except (ConfigError, ValueError, OSError) as error:
         sys.exit("error: " + " ".join(str(error).split()))
     if note:
@@ -84,7 +84,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
 
     Args:
         predictor: of the model that is shown.
-        examples: picture files to try.
+        examples: image files to try.
         folder: for the files that are offered for download.
         note: shown on top.
     """
@@ -105,7 +105,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
         return chosen.draw(task, mode, legend=legend), table(chosen, task), gr.Button(interactive=True)
 
     def write(result: Result, task: str, threshold: float) -> str:
-        file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'picture').stem}_{task}.json")
+        file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'image').stem}_{task}.json")
         file.write_text(json.dumps(result.at_threshold(threshold).to_coco(task)), encoding="utf-8")
         return str(file)
 
@@ -114,10 +114,10 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
         state = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                picture = gr.Image(
+                image = gr.Image(
                     type="filepath",
                     image_mode=None,  # the file as it is
-                    label="Picture",
+                    label="Image",
                     sources=["upload", "webcam", "clipboard"],
                 )
                 task = gr.Radio(list(predictor.tasks), value=predictor.tasks[0], label="Task", elem_id="task")
@@ -133,7 +133,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                 )
                 legend = gr.Checkbox(True, label="Legend", elem_id="legend")
                 if examples:
-                    gr.Examples(examples, picture, label="Pictures to try")
+                    gr.Examples(examples, image, label="Images to try")
             with gr.Column(scale=3, min_width=300):
                 drawn = gr.Image(
                     label="Result",
@@ -148,7 +148,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
 
         controls = [state, task, mode, threshold, legend]
         results = [drawn, found, ask]
-        picture.change(predict, picture, state).then(show, controls, results)
+        image.change(predict, image, state).then(show, controls, results)
         for control in (task, mode, legend):
             control.change(show, controls, results)
         threshold.release(show, controls, results)
@@ -157,7 +157,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
 
 
 def table(result: Result, task: str) -> str:
-    """What was found, as a table in Markdown: a line for each class, with the share of the picture it covers."""
+    """What was found, as a table in Markdown: a line for each class, with the share of the image it covers."""
     rows: dict[str, list[Any]] = {}
     for region in result.regions(task):
         row = rows.setdefault(region.name, [region.name, 0, np.zeros_like(region.mask)])
@@ -168,20 +168,20 @@ def table(result: Result, task: str) -> str:
     lines = sorted(rows.values(), key=lambda row: -row[2].sum())
     return tabulate(
         [(name, count, f"{100 * mask.mean():.1f} %") for name, count, mask in lines],
-        ["class", "regions", "of the picture"],
+        ["class", "regions", "of the image"],
         tablefmt="github",
         colalign=("left", "right", "right"),
     )
 
 
-def _quickstart_pictures() -> list[str]:
+def _quickstart_images() -> list[str]:
     folder = Path(data_root(), "quickstart", "images", "val")
-    return [str(file) for file in find_pictures(folder)] if folder.is_dir() else []
+    return [str(file) for file in find_images(folder)] if folder.is_dir() else []
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="A web page on this machine: drop a picture on it and see what a model finds.",
+        description="A web page on this machine: drop an image on it and see what a model finds.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a published model's name, a training's output folder, or a configuration file, whose weights "
         f"--opts MODEL.WEIGHTS names [{DEFAULT_MODEL}]",
     )
-    parser.add_argument("--examples", metavar="FOLDER", help="pictures to try [those of the quickstart, if drawn]")
+    parser.add_argument("--examples", metavar="FOLDER", help="images to try [those of the quickstart, if drawn]")
     parser.add_argument("--port", type=int, metavar="N", help="[the first free one from 7860 on]")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
     add_trust(parser)

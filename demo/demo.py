@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw a model's results over pictures and videos. ``--help`` shows how."""
+"""Draw a model's results over images and videos. ``--help`` shows how."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mask2former.config import ConfigError
 from mask2former.config.command_line import add_trust
 from mask2former.predictor import Predictor
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
-from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_pictures, load_picture
+from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_images, load_image
 from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
 from mask2former.predictor.video import Frames
@@ -29,15 +29,15 @@ from mask2former.visualization import INSTANCE_THRESHOLD, MODES, RESULTS
 
 EXAMPLES = f"""
 examples:
-  Everything that the default model ({DEFAULT_MODEL}, downloaded once) finds in a picture:
+  Everything that the default model ({DEFAULT_MODEL}, downloaded once) finds in an image:
     demo.py --input img.jpg
   A folder, a glob and a URL with a model that you trained:
     demo.py --model output/mine --input photos/ "more/*.jpg" https://example.org/a.jpg --output results
-  Only instances with a score of at least 0.8, beside the picture, with a legend:
+  Only instances with a score of at least 0.8, beside the image, with a legend:
     demo.py --input img.jpg --task instance --confidence-threshold 0.8 --style side-by-side --legend
   Files for other programs: COCO json, a mask for each object, a map of labels:
     demo.py --input photos/ --save-json --save-masks --mode labels
-  An aerial picture at its own scale, in tiles:
+  An aerial image at its own scale, in tiles:
     demo.py --input city.png --tile 1024 --task panoptic
   A video; a camera, until Ctrl-C:
     demo.py --input film.mp4 --batch-size 4
@@ -45,7 +45,7 @@ examples:
   A configuration and weights, as the published demo has it:
     demo.py --config-file FILE --input a.jpg b.jpg --output drawn --opts MODEL.WEIGHTS model_final.pkl
 """
-PICTURE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may name
+IMAGE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may name
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,24 +53,24 @@ def main(arguments: list[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     if args.mode == LABELS and (args.style == "side-by-side" or args.legend):
         _stop("--mode labels is a map of numbers: neither --style side-by-side nor --legend goes with it.")
-    pictures, videos, failures = _sort_inputs(args)
+    images, videos, failures = _sort_inputs(args)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    if not pictures and not videos:
-        _stop("there is no picture to draw on.")
+    if not images and not videos:
+        _stop("there is no image to draw on.")
     if args.mode == LABELS and videos:
-        _stop("--mode labels is a map of numbers, which a video does not keep; give the frames as pictures.")
-    folder, single = _output(Path(args.output), pictures, videos)
+        _stop("--mode labels is a map of numbers, which a video does not keep; give the frames as images.")
+    folder, single = _output(Path(args.output), images, videos)
     try:
         predictor = _predictor(args)
         tasks = predictor.tasks[:1] if single or videos else predictor.tasks
         drawing = {"legend": args.legend, "beside": args.style == "side-by-side"}
         writer = ResultWriter(folder, tasks, args.mode, drawing, args.save_masks, args.save_json, single)
-        count, seconds = _draw(predictor, writer, args, pictures, videos, failures)
+        count, seconds = _draw(predictor, writer, args, images, videos, failures)
         writer.close()
     except (ConfigError, ValueError, OSError) as error:
         _stop(str(error))
-    what = "frames and pictures" if videos else "pictures" if count != 1 else "picture"
+    what = "frames and images" if videos else "images" if count != 1 else "image"
     print(f"{count} {what} ({', '.join(tasks)}) in {seconds:.1f} s: {count / max(seconds, 1e-6):.2f} a second")
     for line in writer.summary():
         print(line)
@@ -82,27 +82,27 @@ def _draw(
     predictor: Predictor,
     writer: ResultWriter,
     args: argparse.Namespace,
-    pictures: list[Path | str],
+    images: list[Path | str],
     videos: list[Path | int],
     failures: list[str],
 ) -> tuple[int, float]:
-    """Predict and write; (pictures and frames that were drawn, seconds). Ctrl-C ends it, and what is done is kept."""
+    """Predict and write; (images and frames that were drawn, seconds). Ctrl-C ends it, and what is done is kept."""
 
     def fail(error: Exception) -> None:
         failures.append(str(error))
         tqdm.write(f"error: {error}", file=sys.stderr)
 
     def readable() -> Iterator[LoadedImage]:
-        for source in pictures:
+        for source in images:
             try:
-                yield load_picture(source)
+                yield load_image(source)
             except (OSError, ValueError) as error:
                 fail(error)
                 bar.update()
 
     count, started = 0, time.perf_counter()
     try:
-        with tqdm(total=len(pictures), desc="drawing", unit="picture", disable=not pictures) as bar:
+        with tqdm(total=len(images), desc="drawing", unit="image", disable=not images) as bar:
             for result in predictor.stream(readable()):
                 writer.add(result)
                 bar.update()
@@ -142,13 +142,13 @@ def _predictor(args: argparse.Namespace) -> Predictor:
 
 
 def _sort_inputs(args: argparse.Namespace) -> tuple[list[Path | str], list[Path | int], list[str]]:
-    """(Pictures, videos and cameras, what is wrong with inputs that name none)."""
-    pictures: list[Path | str] = []
+    """(Images, videos and cameras, what is wrong with inputs that name none)."""
+    images: list[Path | str] = []
     videos: list[Path | int] = []
     failures: list[str] = []
     for text in (*args.input, *([args.video_input] if args.video_input else ())):
         try:
-            found = [text] if text.startswith(URL_SCHEMES) else find_pictures(text)
+            found = [text] if text.startswith(URL_SCHEMES) else find_images(text)
         except FileNotFoundError as error:
             failures.append(str(error))
             continue
@@ -156,22 +156,22 @@ def _sort_inputs(args: argparse.Namespace) -> tuple[list[Path | str], list[Path 
             if isinstance(source, Path) and (text == args.video_input or source.suffix.lower() in VIDEO_SUFFIXES):
                 videos.append(source)
             else:
-                pictures.append(source)
+                images.append(source)
     if args.webcam is not None:
         videos.append(args.webcam)
-    return list(dict.fromkeys(pictures)), list(dict.fromkeys(videos)), failures
+    return list(dict.fromkeys(images)), list(dict.fromkeys(videos)), failures
 
 
-def _output(output: Path, pictures: list[Path | str], videos: list[Path | int]) -> tuple[Path, Path | None]:
+def _output(output: Path, images: list[Path | str], videos: list[Path | int]) -> tuple[Path, Path | None]:
     """(Folder, the only file to write if --output names one, as it may in the published demo)."""
     suffix = output.suffix.lower()
-    if suffix in (*PICTURE_FILES, VIDEO_FILE) and not output.is_dir():
-        if (inputs := len(pictures) + len(videos)) > 1:
+    if suffix in (*IMAGE_FILES, VIDEO_FILE) and not output.is_dir():
+        if (inputs := len(images) + len(videos)) > 1:
             _stop(f"--output {output} is one file, but there are {inputs} inputs; name a folder.")
         if videos and suffix != VIDEO_FILE:
-            _stop(f"--output {output} is a picture, but the input is a video; name {output.with_suffix(VIDEO_FILE)}.")
-        if pictures and suffix == VIDEO_FILE:
-            _stop(f"--output {output} is a video, but the input is a picture; name {output.with_suffix('.png')}.")
+            _stop(f"--output {output} is an image, but the input is a video; name {output.with_suffix(VIDEO_FILE)}.")
+        if images and suffix == VIDEO_FILE:
+            _stop(f"--output {output} is a video, but the input is an image; name {output.with_suffix('.png')}.")
         return output.parent, output
     if output.exists() and not output.is_dir():
         _stop(f"--output {output} is a file; name a folder.")
@@ -184,7 +184,7 @@ def _stop(message: str) -> NoReturn:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Draw a model's results over pictures and videos.",
+        description="Draw a model's results over images and videos.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="pictures, videos, folders of pictures, quoted globs, URLs of pictures",
+        help="images, videos, folders of images, quoted globs, URLs of images",
     )
     add("--video-input", metavar="FILE", help="a video, whatever its suffix")
     add("--webcam", nargs="?", type=int, const=0, metavar="NUMBER", help="a camera, until Ctrl-C or --frames [0]")
@@ -226,14 +226,14 @@ def _parser() -> argparse.ArgumentParser:
         "--mode",
         choices=[*MODES, LABELS],
         default="overlay",
-        help="colours over the picture, masks alone, contours, boxes of things, or a png of label numbers (16 bits "
+        help="colours over the image, masks alone, contours, boxes of things, or a png of label numbers (16 bits "
         "where there are more than 255) [%(default)s]",
     )
-    add("--legend", action="store_true", help="colours and classes below the picture")
+    add("--legend", action="store_true", help="colours and classes below the image")
     add("--save-json", action="store_true", help="COCO json of each task, and COCO's pngs of panoptic results")
-    add("--save-masks", action="store_true", help="a png for each object or class of each picture")
-    add("--batch-size", type=_positive, default=1, metavar="N", help="pictures at a time; helps on a GPU [1]")
-    add("--tile", type=_positive, metavar="PIXELS", help="cut larger pictures into tiles, do not shrink them")
+    add("--save-masks", action="store_true", help="a png for each object or class of each image")
+    add("--batch-size", type=_positive, default=1, metavar="N", help="images at a time; helps on a GPU [1]")
+    add("--tile", type=_positive, metavar="PIXELS", help="cut larger images into tiles, do not shrink them")
     add("--overlap", type=int, default=128, metavar="PIXELS", help="of tiles [%(default)s]")
     add_trust(parser)
     add(

@@ -72,7 +72,7 @@ def small_network():
 
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory):
-    """A quickstart data set of two colours above each other and squares before them; one picture has no square."""
+    """A quickstart data set of two colours above each other and squares before them; one image has no square."""
     root = tmp_path_factory.mktemp("datasets")
     categories = json.loads((ROOT / "mask2former/data/datasets/catalog/quickstart.json").read_text())
     for split in ("train", "val"):
@@ -97,14 +97,14 @@ def write_split(root, split, categories):
             shown.append(things[rng.integers(len(things))])
             ids[y : y + 20, x : x + 20] = len(shown)
         semantic = np.zeros((SIZE, SIZE), np.uint8)
-        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
         infos = []
         for segment_id, category in enumerate(shown, start=1):
             mask = ids == segment_id
             if not mask.any():
                 continue
             semantic[mask] = [c["id"] for c in categories].index(category["id"])
-            picture[mask] = category["color"]
+            image[mask] = category["color"]
             rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
             facts = {"category_id": category["id"], "area": int(mask.sum()), "iscrowd": 0}
             facts["bbox"] = mask_util.toBbox(rle).tolist()
@@ -114,7 +114,7 @@ def write_split(root, split, categories):
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": image_id, "segmentation": run_lengths, **facts}
                 )
-        Image.fromarray(picture).save(root / "images" / split / name)
+        Image.fromarray(image).save(root / "images" / split / name)
         Image.fromarray(id2rgb(ids)).save(root / "panoptic" / split / name)
         Image.fromarray(semantic).save(root / "semantic" / split / name)
         images.append({"id": image_id, "file_name": name, "height": SIZE, "width": SIZE})

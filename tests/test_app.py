@@ -1,4 +1,4 @@
-"""The web page, in a real browser: a picture goes in, a drawn one comes out."""
+"""The web page, in a real browser: an image goes in, a drawn one comes out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("examples") / "noise.png"
     cv2.imwrite(str(file), np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
     return file
@@ -41,10 +41,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(small_training: Path, picture: Path, files: Path) -> Iterator[str]:
+def address(small_training: Path, image: Path, files: Path) -> Iterator[str]:
     """Of the running page."""
     pytest.importorskip("gradio", reason="the web page needs gradio (extra: app)")
-    command = [sys.executable, str(SCRIPT), "--model", str(small_training), "--examples", str(picture.parent)]
+    command = [sys.executable, str(SCRIPT), "--model", str(small_training), "--examples", str(image.parent)]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(files)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -84,14 +84,14 @@ def wait_for(condition: Any, what: str) -> Any:
 
 
 def drop(browser: Any, file: Path) -> None:
-    """Give a picture to the page."""
-    wait_for(lambda: browser.find_elements("css selector", "input[type=file]"), "room for a picture")[0].send_keys(
+    """Give an image to the page."""
+    wait_for(lambda: browser.find_elements("css selector", "input[type=file]"), "room for an image")[0].send_keys(
         str(file)
     )
 
 
 def shown(browser: Any) -> str | None:
-    """Where the drawn picture lies."""
+    """Where the drawn image lies."""
     found = browser.find_elements("css selector", "#result img")
     return found[0].get_attribute("src") if found else None
 
@@ -103,12 +103,12 @@ def click(browser: Any, where: str, text: str) -> None:
     )
 
 
-def test_a_picture_dropped_on_the_page_is_drawn(
-    address: str, browser: Any, picture: Path, files: Path, tmp_path: Path
+def test_an_image_dropped_on_the_page_is_drawn(
+    address: str, browser: Any, image: Path, files: Path, tmp_path: Path
 ) -> None:
     browser.get(address)
-    drop(browser, picture)
-    first = wait_for(lambda: shown(browser), "a drawn picture")
+    drop(browser, image)
+    first = wait_for(lambda: shown(browser), "a drawn image")
     assert (
         wait_for(
             lambda: browser.execute_script(
@@ -136,7 +136,7 @@ def test_a_picture_dropped_on_the_page_is_drawn(
     assert not broken
 
 
-def test_what_is_no_picture_gets_an_answer(address: str, browser: Any, tmp_path: Path) -> None:
+def test_what_is_no_image_gets_an_answer(address: str, browser: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG no more")
     browser.get(address)

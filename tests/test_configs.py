@@ -85,7 +85,7 @@ def test_resolves_to_the_published_configuration(name: str, monkeypatch: pytest.
 
 
 def test_maskformer_differs_by_network_losses_and_solver_alone() -> None:
-    """MaskFormer's model is trained on ADE20K with the same pictures and schedule (arXiv 2107.06278, section 4.1)."""
+    """MaskFormer's model is trained on ADE20K with the same images and schedule (arXiv 2107.06278, section 4.1)."""
     first, second = (
         flatten(load_config(str(ROOT / f"configs/ade20k/semantic/{x}.yaml"))) for x in ("maskformer_r50", "r50")
     )

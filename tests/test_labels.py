@@ -30,7 +30,7 @@ def test_the_first_of_the_greatest(seed: int, classes: int, size: tuple[int, int
     assert torch.equal(found.long(), scores.max(dim=0).indices)
 
 
-def test_pictures_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = torch.rand(7, 50, 60)
     monkeypatch.setattr(labels, "_PIXELS", 1024)
     for view in (scores, scores[:, 3:40, 5:50], scores.transpose(1, 2), scores.requires_grad_()):

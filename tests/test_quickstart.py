@@ -52,12 +52,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def read(file: Path) -> np.ndarray:
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    return picture[:, :, ::-1] if picture.ndim == 3 else picture
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    return image[:, :, ::-1] if image.ndim == 3 else image
 
 
 def panoptic(folder: Path, split: str) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """(annotation, [H, W] ids) of each picture."""
+    """(annotation, [H, W] ids) of each image."""
     content = json.loads((folder / "annotations" / f"panoptic_{split}.json").read_text())
     return [(a, rgb2id(read(folder / "panoptic" / split / a["file_name"]))) for a in content["annotations"]]
 
@@ -140,7 +140,7 @@ def test_the_same_whatever_the_workers_and_another_for_another_seed(folder: Path
     assert not same
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: Path) -> None:
     draw_quickstart.main(["--root", str(tmp_path), "--train", "2", "--val", "0"])
     for file in (tmp_path / "quickstart" / "images" / "train").iterdir():
         assert file.read_bytes() == (folder / "images" / "train" / file.name).read_bytes()
@@ -214,15 +214,15 @@ def test_crumbs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(np.bincount(scene.segments.ravel()).min() for scene in strict) >= 100
 
 
-def test_the_picture_shows_what_the_ids_say() -> None:
-    """Things stand out from what is around them; they would not if picture and ids were not of the same scene."""
+def test_the_image_shows_what_the_ids_say() -> None:
+    """Things stand out from what is around them; they would not if image and ids were not of the same scene."""
     contrasts = []
     for index in range(20):
         scene = draw_scene((3, index), 128, 128)
-        picture = scene.image.astype(float)
+        image = scene.image.astype(float)
         for number in range(len(scene.names) - scene.things, len(scene.names)):
             mask = (scene.segments == number).astype(np.uint8)
             around = cv2.dilate(mask, np.ones((9, 9), np.uint8)) - mask
-            contrasts.append(np.abs(picture[mask > 0].mean(axis=0) - picture[around > 0].mean(axis=0)).max())
+            contrasts.append(np.abs(image[mask > 0].mean(axis=0) - image[around > 0].mean(axis=0)).max())
     assert np.median(contrasts) > 30
     assert np.quantile(contrasts, 0.1) > 15

@@ -30,7 +30,7 @@ from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_defo
 
 EXAMPLE = """
 One FLOP is one multiplication with its addition, as fvcore counts and as papers on detection report. Published numbers
-are of COCO panoptic models, averaged over pictures of COCO whose short side is 800 pixels; one of 800x1067 (4:3) is
+are of COCO panoptic models, averaged over images of COCO whose short side is 800 pixels; one of 800x1067 (4:3) is
 analysed here. "results" is what follows the network; for panoptic and instance results it depends on what is found.
 Element-wise functions, comparisons and copies are free; an operator that is neither free nor counted is named.
 
@@ -53,8 +53,8 @@ PUBLISHED_SWIN = {
 }
 
 
-class OnePicture(nn.Module):
-    """Model of one picture, [3, H, W] -> tensors: what fvcore can trace."""
+class OneImage(nn.Module):
+    """Model of one image, [3, H, W] -> tensors: what fvcore can trace."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_V
 
 def flop_analysis(model: nn.Module, image: Tensor) -> FlopCountAnalysis:
     """Return fvcore's count of a whole model; it logs the operators that are neither counted nor :data:`FREE`."""
-    analysis = FlopCountAnalysis(OnePicture(model), (image,)).set_op_handle(**dict.fromkeys(FREE), **HANDLERS)
+    analysis = FlopCountAnalysis(OneImage(model), (image,)).set_op_handle(**dict.fromkeys(FREE), **HANDLERS)
     # Modules that are not called, such as the criterion, are no fault.
     return analysis.uncalled_modules_warnings(False).tracer_warnings("none")
 
@@ -122,7 +122,7 @@ def flop_analysis(model: nn.Module, image: Tensor) -> FlopCountAnalysis:
 def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, float]]:
     """Parameters, FLOPs and activations (elements of the outputs of products) by part, and their "total"."""
     generic = {name: generic_activation_jit(name) for name in PRODUCTS}
-    activations = ActivationCountAnalysis(OnePicture(model), (image,)).set_op_handle(**generic)
+    activations = ActivationCountAnalysis(OneImage(model), (image,)).set_op_handle(**generic)
     # All operators but products are unsupported, which is what is wanted.
     activations.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     by_part = [analysis.by_module() for analysis in (flop_analysis(model, image), activations)]
@@ -136,14 +136,14 @@ def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, floa
 
 
 class Network(nn.Module):
-    """The network alone, a padded picture [1, 3, H, W] -> class logits and mask logits: what needs no values."""
+    """The network alone, a padded image [1, 3, H, W] -> class logits and mask logits: what needs no values."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        prediction = self.model.network(picture)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        prediction = self.model.network(image)
         return prediction.class_logits, prediction.masks.logits()
 
 
@@ -275,11 +275,11 @@ def main() -> None:
         counted, seconds = analyse(model, tuple(args.size), cfg.MODEL.DEVICE, max(1, args.repeats))
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{args.config_file}: one picture of {args.size[0]}x{args.size[1]}, random weights, {cfg.MODEL.DEVICE}")
+    print(f"{args.config_file}: one image of {args.size[0]}x{args.size[1]}, random weights, {cfg.MODEL.DEVICE}")
     print(table(counted, seconds))
     if known := published(cfg):
         name, parameters, flops = known
-        print(f"published ({name}, COCO panoptic, pictures of COCO with a short side of 800): ", end="")
+        print(f"published ({name}, COCO panoptic, images of COCO with a short side of 800): ", end="")
         print(f"{parameters} M parameters, {flops} G FLOPs")
 
 

@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root")
-    chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its pictures")
+    chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its images")
     parser.add_argument("--root", default=data_root(), help="[%(default)s]")
-    parser.add_argument("--decode", action="store_true", help="read every picture whole, which takes longer")
+    parser.add_argument("--decode", action="store_true", help="read every image whole, which takes longer")
     parser.add_argument("--show", type=int, default=100, metavar="N", help="faults listed at most [%(default)s]")
     args = parser.parse_args(arguments)
 
@@ -60,7 +60,7 @@ def _print(task: str, report: Report, show: int) -> None:
         (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels)
         for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
     ]
-    unit = "pictures" if task == "semantic" else "objects"
+    unit = "images" if task == "semantic" else "objects"
     print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels"]))
     for file, text in report.faults[:show]:
         print(f"fault: {file}: {text}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the pictures of docs/design.md: what the quickstart model computes on its way from a picture to segments.
+"""Draw the images of docs/design.md: what the quickstart model computes on its way from an image to segments.
 
 draw_design.py MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
 """
@@ -20,14 +20,14 @@ from torch import Tensor
 
 from mask2former.config import load_config
 from mask2former.data import register_all
-from mask2former.data.mapper.image_io import read_picture
+from mask2former.data.mapper.image_io import read_image
 from mask2former.predictor import Predictor
 from mask2former.structures import MaskPrediction, resize_frames
 
 ROOT = Path(mask2former.__file__).parents[1]
 FOLDER = ROOT / "docs" / "design"
 NUMBER = 4  # queries that are shown
-PICTURE = 2  # of the validation set
+IMAGE = 2  # of the validation set
 GAP = 8  # pixels between drawings
 HEIGHT = 384  # pixels; smaller drawings are enlarged
 
@@ -39,20 +39,20 @@ def main() -> None:
     kept: dict[str, object] = {}
     decoder = predictor.model.sem_seg_head.predictor
     decoder.register_forward_hook(lambda _, inputs, output: kept.update(levels=inputs[0], prediction=output))
-    picture = read_picture(DatasetCatalog.get("quickstart_val_panoptic")[PICTURE]["file_name"], "RGB")
-    drawn = predictor(picture).draw("panoptic")
+    image = read_image(DatasetCatalog.get("quickstart_val_panoptic")[IMAGE]["file_name"], "RGB")
+    drawn = predictor(image).draw("panoptic")
     prediction = kept["prediction"]
     assert isinstance(prediction, MaskPrediction)
 
-    queries = best_queries(prediction, picture.shape[:2])
+    queries = best_queries(prediction, image.shape[:2])
     FOLDER.mkdir(exist_ok=True)
-    save("picture", [picture])
-    save("masks", [heat(mask, picture) for mask in prediction.masks.logits(0, queries)[:, 0].sigmoid()])
+    save("image", [image])
+    save("masks", [heat(mask, image) for mask in prediction.masks.logits(0, queries)[:, 0].sigmoid()])
     for name, layer in (("attention_first", 0), ("attention_last", len(prediction.aux) - 1)):
         level = kept["levels"][layer % 3]  # type: ignore[index]
         logits = prediction.aux[layer].masks.logits(0, queries)
         inside = resize_frames(logits, level.shape[-2:])[:, 0] >= 0
-        save(name, [dim(mask, picture) for mask in inside])
+        save(name, [dim(mask, image) for mask in inside])
     save("panoptic", [drawn])
 
 
@@ -63,18 +63,18 @@ def best_queries(prediction: MaskPrediction, size: tuple[int, ...]) -> Tensor:
     return (scores * ((share > 0.01) & (share < 0.6))).topk(NUMBER).indices
 
 
-def heat(probability: Tensor, picture: np.ndarray) -> np.ndarray:
-    """A mask's probability from dark blue (0) to yellow (1), at the picture's size."""
-    height, width = picture.shape[:2]
+def heat(probability: Tensor, image: np.ndarray) -> np.ndarray:
+    """A mask's probability from dark blue (0) to yellow (1), at the image's size."""
+    height, width = image.shape[:2]
     enlarged = cv2.resize((255 * probability).byte().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
     return cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
 
 
-def dim(inside: Tensor, picture: np.ndarray) -> np.ndarray:
-    """The picture, dark where a query may not look."""
-    height, width = picture.shape[:2]
+def dim(inside: Tensor, image: np.ndarray) -> np.ndarray:
+    """The image, dark where a query may not look."""
+    height, width = image.shape[:2]
     enlarged = cv2.resize(inside.byte().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.where(enlarged[:, :, None] > 0, picture, picture // 5)
+    return np.where(enlarged[:, :, None] > 0, image, image // 5)
 
 
 def save(name: str, drawings: list[np.ndarray]) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw a model's predictions over the pictures of a data set, beside the ground truth. ``--help`` shows how."""
+"""Draw a model's predictions over the images of a data set, beside the ground truth. ``--help`` shows how."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
 from mask2former.data import register_all
-from mask2former.data.mapper.image_io import read_picture
+from mask2former.data.mapper.image_io import read_image
 from mask2former.predictor import Predictor
 from mask2former.visualization import INSTANCE_THRESHOLD, RESULTS, save_comparisons
 
@@ -31,18 +31,18 @@ example:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Draw a model's predictions over the pictures of a data set, beside the ground truth.",
+        description="Draw a model's predictions over the images of a data set, beside the ground truth.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--dataset", metavar="NAME", help="registered name [the first of DATASETS.TEST]")
-    parser.add_argument("--number", type=int, default=24, metavar="N", help="pictures, evenly spread [%(default)s]")
+    parser.add_argument("--number", type=int, default=24, metavar="N", help="images, evenly spread [%(default)s]")
     parser.add_argument("--task", choices=list(RESULTS), help="[the first that the model gives]")
     parser.add_argument(
         "--threshold", type=float, default=INSTANCE_THRESHOLD, help="least score of drawn instances [%(default)s]"
     )
-    parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/pictures]")
+    parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/images]")
     add_trust(parser)
     add_options(parser)
     args = parser.parse_args()
@@ -57,10 +57,10 @@ def main() -> None:
     chosen = records[:: max(1, len(records) // args.number)][: args.number]
 
     def results() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        for record in tqdm(chosen, desc="drawing", unit="picture"):
-            yield record, predictor.outputs(read_picture(record["file_name"], "RGB"))
+        for record in tqdm(chosen, desc="drawing", unit="image"):
+            yield record, predictor.outputs(read_image(record["file_name"], "RGB"))
 
-    folder = Path(args.output or f"{cfg.OUTPUT_DIR}/pictures")
+    folder = Path(args.output or f"{cfg.OUTPUT_DIR}/images")
     sheet, *files = save_comparisons(results(), predictor.metadata, folder, args.threshold, args.task)
     print(f"{len(files)} comparisons with the ground truth in {folder}; the first of them together: {sheet}")
 

@@ -25,8 +25,8 @@ from mask2former.predictor import Predictor
 from mask2former.predictor.resolve_model import model_config
 
 EXAMPLES = """
-The program takes one picture [1, 3, H, W] of any size from 33 pixels a side, normalises it itself, and gives results at
-the picture's size. What goes in and comes out: docs/export.md.
+The program takes one image [1, 3, H, W] of any size from 33 pixels a side, normalises it itself, and gives results at
+the image's size. What goes in and comes out: docs/export.md.
 
 examples:
   export.py coco/panoptic/r50 r50.pt2
@@ -98,7 +98,7 @@ def table(rows: list[Row]) -> str:
         if row.eager_ms and row.exported_ms:
             line += [f"{row.eager_ms:.0f}", f"{row.exported_ms:.0f}", f"{row.eager_ms / row.exported_ms:.2f}"]
         lines.append(line)
-    headers = ["picture", "largest difference", "equal pixels", "PyTorch, ms", "exported, ms", "times as fast"]
+    headers = ["image", "largest difference", "equal pixels", "PyTorch, ms", "exported, ms", "times as fast"]
     return tabulate(lines, headers[: len(lines[0])], disable_numparse=True, stralign="right")
 
 
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="published model's name, configuration file, or output folder")
     parser.add_argument("output", metavar="OUT", help=".pt2 (torch.export) or .onnx")
     parser.add_argument("--results", choices=list(OUTPUTS), default="logits", help="[%(default)s]")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="uint8", help="of the picture [%(default)s]")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="uint8", help="of the image [%(default)s]")
     parser.add_argument(
         "--portable", action="store_true", help=".pt2 of standard operators, slower without mask2former"
     )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train on custom data without writing code: from pictures to scores. ``--help`` shows how."""
+"""Train on custom data without writing code: from images to scores. ``--help`` shows how."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES = """
 the data, in one of these forms:
   objects (COCO):        --train annotations.json images/
   panoptic (COCO):       --train panoptic.json images/ panoptic_pngs/
-  classes of pixels:     --train images/ labels/    (label files named as the pictures, holding class numbers)
+  classes of pixels:     --train images/ labels/    (label files named as the images, holding class numbers)
 
 examples:
   See what would be done, and train nothing:
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--train", nargs="+", required=True, metavar="PATH", help="pictures and annotations")
+    result.add_argument("--train", nargs="+", required=True, metavar="PATH", help="images and annotations")
     result.add_argument("--val", nargs="+", metavar="PATH", help="the same for validation [a share of --train]")
     result.add_argument("--model", default="coco/instance/r50", help="of the zoo, or small [%(default)s]")
     start = result.add_mutually_exclusive_group()
@@ -110,8 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     launch(run, args.num_gpus, dist_url="auto", args=(cfg, data, args))
     print(
         f"\nEverything is in {args.output}. To look at: {args.output}/report.html, {args.output}/curves.html\n"
-        "On a picture of your own:\n"
-        f"  from mask2former import Predictor; Predictor('{args.output}')('picture.jpg').save('out.png')"
+        "On an image of your own:\n"
+        f"  from mask2former import Predictor; Predictor('{args.output}')('image.jpg').save('out.png')"
     )
     return 0
 
@@ -153,7 +153,7 @@ def _class_names(given: str) -> list[str]:
 
 
 def _summary(data: CustomDataset) -> str:
-    unit = "pictures that show it" if data.kind == "semantic" else "objects"
+    unit = "images that show it" if data.kind == "semantic" else "objects"
     rows = [
         (category["name"], category["id"], tally.objects, round(math.sqrt(tally.pixels / max(1, tally.objects))))
         for category in data.categories
@@ -161,7 +161,7 @@ def _summary(data: CustomDataset) -> str:
     ]
     return "\n".join(
         [
-            f"{data.kind} data: {data.train.pictures} pictures for training, {data.val.pictures} for validation, "
+            f"{data.kind} data: {data.train.num_images} images for training, {data.val.num_images} for validation, "
             f"{len(data.categories)} class{'es' * (len(data.categories) != 1)}. In the training data:",
             tabulate(rows, ["class", "id", unit, "mean side (pixels)"]),
             *data.notes,

@@ -1,4 +1,4 @@
-"""A scene as files: picture, panoptic and semantic png, and the records that COCO's json files have of it."""
+"""A scene as files: image, panoptic and semantic png, and the records that COCO's json files have of it."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ def _distinct_colours(wanted: list[list[int]]) -> np.ndarray:
     return np.array(colours, np.uint8)
 
 
-def _write(file: Path, picture: np.ndarray) -> None:
-    if not cv2.imwrite(str(file), np.ascontiguousarray(picture), PNG_OPTIONS):
-        raise OSError(f"{file}: the picture cannot be written. Is the folder there and the disk not full?")
+def _write(file: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(file), np.ascontiguousarray(image), PNG_OPTIONS):
+        raise OSError(f"{file}: the image cannot be written. Is the folder there and the disk not full?")

@@ -46,7 +46,7 @@ def seaside(stage: Stage) -> None:
 
 
 def river(stage: Stage) -> None:
-    """A river that winds from the hills to the bottom of the picture."""
+    """A river that winds from the hills to the bottom of the image."""
     _hills(stage, layers=int(stage.rng.integers(1, 3)))
     _ground(stage, GRASS)
     depth = np.clip((stage.y - stage.horizon) / (stage.height - stage.horizon), 0, 1)

@@ -36,7 +36,7 @@ class TimeOfDay:
     """Colours that go together.
 
     Attributes:
-        sky: colour pairs (top of the picture, horizon) to choose from.
+        sky: colour pairs (top of the image, horizon) to choose from.
         sun: the disc and its glow.
         glow: strength of the glow, 0 to 1.
         height: range of the sun's height, as a share of the sky.

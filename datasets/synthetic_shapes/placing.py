@@ -11,7 +11,7 @@ from synthetic_shapes.things.kinds import KINDS, Kind
 from synthetic_shapes.things.sprite import Sprite, paint
 
 FEWEST, MOST = 3, 6  # things that a scene should have; it has fewer where no more fit
-LEAST_ROOM = 0.05  # share of the picture that has to be a kind's home
+LEAST_ROOM = 0.05  # share of the image that has to be a kind's home
 FARTHEST_HAZE = 0.3  # things do not stand on the hills behind it
 NEAREST = 0.45  # distance of two things, relative to the sum of their sizes
 TRIES = 25  # places that are tried for a thing
@@ -96,7 +96,7 @@ def _find_spot(
 def _at_home(stage: Stage, kind: Kind, x: float, y: float, size: float) -> bool:
     """Whether the foot of a thing, or all of one that flies or swims, has around it what it should have."""
     across, up = kind.needs[0] * size, kind.needs[1] * size
-    edge = 0.15 * size  # how far things may stick out of the picture's sides
+    edge = 0.15 * size  # how far things may stick out of the image's sides
     for dx in (-across, 0.0, across):
         for dy in (-up, up):
             column, row = int(x + dx), int(y + dy)

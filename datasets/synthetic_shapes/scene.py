@@ -1,4 +1,4 @@
-"""A whole scene: picture and ground truth."""
+"""A whole scene: image and ground truth."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from synthetic_shapes.stage import SKY, STUFF, WATER, Stage
 from synthetic_shapes.surfaces import paint_surfaces
 from synthetic_shapes.things.kinds import KINDS
 
-LEAST_VISIBLE = 12  # pixels of the finished picture; what shows less is left out
+LEAST_VISIBLE = 12  # pixels of the finished image; what shows less is left out
 LEAST_SHARE = 0.35  # of a thing's pixels that have to be visible
 
 
 @dataclass
 class Scene:
-    """A finished picture.
+    """A finished image.
 
     Attributes:
         image: [H, W, 3] uint8, RGB.
@@ -104,7 +104,7 @@ def _put(stage: Stage, thing: Thing) -> None:
 
 
 def _hide_crumbs(stage: Stage, things: list[Thing]) -> tuple[np.ndarray, list[Thing]]:
-    """([H, W] segment numbers in the finished picture: stuff, then things; the things that can be seen)."""
+    """([H, W] segment numbers in the finished image: stuff, then things; the things that can be seen)."""
     while True:
         numbers = stage.cover.astype(np.int32)
         whole = []
@@ -176,9 +176,9 @@ def _reflect(stage: Stage, thing: Thing, foot: tuple[int, int]) -> None:
 
 
 def _finish(stage: Stage, height: int, width: int) -> np.ndarray:
-    """The picture at its own size, with the grain of paper."""
-    picture = cv2.resize(stage.colour, (width, height), interpolation=cv2.INTER_AREA)
+    """The image at its own size, with the grain of paper."""
+    image = cv2.resize(stage.colour, (width, height), interpolation=cv2.INTER_AREA)
     grain = stage.rng.standard_normal((height, width), dtype=np.float32)
-    picture = picture + 0.5 * (0.022 * grain + 0.012 * cv2.GaussianBlur(grain, (0, 0), 1.2) * 3)[..., None]
-    picture += 0.008 * stage.rng.standard_normal(picture.shape, dtype=np.float32)
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    image = image + 0.5 * (0.022 * grain + 0.012 * cv2.GaussianBlur(grain, (0, 0), 1.2) * 3)[..., None]
+    image += 0.008 * stage.rng.standard_normal(image.shape, dtype=np.float32)
+    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a scene is painted on: the picture, what covers each pixel, and the circumstances."""
+"""What a scene is painted on: the image, what covers each pixel, and the circumstances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stage:
         rng: where all chance comes from.
         time: colours.
         height, width: of the drawing, in its pixels.
-        unit: pixels of the drawing in 1/128 of the picture's shorter side.
+        unit: pixels of the drawing in 1/128 of the image's shorter side.
         horizon: y of it.
         sun: (x, y), in the sky or beside it.
         sky_top, sky_low: colours.
@@ -59,7 +59,7 @@ class Stage:
         return float(away[0]), float(away[1])
 
     def depth(self, y: float) -> float:
-        """How near the ground at height y is: 0 at the horizon, 1 at the bottom of the picture."""
+        """How near the ground at height y is: 0 at the horizon, 1 at the bottom of the image."""
         return float(np.clip((y - self.horizon) / max(self.height - self.horizon, 1), 0, 1))
 
     def lay(self, where: np.ndarray, stuff: int, haze: float | np.ndarray = 0.0) -> None:

@@ -14,7 +14,7 @@ from synthetic_shapes.texture import noise, on_ground
 def paint_surfaces(stage: Stage) -> None:
     """Paint every pixel of the stage according to what covers it.
 
-    The surfaces themselves are as fine as the finished picture, for speed; only their borders are as fine as the stage.
+    The surfaces themselves are as fine as the finished image, for speed; only their borders are as fine as the stage.
     """
     coarse = stage.reduced(OVERSAMPLING)
     hazy = (0.9 * stage.sky_low).astype(np.float32)

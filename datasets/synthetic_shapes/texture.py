@@ -28,7 +28,7 @@ def on_ground(
 
     Args:
         horizon: its y; there is nothing but noise of the least size above it.
-        fineness: bumps across the bottom of the picture.
+        fineness: bumps across the bottom of the image.
         stretch: how much longer across than in depth bumps are.
     """
     cells = np.pad(rng.uniform(-1, 1, (128, 128)).astype(np.float32), 4, mode="wrap")  # so that it repeats seamlessly

@@ -35,7 +35,7 @@ def is_caffe2(state: Mapping[str, object]) -> bool:
 def from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Caffe2's names -> ours, by Detectron2's own rules; a bias of the first convolution, unused there, is kept.
 
-    These networks want BGR pictures of grey values (``INPUT.FORMAT`` BGR, ``MODEL.PIXEL_STD`` 1 for MSRA's), and
+    These networks want BGR images of grey values (``INPUT.FORMAT`` BGR, ``MODEL.PIXEL_STD`` 1 for MSRA's), and
     MSRA's stride in the 1x1 convolutions (``MODEL.RESNETS.STRIDE_IN_1X1`` True). Normalisation has a scale and a bias
     and no statistics: those of the model stay at mean 0 and variance 1.
     """

@@ -58,7 +58,7 @@ def to_ours(state: Mapping[str, Any], model: Mapping[str, Tensor] | None = None)
     if is_detectron2(tensors):
         return "Detectron2 ResNet", from_detectron2(tensors)
     if is_caffe2(tensors):
-        return "Caffe2 ResNet, of BGR pictures", from_caffe2(tensors)
+        return "Caffe2 ResNet, of BGR images", from_caffe2(tensors)
     return UNKNOWN, tensors
 
 

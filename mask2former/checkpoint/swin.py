@@ -12,7 +12,7 @@ from torch.nn import functional as F
 _BACKBONE = "backbone."
 _TABLE = "relative_position_bias_table"
 _ABSOLUTE = "absolute_pos_embed"
-# Their classifier and the norm before it, and what follows from the size of pictures and windows.
+# Their classifier and the norm before it, and what follows from the size of images and windows.
 _DROPPED = ("head.", "norm.")
 _DERIVED = ("relative_position_index", "attn_mask")
 

@@ -27,7 +27,7 @@ def is_torchvision(state: Mapping[str, object]) -> bool:
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Their names -> ours of the backbone, without the classifier.
 
-    torchvision strides in the 3x3 convolutions and wants RGB pictures: ``MODEL.RESNETS.STRIDE_IN_1X1`` False,
+    torchvision strides in the 3x3 convolutions and wants RGB images: ``MODEL.RESNETS.STRIDE_IN_1X1`` False,
     ``INPUT.FORMAT`` RGB, as in ``configs/_base_/mask2former.yaml``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Another number of pictures a step than a configuration was made for."""
+"""Another number of images a step than a configuration was made for."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ def scale_to_batch(cfg: CfgNode, file_batch: int, given: Collection[str] = ()) -
     """Scale ``SOLVER.BASE_LR`` by n / ``file_batch``, in place, and all that is counted in iterations inversely.
 
     n is ``SOLVER.IMS_PER_BATCH``: this is the linear rule (arXiv 1706.02677, section 2.1), by which the training sees
-    as many pictures as before. Detectron2's ``SOLVER.REFERENCE_WORLD_SIZE`` scales likewise, but by the number of
+    as many images as before. Detectron2's ``SOLVER.REFERENCE_WORLD_SIZE`` scales likewise, but by the number of
     GPUs, and the batch too; it stays what it is.
 
     Args:
@@ -39,7 +39,7 @@ def scale_to_batch(cfg: CfgNode, file_batch: int, given: Collection[str] = ()) -
             node[name] = _scaled(before, scale)
         if node[name] != before:
             changes.append(f"{key} {before} -> {node[name]}")
-    return f"{cfg.SOLVER.IMS_PER_BATCH} pictures a step instead of {file_batch}: {', '.join(changes) or 'no change'}"
+    return f"{cfg.SOLVER.IMS_PER_BATCH} images a step instead of {file_batch}: {', '.join(changes) or 'no change'}"
 
 
 def _scaled(iterations: int, scale: float) -> int:

@@ -16,9 +16,9 @@ examples:
     train_net.py --config-file FILE --eval-only MODEL.WEIGHTS output/quickstart/model_final.pth
   Change anything of the configuration, as KEY value pairs at the end:
     train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.00005
-  Another number of pictures a step, with learning rate and iterations to match (see --scale-lr):
+  Another number of images a step, with learning rate and iterations to match (see --scale-lr):
     train_net.py --config-file FILE --scale-lr SOLVER.IMS_PER_BATCH 4
-  The memory of 4 pictures, the learning of 16:
+  The memory of 4 images, the learning of 16:
     train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 16 SOLVER.ACCUMULATE_STEPS 4
   Eight GPUs of one machine (IMS_PER_BATCH is shared out among them):
     train_net.py --config-file FILE --num-gpus 8

@@ -27,7 +27,7 @@ def _add_input(cfg: CN) -> None:
     inputs.COLOR_AUG_SSD = False
     # A random crop is drawn again while one category covers more than this share of it; 1.0: never.
     inputs.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
-    # Training pictures are padded to a multiple of this, in pixels; -1: no padding by the mapper.
+    # Training images are padded to a multiple of this, in pixels; -1: no padding by the mapper.
     inputs.SIZE_DIVISIBILITY = -1
 
     # Large-scale jitter: side of the square crop in pixels, and the range of the random scale relative to it.
@@ -57,7 +57,7 @@ def _add_solver(cfg: CN) -> None:
     # Number format of mixed precision (SOLVER.AMP.ENABLED): float16, bfloat16, or auto: float16 with loss scaling
     # on a GPU as published; bfloat16 on a CPU that computes in it, float32 on others.
     solver.AMP.DTYPE = "auto"
-    # The pictures of a step (IMS_PER_BATCH) are taken in this many parts, one after the other: the memory of a part,
+    # The images of a step (IMS_PER_BATCH) are taken in this many parts, one after the other: the memory of a part,
     # the learning of the whole, but that each part divides its losses by its own number of masks.
     solver.ACCUMULATE_STEPS = 1
 
@@ -131,7 +131,7 @@ def _add_mask_former(cfg: CN) -> None:
     # Project the input by a 1x1 convolution even if its channels fit.
     node.ENFORCE_INPUT_PROJ = False
 
-    # Pictures are padded to a multiple of this, in pixels.
+    # Images are padded to a multiple of this, in pixels.
     node.SIZE_DIVISIBILITY = 32
 
     node.TEST = CN()
@@ -144,7 +144,7 @@ def _add_mask_former(cfg: CN) -> None:
     node.TEST.OVERLAP_THRESHOLD = 0.0
     # Registered rule that makes a panoptic image of masks.
     node.TEST.PANOPTIC_RULE = "PanopticMerger"
-    # Resize masks to the picture before the semantic sum over queries, not after it. Panoptic and instance results
+    # Resize masks to the image before the semantic sum over queries, not after it. Panoptic and instance results
     # imply it.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
 
@@ -179,7 +179,7 @@ def _add_backbones(cfg: CN) -> None:
     swin.USE_CHECKPOINT = False  # recompute activations in the backward pass to save memory
 
     # MODEL.BACKBONE.NAME: TimmBackbone. Its features are named by stride: 4, 8, 16, 32 are res2, res3, res4, res5.
-    # Pictures are normalised by MODEL.PIXEL_MEAN and PIXEL_STD, as everywhere; a few models want others.
+    # Images are normalised by MODEL.PIXEL_MEAN and PIXEL_STD, as everywhere; a few models want others.
     node = cfg.MODEL.TIMM = CN()
     node.NAME = "convnext_tiny"  # any model of timm that gives a pyramid; "convnext_tiny.fb_in22k" with its weights
     node.PRETRAINED = True  # timm loads the weights of that name, where MODEL.WEIGHTS names none

@@ -25,25 +25,25 @@ from mask2former.data.datasets.spec import (
     sem_seg_task_metadata,
 )
 
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training pictures, where none are given for validation
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training images, where none are given for validation
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures for training, or those for validation.
+    """The images for training, or those for validation.
 
     Attributes:
         name: in Detectron2's catalogs.
         source: where they are.
-        pictures: how many there are.
-        only: ids of the pictures that count; all when None.
+        num_images: how many there are.
+        only: ids of the images that count; all when None.
         paths: metadata that the evaluators read, by key.
     """
 
     name: str
     source: DataSource
-    pictures: int
+    num_images: int
     only: frozenset[Any] | None = None
     paths: dict[str, str] = field(default_factory=dict)
 
@@ -114,7 +114,7 @@ def build_dataset(
     class_names: Sequence[str] = (),
     ignore_label: int = IGNORE_LABEL,
 ) -> CustomDataset:
-    """Check data, choose the pictures for validation, and write what the evaluation needs to ``folder``.
+    """Check data, choose the images for validation, and write what the evaluation needs to ``folder``.
 
     Args:
         train, val: the data; where ``val`` is None, a share of ``train`` is held out, the same each time.
@@ -151,7 +151,7 @@ def build_dataset(
         notes += _warnings(source, report, categories)
     held_out, rest = (None, None) if val is not None else _hold_out(_ids(sources[0]), notes)
     numbers = [
-        report.counts["pictures"] if ids is None else len(ids)
+        report.counts["images"] if ids is None else len(ids)
         for report, ids in ((reports[0], rest), (reports[-1], held_out))
     ]
     return CustomDataset(
@@ -196,8 +196,8 @@ def _require_sound(reports: Sequence[Report]) -> None:
         shown = [f"  {file}: {text}" for file, text in stopping[:100]]
         more = [f"  ... and {len(stopping) - 100} more"] if len(stopping) > 100 else []
         raise DataError(f"{len(stopping)} faults would stop the training:\n" + "\n".join(shown + more))
-    if not any(report.counts["pictures"] for report in reports):
-        raise DataError("There is no picture.")
+    if not any(report.counts["images"] for report in reports):
+        raise DataError("There is no image.")
     if not reports[0].objects:
         raise DataError("There is no annotated object in the training data.")
 
@@ -208,7 +208,7 @@ def _warnings(source: DataSource, report: Report, categories: Sequence[Category]
         notes.append(f"warning: ... and {len(report.survived) - 20} more of these in {source}")
     unseen = [category["name"] for category in categories if category["name"] not in report.classes]
     if unseen:
-        notes.append(f"warning: no picture of {source} shows {', '.join(unseen[:10])}.")
+        notes.append(f"warning: no image of {source} shows {', '.join(unseen[:10])}.")
     return notes
 
 
@@ -220,11 +220,11 @@ def _ids(source: DataSource) -> list[Any]:
 
 def _hold_out(ids: list[Any], notes: list[str]) -> tuple[frozenset[Any] | None, frozenset[Any] | None]:
     if len(ids) < 2:
-        notes.append("warning: there is one picture; it is trained on and evaluated on, so scores say nothing.")
+        notes.append("warning: there is one image; it is trained on and evaluated on, so scores say nothing.")
         return None, None
     count = min(max(1, round(HELD_OUT_SHARE * len(ids))), HELD_OUT_MOST)
     chosen = frozenset(random.Random(SEED).sample(sorted(ids, key=str), count))
-    notes.append(f"No --val: {count} of {len(ids)} pictures are held out of the training, the same each time.")
+    notes.append(f"No --val: {count} of {len(ids)} images are held out of the training, the same each time.")
     return chosen, frozenset(ids) - chosen
 
 

@@ -1,7 +1,7 @@
 """Ground truth as the evaluation wants it, made of what a person has.
 
 Files of one's own leave out what training does not need and evaluation does: areas, boxes, ``iscrowd``, ids from 1. And
-they may hold more pictures than are evaluated, when some were held out of the training ones.
+they may hold more images than are evaluated, when some were held out of the training ones.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mask2former.custom.source import DataSource
 from mask2former.data.datasets.categories import Category
 from mask2former.data.mapper.image_io import join_below, read_panoptic_ids
 
-Ids = Collection[Any] | None  # of the pictures that count; all when None
+Ids = Collection[Any] | None  # of the images that count; all when None
 Json = dict[str, Any]
 
 
 def write_instances(source: DataSource, only: Ids, categories: Sequence[Category], file: Path) -> None:
-    """COCO's instance file of the pictures ``only``, with all that the evaluation reads."""
+    """COCO's instance file of the images ``only``, with all that the evaluation reads."""
     content = source.content()
     images = _chosen(content, only)
     annotations: list[Json] = []
@@ -37,7 +37,7 @@ def write_instances(source: DataSource, only: Ids, categories: Sequence[Category
 
 
 def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category], folder: Path) -> dict[str, str]:
-    """The panoptic file of the pictures ``only``, and what else can be scored: its things, and classes of pixels.
+    """The panoptic file of the images ``only``, and what else can be scored: its things, and classes of pixels.
 
     Returns:
         Paths by the metadata keys of the evaluators.

@@ -47,7 +47,7 @@ def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) 
         values: that occur.
         ignore_label: the number of pixels that belong to no class; one that does not occur ignores none.
         names: of the classes; empty: they are called after their numbers. As many as there are numbers that occur, or,
-            where they count from 0, any more: classes that no picture shows.
+            where they count from 0, any more: classes that no image shows.
 
     Raises:
         DataError: no class, or names that do not fit.

@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = "small"  # a ResNet-18 network from scratch
 NO_WEIGHTS = (
     "{error}\nWithout these weights: --weights FILE begins with a file that you have, --from-scratch with random ones "
-    "(which takes far more pictures), --model small --from-scratch with a small network that learns on a CPU."
+    "(which takes far more images), --model small --from-scratch with a small network that learns on a CPU."
 )
 
 

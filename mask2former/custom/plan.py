@@ -17,18 +17,18 @@ from mask2former.custom import CustomDataset
 from mask2former.data.checks import Report
 from mask2former.preflight.memory import training_bytes
 
-# Short side of a picture as the network sees it, in pixels: what is usual, and the most (GPU, CPU).
+# Short side of an image as the network sees it, in pixels: what is usual, and the most (GPU, CPU).
 USUAL_SHORT, USUAL_SHORT_CPU = 800, 320
 LONG_TO_SHORT = 2  # long sides are limited to so many short ones
 LEAST_OBJECT = 24  # pixels: objects whose side is less than this are enlarged; masks are made at a quarter
 MOST_ENLARGED = 2.0
 LEAST_CROP, CROP_STEP = 256, 64  # pixels
-MOST_PICTURES, MOST_PICTURES_CPU = 16, 4  # of a step, on each device
+MOST_IMAGES, MOST_IMAGES_CPU = 16, 4  # of a step, on each device
 SHARE_OF_MEMORY = 0.8
-PASSES = {"tuned": 50, "scratch": 100}  # through the training pictures
-SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # pictures in all: least, most
-SHOWN_CPU = 6400  # most pictures on a CPU, which shows a few in a second
-LEARNING_RATE, ITS_PICTURES = 0.0001, 16  # as published; from scratch the small network has its own
+PASSES = {"tuned": 50, "scratch": 100}  # through the training images
+SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # images in all: least, most
+SHOWN_CPU = 6400  # most images on a CPU, which shows a few in a second
+LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; from scratch the small network has its own
 EVALUATIONS = 5
 LEAST_PERIOD = 10  # iterations between two checkpoints
 
@@ -80,7 +80,7 @@ def plan_training(
         fixed: keys that a person has set.
         memory: bytes that are free, on each device.
         devices: GPUs, or 1 for the CPU.
-        cpus: processor cores, for loading pictures.
+        cpus: processor cores, for loading images.
     """
     plan = TrainingPlan(cfg, fixed)
     _choose_task(plan, data)
@@ -117,20 +117,20 @@ def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
     if kind == "panoptic" and is_from_scratch(plan.cfg):
         plan.choose("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", 0.35, "a model from scratch is sure of little")
         plan.choose("MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD", 0.6, "a model from scratch is sure of little")
-    empty = report.counts["pictures without objects"]
-    plan.choose("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} pictures without objects teach what is none")
+    empty = report.counts["images without objects"]
+    plan.choose("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} images without objects teach what is none")
     most = _most_objects(report)
     queries = plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]
     if kind != "semantic":
         if most > 0.9 * queries:
             enough = min(300, 50 * math.ceil(1.2 * most / 50))
-            plan.choose("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", enough, f"up to {most} objects in a picture")
+            plan.choose("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", enough, f"up to {most} objects in an image")
         detections = max(100, min(most, plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]))
-        plan.choose("TEST.DETECTIONS_PER_IMAGE", detections, f"up to {most} objects in a picture")
+        plan.choose("TEST.DETECTIONS_PER_IMAGE", detections, f"up to {most} objects in an image")
 
 
 def _most_objects(report: Report) -> int:
-    """In nearly every picture: one in a hundred may have more."""
+    """In nearly every image: one in a hundred may have more."""
     counts = sorted(len(areas) for areas in report.objects.values())
     return counts[int(0.99 * (len(counts) - 1))] if counts else 0
 
@@ -138,23 +138,23 @@ def _most_objects(report: Report) -> int:
 def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
     short, reason = _short_side(plan.cfg, report)
     plan.choose("INPUT.MIN_SIZE_TEST", _multiple(short, 32), reason)
-    test = plan["INPUT.MIN_SIZE_TEST"] or short  # 0: pictures as they are
-    plan.choose("INPUT.MAX_SIZE_TEST", LONG_TO_SHORT * test, f"pictures of {LONG_TO_SHORT}:1 whole")
+    test = plan["INPUT.MIN_SIZE_TEST"] or short  # 0: images as they are
+    plan.choose("INPUT.MAX_SIZE_TEST", LONG_TO_SHORT * test, f"images of {LONG_TO_SHORT}:1 whole")
     sides = tuple(_multiple(test * share, 32) for share in (0.75, 0.875, 1.0, 1.125, 1.25))
     plan.choose("INPUT.MIN_SIZE_TRAIN", sides, "a quarter around the size of the test")
     plan.choose("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "of these")
     plan.choose("INPUT.MAX_SIZE_TRAIN", LONG_TO_SHORT * max(plan["INPUT.MIN_SIZE_TRAIN"]), "as in the test")
-    crop, why = _multiple(test, CROP_STEP), "about a whole picture"
+    crop, why = _multiple(test, CROP_STEP), "about a whole image"
     while crop > LEAST_CROP and training_bytes(plan.cfg, 1, crop**2) > SHARE_OF_MEMORY * memory:
         crop, why = crop - CROP_STEP, f"the most that fits in {memory / 1e9:.0f} GB of memory"
-    plan.choose("INPUT.CROP.ENABLED", True, "pictures of one size make steps of one size")
+    plan.choose("INPUT.CROP.ENABLED", True, "images of one size make steps of one size")
     plan.choose("INPUT.CROP.TYPE", "absolute", "pixels")
     plan.choose("INPUT.CROP.SIZE", [crop, crop], why)
     plan.choose("INPUT.COLOR_AUG_SSD", True, "other colours of the same things")
 
 
 def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
-    """The short side that pictures are to have in the test, in pixels, and why."""
+    """The short side that images are to have in the test, in pixels, and why."""
     short = statistics.median(min(size) for size in report.sizes)
     areas = [area for areas in report.objects.values() for area in areas]
     side = math.sqrt(statistics.median(areas)) if areas else LEAST_OBJECT
@@ -173,7 +173,7 @@ def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
     pixels = (
         math.prod(plan["INPUT.CROP.SIZE"]) if plan["INPUT.CROP.ENABLED"] else max(plan["INPUT.MIN_SIZE_TRAIN"]) ** 2
     )
-    each = MOST_PICTURES // devices if on_gpu(plan.cfg) else MOST_PICTURES_CPU
+    each = MOST_IMAGES // devices if on_gpu(plan.cfg) else MOST_IMAGES_CPU
     reason = "as published" if on_gpu(plan.cfg) else "a CPU takes a second or more for these"
     while each > 1 and training_bytes(plan.cfg, each, pixels) > SHARE_OF_MEMORY * memory:
         each, reason = each // 2, f"the most of which {memory / 1e9:.0f} GB of memory hold"
@@ -183,23 +183,23 @@ def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
 
 
 def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
-    cfg, pictures = plan.cfg, data.train.pictures
+    cfg, images = plan.cfg, data.train.num_images
     batch = plan["SOLVER.IMS_PER_BATCH"]
     start = "scratch" if is_from_scratch(cfg) else "tuned"
-    rate, its_batch = LEARNING_RATE, ITS_PICTURES
+    rate, its_batch = LEARNING_RATE, ITS_IMAGES
     if start == "scratch" and cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM <= 128:
         rate, its_batch = 0.0005, 8  # configs/_base_/small_network.yaml
     scaled = float(f"{rate * math.sqrt(batch / its_batch):.2g}")
-    reason = f"{rate:g} for {its_batch} pictures, and the square root of the share for {batch}"
+    reason = f"{rate:g} for {its_batch} images, and the square root of the share for {batch}"
     plan.choose("SOLVER.BASE_LR", scaled, reason)
     least, most = SHOWN[start]
-    shown, why = PASSES[start] * pictures, f"{PASSES[start]} passes through {pictures} pictures"
+    shown, why = PASSES[start] * images, f"{PASSES[start]} passes through {images} images"
     if shown < least:
-        shown, why = least, f"no less than {least:,} pictures shown"
+        shown, why = least, f"no less than {least:,} images shown"
     if shown > most:
-        shown, why = most, f"no more than {most:,} pictures shown"
+        shown, why = most, f"no more than {most:,} images shown"
     if not on_gpu(cfg) and shown > SHOWN_CPU:
-        shown, why = SHOWN_CPU, f"{SHOWN_CPU:,} pictures shown, for it is a CPU; more would help"
+        shown, why = SHOWN_CPU, f"{SHOWN_CPU:,} images shown, for it is a CPU; more would help"
     plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / batch)), why)
     steps = plan["SOLVER.MAX_ITER"]
     plan.choose("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "falls to 0 at the end, whatever the length")
@@ -219,7 +219,7 @@ def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: 
         plan.choose("TEST.EVAL_PERIOD", 0, alone)
         return
     plan.choose("SOLVER.CHECKPOINT_PERIOD", period, "an interruption costs a fifth of the time at most")
-    costs_little = on_gpu(plan.cfg) and EVALUATIONS * data.val.pictures < steps * batch / 4
+    costs_little = on_gpu(plan.cfg) and EVALUATIONS * data.val.num_images < steps * batch / 4
     often = f"{EVALUATIONS} times" if costs_little else "at the end alone, for it takes long"
     plan.choose("TEST.EVAL_PERIOD", period if costs_little else 0, often)
 

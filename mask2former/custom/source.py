@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mask2former.data.datasets.categories import Category
-from mask2former.data.datasets.readers import LABEL_SUFFIXES, PICTURE_SUFFIXES
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
 
 FORMS = (
     "  objects (COCO):        annotations.json images/\n"
     "  panoptic (COCO):       panoptic.json images/ panoptic_pngs/\n"
-    "  classes of pixels:     images/ labels/   (label files named as the pictures, holding class numbers)"
+    "  classes of pixels:     images/ labels/   (label files named as the images, holding class numbers)"
 )
 GOLDEN = 0.618034  # turns of the colour circle from one class to the next: neighbours differ, none repeats
 
@@ -26,11 +26,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class DataSource:
-    """Pictures and their annotations.
+    """Images and their annotations.
 
     Attributes:
         kind: "instance", "panoptic" or "semantic".
-        images: folder of the pictures.
+        images: folder of the images.
         annotations: COCO's json; None for "semantic".
         pngs: folder of panoptic pngs, or of label files; None for "instance".
     """
@@ -70,11 +70,11 @@ def detect_format(paths: Sequence[str]) -> DataSource:
 def _semantic(images: str, labels: str) -> DataSource:
     if not _holds(labels, LABEL_SUFFIXES):
         raise DataError(
-            f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of pictures comes first, that "
+            f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of images comes first, that "
             "of the labels second."
         )
-    if not _holds(images, PICTURE_SUFFIXES):
-        raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    if not _holds(images, IMAGE_SUFFIXES):
+        raise DataError(f"{images} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     return DataSource("semantic", images, pngs=labels)
 
 
@@ -86,13 +86,13 @@ def _coco(file: str, folders: list[str]) -> DataSource:
     panoptic = any(isinstance(entry, dict) and "segments_info" in entry for entry in annotations)
     if not panoptic:
         if len(folders) == 2:
-            raise DataError(f"{file} holds objects, no panoptic segments: give the pictures' folder alone with it.")
+            raise DataError(f"{file} holds objects, no panoptic segments: give the images' folder alone with it.")
         return DataSource("instance", folders[0], file)
     # Beside the json and named as it is, as COCO has them.
     beside = Path(file).with_suffix("")
     pngs = folders[1] if len(folders) == 2 else str(beside)
     if not Path(pngs).is_dir():
-        raise DataError(f"{file} is a panoptic file: give the folder of its pngs last, after that of the pictures.")
+        raise DataError(f"{file} is a panoptic file: give the folder of its pngs last, after that of the images.")
     return DataSource("panoptic", folders[0], file, pngs)
 
 

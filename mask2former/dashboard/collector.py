@@ -40,21 +40,21 @@ class Findings:
     Attributes:
         panoptic, instance, semantic: None where the task is not on.
         gallery: of the first task of these that is on.
-        pictures: how many.
+        images: how many.
     """
 
     panoptic: SegmentTally | None
     instance: SegmentTally | None
     semantic: PixelTally | None
     gallery: Gallery
-    pictures: int = 0
+    images: int = 0
 
     def __iadd__(self, other: Findings) -> Findings:
         for task in RESULTS:
             if getattr(self, task) is not None:
                 getattr(self, task).__iadd__(getattr(other, task))
         self.gallery.take([other.gallery])
-        self.pictures += other.pictures
+        self.images += other.images
         return self
 
 
@@ -62,13 +62,13 @@ class Collector(DatasetEvaluator):
     """Counts, over all processes, into :class:`Findings`, which does not grow with the data set.
 
     Instances of a score below 0.5 are left out here: people do not look at them, though average precision does.
-    Pictures without a panoptic annotation are left out of the panoptic counts, as panoptic quality leaves them out.
+    Images without a panoptic annotation are left out of the panoptic counts, as panoptic quality leaves them out.
 
     Args:
         records: the data set's dicts with their annotations.
         metadata: of the data set.
         tasks: those of "panoptic", "instance" and "semantic" that the model gives and the records are annotated for.
-        examples: how many of the best and of the worst pictures are kept.
+        examples: how many of the best and of the worst images are kept.
     """
 
     def __init__(self, records: Sequence[Record], metadata: Metadata, tasks: Sequence[str], examples: int = 6) -> None:
@@ -79,7 +79,7 @@ class Collector(DatasetEvaluator):
         self._places = {record["file_name"]: place for place, record in enumerate(records)}
         if "panoptic" in self.tasks and (without := sum(PANOPTIC_FILE not in record for record in records)):
             logger.warning(
-                "%d of %d pictures have no panoptic annotation: the report's panoptic counts leave them out.",
+                "%d of %d images have no panoptic annotation: the report's panoptic counts leave them out.",
                 without,
                 len(records),
             )
@@ -100,7 +100,7 @@ class Collector(DatasetEvaluator):
         counters = {"panoptic": self._panoptic, "instance": self._instance, "semantic": self._semantic}
         for one, output in zip(inputs, outputs, strict=True):
             record = self._records[self._places[one["file_name"]]]
-            self.findings.pictures += 1
+            self.findings.images += 1
             for task in self.tasks:
                 try:
                     counters[task](record, result_of(output, task), task == self.tasks[0])

@@ -34,7 +34,7 @@ def write_curves(
         metrics: read as far as they go.
         title: name of the run.
         max_iter: iterations of the whole training, if known.
-        batch_size: pictures of an iteration, if known.
+        batch_size: images of an iteration, if known.
         refresh: seconds after which the page loads itself again; None: the training is over.
     """
     charts = charts_of(metrics, batch_size)
@@ -76,9 +76,9 @@ def charts_of(metrics: Metrics, batch_size: int | None = None) -> dict[str, Char
     charts["gradient"] = _chart("Gradient", "Its norm before clipping.", "norm", [("norm", found.get("grad_norm"))])
     if batch_size and "time" in found:
         x, y = found["time"].points()
-        speed = _line("pictures a second", x, [batch_size / seconds if seconds > 0 else 0.0 for seconds in y])
+        speed = _line("images a second", x, [batch_size / seconds if seconds > 0 else 0.0 for seconds in y])
         charts["speed"] = {
-            **_chart("Speed", "Pictures a second, loading included.", "pictures/s", []),
+            **_chart("Speed", "Images a second, loading included.", "images/s", []),
             "series": [speed],
         }
         charts["speed"]["y"]["min"] = 0

@@ -59,7 +59,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of one picture with N true and M found segments.
+    """Of one image with N true and M found segments.
 
     Attributes:
         kinds: of each found segment.

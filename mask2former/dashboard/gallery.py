@@ -1,4 +1,4 @@
-"""The best and the worst pictures, kept small while the others go by."""
+"""The best and the worst images, kept small while the others go by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_SIDE = 420  # pixels of what is kept
 
 
 class Packed:
-    """Regions of one size, eight pixels of a mask in a byte: pictures of cells hold hundreds of objects."""
+    """Regions of one size, eight pixels of a mask in a byte: images of cells hold hundreds of objects."""
 
     def __init__(self, regions: Sequence[Region]) -> None:
         none = np.zeros(0, bool)
@@ -40,10 +40,10 @@ class Packed:
 
 @dataclass(frozen=True)
 class Example:
-    """One picture.
+    """One image.
 
     Attributes:
-        file_name: of the picture.
+        file_name: of the image.
         quality: in [0, 1].
         size: (H, W) of the masks, at most ``LONGEST_SIDE``.
         truth, found: what to draw.
@@ -64,7 +64,7 @@ class _Ranked:
 
 
 class Gallery:
-    """The ``number`` pictures of the highest and of the lowest quality.
+    """The ``number`` images of the highest and of the lowest quality.
 
     Args:
         number: of each.
@@ -77,7 +77,7 @@ class Gallery:
         self._count = itertools.count()
 
     def offer(self, quality: float, make: Callable[[], Example]) -> None:
-        """``make`` is called if the picture is among the best or worst so far."""
+        """``make`` is called if the image is among the best or worst so far."""
         wanted = [
             (heap, rank)
             for heap, rank in ((self._best, quality), (self._worst, -quality))
@@ -104,13 +104,13 @@ class Gallery:
         return [x.example for x in sorted(self._best, reverse=True)]
 
     def worst(self) -> list[Example]:
-        """Lowest quality first; of few pictures those that are not among the best."""
+        """Lowest quality first; of few images those that are not among the best."""
         best = {x.example.file_name for x in self._best}
         return [x.example for x in sorted(self._worst, reverse=True) if x.example.file_name not in best]
 
 
 def shrunk(size: tuple[int, int], longest: int = LONGEST_SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns to keep of a picture of (H, W), evenly spread, so that no side is longer than ``longest``."""
+    """Rows and columns to keep of an image of (H, W), evenly spread, so that no side is longer than ``longest``."""
     factor = min(1.0, longest / max(size))
     rows, columns = (
         np.floor((np.arange(max(1, round(n * factor))) + 0.5) * n / max(1, round(n * factor))) for n in size

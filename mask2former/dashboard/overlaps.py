@@ -1,4 +1,4 @@
-"""How the true and the found segments of one picture lie over each other: all that is needed to judge them."""
+"""How the true and the found segments of one image lie over each other: all that is needed to judge them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def panoptic_overlaps(
     found_ids: np.ndarray,
     found_segments: Sequence[Mapping[str, Any]],
 ) -> Overlaps:
-    """Of two panoptic pictures, by the rules of panoptic quality (arXiv 1801.00868, section 4.2).
+    """Of two panoptic images, by the rules of panoptic quality (arXiv 1801.00868, section 4.2).
 
     Pixels of id 0 in the truth are void, and no part of a union. Crowds are no segments.
 
@@ -53,7 +53,7 @@ def panoptic_overlaps(
         true_segments, found_segments: with ``id``, ``category_id`` (contiguous) and, for crowds, ``iscrowd``.
 
     Raises:
-        ValueError: the pictures differ in size.
+        ValueError: the images differ in size.
     """
     if true_ids.shape != found_ids.shape:
         raise ValueError(f"the annotation's size is {true_ids.shape}, the prediction's {found_ids.shape}")

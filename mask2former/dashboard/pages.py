@@ -67,11 +67,11 @@ def as_data(value: Any) -> Markup:
     return Markup(text)
 
 
-def jpeg_uri(picture: np.ndarray, quality: int = 82) -> str:
-    """A picture [H, W, 3] uint8, RGB, as a data URI."""
-    done, encoded = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+def jpeg_uri(image: np.ndarray, quality: int = 82) -> str:
+    """An image [H, W, 3] uint8, RGB, as a data URI."""
+    done, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise ValueError(f"a picture of the shape {picture.shape} cannot be written as JPEG")
+        raise ValueError(f"an image of the shape {image.shape} cannot be written as JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 

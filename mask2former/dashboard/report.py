@@ -19,11 +19,11 @@ from mask2former.dashboard.confusion import confusions, error_rows, matrix
 from mask2former.dashboard.gallery import Example
 from mask2former.dashboard.pages import jpeg_uri, write_page
 from mask2former.dashboard.tally import SIDES, SegmentTally
-from mask2former.data.mapper.image_io import read_picture
+from mask2former.data.mapper.image_io import read_image
 from mask2former.evaluation.scores import summarize
 from mask2former.visualization import draw_regions
 
-PICTURE_BYTES = 6_000_000  # of all pictures of a page together, as they are written in it
+IMAGE_BYTES = 6_000_000  # of all images of a page together, as they are written in it
 
 MEANINGS = {
     "PQ": "Panoptic quality: how well all segments are found and outlined; the mean over the classes.",
@@ -82,7 +82,7 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
         {
             "title": evaluated.title,
             "dataset": evaluated.dataset,
-            "pictures": findings.pictures,
+            "images": findings.images,
             "scores": [(name, value, MEANINGS[name]) for name, value in summarize(evaluated.results)],
             "confident": CONFIDENT,
             "columns": table,
@@ -159,9 +159,9 @@ def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[s
 
 
 def _galleries(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
-    """("worst" or "best", pictures), as many as the page may hold."""
+    """("worst" or "best", images), as many as the page may hold."""
     result = []
-    left = PICTURE_BYTES
+    left = IMAGE_BYTES
     for name, examples in (("worst", findings.gallery.worst()), ("best", findings.gallery.best())):
         shown = []
         for example in examples:
@@ -176,9 +176,9 @@ def _galleries(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _drawn(example: Example) -> dict[str, str]:
-    """{"picture", "truth", "found"}: data URIs."""
+    """{"image", "truth", "found"}: data URIs."""
     height, width = example.size
-    picture = cv2.resize(read_picture(example.file_name, "RGB"), (width, height), interpolation=cv2.INTER_AREA)
-    truth, found = (draw_regions(picture, packed.regions()) for packed in (example.truth, example.found))
-    plain = cv2.resize(picture, (found.shape[1], found.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return {"picture": jpeg_uri(plain), "truth": jpeg_uri(truth), "found": jpeg_uri(found)}
+    image = cv2.resize(read_image(example.file_name, "RGB"), (width, height), interpolation=cv2.INTER_AREA)
+    truth, found = (draw_regions(image, packed.regions()) for packed in (example.truth, example.found))
+    plain = cv2.resize(image, (found.shape[1], found.shape[0]), interpolation=cv2.INTER_CUBIC)
+    return {"image": jpeg_uri(plain), "truth": jpeg_uri(truth), "found": jpeg_uri(found)}

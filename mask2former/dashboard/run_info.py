@@ -15,19 +15,19 @@ from detectron2.utils import comm
 PACKAGES = ("torch", "torchvision", "detectron2", "pb1-detectron2", "numpy", "pycocotools", "hotcoco")
 
 
-def run_info(device: str, seconds: float, pictures: int, weights: str) -> dict[str, str]:
+def run_info(device: str, seconds: float, images: int, weights: str) -> dict[str, str]:
     """What to show, by name.
 
     Args:
         device: ``MODEL.DEVICE``.
         seconds: the evaluation took, its scoring included.
-        pictures: evaluated.
+        images: evaluated.
         weights: which they are.
     """
     processes = comm.get_world_size()
     facts = {
         "Written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "Time": f"{_duration(seconds)} for {pictures} pictures ({pictures / max(seconds, 1e-9):.1f} a second)",
+        "Time": f"{_duration(seconds)} for {images} images ({images / max(seconds, 1e-9):.1f} a second)",
         "Device": _device(device) + (f", {processes} processes" if processes > 1 else ""),
         "Weights": weights,
         "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",

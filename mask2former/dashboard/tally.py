@@ -1,4 +1,4 @@
-"""Counts over all pictures, of a size that does not grow with them. Tallies of several processes are added."""
+"""Counts over all images, of a size that does not grow with them. Tallies of several processes are added."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SegmentTally:
         return self
 
     def add(self, o: Overlaps, judgement: Judgement) -> float | None:
-        """Count one picture.
+        """Count one image.
 
         Returns:
             Its quality in [0, 1]: summed IoU of the matched pairs / (matched + half of the other found and true
@@ -128,7 +128,7 @@ class PixelTally:
         return self
 
     def add(self, truth: np.ndarray, found: np.ndarray, ignore_label: int) -> float | None:
-        """Count one picture.
+        """Count one image.
 
         Args:
             truth: [H, W] integers: classes or ``ignore_label``.

@@ -54,7 +54,7 @@ def _is_on(cfg: CfgNode, task: str) -> bool:
 
 
 def _is_annotated(records: Sequence[Mapping[str, Any]], task: str) -> bool:
-    """One panoptic annotation is enough: the others may be of pictures that nothing is known of."""
+    """One panoptic annotation is enough: the others may be of images that nothing is known of."""
     if task == "panoptic" and not any(PANOPTIC_FILE in record for record in records):
         return False
     return all(ANNOTATIONS[task] in record for record in records)
@@ -114,7 +114,7 @@ class ReportingEvaluator(DatasetEvaluator):
                     findings=findings,
                     metadata=self.collector.metadata,
                     masks=self._evaluation_of_masks(),
-                    facts=run_info(cfg.MODEL.DEVICE, seconds, findings.pictures, evaluated_weights(cfg.MODEL.WEIGHTS)),
+                    facts=run_info(cfg.MODEL.DEVICE, seconds, findings.images, evaluated_weights(cfg.MODEL.WEIGHTS)),
                     config=cfg.dump(),
                 ),
             )

@@ -26,7 +26,7 @@ class TrainStep(SimpleTrainer):
             are left alone.
         norm_type: which norm, 2.0 for the Euclidean one.
         accumulate_steps: a batch is taken in this many parts, one after the other, which needs the memory of a part.
-            The gradient is the mean of theirs: that of the whole batch as far as the loss is a mean over pictures.
+            The gradient is the mean of theirs: that of the whole batch as far as the loss is a mean over images.
             What a loss is divided by (target masks, class weights) is counted in each part by itself.
     """
 
@@ -74,7 +74,7 @@ class TrainStep(SimpleTrainer):
         size, rest = divmod(len(batch), self.accumulate_steps)
         if rest or not size:
             raise ValueError(
-                f"SOLVER.ACCUMULATE_STEPS is {self.accumulate_steps}, which does not divide the {len(batch)} pictures "
+                f"SOLVER.ACCUMULATE_STEPS is {self.accumulate_steps}, which does not divide the {len(batch)} images "
                 "of a process (SOLVER.IMS_PER_BATCH by the number of GPUs)."
             )
         sums: dict[str, Tensor] = {}

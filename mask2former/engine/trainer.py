@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Trains the model of a configuration, checkpoints and evaluates it.
 
-    ``TEST.EVAL_PERIOD`` is in iterations; 0 evaluates at the end only. ``SOLVER.IMS_PER_BATCH`` counts the pictures of
+    ``TEST.EVAL_PERIOD`` is in iterations; 0 evaluates at the end only. ``SOLVER.IMS_PER_BATCH`` counts the images of
     all processes together. Progress goes to the terminal and to log.txt, scalars to metrics.json,
     curves.html and TensorBoard, and to Weights & Biases if WANDB.ENABLED.
     """

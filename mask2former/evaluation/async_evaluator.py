@@ -1,4 +1,4 @@
-"""Scoring in the background, while the model predicts the next pictures."""
+"""Scoring in the background, while the model predicts the next images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mask2former.evaluation.semantic_form import accepts_label_maps
 
 
 class AsyncEvaluator(DatasetEvaluator):
-    """Another evaluator, whose ``process`` runs in a thread of its own; one picture after the other, in order.
+    """Another evaluator, whose ``process`` runs in a thread of its own; one image after the other, in order.
 
     Results are the same. It gains where the model waits for a GPU; see docs/evaluation.md.
 

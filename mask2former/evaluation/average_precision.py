@@ -43,8 +43,8 @@ class AveragePrecision:
         Args:
             results: at least one; in COCO's format with ``bbox`` and ``segmentation`` as ``kind`` needs them.
             kind: ``bbox``, ``segm``, or ``boundary`` (Boundary IoU; always by pycocotools' matching).
-            max_dets: three limits of detections of a picture; precision is that at the last.
-            img_ids: these pictures alone; None: all.
+            max_dets: three limits of detections of an image; precision is that at the last.
+            img_ids: these images alone; None: all.
 
         Returns:
             An evaluation with ``stats`` [12] and ``eval``, as pycocotools names and orders them. Its report has gone

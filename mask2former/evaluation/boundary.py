@@ -9,7 +9,7 @@ import pycocotools.mask as mask_util
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from pycocotools.coco import COCO
 
-DILATION_RATIO = 0.02  # width of the boundary relative to the picture's diagonal, as published
+DILATION_RATIO = 0.02  # width of the boundary relative to the image's diagonal, as published
 
 
 def boundary_width(height: int, width: int, ratio: float = DILATION_RATIO) -> int:
@@ -20,7 +20,7 @@ def boundary_width(height: int, width: int, ratio: float = DILATION_RATIO) -> in
 def boundary(mask: np.ndarray, width: int) -> np.ndarray:
     """The part of a mask that lies within ``width`` pixels of its outline (section 3.2).
 
-    Erosion by 3x3 squares, ``width`` times, takes it off; what lies beyond the picture is no mask.
+    Erosion by 3x3 squares, ``width`` times, takes it off; what lies beyond the image is no mask.
 
     Args:
         mask: [H, W] uint8 or bool, 0 or 1.
@@ -74,7 +74,7 @@ class BoundaryEval(COCOevalMaxDets):
         self.ratio = ratio
 
     def computeIoU(self, imgId: Any, catId: int) -> Any:
-        """[D, G] float64 for one picture and category, best scores first; [] where there is nothing."""
+        """[D, G] float64 for one image and category, best scores first; [] where there is nothing."""
         overlaps = super().computeIoU(imgId, catId)
         if len(overlaps) == 0:
             return overlaps

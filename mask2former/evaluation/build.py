@@ -22,7 +22,7 @@ from mask2former.evaluation.semantic_form import accepts_label_maps
 
 logger = logging.getLogger(__name__)
 
-COCO_DETECTIONS = 100  # predictions of a picture that COCO's average precision looks at
+COCO_DETECTIONS = 100  # predictions of an image that COCO's average precision looks at
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def _sem_seg_files_lack(name: str) -> str:
     records = DatasetCatalog.get(name)
     without = sum("sem_seg_file_name" not in record for record in records)
     if not records or without:  # one is enough for Detectron2's evaluator to fail
-        return f"`sem_seg_file_name` of its pictures ({without} of {len(records)} are without)"
+        return f"`sem_seg_file_name` of its images ({without} of {len(records)} are without)"
     return ""
 
 
 def _build_instance(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     if limit > COCO_DETECTIONS:
-        logger.info("AP on %s counts %d detections a picture (TEST.DETECTIONS_PER_IMAGE).", name, limit)
+        logger.info("AP on %s counts %d detections an image (TEST.DETECTIONS_PER_IMAGE).", name, limit)
     boundary = cfg.TEST.BOUNDARY_AP
     return InstanceEvaluator(name, folder, max_dets_per_image=max(limit, COCO_DETECTIONS), boundary=boundary)
 

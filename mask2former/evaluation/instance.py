@@ -31,7 +31,7 @@ class InstanceEvaluator(COCOEvaluator):
     Args:
         dataset_name: with metadata ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
         output_dir: where the predictions are written; None: nowhere.
-        max_dets_per_image: predictions of a picture that count, best scores first; COCO's are 100.
+        max_dets_per_image: predictions of an image that count, best scores first; COCO's are 100.
         boundary: average precision by Boundary IoU too (arXiv 2103.16562), under "boundary".
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Panoptic quality: each picture is compared with its ground truth as soon as it is predicted."""
+"""Panoptic quality: each image is compared with its ground truth as soon as it is predicted."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ from PIL import Image
 from tabulate import tabulate
 
 from mask2former.data.mapper.image_io import read_panoptic_ids
-from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally_picture
+from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally_image
 
 logger = logging.getLogger(__name__)
 
@@ -25,26 +25,26 @@ GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
 
 
 class PanopticEvaluator(COCOPanopticEvaluator):
-    """Detectron2's scores, which are panopticapi's, without writing and reading pictures in between.
+    """Detectron2's scores, which are panopticapi's, without writing and reading images in between.
 
     Args:
         dataset_name: with the metadata ``panoptic_json``, ``panoptic_root`` and the ids of things and stuff.
         output_dir: where ``predictions.json`` is written; None: nowhere.
-        write_pictures: write the predicted segments too, as COCO's pngs, into ``panoptic`` in ``output_dir``.
+        write_images: write the predicted segments too, as COCO's pngs, into ``panoptic`` in ``output_dir``.
 
     Raises:
-        ValueError: pictures are to be written, but nowhere.
+        ValueError: images are to be written, but nowhere.
     """
 
     accepts_label_maps = True  # it reads no semantic result
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_pictures: bool = False) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_images: bool = False) -> None:
         super().__init__(dataset_name, output_dir)
-        if write_pictures and output_dir is None:
-            raise ValueError("PanopticEvaluator: write_pictures needs an output_dir.")
-        self._pictures = Path(output_dir, "panoptic") if write_pictures and output_dir else None
-        if self._pictures:
-            PathManager.mkdirs(str(self._pictures))
+        if write_images and output_dir is None:
+            raise ValueError("PanopticEvaluator: write_images needs an output_dir.")
+        self._images = Path(output_dir, "panoptic") if write_images and output_dir else None
+        if self._images:
+            PathManager.mkdirs(str(self._images))
 
     def reset(self) -> None:
         super().reset()
@@ -65,9 +65,9 @@ class PanopticEvaluator(COCOPanopticEvaluator):
             segments = [self._convert_category_id(dict(segment)) for segment in segments]
             name = os.path.splitext(os.path.basename(one["file_name"]))[0] + ".png"
             self._predictions.append({"image_id": one["image_id"], "file_name": name, "segments_info": segments})
-            if self._pictures:
+            if self._images:
                 rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-                with PathManager.open(str(self._pictures / name), "wb") as file:
+                with PathManager.open(str(self._images / name), "wb") as file:
                     Image.fromarray(rgb).save(file, format="PNG")
             truth = self._truth["annotations"].get(one["image_id"])
             if truth is not None:
@@ -77,7 +77,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         """{"panoptic_seg": {"PQ", "SQ", "RQ", and each with "_th" and "_st"}}, in percent; None on other processes.
 
         Raises:
-            ValueError: a picture of the ground truth has no prediction.
+            ValueError: an image of the ground truth has no prediction.
         """
         comm.synchronize()
         gathered = comm.gather((self._predictions, self._tallies))
@@ -98,7 +98,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         missing = [image_id for image_id in truth["annotations"] if image_id not in tallies]
         if missing:
             raise ValueError(
-                f"{len(missing)} pictures have no panoptic prediction, the first with image_id {missing[0]!r}."
+                f"{len(missing)} images have no panoptic prediction, the first with image_id {missing[0]!r}."
             )
         # In the order of the ground truth: the last digit does not depend on who predicted what.
         scores = panoptic_quality((tallies[image_id] for image_id in truth["annotations"]), truth["rest"]["categories"])
@@ -124,7 +124,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
     def _tally(self, truth: Mapping[str, Any], ids: np.ndarray, segments: list[dict[str, Any]]) -> Tallies:
         path = os.path.join(self._metadata.panoptic_root, truth["file_name"])
         try:
-            return tally_picture(read_panoptic_ids(path), truth["segments_info"], ids, segments)
+            return tally_image(read_panoptic_ids(path), truth["segments_info"], ids, segments)
         except ValueError as error:
             raise ValueError(f"Image {truth['image_id']}, ground truth {path}: {error}.") from error
 

@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al., arXiv 1801.00868), picture by picture: panopticapi's numbers without its files."""
+"""Panoptic quality (Kirillov et al., arXiv 1801.00868), image by image: panopticapi's numbers without its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pixels that ids of two pictures share: ``table[i, j]`` of ``truth[i]`` and ``predicted[j]``, ids ascending."""
+    """Pixels that ids of two images share: ``table[i, j]`` of ``truth[i]`` and ``predicted[j]``, ids ascending."""
 
     truth: list[int]
     predicted: list[int]
@@ -41,7 +41,7 @@ class Overlaps:
 
     @classmethod
     def of(cls, truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
-        """Of two pictures [H, W] of ids."""
+        """Of two images [H, W] of ids."""
         a, b = truth.ravel(), predicted.ravel()
         starts, lengths = pair_runs(a, b)
         (true_ids, rows), (predicted_ids, columns) = (_numbered(x[starts]) for x in (a, b))
@@ -60,13 +60,13 @@ def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distinct, np.searchsorted(distinct, ids)
 
 
-def tally_picture(
+def tally_image(
     truth: np.ndarray,
     truth_segments: Sequence[Mapping[str, Any]],
     predicted: np.ndarray,
     predicted_segments: Sequence[Mapping[str, Any]],
 ) -> Tallies:
-    """Match the segments of one picture: those of one category with an IoU above 0.5.
+    """Match the segments of one image: those of one category with an IoU above 0.5.
 
     Args:
         truth, predicted: [H, W] ids.
@@ -74,7 +74,7 @@ def tally_picture(
         predicted_segments: ``id`` and ``category_id``.
 
     Raises:
-        ValueError: other ids in the predicted picture than in its segments, or another size than the truth's.
+        ValueError: other ids in the predicted image than in its segments, or another size than the truth's.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
@@ -83,7 +83,7 @@ def tally_picture(
     present = set(overlaps.predicted)
     if not (present - {VOID} <= segments.keys() <= present):
         raise ValueError(
-            f"the predicted picture has the ids {overlaps.predicted} ({VOID} is none), its segments {sorted(segments)}"
+            f"the predicted image has the ids {overlaps.predicted} ({VOID} is none), its segments {sorted(segments)}"
         )
     true_segments = {segment["id"]: segment for segment in truth_segments}
     areas = dict(zip(overlaps.predicted, overlaps.table.sum(axis=0).tolist(), strict=True))
@@ -123,20 +123,18 @@ def tally_picture(
     return tallies
 
 
-def panoptic_quality(
-    pictures: Iterable[Tallies], categories: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, float]]:
+def panoptic_quality(images: Iterable[Tallies], categories: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """PQ, SQ and RQ in [0, 1], means over the categories that are in the truth or in a prediction.
 
     Args:
-        pictures: of each picture.
+        images: of each image.
         categories: ``id`` and ``isthing``.
 
     Returns:
         {"All", "Things" and "Stuff": {"pq", "sq", "rq", "n" (categories found)}}; without any category all are NaN.
     """
     total: Tallies = {category["id"]: Tally() for category in categories}
-    for tallies in pictures:
+    for tallies in images:
         for category, tally in tallies.items():
             if category not in total:
                 raise ValueError(f"Category {category} is not among the {len(total)} of the ground truth.")

@@ -1,4 +1,4 @@
-"""Two pictures of numbers as runs of pixels: numbers hardly change from pixel to pixel, so there are few."""
+"""Two images of numbers as runs of pixels: numbers hardly change from pixel to pixel, so there are few."""
 
 from __future__ import annotations
 

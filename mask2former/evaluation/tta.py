@@ -1,4 +1,4 @@
-"""Test-time augmentation: the network sees a picture at several sizes, and mirrored, and its answers are averaged."""
+"""Test-time augmentation: the network sees an image at several sizes, and mirrored, and its answers are averaged."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CHUNK = 16  # masks resized at a time
 
 @dataclass
 class View:
-    """What the network says of one version of the picture.
+    """What the network says of one version of the image.
 
     Attributes:
         class_logits: [Q, K + 1].
-        masks: mask logits, of the mirrored picture if ``mirrored``.
+        masks: mask logits, of the mirrored image if ``mirrored``.
         mirrored: left and right are exchanged.
     """
 
@@ -37,16 +37,16 @@ class View:
     mirrored: bool
 
     def probability(self, queries: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """[n, H, W] of the masks of ``queries`` [n], as the picture lies; at ``size`` if it is given."""
+        """[n, H, W] of the masks of ``queries`` [n], as the image lies; at ``size`` if it is given."""
         probability = (replace(self.masks, output_size=size) if size else self.masks)(queries).sigmoid()
         return probability.flip(-1) if self.mirrored else probability
 
 
 class SegmentorWithTTA(nn.Module):
-    """A model that sees each picture in several versions; called as the model itself is.
+    """A model that sees each image in several versions; called as the model itself is.
 
     The versions are those of Detectron2: every one of ``min_sizes``, each as it is and, if ``flip``, mirrored; the
-    picture is the one that the model would get. Results lie in the original's frame.
+    image is the one that the model would get. Results lie in the original's frame.
 
     - Semantic, as published: the mean of the versions' scores. Any model that gives ``sem_seg`` will do.
     - Panoptic and instance, of models that predict masks: one version, the unmirrored one nearest in size to what
@@ -60,10 +60,10 @@ class SegmentorWithTTA(nn.Module):
 
     Args:
         model: gives results in evaluation mode.
-        min_sizes: lengths of the shorter side, in pixels; empty leaves the picture at its size.
+        min_sizes: lengths of the shorter side, in pixels; empty leaves the image at its size.
         max_size: greatest length of the longer side, in pixels.
         flip: mirrored versions too.
-        image_format: of pictures that have to be read because the input has only their ``file_name``.
+        image_format: of images that have to be read because the input has only their ``file_name``.
 
     Raises:
         TypeError: :meth:`forward` with a model that neither predicts masks nor gives a semantic result.
@@ -104,7 +104,7 @@ class SegmentorWithTTA(nn.Module):
         return result
 
     def _versions(self, inputs: dict[str, Any]) -> Iterator[tuple[Tensor, bool]]:
-        """Pictures [3, h, w], and whether they are mirrored."""
+        """Images [3, h, w], and whether they are mirrored."""
         pixels = inputs["image"].permute(1, 2, 0).numpy()
         for resize in self.resizes or [T.NoOpTransform()]:
             transform = resize.get_transform(pixels) if isinstance(resize, T.Augmentation) else resize

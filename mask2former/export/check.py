@@ -23,7 +23,7 @@ class Row:
     """One size.
 
     Attributes:
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
         difference: largest absolute one of logits, or of scores; None where there are neither.
         equal_pixels: share of pixels in which masks or maps are the same; of logits, mask logits of the same sign.
         eager_ms, exported_ms: medians of runs in turn, in milliseconds; None where no time was taken.
@@ -45,18 +45,18 @@ def compare(
     sizes: Sequence[tuple[int, int]] = SIZES,
     repeats: int = 0,
 ) -> list[Row]:
-    """A row for each size, from pictures of smooth noise.
+    """A row for each size, from images of smooth noise.
 
     Args:
         network: PyTorch's side.
         program: what :func:`mask2former.export.load` gave.
-        dtype: of the picture.
-        sizes: (H, W) of the pictures.
+        dtype: of the image.
+        sizes: (H, W) of the images.
         repeats: timed runs of each side, in turn.
     """
     rows = []
     for size in sizes:
-        image = _picture(size).to(DTYPES[dtype]).to(network.model.device)
+        image = _image(size).to(DTYPES[dtype]).to(network.model.device)
         eager, exported = network(image), program(image)
         named = {name: (a.cpu(), b.cpu()) for name, a, b in zip(OUTPUTS[network.results], eager, exported, strict=True)}
         times = _in_turn(lambda: network(image), lambda: program(image), repeats)  # noqa: B023 (called at once)
@@ -64,7 +64,7 @@ def compare(
     return rows
 
 
-def _picture(size: tuple[int, int]) -> Tensor:
+def _image(size: tuple[int, int]) -> Tensor:
     generator = torch.Generator().manual_seed(size[0])
     coarse = torch.rand((1, 3, 7, 9), generator=generator)
     return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1) * 255

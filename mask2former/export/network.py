@@ -1,4 +1,4 @@
-"""A trained model as one function of a picture: the module that is exported."""
+"""A trained model as one function of an image: the module that is exported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Finish = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 class ExportedNetwork(nn.Module):
-    """Normalises a picture, pads it, runs the network and gives results at the picture's size.
+    """Normalises an image, pads it, runs the network and gives results at the image's size.
 
     Args:
         model: in evaluation mode.
@@ -71,7 +71,7 @@ class ExportedNetwork(nn.Module):
         """``image``: [1, 3, H, W], in the channels' order and unit of ``INPUT.FORMAT``, 0 to 255.
 
         Returns:
-            What :data:`OUTPUTS` names. Mask logits are those of the padded picture, at a quarter of its size.
+            What :data:`OUTPUTS` names. Mask logits are those of the padded image, at a quarter of its size.
         """
         height, width = image.shape[-2:]
         padded = self._padded(image)
@@ -109,7 +109,7 @@ def _steps(size: int, step: int) -> int:
     """How many steps cover ``size``.
 
     In a traced program the number is read from a tensor, so that it becomes a symbol of its own: all sizes in the
-    network are then simple multiples of two symbols. Written as quotients of the picture's sides they are not, and
+    network are then simple multiples of two symbols. Written as quotients of the image's sides they are not, and
     tracing takes minutes to simplify them (Swin: hours).
     """
     count = (size + step - 1) // step  # ONNX rounds quotients of negative numbers up

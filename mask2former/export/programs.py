@@ -39,13 +39,13 @@ def export(
     dtype: str = "uint8",
     portable: bool = False,
 ) -> None:
-    """Write a program for one picture of any size.
+    """Write a program for one image of any size.
 
     Args:
         network: what to write.
         path: ``.pt2`` (``torch.export``) or ``.onnx``, which holds standard operators only.
         metadata: goes into the file as JSON.
-        dtype: of the picture, a key of :data:`DTYPES`.
+        dtype: of the image, a key of :data:`DTYPES`.
         portable: of a ``.pt2``: standard operators only, so that it loads without mask2former.
 
     Raises:
@@ -98,7 +98,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dic
 
 
 def load(path: str | Path, threads: int | None = None) -> tuple[Program, dict[str, Any]]:
-    """Read a file that :func:`export` wrote: a function of a picture [1, 3, H, W], and the metadata.
+    """Read a file that :func:`export` wrote: a function of an image [1, 3, H, W], and the metadata.
 
     Args:
         path: of the file.

@@ -87,7 +87,7 @@ def _differentiate_fused(ctx, grad_output):  # type: ignore[no-untyped-def]
 
 
 def _references_from_offsets(grad_offsets: Tensor, spatial_shapes: Sequence[int], references: Tensor) -> Tensor:
-    """Moving a reference point by one picture moves all its samples in a level by the level's size in pixels."""
+    """Moving a reference point by one image moves all its samples in a level by the level's size in pixels."""
     moved = grad_offsets.sum((2, 4), dtype=references.dtype)  # [B, Q, L, 2]
     heights, widths = spatial_shapes[::2], spatial_shapes[1::2]
     levels = [

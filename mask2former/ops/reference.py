@@ -24,7 +24,7 @@ def ms_deform_attn_reference(
     queries = sampling_locations.shape[1]
     dtype = torch.promote_types(value.dtype, torch.float32)
     # More than a pixel outside counts as zero however far out it is. Bringing it near keeps `grid_sample` from turning
-    # huge numbers into integers, and NaN, which it reads as a place in the picture, goes outside with the rest.
+    # huge numbers into integers, and NaN, which it reads as a place in the image, goes outside with the rest.
     locations = sampling_locations.to(dtype).clamp(-2, 3).nan_to_num(nan=-2.0)
     grids = (2 * locations - 1).transpose(1, 2)  # [B, heads, Q, L, P, 2]
     weights = attention_weights.to(dtype).transpose(1, 2)  # [B, heads, Q, L, P]

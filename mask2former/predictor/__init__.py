@@ -1,4 +1,4 @@
-"""A trained model by its name, pictures in, results out.
+"""A trained model by its name, images in, results out.
 
 >>> from mask2former import Predictor
 >>> predictor = Predictor("coco/panoptic/swin_tiny")

@@ -15,12 +15,12 @@ Json = dict[str, Any]
 
 
 def coco_file(results: Sequence[ResultArrays], task: str, image_ids: Sequence[int] | None = None) -> Json:
-    """One COCO file of some pictures' results.
+    """One COCO file of some images' results.
 
     Args:
         results: of one predictor.
         task: "panoptic", "instance" or "semantic".
-        image_ids: of the pictures; 1 and on when None.
+        image_ids: of the images; 1 and on when None.
     """
     entries = [coco_entry(result, task, number) for number, result in _numbered(results, image_ids)]
     return join_entries(entries, categories(results[0], task) if results else [])
@@ -35,7 +35,7 @@ def join_entries(entries: Sequence[tuple[Json, list[Json]]], categories: list[Js
 
 
 def coco_entry(result: ResultArrays, task: str, image_id: int) -> tuple[Json, list[Json]]:
-    """One picture in COCO's form: what stands of it under ``images`` and under ``annotations``."""
+    """One image in COCO's form: what stands of it under ``images`` and under ``annotations``."""
     height, width = result.image.shape[:2]
     name = result.file_name or f"{image_id:012d}.png"
     image = {"id": image_id, "file_name": name, "height": height, "width": width}
@@ -64,7 +64,7 @@ def categories(result: ResultArrays, task: str) -> list[Json]:
 
 
 def panoptic_png(ids: np.ndarray) -> np.ndarray:
-    """Segment ids [H, W] as COCO's picture, [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
+    """Segment ids [H, W] as COCO's image, [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
     return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
 
 

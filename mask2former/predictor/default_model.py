@@ -34,6 +34,6 @@ def open_default(**arguments: Any) -> tuple[Predictor, str | None]:
             ) from error
     note = (
         f"the default model {DEFAULT_MODEL} cannot be downloaded, so this is the quickstart's ({QUICKSTART}), which "
-        "knows nothing but its picture book."
+        "knows nothing but its drawn scenes."
     )
     return Predictor(QUICKSTART, **arguments), note

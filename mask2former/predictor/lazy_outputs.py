@@ -17,7 +17,7 @@ Outputs = dict[str, Any]  # "sem_seg" or "sem_seg_labels", "panoptic_seg", "inst
 
 
 class LazyOutputs(Protocol):
-    """One picture's outputs."""
+    """One image's outputs."""
 
     def __call__(self, task: str, threshold: float | None) -> Outputs:
         """What the model gives for a task, and what else came with it.
@@ -26,7 +26,7 @@ class LazyOutputs(Protocol):
             task: "panoptic", "instance" or "semantic".
             threshold: for panoptic results, of the queries' scores; the configuration's when None.
 
-        Of large pictures there are ``sem_seg_labels`` [H, W] in place of ``sem_seg``, and instances have
+        Of large images there are ``sem_seg_labels`` [H, W] in place of ``sem_seg``, and instances have
         ``mask_crops``: see :class:`mask2former.tiling.TiledInference`.
         """
 
@@ -37,7 +37,7 @@ class MaskOutputs:
     Args:
         settings: of the post-processing.
         class_logits: [Q, K + 1].
-        masks: of the picture.
+        masks: of the image.
     """
 
     def __init__(self, settings: PostProcessing, class_logits: Tensor, masks: ResizedMasks) -> None:
@@ -78,11 +78,11 @@ def without_doubtful(outputs: Outputs, threshold: float) -> Outputs:
 
 
 class TiledOutputs:
-    """Outputs of a picture that is too large for the network, of all tasks in one pass over its tiles.
+    """Outputs of an image that is too large for the network, of all tasks in one pass over its tiles.
 
     Args:
         model: in evaluation mode.
-        inputs: of the picture, as the model takes them.
+        inputs: of the image, as the model takes them.
         tasks: those that will be asked for.
         tile, overlap: see :class:`mask2former.tiling.TiledInference`.
     """

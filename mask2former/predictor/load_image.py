@@ -1,4 +1,4 @@
-"""Whatever a person calls a picture, as an array."""
+"""Whatever a person calls an image, as an array."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from urllib.request import Request, urlopen
 import numpy as np
 from PIL import Image, ImageOps
 
-from mask2former.data.datasets.readers import PICTURE_SUFFIXES
-from mask2former.data.mapper.image_io import read_picture, require_8_bits
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES
+from mask2former.data.mapper.image_io import read_image, require_8_bits
 from mask2former.download import DownloadError
 
 URL_SCHEMES = ("http://", "https://")
-MOST_BYTES = 64 << 20  # of a picture from the network
+MOST_BYTES = 64 << 20  # of an image from the network
 _TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture to predict on.
+    """An image to predict on.
 
     Attributes:
         pixels: [H, W, 3] uint8, RGB.
-        name: of its file or URL, without folders; None for pictures that came from memory.
+        name: of its file or URL, without folders; None for images that came from memory.
     """
 
     pixels: np.ndarray
     name: str | None = None
 
 
-def load_picture(source: Any) -> LoadedImage:
-    """A picture from a path, a URL, an array or a PIL image.
+def load_image(source: Any) -> LoadedImage:
+    """An image from a path, a URL, an array or a PIL image.
 
-    Files and PIL images are turned as their EXIF entry says. Grey pictures get three equal channels; transparency is
+    Files and PIL images are turned as their EXIF entry says. Grey images get three equal channels; transparency is
     left out, as it is in training.
 
     Args:
@@ -50,7 +50,7 @@ def load_picture(source: Any) -> LoadedImage:
     Raises:
         FileNotFoundError: there is no such file.
         DownloadError: the URL cannot be had.
-        ValueError: it is no picture, or one with more than 8 bits a channel.
+        ValueError: it is no image, or one with more than 8 bits a channel.
         TypeError: it is something else.
     """
     if isinstance(source, LoadedImage):
@@ -60,21 +60,21 @@ def load_picture(source: Any) -> LoadedImage:
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such picture file.")
-        return LoadedImage(read_picture(str(path), "RGB"), path.name)
+            raise FileNotFoundError(f"{path}: no such image file.")
+        return LoadedImage(read_image(str(path), "RGB"), path.name)
     if isinstance(source, Image.Image):
         name = getattr(source, "filename", "")
         return LoadedImage(_from_pil(source, "PIL image"), Path(name).name or None)
     if isinstance(source, np.ndarray):
         return LoadedImage(_from_array(source))
     raise TypeError(
-        f"A picture is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
+        f"An image is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
         + (" Of a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
     )
 
 
-def find_pictures(place: str | Path) -> list[Path]:
-    """The picture files of a folder (by their suffix, not in folders below it) or a glob; or the file itself.
+def find_images(place: str | Path) -> list[Path]:
+    """The image files of a folder (by their suffix, not in folders below it) or a glob; or the file itself.
 
     Raises:
         FileNotFoundError: there is none.
@@ -83,18 +83,18 @@ def find_pictures(place: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
-        problem = f"the folder holds no picture ({', '.join(PICTURE_SUFFIXES)})."
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        problem = f"the folder holds no image ({', '.join(IMAGE_SUFFIXES)})."
     else:
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
-        problem = "no such file; give a picture, a folder or a quoted glob."
+        problem = "no such file; give an image, a folder or a quoted glob."
     if not found:
         raise FileNotFoundError(f"{place}: {problem}")
     return found
 
 
 def is_many(source: Any) -> bool:
-    """Whether a source stands for several pictures: a list, a folder or a glob."""
+    """Whether a source stands for several images: a list, a folder or a glob."""
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         return True
     if not isinstance(source, (str, Path)) or str(source).startswith(URL_SCHEMES):
@@ -107,15 +107,13 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     shape = array.shape
     if array.dtype != np.uint8:
         raise ValueError(
-            f"The picture is an array of {array.dtype}; it has to be uint8, 0 to 255. "
+            f"The image is an array of {array.dtype}; it has to be uint8, 0 to 255. "
             "Floats of 0 to 1: (255 * x).round().astype(np.uint8)."
         )
     channels = shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
         hint = " Channels come last: x.transpose(1, 2, 0)." if array.ndim == 3 and shape[0] in (1, 3, 4) else ""
-        raise ValueError(
-            f"The picture is an array of shape {shape}; it has to be [H, W, 3], [H, W, 4] or [H, W].{hint}"
-        )
+        raise ValueError(f"The image is an array of shape {shape}; it has to be [H, W, 3], [H, W, 4] or [H, W].{hint}")
     if channels == 1:
         return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)
     return np.array(array[:, :, :3], order="C")  # a copy: a result keeps it, and callers use theirs again
@@ -141,5 +139,5 @@ def _from_url(url: str) -> LoadedImage:
         with Image.open(io.BytesIO(data)) as image:
             pixels = _from_pil(image, url)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{url}: not a picture that Pillow can read.") from error
+        raise ValueError(f"{url}: not an image that Pillow can read.") from error
     return LoadedImage(pixels, Path(unquote(urlparse(url).path)).name or None)

@@ -1,4 +1,4 @@
-"""A trained model that takes pictures as people have them."""
+"""A trained model that takes images as people have them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs, run
-from mask2former.predictor.load_image import LoadedImage, find_pictures, is_many, load_picture
+from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
@@ -23,7 +23,7 @@ from mask2former.zoo import weights_file
 
 
 class Predictor:
-    """Builds a model, loads its weights and runs it on pictures.
+    """Builds a model, loads its weights and runs it on images.
 
     Args:
         model: a published model's name (``python -m mask2former.zoo`` lists them); a configuration file; a training's
@@ -34,8 +34,8 @@ class Predictor:
             take no part (of another architecture, segments with a lower score). None: 0.5 for instances, and the
             configuration's value for panoptic results.
         tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on when None.
-        batch_size: pictures that go through the network at a time, where a call is given several.
-        tile: pictures with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
+        batch_size: images that go through the network at a time, where a call is given several.
+        tile: images with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
             this side, whose results are joined: see :class:`mask2former.tiling.TiledInference`. None: all are shrunk.
         overlap: of tiles, in pixels.
         opts: ``["KEY", "value", ...]`` of the configuration.
@@ -98,29 +98,29 @@ class Predictor:
     @overload
     def __call__(self, source: Any) -> Any: ...
     def __call__(self, source: Any) -> Result | list[Result]:
-        """Predict on a picture, or on many.
+        """Predict on an image, or on many.
 
         Args:
-            source: one picture as :func:`mask2former.predictor.load_image.load_picture` takes it (path, URL, array, PIL
-                image); or a list of such, a folder or a glob. Many pictures' results are computed at once, so that
+            source: one image as :func:`mask2former.predictor.load_image.load_image` takes it (path, URL, array, PIL
+                image); or a list of such, a folder or a glob. Many images' results are computed at once, so that
                 none holds what the network gave; for more than fit into memory, take :meth:`stream`.
 
         Returns:
-            The result, of the picture's size; a list of them for many.
+            The result, of the image's size; a list of them for many.
         """
         if not is_many(source):
             return next(self.stream([source]))
-        sources = find_pictures(source) if isinstance(source, (str, Path)) else source
+        sources = find_images(source) if isinstance(source, (str, Path)) else source
         return [result.compute() for result in self.stream(sources)]
 
     def stream(self, sources: Iterable[Any], batch_size: int | None = None) -> Iterator[Result]:
-        """The results of pictures one after another, such as the frames of a video; no more than a batch is held.
+        """The results of images one after another, such as the frames of a video; no more than a batch is held.
 
-        A batch ends early where the size of the pictures changes: padded to another one's size, a picture's result
+        A batch ends early where the size of the images changes: padded to another one's size, an image's result
         would change.
 
         Args:
-            sources: pictures as :func:`mask2former.predictor.load_image.load_picture` takes them, read when needed.
+            sources: images as :func:`mask2former.predictor.load_image.load_image` takes them, read when needed.
             batch_size: in place of the predictor's.
 
         Returns:
@@ -135,8 +135,8 @@ class Predictor:
     def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
         batch: list[tuple[LoadedImage, dict[str, Any]]] = []
         for source in sources:
-            picture = load_picture(source)
-            entry = (picture, self._input(picture.pixels))
+            image = load_image(source)
+            entry = (image, self._input(image.pixels))
             if batch and entry[1]["image"].shape != batch[0][1]["image"].shape:
                 yield from self._results(batch)
                 batch = []
@@ -146,31 +146,31 @@ class Predictor:
                 batch = []
         yield from self._results(batch)
 
-    def outputs(self, picture: np.ndarray) -> dict[str, Any]:
-        """The model's output for a picture [H, W, 3], uint8, RGB, of any size, as Detectron2's models give it.
+    def outputs(self, image: np.ndarray) -> dict[str, Any]:
+        """The model's output for an image [H, W, 3], uint8, RGB, of any size, as Detectron2's models give it.
 
         Returns:
             What is switched on of ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments) and
             ``instances``, all of them, on the model's device; of a predictor with tiles on the CPU.
         """
         with torch.no_grad():
-            inputs = self._input(picture)
-            if self.tile is not None and self._is_large(picture):
+            inputs = self._input(image)
+            if self.tile is not None and self._is_large(image):
                 return TiledInference(self.model, self.tile, self.overlap)([inputs])[0]
             outputs = self.model([inputs])[0]
             return outputs if self.tile is None else on_cpu(outputs)
 
-    def _input(self, picture: np.ndarray) -> dict[str, Any]:
-        height, width = picture.shape[:2]
-        pixels = np.ascontiguousarray(picture[:, :, ::-1]) if self._bgr else picture
-        if not self._is_large(picture):
+    def _input(self, image: np.ndarray) -> dict[str, Any]:
+        height, width = image.shape[:2]
+        pixels = np.ascontiguousarray(image[:, :, ::-1]) if self._bgr else image
+        if not self._is_large(image):
             pixels = self._resize.get_transform(pixels).apply_image(pixels)
-        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return {"image": image, "height": height, "width": width}
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return {"image": tensor, "height": height, "width": width}
 
-    def _is_large(self, picture: np.ndarray) -> bool:
+    def _is_large(self, image: np.ndarray) -> bool:
         """Whether it is cut into tiles."""
-        return self.tile is not None and max(picture.shape[:2]) > self.tile
+        return self.tile is not None and max(image.shape[:2]) > self.tile
 
     def _results(self, batch: list[tuple[LoadedImage, dict[str, Any]]]) -> list[Result]:
         if not batch:
@@ -181,17 +181,17 @@ class Predictor:
             outputs = [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
         else:
             outputs = run(self.model, inputs)
-        return [self._result(picture, output) for (picture, _), output in zip(batch, outputs, strict=True)]
+        return [self._result(image, output) for (image, _), output in zip(batch, outputs, strict=True)]
 
-    def _result(self, picture: LoadedImage, outputs: LazyOutputs) -> Result:
+    def _result(self, image: LoadedImage, outputs: LazyOutputs) -> Result:
         return Result(
-            picture.pixels,
+            image.pixels,
             outputs,
             metadata=self.metadata,
             names=self.names,
             tasks=self.tasks,
             threshold=self.threshold,
-            file_name=picture.name,
+            file_name=image.name,
         )
 
 

@@ -1,4 +1,4 @@
-"""What a model found in one picture."""
+"""What a model found in one image."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mask2former.tiling import whole_masks
 from mask2former.visualization import (
     INSTANCE_THRESHOLD,
     RESULTS,
-    Picture,
+    ImageArray,
     Region,
     add_legend,
     class_map_regions,
     draw_regions,
     make_region,
     result_of,
-    save_picture,
+    save_image,
     side_by_side,
 )
 
@@ -36,19 +36,19 @@ EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # of formats that keep numbers, of 1
 
 
 class Result:
-    """One picture's results, each computed when it is first asked for.
+    """One image's results, each computed when it is first asked for.
 
     Attributes:
-        image: the picture, [H, W, 3] uint8, RGB.
+        image: the image, [H, W, 3] uint8, RGB.
         names: of the classes, by their number.
         tasks: what there is of "panoptic", "instance" and "semantic".
-        file_name: of the picture, without folders; None if it came from memory.
+        file_name: of the image, without folders; None if it came from memory.
         metadata: all that is known of the classes.
     """
 
     def __init__(
         self,
-        image: Picture,
+        image: ImageArray,
         outputs: LazyOutputs,
         *,
         metadata: Metadata,
@@ -95,8 +95,8 @@ class Result:
         return self
 
     def at_threshold(self, threshold: float) -> Result:
-        """The same picture's results at another threshold (see :class:`mask2former.Predictor`), without running the
-        network again, unless the picture was cut into tiles.
+        """The same image's results at another threshold (see :class:`mask2former.Predictor`), without running the
+        network again, unless the image was cut into tiles.
 
         Raises:
             ValueError: :meth:`compute` has let go of what the network gave.
@@ -137,18 +137,18 @@ class Result:
         beside: bool = False,
         names: bool | None = None,
         shades: bool = True,
-    ) -> Picture:
-        """The result as a picture.
+    ) -> ImageArray:
+        """The result as an image.
 
         Args:
             task: "panoptic", "instance" or "semantic"; the first of :attr:`tasks` when None.
             mode: one of :func:`mask2former.visualization.draw_regions`, or "labels": see :meth:`label_map`.
             legend: colours and classes below it.
-            beside: the picture as it was to the left of it.
+            beside: the image as it was to the left of it.
             names, shades: see :func:`mask2former.visualization.draw_regions`.
 
         Returns:
-            [H', W', 3] uint8, RGB, enlarged by a whole factor if the picture is small; of mode "labels" [H, W].
+            [H', W', 3] uint8, RGB, enlarged by a whole factor if the image is small; of mode "labels" [H, W].
         """
         if mode == LABELS:
             return self.label_map(task)
@@ -176,7 +176,7 @@ class Result:
         return numbers.astype(np.uint8 if numbers.max(initial=0) <= 255 else np.uint16)
 
     def save(self, file: str | Path, task: str | None = None, mode: str = "overlay", **drawing: Any) -> Path:
-        """Write :meth:`draw`'s picture, in the format of the file's suffix; folders are made.
+        """Write :meth:`draw`'s image, in the format of the file's suffix; folders are made.
 
         Raises:
             OSError: it cannot be written.
@@ -189,7 +189,7 @@ class Result:
             )
         drawn = self.draw(task, mode, **drawing)
         file.parent.mkdir(parents=True, exist_ok=True)
-        return save_picture(file, drawn)
+        return save_image(file, drawn)
 
     def save_masks(self, folder: str | Path, task: str | None = None) -> list[Path]:
         """Write each region's mask as a png of 0 and 255, named by its number and class, such as ``003_dog.png``."""
@@ -198,7 +198,7 @@ class Result:
         files = []
         for number, region in enumerate(self.regions(task), start=1):
             name = "".join(letter if letter.isalnum() else "-" for letter in region.name)
-            files.append(save_picture(folder / f"{number:03d}_{name}.png", region.mask.astype(np.uint8) * 255))
+            files.append(save_image(folder / f"{number:03d}_{name}.png", region.mask.astype(np.uint8) * 255))
         return files
 
     def to_coco(self, task: str | None = None, image_id: int = 1) -> dict[str, Any]:
@@ -215,14 +215,14 @@ class Result:
         return to_supervision(self, task)
 
     def summary(self) -> str:
-        """What is in the picture, in words: "3 person, dog, grass"."""
+        """What is in the image, in words: "3 person, dog, grass"."""
         regions = self.regions()
         counts = Counter(region.name for region in sorted(regions, key=lambda region: not region.isthing))
         return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items()) or "nothing"
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        return f"Result({self.file_name or 'picture'}, {width} x {height}: {', '.join(self.tasks)})"
+        return f"Result({self.file_name or 'image'}, {width} x {height}: {', '.join(self.tasks)})"
 
     def _repr_png_(self) -> bytes:
         """How notebooks show it."""

@@ -13,7 +13,7 @@ def to_supervision(result: ResultArrays, task: str | None = None) -> Any:
     """A ``supervision.Detections`` with masks, boxes and class names.
 
     Args:
-        result: of one picture.
+        result: of one image.
         task: "instance" or "panoptic" (things and stuff, without scores); the first of them that there is when None.
 
     Raises:

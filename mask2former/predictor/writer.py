@@ -10,23 +10,23 @@ from typing import Any
 from mask2former.predictor.coco import Json, categories, coco_entry, join_entries, panoptic_png
 from mask2former.predictor.result import LABELS, Result
 from mask2former.predictor.video import VideoFile
-from mask2former.visualization import free_file, save_picture
+from mask2former.visualization import free_file, save_image
 
 PANOPTIC_PNGS = Path("panoptic")  # folder, as COCO calls it: that of the json
 _PHOTOS = (".jpg", ".jpeg", ".webp")  # drawn as jpg too: a png of a photograph is ten times as large
 
 
 class ResultWriter:
-    """Writes the results of pictures and videos, one after another.
+    """Writes the results of images and videos, one after another.
 
     Args:
         folder: made if it is not there.
         tasks: that are written.
         mode: of :meth:`Result.draw`.
         drawing: its other arguments.
-        masks: write each region's mask too, into a folder of the picture's.
+        masks: write each region's mask too, into a folder of the image's.
         json: write a COCO file for each task too, when closed, and COCO's pngs of panoptic results.
-        file: what to call the only drawn file, in place of names made of the pictures'.
+        file: what to call the only drawn file, in place of names made of the images'.
 
     Attributes:
         drawn: files drawn so far.
@@ -51,13 +51,13 @@ class ResultWriter:
         self._videos: dict[str, VideoFile] = {}
         self._entries: dict[str, list[tuple[Json, list[Json]]]] = {}
         self._categories: dict[str, list[Json]] = {}
-        self._count = 0  # of pictures and frames
+        self._count = 0  # of images and frames
         self._films: list[Path] = []  # what their frames are called by
         self._frames = 0  # of this video
 
     def add(self, result: Result) -> None:
-        """Write the result of a picture."""
-        name = Path(result.file_name or "picture.png")
+        """Write the result of an image."""
+        name = Path(result.file_name or "image.png")
         suffix = ".jpg" if name.suffix.lower() in _PHOTOS and self.mode != LABELS else ".png"
         for task in self.tasks:
             file = self._file or free_file(self.folder / f"{name.stem}_{task}{suffix}", self.drawn)
@@ -93,7 +93,7 @@ class ResultWriter:
         self._frames = 0
 
     def close(self) -> None:
-        """Write what covers all pictures."""
+        """Write what covers all images."""
         self.end_video()
         for task, entries in self._entries.items():
             file = self.folder / f"{task}.json"
@@ -123,7 +123,7 @@ class ResultWriter:
                 if task == "panoptic":
                     folder = self.folder / PANOPTIC_PNGS
                     folder.mkdir(parents=True, exist_ok=True)
-                    save_picture(folder / annotations[0]["file_name"], panoptic_png(result.panoptic))
+                    save_image(folder / annotations[0]["file_name"], panoptic_png(result.panoptic))
 
     @property
     def _mask_folders(self) -> set[Path]:

@@ -14,8 +14,8 @@ from detectron2.data.catalog import Metadata
 from mask2former.evaluation.build import EVALUATORS
 from mask2former.preflight.problem import Problem, problem, warning
 
-HEAD = 1 << 20  # bytes of an annotation file, in which its first picture is named
-PICTURES = ("image_root", "image_dir")
+HEAD = 1 << 20  # bytes of an annotation file, in which its first image is named
+IMAGES = ("image_root", "image_dir")
 # What a training of each task reads, and what each evaluator reads, by metadata key.
 TRUTH = {
     "panoptic": ("panoptic_json", "panoptic_root"),
@@ -60,7 +60,7 @@ def _of_set(cfg: CfgNode, name: str, tasks: list[str]) -> Iterator[Problem]:
 
 def _files(name: str, meta: Metadata, tasks: list[str]) -> Iterator[Problem]:
     remedy = "datasets/README.md shows the folders; DETECTRON2_DATASETS names the one above them."
-    keys = [*PICTURES, *(key for task in tasks for key in TRUTH[task])]
+    keys = [*IMAGES, *(key for task in tasks for key in TRUTH[task])]
     if meta.get("subset_of"):  # its panoptic_json is written when the data set is loaded
         keys = ["subset_of" if key == "panoptic_json" else key for key in keys]
     there = True
@@ -75,10 +75,10 @@ def _files(name: str, meta: Metadata, tasks: list[str]) -> Iterator[Problem]:
             there = False
             yield problem(f"{name}: the folder {path} ({key}) is empty.", remedy)
     if there:
-        yield from _first_picture(name, meta, keys)
+        yield from _first_image(name, meta, keys)
 
 
-def _first_picture(name: str, meta: Metadata, keys: list[str]) -> Iterator[Problem]:
+def _first_image(name: str, meta: Metadata, keys: list[str]) -> Iterator[Problem]:
     for key in ("panoptic_json", "json_file"):
         file = meta.get(key)
         if key not in keys or not file or not meta.get("image_root") or not os.path.isfile(file):
@@ -89,8 +89,8 @@ def _first_picture(name: str, meta: Metadata, keys: list[str]) -> Iterator[Probl
         found = re.search(r'"file_name"\s*:\s*"([^"\\]+)"', head[listed:]) if listed >= 0 else None
         if found and not os.path.exists(path := os.path.join(meta.image_root, found[1])):
             yield problem(
-                f"{name}: the first picture that {file} lists is missing, {path}.",
-                f"Put the pictures into {meta.image_root}.",
+                f"{name}: the first image that {file} lists is missing, {path}.",
+                f"Put the images into {meta.image_root}.",
             )
 
 

@@ -11,8 +11,8 @@ from detectron2.config import CfgNode
 
 
 class Size(NamedTuple):
-    """Of a network: bytes that one pixel of a training picture holds until the backward pass, in float32 (tensors that
-    autograd saved in a forward pass on a picture of 384 x 384; 256 x 256 for "small"), and its parameters."""
+    """Of a network: bytes that one pixel of a training image holds until the backward pass, in float32 (tensors that
+    autograd saved in a forward pass on an image of 384 x 384; 256 x 256 for "small"), and its parameters."""
 
     pixel_bytes: int
     parameters: int
@@ -33,21 +33,21 @@ WORK = 1.3  # the loss, and what the backward pass holds beside
 OUTSIDE = 1.5e9  # bytes: Python, PyTorch and its libraries
 
 
-def training_bytes(cfg: CfgNode, pictures: int, pixels: int) -> float:
+def training_bytes(cfg: CfgNode, images: int, pixels: int) -> float:
     """Peak of training, in bytes, on one device.
 
     Args:
         cfg: for the network and the number format.
-        pictures: of a step on this device.
-        pixels: of a picture as the network sees it.
+        images: of a step on this device.
+        pixels: of an image as the network sees it.
     """
     size = MODELS[model_size(cfg)]
     half = HALF if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda") else 1.0
-    return OUTSIDE + STATE_BYTES * size.parameters + WORK * half * size.pixel_bytes * pictures * pixels
+    return OUTSIDE + STATE_BYTES * size.parameters + WORK * half * size.pixel_bytes * images * pixels
 
 
 def training_pixels(cfg: CfgNode) -> int:
-    """Of a training picture as the network sees it."""
+    """Of a training image as the network sees it."""
     inputs = cfg.INPUT
     if inputs.DATASET_MAPPER_NAME.endswith("lsj"):
         return inputs.IMAGE_SIZE**2

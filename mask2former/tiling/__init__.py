@@ -1,4 +1,4 @@
-"""Pictures too large for memory: cut into overlapping tiles, whose results are joined where they meet."""
+"""Images too large for memory: cut into overlapping tiles, whose results are joined where they meet."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Model = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 class TiledInference:
-    """Calls a model on overlapping tiles of each picture; called as the model itself is.
+    """Calls a model on overlapping tiles of each image; called as the model itself is.
 
     Objects are joined across tiles where they have the same class and an IoU above 0.5 within the overlap of the two
     tiles; stuff of one class is one segment, as ever. A pixel is decided by the tile in whose core it lies: the seams
-    run along the middle of overlaps. Pictures of at most one tile give what the model gives.
+    run along the middle of overlaps. Images of at most one tile give what the model gives.
 
-    Results lie on the CPU, whatever the model's device and the picture's size: there is room for them.
+    Results lie on the CPU, whatever the model's device and the image's size: there is room for them.
 
     Memory is that of one tile, plus the results: a label map for panoptic, and with ``compact`` for the others too.
 
     Args:
         model: in evaluation mode; gives ``panoptic_seg``, ``instances`` and ``sem_seg``, or some of them.
-        tile: side of a tile, in pixels of the input picture.
+        tile: side of a tile, in pixels of the input image.
         overlap: least overlap of neighbours, in pixels; about the size of what the model needs to recognise an object.
         compact: in place of ``sem_seg`` scores float [K, H, W] give ``sem_seg_labels`` int16 [H, W]; in place of the
             instances' ``pred_masks`` bool [n, H, W] give ``mask_crops``, a list of bool [h, w] masks that lie at
@@ -46,11 +46,11 @@ class TiledInference:
         self.compact = compact
 
     def __call__(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Results for each picture; inputs as the model takes them: ``image`` [3, H, W], and optionally ``height`` and
+        """Results for each image; inputs as the model takes them: ``image`` [3, H, W], and optionally ``height`` and
         ``width`` of the result.
 
         Raises:
-            ValueError: a result so much smaller than its picture that a tile has no pixel of it.
+            ValueError: a result so much smaller than its image that a tile has no pixel of it.
         """
         return [self._results(dict(inputs)) for inputs in batched_inputs]
 
@@ -82,7 +82,7 @@ class TiledInference:
 
 
 def check_tiles(tile: int, overlap: int) -> None:
-    """Whether pictures can be cut into tiles of this side with this overlap, in pixels.
+    """Whether images can be cut into tiles of this side with this overlap, in pixels.
 
     Raises:
         ValueError: a tile without pixels, or an overlap that is negative or not smaller than half a tile.
@@ -96,7 +96,7 @@ def check_tiles(tile: int, overlap: int) -> None:
 
 
 def on_cpu(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's result for one picture, with what lies on a device copied from there."""
+    """A model's result for one image, with what lies on a device copied from there."""
 
     def copied(value: Any) -> Any:
         if isinstance(value, tuple):  # panoptic ids and segments

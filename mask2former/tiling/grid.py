@@ -18,9 +18,9 @@ class Tile:
 
     Attributes:
         place: (row, column) in the grid.
-        source: rows and columns of the input picture.
+        source: rows and columns of the input image.
         rows, columns: all that it covers.
-        core_rows, core_columns: what it decides; the cores of all tiles cover the picture once.
+        core_rows, core_columns: what it decides; the cores of all tiles cover the image once.
     """
 
     place: tuple[int, int]
@@ -60,13 +60,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of one picture, row by row."""
+    """Tiles of one image, row by row."""
 
     tiles: dict[tuple[int, int], Tile]
 
     @classmethod
     def over(cls, size: tuple[int, int], target: tuple[int, int], tile: int, overlap: int) -> Grid:
-        """Of a picture of ``size`` (H, W) whose result has the size ``target``.
+        """Of an image of ``size`` (H, W) whose result has the size ``target``.
 
         Raises:
             ValueError: the result is so small that a tile has no pixel of it.
@@ -74,8 +74,8 @@ class Grid:
         rows, columns = (_axis(*lengths, tile, overlap) for lengths in zip(size, target, strict=True))
         if any(covered[0] == covered[1] for _, covered, _ in (*rows, *columns)):
             raise ValueError(
-                f"a result of {target[0]} x {target[1]} pixels is too small for a picture of {size[0]} x {size[1]} in "
-                f"tiles of {tile}: some would have no pixel of it. Take larger tiles, or shrink the picture before."
+                f"a result of {target[0]} x {target[1]} pixels is too small for an image of {size[0]} x {size[1]} in "
+                f"tiles of {tile}: some would have no pixel of it. Take larger tiles, or shrink the image before."
             )
         return cls(
             {

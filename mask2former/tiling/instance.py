@@ -14,7 +14,7 @@ from mask2former.tiling.merge import UnionFind, same
 
 @dataclass
 class Piece:
-    """The part of an object that one tile sees: a bool mask whose corner is at (top, left) of the picture."""
+    """The part of an object that one tile sees: a bool mask whose corner is at (top, left) of the image."""
 
     category: int
     score: float
@@ -150,7 +150,7 @@ def _united(pieces: list[Piece]) -> Piece:
 
 
 def _paste(piece: Piece, canvas: Tensor, top: int, left: int) -> None:
-    """Onto a bool [h, w] that begins at (top, left) of the picture; what lies outside is left out."""
+    """Onto a bool [h, w] that begins at (top, left) of the image; what lies outside is left out."""
     x0, y0, x1, y1 = piece.box
     first, last = max(y0, top), min(y1, top + canvas.shape[0])
     begin, end = max(x0, left), min(x1, left + canvas.shape[1])

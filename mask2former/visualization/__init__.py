@@ -1,7 +1,7 @@
-"""Results and ground truth drawn over pictures.
+"""Results and ground truth drawn over images.
 
 Everything that can be drawn, of a model or of a data set, becomes a list of :class:`Region`; one function paints them.
-Pictures are [H, W, 3] uint8, RGB. Small ones are enlarged by a whole factor, so that labels can be read.
+Images are [H, W, 3] uint8, RGB. Small ones are enlarged by a whole factor, so that labels can be read.
 """
 
 from mask2former.visualization.comparison import (
@@ -17,7 +17,7 @@ from mask2former.visualization.regions import (
     ANNOTATIONS,
     INSTANCE_THRESHOLD,
     RESULTS,
-    Picture,
+    ImageArray,
     Region,
     choose_task,
     class_map_regions,
@@ -26,14 +26,14 @@ from mask2former.visualization.regions import (
     panoptic_regions,
     result_of,
 )
-from mask2former.visualization.save_image import free_file, save_picture
+from mask2former.visualization.save_image import free_file, save_image
 
 __all__ = [
     "ANNOTATIONS",
     "INSTANCE_THRESHOLD",
     "MODES",
     "RESULTS",
-    "Picture",
+    "ImageArray",
     "Region",
     "add_legend",
     "choose_task",
@@ -49,6 +49,6 @@ __all__ = [
     "panoptic_regions",
     "result_of",
     "save_comparisons",
-    "save_picture",
+    "save_image",
     "side_by_side",
 ]

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mask2former.visualization.regions import Picture
+from mask2former.visualization.regions import ImageArray
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
-LETTER = 13  # pixels, in a picture of 480
+LETTER = 13  # pixels, in an image of 480
 OPACITY = 0.8
-MOST_COVERED = 0.1  # share of the picture; labels beyond it are left out
+MOST_COVERED = 0.1  # share of the image; labels beyond it are left out
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
 
 
-def write_labels(picture: Picture, labels: Sequence[Label]) -> Picture:
-    """The picture with the labels. None lies on another: the later ones, which find no place, are left out."""
-    height, width = picture.shape[:2]
-    size = letter_size(picture)
+def write_labels(image: ImageArray, labels: Sequence[Label]) -> ImageArray:
+    """The image with the labels. None lies on another: the later ones, which find no place, are left out."""
+    height, width = image.shape[:2]
+    size = letter_size(image)
     letters, pad = font(size), size // 4
     layer = Image.new("RGBA", (width, height))
     draw = ImageDraw.Draw(layer)
@@ -63,14 +63,14 @@ def write_labels(picture: Picture, labels: Sequence[Label]) -> Picture:
         draw.rounded_rectangle(spot, radius=pad, fill=fill)
         draw.text((spot[0] + pad - left, (spot[1] + spot[3]) / 2), label.text, font=letters, fill=ink, anchor="lm")
     if not taken:
-        return picture
-    base = Image.fromarray(picture).convert("RGBA")
+        return image
+    base = Image.fromarray(image).convert("RGBA")
     return np.array(Image.alpha_composite(base, layer).convert("RGB"))
 
 
-def letter_size(picture: Picture) -> int:
-    """Height of letters in pixels: grows with the picture's shorter side, and is never too small to read."""
-    return max(11, round(LETTER * (min(picture.shape[:2]) / 480) ** 0.8))
+def letter_size(image: ImageArray) -> int:
+    """Height of letters in pixels: grows with the image's shorter side, and is never too small to read."""
+    return max(11, round(LETTER * (min(image.shape[:2]) / 480) ** 0.8))
 
 
 def brightness(colour: np.ndarray) -> float:
@@ -79,11 +79,11 @@ def brightness(colour: np.ndarray) -> float:
 
 
 def _free_spot(
-    label: Label, size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Rectangle]
+    label: Label, size: tuple[int, int], image: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle | None:
     """Where the label covers no other one; None if there is no such place, or enough is covered already."""
     covered = sum((other[2] - other[0]) * (other[3] - other[1]) for other in taken) + size[0] * size[1]
-    if taken and covered > MOST_COVERED * picture[0] * picture[1]:
+    if taken and covered > MOST_COVERED * image[0] * image[1]:
         return None
     left, top, right, bottom = label.box
     middle = ((left + right) // 2, (top + bottom) // 2)
@@ -91,15 +91,15 @@ def _free_spot(
     above, below = (middle[0], top - size[1] // 2), (middle[0], bottom + size[1] // 2)
     on_it = [label.place, *((label.place[0], label.place[1] + step * size[1]) for step in (-1, 1))]
     for x, y in (*on_it, above, below) if fits else (above, below, *on_it[:1]):
-        spot = _clamp(x - size[0] // 2, y - size[1] // 2, size, picture)
+        spot = _clamp(x - size[0] // 2, y - size[1] // 2, size, image)
         if not any(_overlap(spot, other) for other in taken):
             return spot
     return None
 
 
-def _clamp(left: int, top: int, size: tuple[int, int], picture: tuple[int, int]) -> Rectangle:
-    left = max(0, min(left, picture[0] - size[0]))
-    top = max(0, min(top, picture[1] - size[1]))
+def _clamp(left: int, top: int, size: tuple[int, int], image: tuple[int, int]) -> Rectangle:
+    left = max(0, min(left, image[0] - size[0]))
+    top = max(0, min(top, image[1] - size[1]))
     return left, top, left + size[0], top + size[1]
 
 

@@ -1,4 +1,4 @@
-"""What the colours in a drawn picture mean."""
+"""What the colours in a drawn image mean."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mask2former.visualization.labels import font, letter_size
-from mask2former.visualization.regions import Picture, Region
+from mask2former.visualization.regions import ImageArray, Region
 
 
-def add_legend(drawn: Picture, regions: Sequence[Region]) -> Picture:
-    """The drawn picture with a strip below it: colour and name of each class in it, and how many things there are.
+def add_legend(drawn: ImageArray, regions: Sequence[Region]) -> ImageArray:
+    """The drawn image with a strip below it: colour and name of each class in it, and how many things there are.
 
     Args:
         drawn: as :func:`mask2former.visualization.draw_regions` gave it.

@@ -1,4 +1,4 @@
-"""Regions painted over a picture."""
+"""Regions painted over an image."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import cv2
 import numpy as np
 
 from mask2former.visualization.labels import Label, write_labels
-from mask2former.visualization.regions import Picture, Region
+from mask2former.visualization.regions import ImageArray, Region
 
 MODES = ("overlay", "masks", "contours", "boxes")
-LEAST_SIDE = 384  # pixels; pictures whose shorter side is below half of it are enlarged
-LEAST_LABELLED = 0.002  # share of the picture; stuff that covers less gets no label
-MOST_SIDE = 4096  # pixels, of the longer side of pictures that are enlarged
+LEAST_SIDE = 384  # pixels; images whose shorter side is below half of it are enlarged
+LEAST_LABELLED = 0.002  # share of the image; stuff that covers less gets no label
+MOST_SIDE = 4096  # pixels, of the longer side of images that are enlarged
 OPACITY = 0.5
 _GOLDEN = 0.618  # multiples of it spread evenly over a circle
 
 
 def draw_regions(
-    picture: Picture,
+    image: ImageArray,
     regions: Sequence[Region],
     mode: str = "overlay",
     *,
     names: bool | None = None,
     shades: bool = True,
-) -> Picture:
-    """Paint regions over a picture, in the colours of their classes.
+) -> ImageArray:
+    """Paint regions over an image, in the colours of their classes.
 
-    Stuff is painted first, then things, the large ones before the small. Lines and letters grow with the picture, and
+    Stuff is painted first, then things, the large ones before the small. Lines and letters grow with the image, and
     an outline is never thinner than can be seen, so neither is an object.
 
     Args:
-        picture: [H, W, 3] uint8, RGB; it is not changed.
+        image: [H, W, 3] uint8, RGB; it is not changed.
         regions: of its size.
         mode: "overlay": half transparent colours with outlines; "masks": the colours alone, on black; "contours":
             outlines alone; "boxes": boxes around the things.
@@ -42,15 +42,15 @@ def draw_regions(
         shades: let things of one class differ in brightness and hue. In videos they would flicker.
 
     Returns:
-        The picture, enlarged by a whole factor if it is small.
+        The image, enlarged by a whole factor if it is small.
 
     Raises:
         ValueError: an unknown mode.
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; known are {', '.join(MODES)}.")
-    factor = enlargement(picture)
-    canvas = np.array(_enlarge(picture, factor, cv2.INTER_CUBIC)) if mode != "masks" else _black(picture, factor)
+    factor = enlargement(image)
+    canvas = np.array(_enlarge(image, factor, cv2.INTER_CUBIC)) if mode != "masks" else _black(image, factor)
     width = max(1, round((2 if mode in ("contours", "boxes") else 1.5) * unit(canvas)))
     seen: Counter[str] = Counter()
     labels: list[Label] = []
@@ -70,17 +70,17 @@ def draw_regions(
     return write_labels(canvas, labels) if names else canvas
 
 
-def unit(picture: Picture) -> float:
-    """Pixels that look about as wide in this picture as one pixel does in one whose shorter side has 480.
+def unit(image: ImageArray) -> float:
+    """Pixels that look about as wide in this image as one pixel does in one whose shorter side has 480.
 
-    Less than in proportion: of a larger picture one expects finer lines.
+    Less than in proportion: of a larger image one expects finer lines.
     """
-    return (min(picture.shape[:2]) / 480) ** 0.8
+    return (min(image.shape[:2]) / 480) ** 0.8
 
 
-def enlargement(picture: Picture) -> int:
-    """The whole factor by which a picture is enlarged before it is drawn on."""
-    short, long = sorted(picture.shape[:2])
+def enlargement(image: ImageArray) -> int:
+    """The whole factor by which an image is enlarged before it is drawn on."""
+    short, long = sorted(image.shape[:2])
     return max(1, min(round(LEAST_SIDE / short), MOST_SIDE // long))
 
 
@@ -100,7 +100,7 @@ class Part:
     """
 
     def __init__(
-        self, canvas: Picture, mask: np.ndarray, box: tuple[int, int, int, int], factor: int, width: int
+        self, canvas: ImageArray, mask: np.ndarray, box: tuple[int, int, int, int], factor: int, width: int
     ) -> None:
         margin = -(-width // factor) + 1  # pixels of the mask; room for the outline
         left, top = max(0, box[0] - margin), max(0, box[1] - margin)
@@ -152,15 +152,15 @@ class Part:
         self._canvas[:] = drawn
 
 
-def _black(picture: Picture, factor: int) -> Picture:
-    height, width = picture.shape[:2]
+def _black(image: ImageArray, factor: int) -> ImageArray:
+    height, width = image.shape[:2]
     return np.zeros((factor * height, factor * width, 3), np.uint8)
 
 
-def _enlarge(picture: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
+def _enlarge(image: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
     if factor == 1:
-        return picture
-    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=interpolation)
 
 
 def _shade(colour: np.ndarray, number: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from mask2former.data.mapper.annotations import instance_objects, panoptic_objec
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.labels import semantic_labels
 
-Picture = np.ndarray
+ImageArray = np.ndarray
 # task -> keys, of model outputs and of data set dicts
 RESULTS = {"panoptic": ("panoptic_seg",), "instance": ("instances",), "semantic": ("sem_seg_labels", "sem_seg")}
 ANNOTATIONS = {"panoptic": ("segments_info",), "instance": ("annotations",), "semantic": ("sem_seg_file_name",)}
@@ -69,7 +69,7 @@ def choose_task(found: Iterable[str], keys: Mapping[str, tuple[str, ...]], wante
 
 
 def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float, task: str | None) -> list[Region]:
-    """Regions of one picture's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
+    """Regions of one image's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
     result = result_of(output, choose_task(output, RESULTS, task, "the model's output"))
     if isinstance(result, Instances):
         return instance_regions(result, metadata, threshold)
@@ -82,7 +82,7 @@ def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float,
 def annotation_regions(
     record: dict[str, Any], size: tuple[int, int], metadata: Metadata, task: str | None
 ) -> list[Region]:
-    """Regions of the annotation in a data set dict of a picture of ``size`` (H, W).
+    """Regions of the annotation in a data set dict of an image of ``size`` (H, W).
 
     Where the metadata does not list the task's classes, those of the annotation are taken as they are.
     """

@@ -1,4 +1,4 @@
-"""Drawn pictures as files."""
+"""Drawn images as files."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mask2former.visualization.regions import Picture
+from mask2former.visualization.regions import ImageArray
 
 JPEG_QUALITY = 92
 
 
-def save_picture(file: Path, picture: Picture) -> Path:
-    """Write a picture, RGB [H, W, 3] or one channel [H, W] of 8 or 16 bits, in the format of the file's suffix.
+def save_image(file: Path, image: ImageArray) -> Path:
+    """Write an image, RGB [H, W, 3] or one channel [H, W] of 8 or 16 bits, in the format of the file's suffix.
 
     Raises:
         OSError: it cannot be written.
     """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file.suffix.lower() in (".jpg", ".jpeg") else []
-    pixels = np.ascontiguousarray(picture[:, :, ::-1]) if picture.ndim == 3 else picture
+    pixels = np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else image
     try:
         written = cv2.imwrite(str(file), pixels, quality)
     except cv2.error as error:
-        raise OSError(f"{file}: no picture format has this suffix; .png and .jpg are among those that do.") from error
+        raise OSError(f"{file}: no image format has this suffix; .png and .jpg are among those that do.") from error
     if not written:
-        raise OSError(f"{file}: the picture cannot be written. Is the folder writable and the disk not full?")
+        raise OSError(f"{file}: the image cannot be written. Is the folder writable and the disk not full?")
     return file
 
 
 def free_file(file: Path, taken: Collection[Path]) -> Path:
-    """The file, or one of the next free name, such as ``name_2.png``: pictures of different folders may share theirs.
+    """The file, or one of the next free name, such as ``name_2.png``: images of different folders may share theirs.
 
     Args:
         file: or a folder.

@@ -122,9 +122,9 @@ def test_torchvision_resnet_gives_the_same_features(tmp_path: Path, depth: int) 
     ours = Model(build_backbone(resnet_config(depth), ShapeSpec(channels=3))).eval()
     assert from_torchvision(theirs.state_dict()).keys() == ours.state_dict().keys()
     MaskFormerCheckpointer(ours).load(str(tmp_path / "resnet.pth"))
-    pictures = torch.randn(1, 3, 64, 96)
-    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(pictures))))
-    for name, feature in ours.backbone(pictures).items():
+    images = torch.randn(1, 3, 64, 96)
+    x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+    for name, feature in ours.backbone(images).items():
         x = theirs.get_submodule(f"layer{int(name[-1]) - 1}")(x)
         torch.testing.assert_close(feature, x, atol=1e-4, rtol=1e-4)
 
@@ -154,10 +154,10 @@ def test_timm_stem_of_three_convolutions() -> None:
     checkpointer = MaskFormerCheckpointer(ours)
     checkpointer._load_model({"model": dict(state)})
     assert checkpointer.report.matched == checkpointer.report.total and not checkpointer.report.left_over
-    picture = torch.randn(1, 3, 64, 64)
-    x = torch.relu(stem.eval()(picture) / (1 + 1e-5) ** 0.5 * state["bn1.weight"][:, None, None])
+    image = torch.randn(1, 3, 64, 64)
+    x = torch.relu(stem.eval()(image) / (1 + 1e-5) ** 0.5 * state["bn1.weight"][:, None, None])
     expected = nn.functional.max_pool2d(x, 3, 2, 1)
-    torch.testing.assert_close(ours.backbone.stem(picture), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.backbone.stem(image), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_variants_that_detectron2_has_not() -> None:

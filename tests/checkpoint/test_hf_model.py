@@ -146,9 +146,9 @@ def test_a_file_gives_the_same_results(theirs: nn.Module, tmp_path: Path, older:
     assert report.matched == report.total and report.format == "Hugging Face"
     assert not report.missing and not report.left_over and not report.reshaped
 
-    pictures = torch.randn(2, 3, 96, 160)
-    expected = theirs(pixel_values=pictures, output_auxiliary_logits=True)
-    found = ours.sem_seg_head(ours.backbone(pictures))
+    images = torch.randn(2, 3, 96, 160)
+    expected = theirs(pixel_values=images, output_auxiliary_logits=True)
+    found = ours.sem_seg_head(ours.backbone(images))
     masks = found.masks.logits().squeeze(2)
     assert expected.class_queries_logits.std() > 0.1 and expected.masks_queries_logits.std() > 0.1
     torch.testing.assert_close(found.class_logits, expected.class_queries_logits, atol=1e-4, rtol=0)

@@ -23,7 +23,7 @@ def test_linear_rule(batch, rate, iterations):
     scale_to_batch(cfg, 16)
     assert pytest.approx(rate) == cfg.SOLVER.BASE_LR
     assert iterations == cfg.SOLVER.MAX_ITER
-    assert cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH == 16000  # pictures seen
+    assert cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH == 16000  # images seen
     assert (0.6 * iterations, 0.9 * iterations) == cfg.SOLVER.STEPS
     assert cfg.TEST.EVAL_PERIOD == 0  # never stays never
 
@@ -38,7 +38,7 @@ def test_what_was_given_is_left():
     cfg = config(IMS_PER_BATCH=8)
     words = scale_to_batch(cfg, 16, given=["SOLVER.MAX_ITER"])
     assert cfg.SOLVER.MAX_ITER == 1000
-    assert words.startswith("8 pictures a step instead of 16: SOLVER.BASE_LR 0.4 -> 0.2, ")
+    assert words.startswith("8 images a step instead of 16: SOLVER.BASE_LR 0.4 -> 0.2, ")
     assert "MAX_ITER" not in words
 
 

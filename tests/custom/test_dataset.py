@@ -48,7 +48,7 @@ def rectangle(x: int, y: int, side: int) -> np.ndarray:
 
 
 def instances(numbers: range = range(1, 7)) -> dict[str, Any]:
-    """Polygons, both kinds of run lengths and a crowd in picture 1; one polygon in 2; nothing in the others."""
+    """Polygons, both kinds of run lengths and a crowd in image 1; one polygon in 2; nothing in the others."""
     compressed = coco_mask.encode(np.asfortranarray(rectangle(20, 20, 6)))
     plain = {"size": [SIZE, SIZE], "counts": [0, 80, SIZE * SIZE - 80]}
     annotations = [
@@ -78,8 +78,8 @@ def own(tmp_path: Path, train: list[str], val: list[str] | None = None, **settin
 
 def test_objects_without_validation_are_split(tmp_path: Path, images: Path) -> None:
     data = own(tmp_path, [write(tmp_path / "i.json", instances()), str(images)])
-    assert (data.kind, data.train.pictures, data.val.pictures) == ("instance", 5, 1)
-    assert any("1 of 6 pictures are held out" in note for note in data.notes)
+    assert (data.kind, data.train.num_images, data.val.num_images) == ("instance", 5, 1)
+    assert any("1 of 6 images are held out" in note for note in data.notes)
     records = {part.name: DatasetCatalog.get(part.name) for part in (data.train, data.val)}
     ids = {name: {record["image_id"] for record in found} for name, found in records.items()}
     assert (
@@ -112,7 +112,7 @@ def test_truth_for_the_evaluation_is_completed(tmp_path: Path, images: Path) -> 
 
 
 def panoptic(folder: Path, numbers: range = range(1, 7)) -> dict[str, Any]:
-    """A square of two objects before grass; segment ids over 255; picture 3 is all grass."""
+    """A square of two objects before grass; segment ids over 255; image 3 is all grass."""
     folder.mkdir(exist_ok=True)
     categories = [
         {"id": 5, "name": "grass", "isthing": 0},
@@ -193,9 +193,9 @@ def test_masks_in_black_and_white(tmp_path: Path, images: Path) -> None:
 
 def test_faults_that_training_survives_are_warnings(tmp_path: Path, images: Path) -> None:
     content = instances()
-    content["annotations"][0]["segmentation"] = [[2, 2, 80, 2, 80, 12, 2, 12]]  # leaves the picture
+    content["annotations"][0]["segmentation"] = [[2, 2, 80, 2, 80, 12, 2, 12]]  # leaves the image
     data = own(tmp_path, [write(tmp_path / "i.json", content), str(images)])
-    assert any(note.startswith("warning:") and "leaves the picture" in note for note in data.notes)
+    assert any(note.startswith("warning:") and "leaves the image" in note for note in data.notes)
 
 
 def test_other_faults_stop_with_the_whole_list(tmp_path: Path, images: Path) -> None:
@@ -206,7 +206,7 @@ def test_other_faults_stop_with_the_whole_list(tmp_path: Path, images: Path) -> 
     with pytest.raises(DataError) as error:
         own(tmp_path, [write(tmp_path / "i.json", content), str(images)])
     assert "3 faults" in str(error.value)
-    for text in ("has no mask", "category 1 is not one", "p6.png: the picture is missing"):
+    for text in ("has no mask", "category 1 is not one", "p6.png: the image is missing"):
         assert text in str(error.value)
 
 

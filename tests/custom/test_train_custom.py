@@ -64,7 +64,7 @@ def test_from_files_to_a_folder_with_the_model(datasets: Path, tmp_path: Path, k
         "--train", *paths(root, kind, "train"), *val, "--model", "small", "--output", str(output), "--quiet", *TINY
     )
     assert set(re.findall(r"^(PQ|mask AP|box AP|mIoU) +\S+$", said, flags=re.MULTILINE)) == scores
-    assert "4 pictures for training" in said if val else "No --val: 1 of 4 pictures" in said
+    assert "4 images for training" in said if val else "No --val: 1 of 4 images" in said
     assert {"config.yaml", "metadata.json", "model_final.pth"} <= {path.name for path in output.iterdir()}
     assert not list(output.glob("model_0*.pth"))  # of so short a training
     classes = json.loads((output / "metadata.json").read_text())
@@ -112,7 +112,7 @@ def dry_run(tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_dry_run_shows_the_plan_and_leaves_nothing(dry_run: Callable[..., str]) -> None:
     said = dry_run("SOLVER.IMS_PER_BATCH", "2")
     assert re.search(r"SOLVER.IMS_PER_BATCH +2 +as you say", said)
-    assert re.search(r"SOLVER.BASE_LR +0.00025 +0.0005 for 8 pictures", said)  # follows
+    assert re.search(r"SOLVER.BASE_LR +0.00025 +0.0005 for 8 images", said)  # follows
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("val", "train")])
@@ -163,15 +163,15 @@ def test_no_network_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert (cfg.MODEL.WEIGHTS, cfg.MODEL.RESNETS.NORM, cfg.SOLVER.BACKBONE_MULTIPLIER) == ("", "BN", 1.0)
 
 
-def own_data(pictures: int, size: tuple[int, int], objects: int, side: int) -> CustomDataset:
-    report = Report(sizes=[size] * pictures)
-    report.counts["pictures"] = pictures
-    for picture in range(pictures):
+def own_data(images: int, size: tuple[int, int], objects: int, side: int) -> CustomDataset:
+    report = Report(sizes=[size] * images)
+    report.counts["images"] = images
+    for image in range(images):
         for _ in range(objects):
-            report.add("a", picture, side**2)
+            report.add("a", image, side**2)
     source = DataSource("instance", "images", "i.json")
     category = {"id": 1, "name": "a", "isthing": 1, "color": [0, 0, 0]}
-    return CustomDataset("instance", [category], 255, Split("t", source, pictures), Split("v", source, 10), report, [])
+    return CustomDataset("instance", [category], 255, Split("t", source, images), Split("v", source, 10), report, [])
 
 
 def planned(data: CustomDataset, memory: float, device: str = "cuda", devices: int = 1, **fixed: Any) -> Any:
@@ -202,12 +202,12 @@ def test_small_objects_are_enlarged_and_many_get_queries() -> None:
     assert planned(own_data(100, (400, 400), 5, 100), 80e9).INPUT.MIN_SIZE_TEST == 384
 
 
-def test_the_length_follows_from_the_pictures_within_limits() -> None:
+def test_the_length_follows_from_the_images_within_limits() -> None:
     few, many, cpu = (
         planned(own_data(number, (400, 400), 5, 100), 80e9, device=device)
         for number, device in ((10, "cuda"), (1000, "cuda"), (1000, "cpu"))
     )
-    assert (few.SOLVER.MAX_ITER, many.SOLVER.MAX_ITER) == (1000, 3125)  # 16000 pictures; 50 passes; 16 a step
+    assert (few.SOLVER.MAX_ITER, many.SOLVER.MAX_ITER) == (1000, 3125)  # 16000 images; 50 passes; 16 a step
     assert (cpu.SOLVER.MAX_ITER, cpu.SOLVER.IMS_PER_BATCH) == (1600, 4)
     assert planned(own_data(10, (400, 400), 5, 100), 80e9, SOLVER__MAX_ITER=77).SOLVER.CHECKPOINT_PERIOD == 15
 
@@ -222,5 +222,5 @@ def test_a_short_training_writes_its_weights_once_and_says_why(dry_run: Callable
     assert (fifty.CHECKPOINT_PERIOD, fifty.WARMUP_ITERS) == (10, 5)
 
 
-def test_pictures_without_any_object_are_not_enlarged() -> None:
+def test_images_without_any_object_are_not_enlarged() -> None:
     assert planned(own_data(10, (400, 400), 0, 1), 80e9).INPUT.MIN_SIZE_TEST == 384

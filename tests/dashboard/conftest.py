@@ -1,4 +1,4 @@
-"""A data set of a few drawn pictures with names that try to break a page, and outputs of a model for it."""
+"""A data set of a few drawn images with names that try to break a page, and outputs of a model for it."""
 
 import json
 
@@ -19,7 +19,7 @@ SIZE = (48, 64)
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """(records, metadata, outputs) for all three tasks; classes 0 and 1 are things."""
     rng = np.random.default_rng(5)
     records, outputs = [], []
@@ -30,8 +30,8 @@ def pictures(tmp_path):
         for segment in (3, 4, 5):
             y, x = rng.integers(0, 36), rng.integers(0, 50)
             ids[y : y + 12, x : x + 12] = segment
-        files = {kind: str(tmp_path / f"{kind}{number}.png") for kind in ("picture", "panoptic", "semantic")}
-        Image.fromarray(rng.integers(0, 255, (*SIZE, 3), np.uint8)).save(files["picture"])
+        files = {kind: str(tmp_path / f"{kind}{number}.png") for kind in ("image", "panoptic", "semantic")}
+        Image.fromarray(rng.integers(0, 255, (*SIZE, 3), np.uint8)).save(files["image"])
         Image.fromarray(id2rgb(ids.astype(np.uint32))).save(files["panoptic"])
         labels = classes[ids - 1].astype(np.uint8)
         labels[:3] = 255
@@ -41,7 +41,7 @@ def pictures(tmp_path):
         things = [j for j, i in enumerate(found) if classes[i - 1] < 2]
         records.append(
             {
-                "file_name": files["picture"],
+                "file_name": files["image"],
                 "image_id": number,
                 "pan_seg_file_name": files["panoptic"],
                 "sem_seg_file_name": files["semantic"],
@@ -78,19 +78,19 @@ def pictures(tmp_path):
                 "sem_seg": torch.from_numpy(scores),
             }
         )
-    metadata = MetadataCatalog.get("dashboard_pictures").set(
+    metadata = MetadataCatalog.get("dashboard_images").set(
         stuff_classes=NAMES, thing_classes=NAMES, ignore_label=255, thing_dataset_id_to_contiguous_id={7: 0, 9: 1}
     )
     yield records, metadata, outputs
-    MetadataCatalog.pop("dashboard_pictures")
-    if "dashboard_pictures" in DatasetCatalog.list():
-        DatasetCatalog.pop("dashboard_pictures")
+    MetadataCatalog.pop("dashboard_images")
+    if "dashboard_images" in DatasetCatalog.list():
+        DatasetCatalog.pop("dashboard_images")
 
 
 @pytest.fixture
-def report(pictures, tmp_path):
+def report(images, tmp_path):
     """report(tasks) -> file of the page."""
-    records, metadata, outputs = pictures
+    records, metadata, outputs = images
 
     def write(*tasks):
         collector = Collector(records, metadata, tasks, examples=2)

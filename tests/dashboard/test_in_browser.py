@@ -1,4 +1,4 @@
-"""The pages in a real browser: no script errors, tables sort, pictures load, the switch of light and dark works."""
+"""The pages in a real browser: no script errors, tables sort, images load, the switch of light and dark works."""
 
 import importlib.util
 import json

@@ -65,20 +65,20 @@ def test_page_is_whole_and_asks_for_nothing(report, tasks):
 
 
 @pytest.mark.parametrize("tasks", TASKS)
-def test_names_cannot_break_the_page(report, pictures, tasks):
+def test_names_cannot_break_the_page(report, images, tasks):
     text = report(*tasks).read_text()
     page = Page(text)
     assert "fail()" in text
     assert "<script>fail()" not in text
     shown = set(page.texts)
-    assert set(pictures[1].stuff_classes[:2]) <= shown
+    assert set(images[1].stuff_classes[:2]) <= shown
     assert "a <run>" in shown
     assert not all_of(page, "b") or all("fail" not in str(b) for b in all_of(page, "b"))
 
 
-def test_cells_are_the_tallies_numbers(report, pictures):
+def test_cells_are_the_tallies_numbers(report, images):
     text = report("panoptic", "semantic").read_text()
-    records, metadata, outputs = pictures
+    records, metadata, outputs = images
     again = Collector(records, metadata, ["panoptic", "semantic"])
     again.process(records, outputs)
     findings = again.evaluate()
@@ -97,8 +97,8 @@ def test_cells_are_the_tallies_numbers(report, pictures):
             assert value == "" or float(value) == pytest.approx(column[i], rel=1e-7)
 
 
-def test_findings_of_processes_are_added(pictures, monkeypatch):
-    records, metadata, outputs = pictures
+def test_findings_of_processes_are_added(images, monkeypatch):
+    records, metadata, outputs = images
     tasks = ["panoptic", "instance", "semantic"]
     alone = Collector(records, metadata, tasks)
     alone.process(records, outputs)
@@ -113,7 +113,7 @@ def test_findings_of_processes_are_added(pictures, monkeypatch):
         collector_module.comm, "gather", lambda own: [own, pickle.loads(pickle.dumps(parts[1].findings))]
     )
     both = parts[0].evaluate()
-    assert both.pictures == whole.pictures == len(records)
+    assert both.images == whole.images == len(records)
     assert np.array_equal(both.panoptic.confusion, whole.panoptic.confusion)
     assert np.array_equal(both.instance.kinds, whole.instance.kinds)
     assert np.array_equal(both.semantic.confusion, whole.semantic.confusion)
@@ -124,14 +124,14 @@ def test_findings_of_processes_are_added(pictures, monkeypatch):
     assert parts[1].evaluate() is None
 
 
-def test_pictures_without_a_panoptic_annotation_are_left_out_and_told_once(pictures, caplog):
-    records, metadata, outputs = pictures
+def test_images_without_a_panoptic_annotation_are_left_out_and_told_once(images, caplog):
+    records, metadata, outputs = images
     tasks = ["panoptic", "semantic"]
     without = [{k: v for k, v in r.items() if k != "pan_seg_file_name"} if r is records[1] else r for r in records]
     with caplog.at_level(logging.WARNING):
         collector = Collector(without, metadata, tasks)
         collector.process(without, outputs)
-    assert [r.getMessage() for r in caplog.records if "1 of 5 pictures have no panoptic" in r.getMessage()]
+    assert [r.getMessage() for r in caplog.records if "1 of 5 images have no panoptic" in r.getMessage()]
     assert len(caplog.records) == 1
     others = Collector(records, metadata, tasks)
     others.process(records[:1] + records[2:], outputs[:1] + outputs[2:])
@@ -145,8 +145,8 @@ class Known(dict):
     """A record that can be watched."""
 
 
-def test_the_collector_does_not_keep_the_records(pictures):
-    records, metadata, outputs = pictures
+def test_the_collector_does_not_keep_the_records(images):
+    records, metadata, outputs = images
     watched = [Known(record) for record in records]
     collector = Collector(watched, metadata, ["panoptic", "instance"])
     references = [weakref.ref(record) for record in watched]
@@ -154,7 +154,7 @@ def test_the_collector_does_not_keep_the_records(pictures):
     gc.collect()
     assert not any(reference() for reference in references)
     collector.process(records, outputs)
-    assert collector.evaluate().pictures == 5
+    assert collector.evaluate().images == 5
 
 
 def test_gallery_keeps_the_extremes():
@@ -174,7 +174,7 @@ def test_gallery_keeps_the_extremes():
     assert len(made) < 60  # the others were not drawn up at all
 
 
-def test_few_pictures_are_shown_once():
+def test_few_images_are_shown_once():
     gallery = Gallery(3)
     for i in range(4):
         gallery.offer(i / 10, lambda i=i: Example(str(i), i / 10, (1, 1), Packed([]), Packed([])))
@@ -233,8 +233,8 @@ def test_regions_are_kept_small() -> None:
         assert np.array_equal(after.colour, before.colour)
 
 
-def test_objects_are_kept_as_they_are(pictures):
-    records, metadata, outputs = pictures
+def test_objects_are_kept_as_they_are(images):
+    records, metadata, outputs = images
     collector = Collector(records[:1], metadata, ["instance"])
     collector.process(records[:1], outputs[:1])
     (example,) = collector.evaluate().gallery.best()
@@ -243,4 +243,4 @@ def test_objects_are_kept_as_they_are(pictures):
     assert np.array_equal([region.mask for region in found], instances.pred_masks.numpy() > 0)
     assert [region.score for region in found] == instances.scores.tolist()
     assert {region.score for region in truth} == {None}
-    assert np.array_equal([region.mask for region in truth], instances.pred_masks.numpy() > 0)  # picture 0 is not moved
+    assert np.array_equal([region.mask for region in truth], instances.pred_masks.numpy() > 0)  # image 0 is not moved

@@ -51,17 +51,17 @@ def test_panoptic_counts_are_panopticapis(tmp_path, seed):
     rng = np.random.default_rng(seed)
     tally = SegmentTally.empty(CLASSES)
     pairs = []
-    for picture in range(3):
+    for image in range(3):
         truth = draw_segments(rng)
         found = draw_segments(rng, like=truth)
         overlaps = panoptic_overlaps(*truth, *found)
         tally.add(overlaps, judge(overlaps))
         annotations = []
         for name, (ids, segments) in (("truth", truth), ("found", found)):
-            file = f"{name}{picture}.png"
+            file = f"{name}{image}.png"
             Image.fromarray(id2rgb(ids.astype(np.uint32))).save(tmp_path / file)
             infos = [{**s, "area": int((ids == s["id"]).sum())} for s in segments]
-            annotations.append({"image_id": picture, "file_name": file, "segments_info": infos})
+            annotations.append({"image_id": image, "file_name": file, "segments_info": infos})
         pairs.append(annotations)
     categories = {i: {"id": i, "isthing": 1} for i in range(CLASSES)}
     official = pq_compute_single_core(0, pairs, str(tmp_path), str(tmp_path), categories)

@@ -48,9 +48,9 @@ def make_mapper(mapper_cfg: Callable[..., CfgNode]) -> Callable[..., Mapper]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """A picture of 24 x 32 noise."""
-    path = tmp_path / "picture.png"
+def image(tmp_path: Path) -> Path:
+    """An image of 24 x 32 noise."""
+    path = tmp_path / "image.png"
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     return path

@@ -119,7 +119,7 @@ def test_ade20k_panoptic_and_instances(tmp_path: Path, register: Callable, make_
 
 
 def test_ade20k_panoptic_evaluation_of_the_truth(tmp_path: Path, register: Callable) -> None:
-    """Ids of pictures and categories agree between the instance file, the panoptic file and the metadata."""
+    """Ids of images and categories agree between the instance file, the panoptic file and the metadata."""
     root = tmp_path / "ADEChallengeData2016"
     objects = np.zeros((40, 40, 3), np.uint8)
     objects[5:25, 5:25] = (4, 1, 0)
@@ -157,7 +157,7 @@ def test_ade20k_panoptic_files_of_something_else(tmp_path: Path) -> None:
 
 
 def save_stuff(folder: Path, name: str, labels: Any) -> None:
-    """A picture of COCO-Stuff-10k and its annotation."""
+    """An image of COCO-Stuff-10k and its annotation."""
     labels = np.asarray(labels, np.uint8)
     save(np.zeros((*labels.shape, 3)), folder / f"images/{name}.jpg")
     (folder / "annotations").mkdir(exist_ok=True)
@@ -207,10 +207,10 @@ def test_coco_stuff_10k_files_of_something_else(tmp_path: Path) -> None:
         module.main(arguments)
 
 
-def save_ade20k_full(folder: Path, numbers: np.ndarray, picture: np.ndarray) -> None:
-    """One picture with the colours of its segmentation: the object's number, and the instance in blue."""
+def save_ade20k_full(folder: Path, numbers: np.ndarray, image: np.ndarray) -> None:
+    """One image with the colours of its segmentation: the object's number, and the instance in blue."""
     colours = np.stack([numbers // 256 * 10, numbers % 256, np.arange(numbers.size).reshape(numbers.shape) % 7], -1)
-    save(picture, folder / "a.jpg")
+    save(image, folder / "a.jpg")
     save(colours, folder / "a_seg.png")
 
 
@@ -226,17 +226,17 @@ def test_ade20k_full(tmp_path: Path, register: Callable) -> None:
         (record,) = DatasetCatalog.get(f"ade20k_full_sem_seg_{split}")
         labels = np.asarray(Image.open(record["sem_seg_file_name"]))
         assert labels.dtype == np.uint16 and labels.tolist() == [[65535, 0], [846, 65535], [1, 1]]
-        picture = np.asarray(Image.open(record["file_name"]))
-        assert picture.shape == (3, 2, 3) and abs(picture.astype(int) - 200).max() <= 2
+        image = np.asarray(Image.open(record["file_name"]))
+        assert image.shape == (3, 2, 3) and abs(image.astype(int) - 200).max() <= 2
 
 
-def test_ade20k_full_large_pictures_are_reduced(tmp_path: Path) -> None:
+def test_ade20k_full_large_images_are_reduced(tmp_path: Path) -> None:
     module, folder = script("prepare_ade20k_full_sem_seg"), tmp_path / "from"
     assert module.reduced((512, 4000)) == (512, 4000) and module.reduced((1024, 1536)) == (512, 768)
     numbers = np.full((1024, 1536), 2978)
     numbers[:, 768:] = 312
-    picture = np.broadcast_to((numbers == 312)[..., None] * 200, (1024, 1536, 3))
-    save_ade20k_full(folder, numbers, picture)
+    image = np.broadcast_to((numbers == 312)[..., None] * 200, (1024, 1536, 3))
+    save_ade20k_full(folder, numbers, image)
     module.convert(folder / "a_seg.png", tmp_path, tmp_path)
     labels, small = (np.asarray(Image.open(tmp_path / name)) for name in ("a.tif", "a.jpg"))
     assert labels.shape == small.shape[:2] == (512, 768)
@@ -272,14 +272,14 @@ def test_nuclei(tmp_path: Path, register: Callable, make_mapper: Callable, monke
     module = script("prepare_nuclei")
     of_split: dict[str, list[str]] = {"train": [], "val": []}
     for i in range(40):
-        of_split[module.split_of(f"picture{i}")].append(f"picture{i}")
+        of_split[module.split_of(f"image{i}")].append(f"image{i}")
     assert 0 < len(of_split["val"]) < 15
     chosen = [*of_split["train"][:2], *of_split["val"][:2]]
     for i, name in enumerate(chosen):
         grey = i % 2 == 0  # one of each split belongs to the subset
-        picture = np.full((256, 256, 3), 30)
-        picture[..., 0] += 0 if grey else 90
-        save(picture, tmp_path / f"raw/{name}/images/{name}.png")
+        image = np.full((256, 256, 3), 30)
+        image[..., 0] += 0 if grey else 90
+        save(image, tmp_path / f"raw/{name}/images/{name}.png")
         for j, (y, x) in enumerate(((10, 10), (20, 20), (200, 100))):  # the first two overlap
             mask = np.zeros((256, 256))
             mask[y : y + 15, x : x + 15] = 255

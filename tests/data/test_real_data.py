@@ -41,7 +41,7 @@ def registered(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("coco_sample_panoptic", 2),
     ],
 )
-def test_every_picture_is_listed(name: str, count: int) -> None:
+def test_every_image_is_listed(name: str, count: int) -> None:
     records = DatasetCatalog.get(name)
     assert len(records) == count
     assert all(Path(record["file_name"]).is_file() for record in records)

@@ -1,4 +1,4 @@
-"""train_net.py as a person runs it: train a small network on a few drawn pictures, then evaluate its checkpoint."""
+"""train_net.py as a person runs it: train a small network on a few drawn images, then evaluate its checkpoint."""
 
 import importlib.util
 import os

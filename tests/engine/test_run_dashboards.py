@@ -97,7 +97,7 @@ def test_no_report_where_none_is_wanted(panoptic):
     assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), ReportingEvaluator)
 
 
-def test_no_panoptic_report_where_no_picture_is_annotated(panoptic, monkeypatch):
+def test_no_panoptic_report_where_no_image_is_annotated(panoptic, monkeypatch):
     name = "quickstart_val_panoptic"
     cfg = panoptic("DATASETS.TEST", f"('{name}',)")
     records = DatasetCatalog.get(name)

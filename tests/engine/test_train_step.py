@@ -177,7 +177,7 @@ def test_processors_features(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_parts_of_a_batch_add_up_to_its_gradient(parts, dtype):
-    """These losses are means over pictures, so their mean over equal parts is that of the whole."""
+    """These losses are means over images, so their mean over equal parts is that of the whole."""
     step = make(AmpSettings("cpu", dtype), rate=0.5, accumulate_steps=parts)
     before = flat(step.model)
     storage = run(step)
@@ -196,7 +196,7 @@ def test_gradients_of_the_step_before_are_forgotten():
 
 @pytest.mark.parametrize("parts", [2, 6])
 def test_parts_that_do_not_divide_a_batch_are_told(parts):
-    with pytest.raises(ValueError, match=rf"ACCUMULATE_STEPS is {parts}, which does not divide the 3 pictures"):
+    with pytest.raises(ValueError, match=rf"ACCUMULATE_STEPS is {parts}, which does not divide the 3 images"):
         run(make(accumulate_steps=parts))
 
 

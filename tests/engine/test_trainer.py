@@ -185,7 +185,7 @@ def test_plain_lines_say_how_far_it_is(make, caplog):
         train(trainer)
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("progress")]
     assert [line.split(",")[0] for line in lines] == ["iteration 4/8", "iteration 8/8"]
-    for part in ("loss ", "lr ", "pictures/s", "left", "(ce ", "mask "):
+    for part in ("loss ", "lr ", "images/s", "left", "(ce ", "mask "):
         assert part in lines[1]
     assert "ce_0" not in lines[1]
 
@@ -248,7 +248,7 @@ def test_terminal_and_log_file(tmp_path, capsys, quiet):
 
 
 def test_the_training_set_is_read_by_the_mapper(monkeypatch):
-    """FILTER_EMPTY_ANNOTATIONS drops pictures without objects where there is a list of objects, and only there."""
+    """FILTER_EMPTY_ANNOTATIONS drops images without objects where there is a list of objects, and only there."""
     monkeypatch.setattr(
         "mask2former.engine.trainer.Mapper", lambda cfg, is_train: lambda item: item | {"seen": is_train}
     )

@@ -1,4 +1,4 @@
-"""Two processes on a CPU (gloo) train as one process with the pictures of both does."""
+"""Two processes on a CPU (gloo) train as one process with the images of both does."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from mask2former.config import load_config
 from mask2former.engine.trainer import Trainer
 
 QUICKSTART = Path(__file__).parents[2] / "configs/quickstart/panoptic.yaml"
-PICTURES = [{"image": torch.tensor([1.0, -1.0, 0.5]) * i} for i in range(1, 5)]
+IMAGES = [{"image": torch.tensor([1.0, -1.0, 0.5]) * i} for i in range(1, 5)]
 
 
 @META_ARCH_REGISTRY.register()
@@ -36,11 +36,11 @@ class TwoProcessesTestModel(nn.Module):
 
 
 class FixedTrainer(Trainer):
-    pictures = PICTURES
+    images = IMAGES
 
     @classmethod
     def build_train_loader(cls, cfg):
-        return itertools.repeat(cls.pictures)
+        return itertools.repeat(cls.images)
 
 
 def train(folder):
@@ -59,7 +59,7 @@ def train(folder):
 def worker(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    FixedTrainer.pictures = PICTURES[2 * rank : 2 * rank + 2]
+    FixedTrainer.images = IMAGES[2 * rank : 2 * rank + 2]
     torch.save(train(f"{folder}/both"), f"{folder}/rank{rank}.pth")
     torch.distributed.destroy_process_group()
 
@@ -96,8 +96,8 @@ def network():
     return Trainer.build_model(load_config(str(QUICKSTART), list(itertools.chain(*SMALL.items())))).train()
 
 
-def pictures(counts):
-    """Each picture and its objects depend on its number of objects and place alone."""
+def images(counts):
+    """Each image and its objects depend on its number of objects and place alone."""
     batch = []
     for index, count in enumerate(counts):
         image = (torch.arange(3 * 64 * 64).remainder(197 + index).view(3, 64, 64)).to(torch.uint8)
@@ -126,7 +126,7 @@ def network_worker(rank, folder):
     results = {}
     for name, counts in OBJECTS.items():
         model.zero_grad()
-        results[name] = losses_and_gradients(model, pictures(counts[0] + counts[1])[2 * rank : 2 * rank + 2])
+        results[name] = losses_and_gradients(model, images(counts[0] + counts[1])[2 * rank : 2 * rank + 2])
     torch.save(results, f"{folder}/network{rank}.pth")
     torch.distributed.destroy_process_group()
 
@@ -138,7 +138,7 @@ def test_losses_of_uneven_and_empty_batches_are_those_of_one_process(tmp_path):
     model = network()
     for name, counts in OBJECTS.items():
         model.zero_grad()
-        losses, gradients = losses_and_gradients(model, pictures(counts[0] + counts[1]))
+        losses, gradients = losses_and_gradients(model, images(counts[0] + counts[1]))
         # Where the whole has masks: sum over all / all masks = mean over processes of (own sum / mean masks).
         for key, loss in losses.items():
             torch.testing.assert_close((ranks[0][name][0][key] + ranks[1][name][0][key]) / 2, loss, msg=key)

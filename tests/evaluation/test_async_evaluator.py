@@ -21,7 +21,7 @@ class Recorder(DatasetEvaluator):
     def process(self, inputs, outputs):
         assert self.gate.wait(10)
         if outputs[0]["x"] == "bad":
-            raise ValueError("picture 3 is broken")
+            raise ValueError("image 3 is broken")
         self.seen += [(one["image_id"], output["x"]) for one, output in zip(inputs, outputs, strict=True)]
         self.threads.add(threading.get_ident())
 
@@ -50,7 +50,7 @@ def test_an_error_surfaces(further):
     overlapped.reset()
     overlapped.process(*batch(0))
     overlapped.process(*batch(3, "bad"))
-    with pytest.raises(ValueError, match="picture 3 is broken"):
+    with pytest.raises(ValueError, match="image 3 is broken"):
         for number in range(further):
             overlapped.process(*batch(number))
         overlapped.evaluate()

@@ -14,7 +14,7 @@ from mask2former.evaluation.boundary import BoundaryEval, boundary, boundary_wid
 
 
 def slow_boundary(mask, width):
-    """Pixels of the mask with something else, or the picture's end, at most ``width`` rows and columns off."""
+    """Pixels of the mask with something else, or the image's end, at most ``width`` rows and columns off."""
     padded = np.pad(mask, width)
     result = np.zeros_like(mask)
     for y, x in np.argwhere(mask):

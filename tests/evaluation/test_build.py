@@ -137,7 +137,7 @@ def test_boundaries_of_semantic_results_where_they_are_wished(dataset, tmp_path,
     assert ("TEST.BOUNDARY_IOU" in caplog.text) == (not offered and wish == "True")
 
 
-def test_every_picture_needs_its_semantic_file(dataset, tmp_path, caplog):
+def test_every_image_needs_its_semantic_file(dataset, tmp_path, caplog):
     name = dataset("coco_panoptic_seg")
     first = DatasetCatalog.get(name)[0]
     DatasetCatalog.pop(name)

@@ -50,7 +50,7 @@ def test_segments_of_random_labels(seed):
 
 @pytest.fixture
 def garden(tmp_path):
-    """A registered picture of 10x10 pixels: two people who touch, one apart, and grass. Returns (name, [H, W] ids)."""
+    """A registered image of 10x10 pixels: two people who touch, one apart, and grass. Returns (name, [H, W] ids)."""
     ids = np.full((10, 10), 4, np.uint8)
     ids[:4, :4], ids[:4, 4:8], ids[6:, 6:] = 1, 2, 3
     (tmp_path / "truth").mkdir()

@@ -208,7 +208,7 @@ def test_a_thing_that_the_file_lacks_is_named(tmp_path, register):
 
 @pytest.mark.parametrize(("kind", "published"), [("segm", [0.320, 0.562, 0.299]), ("bbox", [0.505, 0.697, 0.573])])
 def test_cocos_published_fake_results(data_root, register, kind, published):
-    """COCO publishes fake results for 100 pictures of val2014, and the scores of its own evaluation of them."""
+    """COCO publishes fake results for 100 images of val2014, and the scores of its own evaluation of them."""
     folder = data_root / "coco_eval"
     if not folder.is_dir():
         pytest.skip(f"needs {folder}")

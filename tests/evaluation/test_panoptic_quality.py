@@ -18,7 +18,7 @@ from PIL import Image
 from mask2former.data.mapper.image_io import read_panoptic_ids
 from mask2former.evaluation import hotcoco_api
 from mask2former.evaluation.panoptic import GROUPS, PanopticEvaluator
-from mask2former.evaluation.panoptic_quality import Tally, panoptic_quality, tally_picture
+from mask2former.evaluation.panoptic_quality import Tally, panoptic_quality, tally_image
 
 EXAMPLES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -27,7 +27,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def draw_panoptic(rng, folder, image_ids):
-    """(truth, results) as COCO panoptic files with their pictures; segments, crowds, void; some results moved."""
+    """(truth, results) as COCO panoptic files with their images; segments, crowds, void; some results moved."""
     size = 48
     categories = [{"id": 3 * i + 2, "name": str(i), "isthing": i % 2} for i in range(6)]
     files = {"truth": [], "results": []}
@@ -70,15 +70,15 @@ def official(folder, truth, results):
 
 @EXAMPLES
 @given(seed=SEEDS, named=st.booleans())
-def test_random_pictures(tmp_path, monkeypatch, seed, named):
-    """To the last bit. panopticapi adds up the IoU of each share of the pictures and then the shares, one for each
-    processor, so its own last bit depends on the machine; ours and hotcoco's is that of one share a picture.
+def test_random_images(tmp_path, monkeypatch, seed, named):
+    """To the last bit. panopticapi adds up the IoU of each share of the images and then the shares, one for each
+    processor, so its own last bit depends on the machine; ours and hotcoco's is that of one share an image.
     """
     ids = ["ADE_val_7", "b", "a"] if named else [7, 90000, 3]
     truth, results = draw_panoptic(np.random.default_rng(seed), tmp_path, ids)
     monkeypatch.setattr("panopticapi.evaluation.multiprocessing.cpu_count", lambda: len(ids))
     tallies = [
-        tally_picture(
+        tally_image(
             read_panoptic_ids(str(tmp_path / "truth" / a["file_name"])),
             a["segments_info"],
             read_panoptic_ids(str(tmp_path / "results" / b["file_name"])),
@@ -144,21 +144,21 @@ def test_evaluator_gives_detectron2s_scores_and_file(dataset, tmp_path):
     assert not (tmp_path / "ours" / "panoptic").exists()
 
 
-def test_the_order_of_pictures_changes_nothing(dataset, tmp_path):
+def test_the_order_of_images_changes_nothing(dataset, tmp_path):
     annotations = dataset[1]["annotations"]
     first, second = (score(PanopticEvaluator("pq_test"), tmp_path, some) for some in (annotations, annotations[::-1]))
     assert first == second
 
 
-def test_pictures_are_written_if_wished(dataset, tmp_path):
+def test_images_are_written_if_wished(dataset, tmp_path):
     _, results = dataset
-    score(PanopticEvaluator("pq_test", str(tmp_path / "out"), write_pictures=True), tmp_path, results["annotations"])
+    score(PanopticEvaluator("pq_test", str(tmp_path / "out"), write_images=True), tmp_path, results["annotations"])
     for annotation in results["annotations"]:
         name = annotation["file_name"]
         written, given_ = (read_panoptic_ids(str(tmp_path / f / name)) for f in ("out/panoptic", "results"))
         np.testing.assert_array_equal(written, given_)
     with pytest.raises(ValueError, match="needs an output_dir"):
-        PanopticEvaluator("pq_test", write_pictures=True)
+        PanopticEvaluator("pq_test", write_images=True)
 
 
 def test_outputs_are_not_changed(dataset, tmp_path):
@@ -170,8 +170,8 @@ def test_outputs_are_not_changed(dataset, tmp_path):
     assert output["panoptic_seg"][1] == before
 
 
-def test_a_picture_without_prediction_is_an_error(dataset, tmp_path):
-    with pytest.raises(ValueError, match="2 pictures have no panoptic prediction, the first with image_id 2"):
+def test_an_image_without_prediction_is_an_error(dataset, tmp_path):
+    with pytest.raises(ValueError, match="2 images have no panoptic prediction, the first with image_id 2"):
         score(PanopticEvaluator("pq_test"), tmp_path, dataset[1]["annotations"][:1])
 
 
@@ -217,14 +217,14 @@ SEGMENT = {"id": 5, "category_id": 1, "area": 4, "iscrowd": 0}
 )
 def test_predictions_that_contradict_themselves(predicted, segments, message):
     with pytest.raises(ValueError, match=message):
-        tally_picture(np.full((2, 2), 5), [SEGMENT], predicted, segments)
+        tally_image(np.full((2, 2), 5), [SEGMENT], predicted, segments)
 
 
 def test_by_hand():
     truth = np.array([[5, 5, 5, 0], [5, 7, 7, 7]])
     predicted = np.array([[1, 1, 1, 1], [2, 2, 2, 2]])
     segments = [SEGMENT, {"id": 7, "category_id": 1, "area": 3, "iscrowd": 0}]
-    found = tally_picture(truth, segments, predicted, [{"id": 1, "category_id": 1}, {"id": 2, "category_id": 3}])
+    found = tally_image(truth, segments, predicted, [{"id": 1, "category_id": 1}, {"id": 2, "category_id": 3}])
     # Segment 1 covers three of four pixels and one that is void, which does not count: IoU 3/4.
     assert found == {1: Tally(0.75, 1, 0, 1), 3: Tally(0.0, 0, 1, 0)}
     scores = panoptic_quality([found], [{"id": 1, "isthing": 1}, {"id": 3, "isthing": 0}, {"id": 4, "isthing": 0}])

@@ -56,7 +56,7 @@ def model(slant=0.0, **switches):
     ).eval()
 
 
-def picture(height, width):
+def random_image(height, width):
     """Large flat patches, so that masks are neither noise nor everything."""
     coarse = torch.randint(0, 256, (1, 3, height // 16, width // 16)).float()
     return F.interpolate(coarse, (height, width), mode="bilinear")[0].to(torch.uint8)
@@ -84,20 +84,20 @@ INPUTS = [(96, 128, 150, 200), (90, 71, 90, 71)]
 
 @pytest.mark.parametrize(("height", "width", "out_height", "out_width"), INPUTS)
 def test_without_augmentation_it_is_the_plain_model(height, width, out_height, out_width):
-    inputs = [{"image": picture(height, width), "height": out_height, "width": out_width} for _ in range(2)]
+    inputs = [{"image": random_image(height, width), "height": out_height, "width": out_width} for _ in range(2)]
     plain = model(slant=1.0)
     for found, expected in zip(with_tta(plain)(inputs), plain(inputs), strict=True):
         assert_same(found, expected, tolerance=0)
 
 
 def test_mirroring_changes_nothing_for_a_network_that_cannot_tell_left_from_right():
-    inputs = [{"image": picture(96, 128), "height": 144, "width": 192}]
+    inputs = [{"image": random_image(96, 128), "height": 144, "width": 192}]
     plain = model()
     assert_same(with_tta(plain, flip=True)(inputs)[0], plain(inputs)[0], tolerance=1e-5)
 
 
-def test_a_symmetric_picture_gets_a_symmetric_result_from_a_network_that_can():
-    half = picture(96, 64)
+def test_a_symmetric_image_gets_a_symmetric_result_from_a_network_that_can():
+    half = random_image(96, 64)
     inputs = [{"image": torch.cat([half, half.flip(-1)], -1)}]
     plain = model(slant=2.0)
     found, once = (m(inputs)[0]["sem_seg"] for m in (with_tta(plain, flip=True), plain))
@@ -110,7 +110,7 @@ def test_semantic_scores_are_the_mean_over_detectron2s_versions():
     cfg = get_cfg()
     cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE, cfg.TEST.AUG.FLIP = [48, 80, 112], 140, True
     cfg.INPUT.FORMAT = "RGB"
-    inputs = {"image": picture(90, 120), "height": 100, "width": 133, "file_name": "none.png"}
+    inputs = {"image": random_image(90, 120), "height": 100, "width": 133, "file_name": "none.png"}
     plain = model(slant=1.0, panoptic_on=False, instance_on=False)
     expected = []
     for number, version in enumerate(DatasetMapperTTA(cfg)(inputs)):
@@ -127,13 +127,13 @@ def test_any_model_with_semantic_results_will_do():
         def forward(self, inputs):
             return [{"sem_seg": x["image"].float()} for x in inputs]
 
-    image = picture(32, 48)
+    image = random_image(32, 48)
     found = with_tta(Other(), flip=True)([{"image": image}])[0]
     torch.testing.assert_close(found["sem_seg"], image.float())
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 600), (600, 1)])
-def test_thin_pictures_keep_a_pixel(height, width):
+def test_thin_images_keep_a_pixel(height, width):
     inputs = {"image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8), "height": height, "width": width}
     (result,) = with_tta(model(), min_sizes=(64, 96), flip=True)([inputs])
     assert result["sem_seg"].shape == (CLASSES, height, width) and result["sem_seg"].isfinite().all()
@@ -154,13 +154,13 @@ def test_a_model_without_them_is_refused():
             return [{"instances": None} for _ in inputs]
 
     with pytest.raises(TypeError, match="Boxes gives no semantic result"):
-        with_tta(Boxes())([{"image": picture(32, 32)}])
+        with_tta(Boxes())([{"image": random_image(32, 32)}])
 
 
 @pytest.mark.parametrize("image_format", ["RGB", "BGR"])
-def test_a_picture_that_has_to_be_read(tmp_path, image_format):
-    pixels = picture(64, 80)
-    path = str(tmp_path / "picture.png")
+def test_an_image_that_has_to_be_read(tmp_path, image_format):
+    pixels = random_image(64, 80)
+    path = str(tmp_path / "image.png")
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
     plain = model()
     tta = SegmentorWithTTA(plain, min_sizes=[], max_size=400, flip=False, image_format=image_format)
@@ -221,7 +221,7 @@ def test_empty_masks_have_no_partner():
 
 
 def test_panoptic_and_instances_over_sizes_stay_near_the_plain_ones():
-    inputs = [{"image": picture(96, 128), "height": 96, "width": 128}]
+    inputs = [{"image": random_image(96, 128), "height": 96, "width": 128}]
     plain = model()
     found, expected = with_tta(plain, min_sizes=[72, 96, 120], flip=True)(inputs)[0], plain(inputs)[0]
     assert [s["category_id"] for s in found["panoptic_seg"][1]] == [

@@ -1,4 +1,4 @@
-"""More processes than pictures: those without a picture neither hang nor change a score."""
+"""More processes than images: those without an image neither hang nor change a score."""
 
 import json
 
@@ -79,7 +79,7 @@ def worker(rank, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_score_one_picture(tmp_path):
+def test_two_processes_score_one_image(tmp_path):
     write_data(tmp_path)
     alone = evaluate(tmp_path)
     assert alone["panoptic_seg"]["PQ"] > 50 and alone["segm"]["AP"] > 30 and alone["sem_seg"]["mIoU"] == 100

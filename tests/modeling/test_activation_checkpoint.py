@@ -36,8 +36,8 @@ def batch() -> list[dict[str, Any]]:
     masks[0, 10:40, 4:34] = True
     masks[1] = ~masks[0]
     instances = Instances((64, 64), gt_masks=BitMasks(masks), gt_classes=torch.tensor([0, 1]))
-    picture = torch.arange(3 * 64 * 64).remainder(251).view(3, 64, 64).to(torch.uint8)
-    return [{"image": picture, "instances": instances}, {"image": picture.flip(1), "instances": instances}]
+    image = torch.arange(3 * 64 * 64).remainder(251).view(3, 64, 64).to(torch.uint8)
+    return [{"image": image, "instances": instances}, {"image": image.flip(1), "instances": instances}]
 
 
 def step(model: nn.Module) -> tuple[dict[str, Tensor], int]:

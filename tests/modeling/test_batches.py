@@ -1,4 +1,4 @@
-"""Pictures of different sizes as one batch."""
+"""Images of different sizes as one batch."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def model() -> MaskFormer:
 def test_each_is_as_alone_on_the_same_padding(model: MaskFormer) -> None:
     """Padding is seen by the network, as published; so alone means on the same canvas, cropped afterwards."""
     sizes = [(64, 96), (96, 64), (70, 50)]
-    pictures = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
-    together = model([{"image": picture} for picture in pictures])
-    for picture, (height, width), result in zip(pictures, sizes, together, strict=True):
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+    together = model([{"image": image} for image in images])
+    for image, (height, width), result in zip(images, sizes, together, strict=True):
         canvas = model.pixel_mean.expand(3, 96, 96).clone()  # padding is zero once it is normalised
-        canvas[:, :height, :width] = picture
+        canvas[:, :height, :width] = image
         alone = model([{"image": canvas}])[0]
         assert result["sem_seg"].shape[1:] == result["panoptic_seg"][0].shape == (height, width)
         assert result["instances"].pred_masks.shape[1:] == (height, width)
@@ -46,8 +46,8 @@ def test_each_is_as_alone_on_the_same_padding(model: MaskFormer) -> None:
 
 @torch.no_grad()
 def test_results_have_the_sizes_asked_for(model: MaskFormer) -> None:
-    picture = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
-    small, large = model([{"image": picture}, {"image": picture, "height": 100, "width": 150}])
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    small, large = model([{"image": image}, {"image": image, "height": 100, "width": 150}])
     assert small["sem_seg"].shape[1:] == (64, 96) and large["panoptic_seg"][0].shape == (100, 150)
     resized = F.interpolate(small["sem_seg"][None], (100, 150), mode="bilinear")[0]
     assert (large["sem_seg"] - resized).abs().mean() < 0.1 * resized.std()

@@ -38,8 +38,8 @@ def test_no_graph_breaks(config: str, dynamic: bool, training: bool, small_optio
     )
     with torch.set_grad_enabled(training):
         for size in SIZES if dynamic else SIZES[:1]:
-            pictures = torch.randn(1, 3, *size)
-            found, expected = head(backbone(pictures)), model.sem_seg_head(model.backbone(pictures))
+            images = torch.randn(1, 3, *size)
+            found, expected = head(backbone(images)), model.sem_seg_head(model.backbone(images))
             torch.testing.assert_close(found.class_logits, expected.class_logits, atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(found.masks.logits(), expected.masks.logits(), atol=1e-3, rtol=1e-3)
     at_most = 2 if dynamic else 1  # PyTorch first takes for given some of what was true of the first size

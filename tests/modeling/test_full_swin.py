@@ -68,7 +68,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, MaskForme
     return theirs, ours
 
 
-def picture(height: int, width: int) -> Tensor:
+def image(height: int, width: int) -> Tensor:
     """Flat patches and noise, uint8 [3, H, W]."""
     coarse = F.interpolate(torch.rand(1, 3, height // 40, width // 40), (height, width), mode="bicubic")[0]
     return ((coarse + 0.1 * torch.randn(3, height, width)).clamp(0, 1) * 255).to(torch.uint8)
@@ -122,7 +122,7 @@ def same_mask(mask: Tensor, logits: Tensor) -> bool:
 def test_whole_model(pair: tuple[nn.Module, MaskFormer], sizes: list[tuple[int, int]]) -> None:
     theirs, ours = pair
     torch.manual_seed(1)
-    inputs = [{"image": picture(*size)} for size in sizes]
+    inputs = [{"image": image(*size)} for size in sizes]
     prediction, batch = ours.predict_raw(inputs)
     height, width = batch.padded_size
     assert height % 32 == width % 32 == 0

@@ -1,4 +1,4 @@
-"""The whole of it learns: two pictures by heart, from scratch."""
+"""The whole of it learns: two images by heart, from scratch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_loss_falls() -> None:
 
 
 def _learn_by_heart(cfg: CfgNode, steps: int) -> tuple[torch.nn.Module, list[dict[str, Any]]]:
-    """Train on the first two pictures of the training set alone, mapped once."""
+    """Train on the first two images of the training set alone, mapped once."""
     records = DatasetCatalog.get(cfg.DATASETS.TRAIN[0])[:2]
     model = build_model(cfg).train()
     optimizer = build_optimizer(cfg, model)
@@ -72,8 +72,8 @@ def _learn_by_heart(cfg: CfgNode, steps: int) -> tuple[torch.nn.Module, list[dic
 
 
 @pytest.mark.slow
-def test_coco_pictures_by_heart(data_root: Path) -> None:
-    """PQ above 90 on the two pictures that were trained on, by the official evaluation."""
+def test_coco_images_by_heart(data_root: Path) -> None:
+    """PQ above 90 on the two images that were trained on, by the official evaluation."""
     register_all(str(data_root))
     torch.manual_seed(0)
     cfg = load_config(
@@ -92,8 +92,8 @@ def test_coco_pictures_by_heart(data_root: Path) -> None:
     mapper = Mapper(cfg, False)
     with torch.no_grad():
         for record in records:
-            picture = detection_utils.read_image(record["file_name"])
-            inputs = {**mapper(record), "height": picture.shape[0], "width": picture.shape[1]}
+            image = detection_utils.read_image(record["file_name"])
+            inputs = {**mapper(record), "height": image.shape[0], "width": image.shape[1]}
             evaluator.process([inputs], model([inputs]))
     scores = evaluator.evaluate()["panoptic_seg"]
     assert scores["PQ"] > 90, scores

@@ -137,7 +137,7 @@ def test_decoders_never_wait() -> None:
 
 @pytest.mark.parametrize("mask_loss", [PointCrossEntropy(64), DenseFocalLoss()], ids=lambda x: type(x).__name__)
 def test_criterion_waits_once(mask_loss: MaskLoss, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all layers and pictures together, on a device where masks are sampled together."""
+    """For all layers and images together, on a device where masks are sampled together."""
     monkeypatch.setattr(point_sampling, "_sample_in_turn", point_sampling._sample_together)
     prediction, wanted, loss = head()(features()), targets(), criterion(mask_loss)
     with Waits() as waits:

@@ -26,7 +26,7 @@ needs_library = pytest.mark.skipif(not library.is_loaded("cpu"), reason="the ope
 
 
 class Case(NamedTuple):
-    """How large the arguments are; locations lie outside of the picture or half so to a good part."""
+    """How large the arguments are; locations lie outside of the image or half so to a good part."""
 
     batch: int = 2
     shapes: list[tuple[int, int]] = SHAPES

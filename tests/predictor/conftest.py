@@ -1,4 +1,4 @@
-"""A trained predictor of random weights, and a picture."""
+"""A trained predictor of random weights, and an image."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def predictor(folder: Path) -> Predictor:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -31,30 +31,30 @@ def same(one: Result, other: Result) -> bool:
 
 
 def test_a_folder_is_as_good_as_its_configuration_and_weights(
-    folder: Path, predictor: Predictor, picture: np.ndarray, small_options: list[str]
+    folder: Path, predictor: Predictor, image: np.ndarray, small_options: list[str]
 ) -> None:
     weights = str(folder / "model_final.pth")
-    result = predictor(picture)
+    result = predictor(image)
     assert result.segments, "random weights find something at this threshold"
     for other in (
         Predictor(CONFIG, weights, opts=small_options, threshold=EVERYTHING),
         Predictor(load_config(str(CONFIG), [*small_options, "MODEL.WEIGHTS", weights]), threshold=EVERYTHING),
         Predictor(weights, threshold=EVERYTHING),
     ):
-        assert same(other(picture), result)
+        assert same(other(image), result)
     assert predictor.tasks == ("panoptic", "instance", "semantic")
     assert predictor.names[8] == "sky"
 
 
 def test_home_in_paths(
-    folder: Path, predictor: Predictor, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, predictor: Predictor, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shell replaces ``~``; a Python program and a quoted word do not."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     shutil.copytree(folder, tmp_path / "mine")
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    expected = predictor(picture)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    expected = predictor(image)
     weights = "~/mine/model_final.pth"
     for model in (
         Predictor("~/mine", threshold=EVERYTHING),
@@ -82,7 +82,7 @@ def test_the_last_checkpoint_is_taken_where_training_did_not_end(folder: Path, t
         Predictor(tmp_path)
 
 
-def test_classes_come_from_the_file_beside_the_weights(folder: Path, tmp_path: Path, picture: np.ndarray) -> None:
+def test_classes_come_from_the_file_beside_the_weights(folder: Path, tmp_path: Path, image: np.ndarray) -> None:
     """Of a data set that is not registered: without the file, the error says what is missing."""
     own = "data_of_a_stranger"
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -95,13 +95,13 @@ def test_classes_come_from_the_file_beside_the_weights(folder: Path, tmp_path: P
         facts = json.loads((folder / "metadata.json").read_text())
         facts["stuff_classes"] = [f"class {number}" for number in range(12)]
         (tmp_path / "metadata.json").write_text(json.dumps({**facts, "name": own}))
-        assert Predictor(tmp_path)(picture).names[8] == "class 8"
+        assert Predictor(tmp_path)(image).names[8] == "class 8"
     finally:
         MetadataCatalog.pop(own, None)
 
 
 def test_folders_whose_data_sets_have_one_name_are_open_at_once(
-    folder: Path, predictor: Predictor, tmp_path: Path, picture: np.ndarray
+    folder: Path, predictor: Predictor, tmp_path: Path, image: np.ndarray
 ) -> None:
     """Each with classes and things of its own, as own data in folders of the same name have them."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -113,7 +113,7 @@ def test_folders_whose_data_sets_have_one_name_are_open_at_once(
     assert other.metadata.name == predictor.metadata.name
     assert (other.names[8], predictor.names[8]) == ("class 8", "sky")
     assert other.model.things == {0} and len(predictor.model.things) == 8
-    assert other(picture).segments[0]["name"].startswith("class")
+    assert other(image).segments[0]["name"].startswith("class")
     assert not MetadataCatalog.get(facts["name"]).stuff_classes[0].startswith("class")
 
 
@@ -154,8 +154,8 @@ def test_weights_of_a_backbone_alone_are_refused(folder: Path, tmp_path: Path) -
         Predictor(folder, str(tmp_path / "backbone.pth"))
 
 
-def test_tasks_and_thresholds(folder: Path, picture: np.ndarray) -> None:
-    only = Predictor(folder, tasks=["semantic"])(picture)
+def test_tasks_and_thresholds(folder: Path, image: np.ndarray) -> None:
+    only = Predictor(folder, tasks=["semantic"])(image)
     assert only.tasks == ("semantic",)
     with pytest.raises(ValueError, match="no panoptic result"):
         only.panoptic  # noqa: B018

@@ -26,13 +26,13 @@ def same(one: Result, other: Result) -> bool:
     return np.array_equal(one.panoptic, other.panoptic) and np.array_equal(one.semantic, other.semantic)
 
 
-def test_arrays_agree_with_the_model(predictor: Predictor, picture: np.ndarray) -> None:
+def test_arrays_agree_with_the_model(predictor: Predictor, image: np.ndarray) -> None:
     predictor.model.object_mask_threshold, before = EVERYTHING, predictor.model.object_mask_threshold
     try:
-        outputs = predictor.outputs(picture)
+        outputs = predictor.outputs(image)
     finally:
         predictor.model.object_mask_threshold = before
-    result = predictor(picture)
+    result = predictor(image)
     ids, segments = outputs["panoptic_seg"]
     assert result.panoptic.dtype == np.int32
     assert np.array_equal(result.panoptic, ids.numpy())
@@ -52,8 +52,8 @@ def test_arrays_agree_with_the_model(predictor: Predictor, picture: np.ndarray) 
             assert box.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
-def test_another_threshold_needs_no_other_run(predictor: Predictor, picture: np.ndarray, folder: Path) -> None:
-    result = predictor(picture)
+def test_another_threshold_needs_no_other_run(predictor: Predictor, image: np.ndarray, folder: Path) -> None:
+    result = predictor(image)
     none = result.at_threshold(1.0)
     assert len(none.instances) == len(none.segments) == 0
     assert len(result.instances) and len(result.segments)
@@ -64,9 +64,9 @@ def test_another_threshold_needs_no_other_run(predictor: Predictor, picture: np.
         result.at_threshold(0.5)
 
 
-def test_large_pictures_are_cut_into_tiles(folder: Path, predictor: Predictor, picture: np.ndarray) -> None:
+def test_large_images_are_cut_into_tiles(folder: Path, predictor: Predictor, image: np.ndarray) -> None:
     tiled = Predictor(folder, threshold=EVERYTHING, tile=64, overlap=16)
-    assert same(tiled(picture), predictor(picture))  # one tile: as if there were none
+    assert same(tiled(image), predictor(image))  # one tile: as if there were none
     large = np.random.default_rng(1).integers(0, 256, (80, 150, 3), dtype=np.uint8)
     pixels = torch.from_numpy(large.transpose(2, 0, 1).copy())
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_large_pictures_are_cut_into_tiles(folder: Path, predictor: Predictor, p
 
 
 class FoundBefore(torch.nn.Module):
-    """Stands for a model of Detectron2's own: gives the same things and stuff for every picture."""
+    """Stands for a model of Detectron2's own: gives the same things and stuff for every image."""
 
     def forward(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         outputs = []
@@ -106,11 +106,11 @@ class FoundBefore(torch.nn.Module):
         return outputs
 
 
-def test_threshold_of_other_architectures(folder: Path, picture: np.ndarray) -> None:
+def test_threshold_of_other_architectures(folder: Path, image: np.ndarray) -> None:
     """Of things that have a score; in tiles too, whose joined segments have none."""
     predictor = Predictor(folder, tasks=["panoptic"])
     predictor.model = FoundBefore()
-    result = next(predictor.stream([picture]))
+    result = next(predictor.stream([image]))
     assert [s["category_id"] for s in result.segments] == [1, 2, 8]
     chosen = result.at_threshold(0.5)
     assert [s["category_id"] for s in chosen.segments] == [1, 8]
@@ -125,7 +125,7 @@ def test_threshold_of_other_architectures(folder: Path, picture: np.ndarray) -> 
 
 @pytest.mark.parametrize("width", [40, 100])
 def test_outputs_lie_on_the_cpu_where_there_are_tiles(folder: Path, width: int) -> None:
-    """Those of a picture that is not cut too; the device is one that needs no hardware."""
+    """Those of an image that is not cut too; the device is one that needs no hardware."""
 
     def model(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"sem_seg": torch.zeros(2, one["height"], one["width"], device="cuda")} for one in batch]
@@ -137,15 +137,15 @@ def test_outputs_lie_on_the_cpu_where_there_are_tiles(folder: Path, width: int) 
     assert scores.device.type == "cpu" and scores.shape == (2, 50, width)
 
 
-def test_every_task_by_itself(predictor: Predictor, picture: np.ndarray) -> None:
+def test_every_task_by_itself(predictor: Predictor, image: np.ndarray) -> None:
     """What was asked for first does not change what comes next."""
-    first, second = predictor(picture), predictor(picture)
+    first, second = predictor(image), predictor(image)
     assert np.array_equal(first.instances.masks, second.compute().instances.masks)
     assert same(first, second)
 
 
-def test_drawing_and_saving(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
-    result = predictor(picture)
+def test_drawing_and_saving(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
+    result = predictor(image)
     plain, legend = result.draw(), result.draw(legend=True)
     assert legend.shape[0] > plain.shape[0]
     assert np.array_equal(legend[: plain.shape[0]], plain)
@@ -153,14 +153,14 @@ def test_drawing_and_saving(predictor: Predictor, picture: np.ndarray, tmp_path:
     file = result.save(tmp_path / "new" / "out.png", "semantic", "masks")
     assert np.array_equal(np.array(Image.open(file)), result.draw("semantic", "masks"))
     assert result._repr_png_().startswith(b"\x89PNG")
-    with pytest.raises(OSError, match=r"out\.nothing: no picture format"):
+    with pytest.raises(OSError, match=r"out\.nothing: no image format"):
         result.save(tmp_path / "out.nothing")
     with pytest.raises(ValueError, match="mode is 'mask'"):
         result.draw(mode="mask")
 
 
-def test_label_maps(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
-    result = predictor(picture)
+def test_label_maps(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
+    result = predictor(image)
     for task, expected in {"panoptic": result.panoptic, "semantic": result.semantic}.items():
         labels = result.draw(task, "labels")
         assert labels.dtype == np.uint8
@@ -174,8 +174,8 @@ def test_label_maps(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -
     assert result.label_map("semantic").dtype == np.uint16
 
 
-def test_masks_as_files(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
-    result = predictor(picture)
+def test_masks_as_files(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
+    result = predictor(image)
     files = result.save_masks(tmp_path, "panoptic")
     assert len(files) == len(result.segments)
     for file, segment in zip(files, result.segments, strict=True):
@@ -183,8 +183,8 @@ def test_masks_as_files(predictor: Predictor, picture: np.ndarray, tmp_path: Pat
         assert np.array_equal(np.array(Image.open(file)) == 255, result.panoptic == segment["id"])
 
 
-def test_coco_files(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
-    result = predictor(picture)
+def test_coco_files(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
+    result = predictor(image)
     file = tmp_path / "instances.json"
     file.write_text(json.dumps(result.to_coco("instance", image_id=7)))
     coco = COCO(str(file))
@@ -213,11 +213,11 @@ def test_coco_files(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -
 
 
 def test_panoptic_quality_of_a_result_against_itself_is_one(
-    predictor: Predictor, picture: np.ndarray, tmp_path: Path
+    predictor: Predictor, image: np.ndarray, tmp_path: Path
 ) -> None:
     """The official program reads what we write."""
     evaluation = pytest.importorskip("panopticapi.evaluation", reason="panopticapi is not installed")
-    result = predictor(picture)
+    result = predictor(image)
     content = result.to_coco("panoptic")
     assert content["annotations"][0]["segments_info"]
     (tmp_path / "panoptic").mkdir()
@@ -235,9 +235,9 @@ def test_panoptic_quality_of_a_result_against_itself_is_one(
         assert stat[category].tp and not stat[category].fp and not stat[category].fn
 
 
-def test_supervision(predictor: Predictor, picture: np.ndarray) -> None:
+def test_supervision(predictor: Predictor, image: np.ndarray) -> None:
     pytest.importorskip("supervision", reason="the optional package supervision is not installed")
-    result = predictor(picture)
+    result = predictor(image)
     detections = result.to_supervision()
     assert np.array_equal(detections.xyxy, result.instances.boxes)
     assert np.array_equal(detections.mask, result.instances.masks)
@@ -248,8 +248,8 @@ def test_supervision(predictor: Predictor, picture: np.ndarray) -> None:
         result.to_supervision("semantic")
 
 
-def test_label_numbers_are_never_changed_by_a_format(predictor: Predictor, picture: np.ndarray, tmp_path: Path) -> None:
-    result = predictor(picture)
+def test_label_numbers_are_never_changed_by_a_format(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
+    result = predictor(image)
     with pytest.raises(ValueError, match=r"labels\.jpg: this format would change label numbers"):
         result.save(tmp_path / "labels.jpg", mode="labels")
     assert result.save(tmp_path / "labels.png", mode="labels").is_file()

@@ -121,7 +121,7 @@ def test_doubts_do_not_stop(quickstart: Callable[..., CfgNode], options: list[An
         ("annotations/instances_val.json", "instances_val.json (json_file) is missing"),  # read after the training
         ("semantic/val", "(sem_seg_root) is missing"),
         ("images/train", "(image_root) is missing"),
-        ("images/val/001.png", "the first picture that"),
+        ("images/val/001.png", "the first image that"),
     ],
 )
 def test_missing_files(

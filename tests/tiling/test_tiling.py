@@ -20,7 +20,7 @@ THINGS, CLASSES = {0, 1}, 4
 
 
 class Truth:
-    """Gives what is drawn in the picture: red is the object's number (0: none), green its class."""
+    """Gives what is drawn in the image: red is the object's number (0: none), green its class."""
 
     def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [self.result(one) for one in inputs]
@@ -33,7 +33,7 @@ class Truth:
         panoptic, segments, stuff = torch.zeros(size, dtype=torch.int32), [], {}
         found = Instances(size)
         masks, kinds = [], []
-        for number in numbers.unique(sorted=True).flip(0).tolist():  # another order than the picture's
+        for number in numbers.unique(sorted=True).flip(0).tolist():  # another order than the image's
             if not number:
                 continue
             mask = numbers == number
@@ -55,7 +55,7 @@ class Truth:
         return {"panoptic_seg": (panoptic, segments), "instances": found, "sem_seg": scores}
 
 
-def picture(seed: int, size: tuple[int, int], count: int) -> Tensor:
+def random_image(seed: int, size: tuple[int, int], count: int) -> Tensor:
     """uint8 [3, H, W] with rectangles on it, each an object of its own, large enough to reach across an overlap."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.zeros(3, *size, dtype=torch.uint8)
@@ -90,7 +90,7 @@ def objects(instances: Instances) -> list[tuple[int, float, bytes]]:
 )
 def test_objects_across_seams_are_one(seed: int, size: tuple[int, int], count: int, tiles: tuple[int, int]) -> None:
     """Every object is a connected region, so tiles see it in their overlap or not at all."""
-    image = picture(seed, size, count)
+    image = random_image(seed, size, count)
     expected = Truth()([{"image": connected(image)}])[0]
     found = TiledInference(Truth(), *tiles)([{"image": connected(image)}])[0]
     assert as_set(found["panoptic_seg"]) == as_set(expected["panoptic_seg"])
@@ -133,7 +133,7 @@ def test_result_of_another_size() -> None:
 
 
 def test_compact_results_are_the_same() -> None:
-    image = connected(picture(3, (70, 90), 6))
+    image = connected(random_image(3, (70, 90), 6))
     whole = TiledInference(Truth(), 32, 8)([{"image": image}])[0]
     compact = TiledInference(Truth(), 32, 8, compact=True)([{"image": image}])[0]
     assert compact["sem_seg_labels"].dtype == torch.int16 and "sem_seg" not in compact
@@ -154,7 +154,7 @@ def test_one_tile_is_the_model_itself() -> None:
             self.answer = super().__call__(inputs)
             return self.answer
 
-    model, inputs = Model(), {"image": picture(0, (50, 64), 4), "file_name": "x"}
+    model, inputs = Model(), {"image": random_image(0, (50, 64), 4), "file_name": "x"}
     (found,), (expected,) = TiledInference(model, 64, 16)([inputs]), model.answer
     assert torch.equal(found["panoptic_seg"][0], expected["panoptic_seg"][0])
     assert found["panoptic_seg"][1] == expected["panoptic_seg"][1]
@@ -164,7 +164,7 @@ def test_one_tile_is_the_model_itself() -> None:
 
 
 @given(length=st.integers(1, 500), tile=st.integers(3, 100), overlap=st.integers(0, 49), scale=st.floats(0.5, 3))
-def test_cores_cover_the_picture_once(length: int, tile: int, overlap: int, scale: float) -> None:
+def test_cores_cover_the_image_once(length: int, tile: int, overlap: int, scale: float) -> None:
     if 2 * overlap >= tile:
         return
     target = max(1, round(length * scale))

@@ -107,7 +107,7 @@ def test_all_compute_the_same(name: str, dtype: str, where: str) -> None:
     present, absent = load([name])
     if name in absent:
         pytest.skip(absent[name])
-    # Hugging Face's and mmcv's functions round locations too, by up to 1/256 of the picture.
+    # Hugging Face's and mmcv's functions round locations too, by up to 1/256 of the image.
     tolerance = 1e-5 if dtype == "float32" else 0.5 if name in ("huggingface", "mmcv") else 0.01
     assert operator.compare(present[name], Case("2x64x96", dtype, where), CPU) < tolerance
 
@@ -209,10 +209,10 @@ def test_both_models_compute_the_same() -> None:
     ours = models.our_model(setting)
     theirs = models._their_model(transformers, setting, 133).eval()
     assert not theirs.load_state_dict(to_hf(ours.state_dict()), strict=False).unexpected_keys
-    picture = setting.pictures()[0]
+    image = setting.images()[0]
     with torch.no_grad():
-        logits, masks = ours.predict([{"image": picture}])[0]
-        expected = theirs(pixel_values=((picture - ours.pixel_mean) / ours.pixel_std)[None])
+        logits, masks = ours.predict([{"image": image}])[0]
+        expected = theirs(pixel_values=((image - ours.pixel_mean) / ours.pixel_std)[None])
     assert int((logits.argmax(-1) < 133).sum()) == 7
     scale = logits.abs().max()
     torch.testing.assert_close(logits / scale, expected.class_queries_logits[0] / scale, atol=1e-4, rtol=0)

@@ -27,7 +27,7 @@ def benchmark(*words: str) -> str:
 def test_eval_command(tmp_path: Path) -> None:
     pytest.importorskip("panopticapi", reason="Detectron2's panoptic evaluator needs it")
     files = ["--json", str(tmp_path / "new" / "eval.json"), "--chart", str(tmp_path / "eval.png")]
-    printed = benchmark("eval", "--pictures", "3", "--different", "2", "--size", "64x96", "--objects", "6", *files)
+    printed = benchmark("eval", "--images", "3", "--different", "2", "--size", "64x96", "--objects", "6", *files)
     rows = json.loads((tmp_path / "new" / "eval.json").read_text())["rows"]
     scores: dict[str, set[float]] = {}
     for row in rows:
@@ -42,12 +42,12 @@ def test_eval_command(tmp_path: Path) -> None:
 
 def test_data_command(tmp_path: Path) -> None:
     files = ["--json", str(tmp_path / "data.json"), "--chart", str(tmp_path / "data.png")]
-    options = ["--sizes", "64x96", "--objects", "3", "--pictures", "2", "--repeats", "1"]
+    options = ["--sizes", "64x96", "--objects", "3", "--images", "2", "--repeats", "1"]
     printed = benchmark("data", *options, *files)
     rows = json.loads((tmp_path / "data.json").read_text())["rows"]
     assert [row["task"] for row in rows] == ["instance", "instance", "panoptic", "semantic"]
     for row in rows:
-        assert row["case"].startswith("96x64, 3 objects") and row["pictures"] == 2
+        assert row["case"].startswith("96x64, 3 objects") and row["images"] == 2
         assert row["ours"]["median"] > 0 and row["plain"]["median"] > 0
         assert row["ratio"] == pytest.approx(row["plain"]["median"] / row["ours"]["median"])
     assert "straightforward" in printed

@@ -78,9 +78,9 @@ def test_steps_run_and_have_parts(name: str) -> None:
     assert not torch.equal(before, torch.cat([p.detach().flatten() for p in step.model.parameters()]))
 
 
-def test_pictures_have_objects() -> None:
-    pictures, masks, classes = training.batch(SETTING)
-    assert pictures.shape == (2, 3, 64, 64)
+def test_images_have_objects() -> None:
+    images, masks, classes = training.batch(SETTING)
+    assert images.shape == (2, 3, 64, 64)
     for m, c in zip(masks, classes, strict=True):
         assert m.shape == (3, 64, 64) and m.dtype == torch.bool and m.flatten(1).any(1).all() and len(c) == 3
 

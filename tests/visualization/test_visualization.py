@@ -40,7 +40,7 @@ def metadata() -> Metadata:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
 
 
@@ -76,7 +76,7 @@ def semantic_output() -> dict[str, Any]:
 
 
 def colour_at(drawn: np.ndarray, y: int, x: int) -> np.ndarray:
-    """Mean colour of a pixel of the original picture in the drawn one."""
+    """Mean colour of a pixel of the original image in the drawn one."""
     factor = drawn.shape[0] // HEIGHT
     return drawn[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor].reshape(-1, 3).mean(axis=0)
 
@@ -85,32 +85,32 @@ def changed(drawn: np.ndarray, y: int, x: int) -> bool:
     return bool(np.abs(colour_at(drawn, y, x) - 128).max() > 8)
 
 
-def test_small_pictures_are_enlarged_by_a_whole_factor(picture: np.ndarray, metadata: Metadata) -> None:
-    assert enlargement(picture) == 4
-    assert draw_result(picture, panoptic_output(), metadata).shape == (4 * HEIGHT, 4 * WIDTH, 3)
+def test_small_images_are_enlarged_by_a_whole_factor(image: np.ndarray, metadata: Metadata) -> None:
+    assert enlargement(image) == 4
+    assert draw_result(image, panoptic_output(), metadata).shape == (4 * HEIGHT, 4 * WIDTH, 3)
     large = np.zeros((600, 500, 3), np.uint8)
     assert draw_regions(large, []).shape == large.shape
 
 
-def test_panoptic(picture: np.ndarray, metadata: Metadata) -> None:
-    drawn = draw_result(picture, panoptic_output(), metadata)
+def test_panoptic(image: np.ndarray, metadata: Metadata) -> None:
+    drawn = draw_result(image, panoptic_output(), metadata)
     assert drawn.dtype == np.uint8
     assert changed(drawn, 5, 5)
     assert changed(drawn, 42, 22)
     assert not changed(drawn, 80, 100)
-    # Halfway from the picture to the class's colour.
+    # Halfway from the image to the class's colour.
     assert np.allclose(colour_at(drawn, 5, 5), (128 + np.array(metadata.stuff_colors[SKY])) / 2, atol=2)
 
 
-def test_instances_below_the_threshold_are_not_drawn(picture: np.ndarray, metadata: Metadata) -> None:
+def test_instances_below_the_threshold_are_not_drawn(image: np.ndarray, metadata: Metadata) -> None:
     output = instance_output(0.6)
-    assert changed(draw_result(picture, output, metadata, threshold=0.6 - 1e-6), 42, 22)
-    assert not changed(draw_result(picture, output, metadata, threshold=0.61), 42, 22)
-    assert not changed(draw_result(picture, output, metadata, threshold=0.5), 80, 100)
+    assert changed(draw_result(image, output, metadata, threshold=0.6 - 1e-6), 42, 22)
+    assert not changed(draw_result(image, output, metadata, threshold=0.61), 42, 22)
+    assert not changed(draw_result(image, output, metadata, threshold=0.5), 80, 100)
 
 
-def test_semantic(picture: np.ndarray, metadata: Metadata) -> None:
-    drawn = draw_result(picture, semantic_output(), metadata)
+def test_semantic(image: np.ndarray, metadata: Metadata) -> None:
+    drawn = draw_result(image, semantic_output(), metadata)
     for (y, x), number in {(42, 22): BALL, (80, 100): GRASS}.items():
         assert np.allclose(colour_at(drawn, y, x), (128 + np.array(metadata.stuff_colors[number])) / 2, atol=2)
 
@@ -123,65 +123,65 @@ def test_semantic(picture: np.ndarray, metadata: Metadata) -> None:
     ],
     ids=["instance", "panoptic"],
 )
-def test_nothing_found(picture: np.ndarray, metadata: Metadata, output: dict[str, Any]) -> None:
-    assert np.all(draw_result(picture, output, metadata) == 128)
+def test_nothing_found(image: np.ndarray, metadata: Metadata, output: dict[str, Any]) -> None:
+    assert np.all(draw_result(image, output, metadata) == 128)
 
 
-def test_a_region_without_pixels_is_not_drawn(picture: np.ndarray) -> None:
+def test_a_region_without_pixels_is_not_drawn(image: np.ndarray) -> None:
     region = Region(np.zeros((HEIGHT, WIDTH), bool), "ball", np.zeros(3, np.uint8), isthing=True)
-    assert np.all(draw_regions(picture, [region]) == 128)
+    assert np.all(draw_regions(image, [region]) == 128)
 
 
-def test_things_lie_over_stuff(picture: np.ndarray) -> None:
+def test_things_lie_over_stuff(image: np.ndarray) -> None:
     stuff = Region(np.ones((HEIGHT, WIDTH), bool), "sky", np.array([0, 0, 255], np.uint8), isthing=False)
     thing = Region(square(), "ball", np.array([255, 0, 0], np.uint8), isthing=True)
     for regions in ([stuff, thing], [thing, stuff]):
-        red, _, blue = colour_at(draw_regions(picture, regions), 42, 22)
+        red, _, blue = colour_at(draw_regions(image, regions), 42, 22)
         assert red > blue
 
 
-def test_two_things_of_a_class_differ(picture: np.ndarray, metadata: Metadata) -> None:
+def test_two_things_of_a_class_differ(image: np.ndarray, metadata: Metadata) -> None:
     left, right = np.zeros((2, HEIGHT, WIDTH), bool)
     left[30:90, 10:50], right[30:90, 60:120] = True, True
-    drawn = draw_regions(picture, [Region(m, "ball", np.array([200, 50, 50], np.uint8), True) for m in (left, right)])
+    drawn = draw_regions(image, [Region(m, "ball", np.array([200, 50, 50], np.uint8), True) for m in (left, right)])
     assert np.abs(colour_at(drawn, 35, 15) - colour_at(drawn, 35, 115)).max() > 10
 
 
-def test_labels_are_written(picture: np.ndarray) -> None:
+def test_labels_are_written(image: np.ndarray) -> None:
     named, nameless = (
-        draw_regions(picture, [Region(square(), name, np.array([200, 50, 50], np.uint8), True, 0.93)])
+        draw_regions(image, [Region(square(), name, np.array([200, 50, 50], np.uint8), True, 0.93)])
         for name in ("mushroom", " ")
     )
     assert (named != nameless).any(axis=2).sum() > 500
 
 
-def test_classes_without_names_and_colours(picture: np.ndarray) -> None:
-    assert changed(draw_result(picture, panoptic_output(), Metadata()), 42, 22)
+def test_classes_without_names_and_colours(image: np.ndarray) -> None:
+    assert changed(draw_result(image, panoptic_output(), Metadata()), 42, 22)
 
 
-def test_choice_of_the_task(picture: np.ndarray, metadata: Metadata) -> None:
+def test_choice_of_the_task(image: np.ndarray, metadata: Metadata) -> None:
     output = {**semantic_output(), **panoptic_output(), **instance_output(0.9)}
-    assert np.array_equal(draw_result(picture, output, metadata), draw_result(picture, panoptic_output(), metadata)), (
+    assert np.array_equal(draw_result(image, output, metadata), draw_result(image, panoptic_output(), metadata)), (
         "panoptic is the first choice"
     )
     for task, alone in {"instance": instance_output(0.9), "semantic": semantic_output()}.items():
-        chosen = draw_result(picture, output, metadata, task=task)
-        assert np.array_equal(chosen, draw_result(picture, alone, metadata))
+        chosen = draw_result(image, output, metadata, task=task)
+        assert np.array_equal(chosen, draw_result(image, alone, metadata))
     with pytest.raises(ValueError, match=r"nothing to draw for instance.*sem_seg"):
-        draw_result(picture, semantic_output(), metadata, task="instance")
+        draw_result(image, semantic_output(), metadata, task="instance")
 
 
 @pytest.fixture
-def record(tmp_path: Path, picture: np.ndarray) -> dict[str, Any]:
+def record(tmp_path: Path, image: np.ndarray) -> dict[str, Any]:
     """A data set dict with all three kinds of annotation: sky above, a ball below, the rest nothing."""
     ids = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     ids[:30, :, 2], ids[SQUARE] = 1, (0, 0, 2)  # OpenCV writes blue, green, red
     classes = np.full((HEIGHT, WIDTH), 255, np.uint8)
     classes[:30], classes[SQUARE] = SKY, BALL
-    for name, array in {"picture": picture, "ids": ids, "classes": classes}.items():
+    for name, array in {"image": image, "ids": ids, "classes": classes}.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), array)
     return {
-        "file_name": str(tmp_path / "picture.png"),
+        "file_name": str(tmp_path / "image.png"),
         "pan_seg_file_name": str(tmp_path / "ids.png"),
         "sem_seg_file_name": str(tmp_path / "classes.png"),
         "segments_info": [
@@ -205,13 +205,13 @@ def test_ground_truth(record: dict[str, Any], metadata: Metadata, task: str, sky
 
 
 def test_ground_truth_and_the_same_prediction_look_the_same(record: dict[str, Any], metadata: Metadata) -> None:
-    picture = cv2.imread(record["file_name"])
-    assert np.array_equal(draw_ground_truth(record, metadata), draw_result(picture, panoptic_output(), metadata))
+    image = cv2.imread(record["file_name"])
+    assert np.array_equal(draw_ground_truth(record, metadata), draw_result(image, panoptic_output(), metadata))
 
 
 def test_ground_truth_that_is_not_there(record: dict[str, Any], metadata: Metadata) -> None:
     del record["annotations"]
-    with pytest.raises(ValueError, match=r"picture\.png has nothing to draw for instance"):
+    with pytest.raises(ValueError, match=r"image\.png has nothing to draw for instance"):
         draw_ground_truth(record, metadata, "instance")
 
 
@@ -224,9 +224,9 @@ def test_ground_truth_of_unknown_classes(record: dict[str, Any], task: str) -> N
     assert found == {str(BALL): int(square().sum()), **sky}
 
 
-def test_side_by_side(picture: np.ndarray) -> None:
+def test_side_by_side(image: np.ndarray) -> None:
     drawn = np.zeros((4 * HEIGHT, 4 * WIDTH, 3), np.uint8)
-    two, three = side_by_side(picture, None, drawn), side_by_side(picture, drawn, drawn)
+    two, three = side_by_side(image, None, drawn), side_by_side(image, drawn, drawn)
     panel = two.shape[1] // 2
     assert panel > 4 * WIDTH
     assert three.shape == (two.shape[0], 3 * panel, 3)
@@ -235,11 +235,11 @@ def test_side_by_side(picture: np.ndarray) -> None:
 
 
 def test_contact_sheet() -> None:
-    pictures = [np.full((20, 30, 3), value, np.uint8) for value in (10, 20, 30)]
-    sheet = contact_sheet(pictures, columns=2)
+    images = [np.full((20, 30, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = contact_sheet(images, columns=2)
     assert sheet.shape == (40, 60, 3)
     assert [sheet[y, x, 0] for y, x in ((0, 0), (0, 59), (39, 0), (39, 59))] == [10, 20, 30, 255]
-    assert contact_sheet(pictures[:1], columns=5).shape == (20, 30, 3)
+    assert contact_sheet(images[:1], columns=5).shape == (20, 30, 3)
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([])
 
@@ -247,41 +247,39 @@ def test_contact_sheet() -> None:
 def test_save_comparisons(record: dict[str, Any], metadata: Metadata, tmp_path: Path) -> None:
     output = {**panoptic_output(), **instance_output(0.9)}
     files = save_comparisons(((record, output) for _ in range(1)), metadata, tmp_path / "drawn" / "here")
-    assert [file.name for file in files] == ["contact_sheet.png", "picture.png"]
+    assert [file.name for file in files] == ["contact_sheet.png", "image.png"]
     comparison = cv2.imread(str(files[1]))
     assert comparison.shape[1] > 3 * 4 * WIDTH
     assert np.array_equal(cv2.imread(str(files[0])), comparison)
     assert save_comparisons([], metadata, tmp_path / "none") == []
     alone = save_comparisons([(record, output)], metadata, tmp_path / "alone", task="instance", sheet_rows=0)
-    assert [file.name for file in alone] == ["picture.png"]
+    assert [file.name for file in alone] == ["image.png"]
     assert not np.array_equal(cv2.imread(str(alone[0])), comparison)
 
 
-def test_comparisons_of_pictures_of_one_name(record: dict[str, Any], metadata: Metadata, tmp_path: Path) -> None:
+def test_comparisons_of_images_of_one_name(record: dict[str, Any], metadata: Metadata, tmp_path: Path) -> None:
     output = panoptic_output()
-    other = {**record, "file_name": str(tmp_path / "b" / "picture.jpg")}
+    other = {**record, "file_name": str(tmp_path / "b" / "image.jpg")}
     sheet = {**record, "file_name": str(tmp_path / "b" / "contact_sheet.png")}
     (tmp_path / "b").mkdir()
     for file in (other["file_name"], sheet["file_name"]):
         cv2.imwrite(file, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     rows = [(one, output) for one in (record, other, sheet)]
     files = save_comparisons(rows, metadata, tmp_path / "drawn")
-    assert [file.name for file in files] == [
-        *("contact_sheet.png", "picture.png", "picture_2.png", "contact_sheet_2.png")
-    ]
+    assert [file.name for file in files] == [*("contact_sheet.png", "image.png", "image_2.png", "contact_sheet_2.png")]
     light, dark = (cv2.imread(str(file)) for file in files[1:3])
     assert light.mean() > dark.mean()
-    assert save_comparisons(rows, metadata, tmp_path / "drawn", sheet_rows=0)[0].name == "picture.png", "written anew"
+    assert save_comparisons(rows, metadata, tmp_path / "drawn", sheet_rows=0)[0].name == "image.png", "written anew"
 
 
 def ball(mask: np.ndarray, name: str = "ball") -> Region:
     return Region(mask, name, np.array([200, 50, 50], np.uint8), isthing=True)
 
 
-def test_modes(picture: np.ndarray) -> None:
+def test_modes(image: np.ndarray) -> None:
     """At the square's middle and far from it: painted or not, and over what."""
     middle, outside = (50, 35), (80, 100)
-    drawn = {mode: draw_regions(picture, [ball(square())], mode, names=False) for mode in MODES}
+    drawn = {mode: draw_regions(image, [ball(square())], mode, names=False) for mode in MODES}
     assert np.allclose(colour_at(drawn["overlay"], *middle), (164, 89, 89), atol=1)
     assert colour_at(drawn["masks"], *middle).tolist() == [200, 50, 50]
     assert not colour_at(drawn["masks"], *outside).any()
@@ -290,7 +288,7 @@ def test_modes(picture: np.ndarray) -> None:
         assert changed(drawn[mode], 45, 20), "the left edge"
     assert not any(changed(drawn[mode], *outside) for mode in ("overlay", "contours", "boxes"))
     with pytest.raises(ValueError, match="known are overlay"):
-        draw_regions(picture, [], "filled")
+        draw_regions(image, [], "filled")
 
 
 @pytest.mark.parametrize("side", [100, 3000])
@@ -317,21 +315,21 @@ def test_labels_keep_clear_of_one_another() -> None:
     assert shown.min() > 0.7 * shown.max(), "each has its place whole"
 
 
-def test_letters_grow_with_the_picture() -> None:
+def test_letters_grow_with_the_image() -> None:
     sizes = [letter_size(np.zeros((side, side, 3), np.uint8)) for side in (100, 480, 2000)]
     assert sizes == sorted(sizes)
     assert sizes[0] >= 11
     assert sizes[2] > 2 * sizes[1]
 
 
-def test_legend(picture: np.ndarray) -> None:
-    one = add_legend(picture, [ball(square())])
+def test_legend(image: np.ndarray) -> None:
+    one = add_legend(image, [ball(square())])
     assert one.shape[1] == WIDTH
-    assert np.array_equal(one[:HEIGHT], picture)
+    assert np.array_equal(one[:HEIGHT], image)
     assert (one[HEIGHT:] == (200, 50, 50)).all(axis=2).any(), "the colour of the class"
-    many = add_legend(picture, [ball(square(), f"a long name {number}") for number in range(9)])
+    many = add_legend(image, [ball(square(), f"a long name {number}") for number in range(9)])
     assert many.shape[0] > one.shape[0], "as many lines as it takes"
-    assert add_legend(picture, []) is picture
+    assert add_legend(image, []) is image
 
 
 def test_a_line_of_pixels_is_not_enlarged_beyond_reason() -> None:

@@ -16,7 +16,7 @@ LOCATIONS = ("near", "anywhere")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of B pictures with S pixels in all levels, each of which asks.
+    """Of B images with S pixels in all levels, each of which asks.
 
     Attributes:
         value: [B, S, heads, C].
@@ -38,10 +38,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Case:
-    """A size of pictures, a dtype, and where the samples lie.
+    """A size of images, a dtype, and where the samples lie.
 
     Attributes:
-        size: pictures, as ``HxW`` or ``BxHxW`` in pixels; the levels have strides 32, 16 and 8.
+        size: images, as ``HxW`` or ``BxHxW`` in pixels; the levels have strides 32, 16 and 8.
         locations: ``near``: every head looks in a direction of its own, point p at a distance of p + 1 pixels, as
             training begins, plus noise of one pixel; ``anywhere``: uniformly over the level.
     """

@@ -18,7 +18,7 @@ from benchmarks.timing import Patience
 if TYPE_CHECKING:
     from benchmarks.mappers import Row
 
-ABOUT = """Pictures a second of the data mapper on one core, beside the straightforward one: decode the picture, decode
+ABOUT = """Images a second of the data mapper on one core, beside the straightforward one: decode the image, decode
 every mask at full size, put each through every transform, keep those that have a pixel left. Both get the same
 random draws and have to give the same tensors bit by bit, or the benchmark stops.
 
@@ -26,15 +26,15 @@ Instances and panoptic segments by large-scale jitter to 1024 pixels, semantic l
 """
 COLUMNS = """
 How to read the tables
-  masks          of a picture that are left, on the average
-  pictures/s     1 / median time of a picture, one after the other on one core
+  masks          of an image that are left, on the average
+  images/s     1 / median time of an image, one after the other on one core
   ratio          of both
-  parts, ms      where a picture's time goes: picture (decoding it), annotation (decoding that; in the straightforward
-                 mapper part of "masks" or, where it is a png, of "picture"), augment (the picture), masks, rest
+  parts, ms      where an image's time goes: image (decoding it), annotation (decoding that; in the straightforward
+                 mapper part of "masks" or, where it is a png, of "image"), augment (the image), masks, rest
   handed, ms     putting the result into shared memory, as a worker process of a data loader does; not in the others
 
 Examples
-  %(prog)s                                      drawn pictures, and the real ones of --root where they are
+  %(prog)s                                      drawn images, and the real ones of --root where they are
   %(prog)s --sizes 480x640 --objects 30 --repeats 3
   %(prog)s --root /path/to/data --json data.json --chart data.png
 """
@@ -55,9 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
     patience = Patience(arguments.repeats, arguments.seconds)
     rows = []
     if arguments.root:
-        rows += [measure(case, patience) for case in real_cases(arguments.root, arguments.pictures)]
+        rows += [measure(case, patience) for case in real_cases(arguments.root, arguments.images)]
     sizes = [parse_size(size)[1:] for size in arguments.sizes]
-    rows += [measure(case, patience) for case in drawn_cases(sizes, arguments.objects, arguments.pictures)]
+    rows += [measure(case, patience) for case in drawn_cases(sizes, arguments.objects, arguments.images)]
     print(f"\n{table(rows)}\n\n{parts_table(rows)}")
     if arguments.json:
         report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
@@ -72,11 +72,11 @@ def table(rows: Sequence[Row]) -> str:
 
     lines = [
         {
-            "pictures": row.case,
+            "images": row.case,
             "task": row.task,
             "masks": f"{row.masks:.1f}",
-            "ours, pictures/s": f"{1 / row.ours.median:.1f}",
-            "straightforward, pictures/s": f"{1 / row.plain.median:.1f}",
+            "ours, images/s": f"{1 / row.ours.median:.1f}",
+            "straightforward, images/s": f"{1 / row.plain.median:.1f}",
             "ratio": f"{row.ratio:.2f}",
         }
         for row in rows
@@ -92,12 +92,12 @@ def parts_table(rows: Sequence[Row]) -> str:
         for name, parts in (("ours", row.parts), ("straightforward", row.plain_parts)):
             times = {f"{part}, ms": f"{seconds * 1e3:.1f}" for part, seconds in parts.items()}
             handed = {"handed, ms": f"{row.handed * 1e3:.1f}"}
-            lines.append({"pictures": f"{row.case}, {row.task}", "": name, **times, **handed})
+            lines.append({"images": f"{row.case}, {row.task}", "": name, **times, **handed})
     return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 6))
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Times of a picture by part as stacked bars, ours above the straightforward one's."""
+    """Times of an image by part as stacked bars, ours above the straightforward one's."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -116,7 +116,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     axis.set_yticks(range(len(rows)), [f"{row.case}, {row.task}" for row in rows], fontsize=8)
     axis.invert_yaxis()
     axis.set_xscale("symlog", linthresh=100)
-    axis.set_xlabel("ms a picture: ours above, straightforward below; logarithmic beyond 100 ms")
+    axis.set_xlabel("ms an image: ours above, straightforward below; logarithmic beyond 100 ms")
     axis.legend(fontsize=8)
     save_chart(figure, file)
 
@@ -124,10 +124,10 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "data", run, what="the data mapper", about=ABOUT, columns=COLUMNS)
     add("--root", type=Path, help="folder of real data sets (coco_sample, nuclei, camvid), as training reads them")
-    add("--sizes", nargs="*", default=["480x640", "1500x2000"], metavar="HxW", help="of drawn pictures (%(default)s)")
-    add("--objects", nargs="+", type=int, default=[5, 30, 100], help="numbers in a drawn picture (%(default)s)")
-    add("--pictures", type=int, default=6, help="of each kind (%(default)s)")
+    add("--sizes", nargs="*", default=["480x640", "1500x2000"], metavar="HxW", help="of drawn images (%(default)s)")
+    add("--objects", nargs="+", type=int, default=[5, 30, 100], help="numbers in a drawn image (%(default)s)")
+    add("--images", type=int, default=6, help="of each kind (%(default)s)")
     add("--repeats", type=int, help="rounds of each measurement, instead of --seconds")
-    add("--seconds", type=float, default=5.0, help="for each mapper and kind of picture (%(default)s)")
+    add("--seconds", type=float, default=5.0, help="for each mapper and kind of image (%(default)s)")
     add("--json", type=Path, help="write all numbers to this file")
-    add("--chart", type=Path, help="draw the times into this picture")
+    add("--chart", type=Path, help="draw the times into this image")

@@ -1,4 +1,4 @@
-"""Pictures with many objects, drawn into a folder, annotated for all three tasks."""
+"""Images with many objects, drawn into a folder, annotated for all three tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLASSES = 20
 
 
 def draw(folder: Path, name: str, size: tuple[int, int], objects: int, seed: int) -> Record:
-    """One picture with its files.
+    """One image with its files.
 
     Args:
         size: (H, W) in pixels.

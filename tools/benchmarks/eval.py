@@ -18,15 +18,15 @@ from benchmarks.machine import describe
 if TYPE_CHECKING:
     from benchmarks.evaluators import Row
 
-ABOUT = """Time of scoring a thousand pictures: panoptic quality, average precision and mIoU, by our evaluators and by
+ABOUT = """Time of scoring a thousand images: panoptic quality, average precision and mIoU, by our evaluators and by
 Detectron2's own. Ground truth and predictions are drawn; both get the same, and their scores stand beside each other.
 """
 COLUMNS = """
 How to read the table
-  process, s    per thousand pictures, what is done after each prediction
-  evaluate, s   per thousand pictures, what is done at the end
+  process, s    per thousand images, what is done after each prediction
+  evaluate, s   per thousand images, what is done at the end
   ratio         time of Detectron2's evaluator by this one's, both parts together
-  model, s      per thousand pictures, what the model takes after the network to make scores of all classes, or labels
+  model, s      per thousand images, what the model takes after the network to make scores of all classes, or labels
                 alone (of 100 queries; semantic only, where evaluators take one or the other)
   with model    ratio of all three together
 
@@ -34,8 +34,8 @@ Detectron2's average precision is the official pycocotools where its compiled co
 package registry), and a C++ version of the same where it is there.
 
 Examples
-  %(prog)s                      200 pictures of 480x640 with 20 segments
-  %(prog)s --pictures 1000 --json eval.json --chart eval.png
+  %(prog)s                      200 images of 480x640 with 20 segments
+  %(prog)s --images 1000 --json eval.json --chart eval.png
 """
 
 
@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
     facts = describe(torch.device("cpu"))
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     with tempfile.TemporaryDirectory() as folder:
-        different = min(arguments.different, arguments.pictures)
+        different = min(arguments.different, arguments.images)
         size = parse_size(arguments.size)[1:]
-        rows = list(measure(Path(folder), arguments.pictures, different, size, arguments.objects))
+        rows = list(measure(Path(folder), arguments.images, different, size, arguments.objects))
     print(f"\n{table(rows)}")
     if arguments.json:
         write_numbers({"machine": facts, "rows": [asdict(row) for row in rows]}, arguments.json)
@@ -85,7 +85,7 @@ def _whole(row: Row) -> float:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Seconds per thousand pictures as bars: process, and evaluate after it."""
+    """Seconds per thousand images as bars: process, and evaluate after it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,21 +97,21 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     axis.barh(range(len(rows)), evaluate, left=process, label="evaluate")
     axis.set_yticks(range(len(rows)), [f"{row.task}, {row.evaluator}" for row in rows], fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("seconds per thousand pictures")
+    axis.set_xlabel("seconds per thousand images")
     axis.legend(fontsize=8)
     save_chart(figure, file)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "eval", run, what="scoring", about=ABOUT, columns=COLUMNS)
-    add("--pictures", type=int, default=200, help="scored (%(default)s)")
+    add("--images", type=int, default=200, help="scored (%(default)s)")
     add("--different", type=int, default=10, help="of them drawn; the others repeat those (%(default)s)")
     add("--size", default="480x640", metavar="HxW", help="in pixels (%(default)s)")
     add(
         "--objects",
         type=int,
         default=20,
-        help="segments of a picture; there are five predictions of each (%(default)s)",
+        help="segments of an image; there are five predictions of each (%(default)s)",
     )
     add("--json", type=Path, help="write all numbers to this file")
-    add("--chart", type=Path, help="draw the times into this picture")
+    add("--chart", type=Path, help="draw the times into this image")

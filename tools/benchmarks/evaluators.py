@@ -31,12 +31,12 @@ from mask2former.structures import FactoredMasks
 CLASSES, THINGS = 40, 20
 QUERIES, CHANNELS = 100, 256
 NAME = "evaluation_benchmark"
-Pair = tuple[dict[str, Any], dict[str, Any]]  # a picture and what a model gives for it
+Pair = tuple[dict[str, Any], dict[str, Any]]  # an image and what a model gives for it
 
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of a picture, of one evaluator.
+    """Seconds of an image, of one evaluator.
 
     Attributes:
         model: of post-processing, to make what it scores out of the network's answer; semantic results alone, whose
@@ -55,15 +55,15 @@ class Row:
         return self.process + self.evaluate
 
 
-def measure(folder: Path, pictures: int, different: int, size: tuple[int, int], objects: int) -> Iterator[Row]:
+def measure(folder: Path, images: int, different: int, size: tuple[int, int], objects: int) -> Iterator[Row]:
     """Every evaluator once, one after the other: a run takes seconds to minutes, so it is its own average.
 
     Args:
-        pictures: scored.
+        images: scored.
         different: of them drawn; the others repeat their files and predictions.
-        objects: segments of a picture; five times as many instances are predicted.
+        objects: segments of an image; five times as many instances are predicted.
     """
-    pairs = draw(folder, pictures, different, size, objects)
+    pairs = draw(folder, images, different, size, objects)
     made = {"scores": postprocessing(SemanticScores, size), "labels": postprocessing(SemanticLabels, size)}
     try:
         for task, builders in contestants(folder).items():
@@ -101,7 +101,7 @@ def _form(evaluator: str) -> str:
 
 
 def postprocessing(kind: type[SemanticScores], size: tuple[int, int], repeats: int = 5) -> float:
-    """Median seconds for the semantic result of a picture, from ``QUERIES`` queries with masks at a quarter of its
+    """Median seconds for the semantic result of an image, from ``QUERIES`` queries with masks at a quarter of its
     size: what the model does after the network.
     """
     torch.manual_seed(0)
@@ -152,12 +152,12 @@ def _without_hotcoco(off: bool) -> Iterator[None]:
         yield
 
 
-def draw(folder: Path, pictures: int, different: int, size: tuple[int, int], objects: int) -> list[Pair]:
+def draw(folder: Path, count: int, different: int, size: tuple[int, int], objects: int) -> list[Pair]:
     """Ground truth of a registered data set ``NAME``, and predictions that are near it."""
     drawn = [_draw_one(folder, number, size, objects) for number in range(different)]
     instances: list[dict[str, Any]] = []
     panoptic, images, records, pairs = [], [], [], []
-    for number in range(pictures):
+    for number in range(count):
         file, segments, runs, output = drawn[number % different]
         image = {"id": number, "file_name": f"{number}.jpg", "height": size[0], "width": size[1]}
         images.append(image)

@@ -16,7 +16,7 @@ BLOCKS[101] = ("bottleneck", [3, 4, 23, 3])
 
 def build_theirs(
     setting: Setting,
-    pictures: Tensor,
+    images: Tensor,
     masks: list[Tensor],
     classes: list[Tensor],
     autocast: Callable[[], AbstractContextManager[Any]],
@@ -45,7 +45,7 @@ def build_theirs(
         dropout=0.0,
     )
     model = Mask2FormerForUniversalSegmentation(config).to(setting.device).train()
-    pixels = (pictures - 127) / 60
+    pixels = (images - 127) / 60
     floats = [m.float() for m in masks]
 
     def loss() -> Tensor:

@@ -19,8 +19,8 @@ from benchmarks.models import IMPLEMENTATIONS, MODELS, TASKS, Setting
 from benchmarks.precision import agreement
 from benchmarks.timing import Patience
 
-ABOUT = """Whole models on random pictures: ours and Hugging Face's Mask2Former with the same random weights, in one
-run and taking turns, from uint8 pictures to results.
+ABOUT = """Whole models on random images: ours and Hugging Face's Mask2Former with the same random weights, in one
+run and taking turns, from uint8 images to results.
 
 The weights of the class head are scaled and biased so that --objects queries hold an object: post-processing has
 something to do, the same for everybody. Its results differ: Hugging Face's resizes masks to 384x384 on the way.
@@ -28,18 +28,18 @@ something to do, the same for everybody. Its results differ: Hugging Face's resi
 COLUMNS = """
 How to read the table
   seconds     of a batch: median and half the distance between the quartiles
-  pictures/s  batch by median
+  images/s  batch by median
   x HF        the time of Hugging Face's divided by this one
   x floor     this time divided by the floor: the convolutions and matrix products of our network alone, on dense
               tensors of the same shapes, convolutions in the faster of both memory layouts; without post-processing.
               The last row has all of them in PyTorch's default layout, in which convolutions are slower
-  peak MiB    memory beyond the weights, pictures and results included. CUDA: by PyTorch's allocator. CPU: growth of
+  peak MiB    memory beyond the weights, images and results included. CUDA: by PyTorch's allocator. CPU: growth of
               the resident memory of a process of its own; Linux only.
   other columns  seconds of the parts, in one more run
 
 Examples
   %(prog)s --threads 2                                      R50 and Swin-T at 800x1067
-  %(prog)s --models r50 --batch 1 2 4 --mixed               pictures of different sizes
+  %(prog)s --models r50 --batch 1 2 4 --mixed               images of different sizes
   %(prog)s --models r50 --dtypes float32 bfloat16           with the change in results
   %(prog)s --models r50 --task instance --size 2000x3000 --objects 100
   %(prog)s --models configs/quickstart/panoptic.yaml --grow --chart grow.png
@@ -128,26 +128,24 @@ def _task(text: str) -> str:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    add = sub_command(
-        commands, "infer", run, what="whole models, from pictures to results", about=ABOUT, columns=COLUMNS
-    )
+    add = sub_command(commands, "infer", run, what="whole models, from images to results", about=ABOUT, columns=COLUMNS)
     add("--models", nargs="+", default=list(MODELS), help=f"{', '.join(MODELS)}, or a configuration file (ours alone)")
     add("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS))
     add("--other", action="append", type=_other, default=[], metavar="NAME=COMMAND", help="another one; see below")
     add("--device", default="cpu", help="cpu (default) or cuda")
     add("--size", nargs="+", type=_size, default=[(800, 1067)], metavar="HxW", help="in pixels (default: 800x1067)")
-    add("--batch", nargs="+", type=int, default=[1], help="pictures at a time (default: 1)")
-    add("--mixed", action="store_true", help="pictures of a batch differ in size")
+    add("--batch", nargs="+", type=int, default=[1], help="images at a time (default: 1)")
+    add("--mixed", action="store_true", help="images of a batch differ in size")
     add("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"], help="bfloat16: by autocast")
     add("--task", type=_task, default="panoptic", help="panoptic (default), instance, semantic, or several joined by +")
     add("--objects", type=int, default=20, help="queries that hold an object (default: %(default)s)")
     add("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
     add("--compile", choices=["fixed", "dynamic"], default="", help="torch.compile ours, for fixed or dynamic sizes")
     add("--weights", default="", help="a file of trained weights for a configuration file")
-    add("--grow", action="store_true", help="ours alone, against picture size, queries and batch; charts of that")
+    add("--grow", action="store_true", help="ours alone, against image size, queries and batch; charts of that")
     add("--repeats", type=int, default=3, help="rounds, after one that is not counted (default: %(default)s)")
     add("--seconds", type=float, default=5.0, help=argparse.SUPPRESS)
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--no-floor", dest="floor", action="store_false", help="leave out the floor")
     add("--json", type=Path, help="write all numbers to this file")
-    add("--chart", type=Path, help="draw into this picture")
+    add("--chart", type=Path, help="draw into this image")

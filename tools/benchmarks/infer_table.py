@@ -24,7 +24,7 @@ def table(rows: Sequence[Row]) -> str:
             "case": " ".join([*case, *(words for words, there in varied.items() if there)]),
             "batch": str(one.batch),
             "seconds": f"{row.median:.3g} ± {half:.2g}",
-            "pictures/s": f"{row.pictures_per_second:.2f}",
+            "images/s": f"{row.images_per_second:.2f}",
             "x HF": "" if row.ratio is None else f"{row.ratio:.2f}",
             "x floor": "" if row.of_floor is None else f"{row.of_floor:.2f}",
             "peak MiB": "" if row.peak is None else f"{row.peak / 2**20:.0f}",
@@ -72,9 +72,9 @@ def draw_growth(rows: Sequence[Row], file: Path) -> None:
     """Time and memory against one thing at a time, the others as in most rows."""
     pyplot = _pyplot()
     axes_of = {
-        "picture, megapixels": lambda row: row.setting.size[0] * row.setting.size[1] / 1e6,
+        "image, megapixels": lambda row: row.setting.size[0] * row.setting.size[1] / 1e6,
         "queries, half of them objects": lambda row: row.setting.queries or 0,
-        "pictures at a time": lambda row: row.setting.batch,
+        "images at a time": lambda row: row.setting.batch,
     }
     figure, grid = pyplot.subplots(2, 3, figsize=(11, 5.5), layout="constrained")
     for column, (label, value) in enumerate(axes_of.items()):

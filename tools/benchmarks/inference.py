@@ -46,7 +46,7 @@ class Row:
     parts: dict[str, float] = field(default_factory=dict)
 
     @property
-    def pictures_per_second(self) -> float:
+    def images_per_second(self) -> float:
         return self.setting.batch / self.median
 
     def to_json(self) -> dict[str, object]:
@@ -73,9 +73,9 @@ def measure(
         except (ImportError, ValueError) as error:
             notes[f"absent: {name}"] = str(error)
     present |= {name: other(command, setting, threads) for name, command in others.items()}
-    pictures = setting.pictures()
+    images = setting.images()
     functions: dict[str, Callable[[], object]] = {
-        name: functools.partial(one.run, pictures) for name, one in present.items()
+        name: functools.partial(one.run, images) for name, one in present.items()
     }
     if setting.compile and "ours" in functions:
         notes["seconds of the first run, which compiles"] = _seconds(functions["ours"])
@@ -103,7 +103,7 @@ def network_floors(setting: Setting, device: torch.device) -> tuple[dict[str, Ca
     """What runs the products of our network, of all but the post-processing, and 10^9 multiply-adds of them."""
     model = our_model(setting, device.type)
     recorder = Recorder()
-    inputs = [{"image": picture} for picture in setting.pictures()]
+    inputs = [{"image": image} for image in setting.images()]
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=setting.dtype == "bfloat16"), recorder:
         model.predict_raw(inputs)
     floors: dict[str, Callable[[], object]] = {
@@ -160,6 +160,6 @@ def peak_here(name: str, setting: Setting, device_name: str, threads: int) -> in
     """Bytes beyond the weights; on a CPU, call it in a fresh process."""
     torch.set_num_threads(threads)
     one = IMPLEMENTATIONS[name](setting, device_name)
-    pictures = setting.pictures()
-    one.run(pictures)  # loads code, which stays
-    return peak_of(lambda: one.run(pictures), torch.device(device_name))
+    images = setting.images()
+    one.run(images)  # loads code, which stays
+    return peak_of(lambda: one.run(images), torch.device(device_name))

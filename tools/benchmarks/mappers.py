@@ -1,4 +1,4 @@
-"""`benchmark.py data`: the two mappers on the same pictures with the same random draws, and where their time goes."""
+"""`benchmark.py data`: the two mappers on the same images with the same random draws, and where their time goes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Record = dict[str, Any]
 JITTER = 1024
 LONGEST, CROP = 2048, 512
 SHORT_SIDES = (256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024)
-PARTS = ("picture", "annotation", "augment", "masks", "rest")
+PARTS = ("image", "annotation", "augment", "masks", "rest")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Pictures of one kind.
+    """Images of one kind.
 
     Attributes:
         task: "instance" and "panoptic" by large-scale jitter to 1024 pixels, "semantic" by resize and crop to 512.
@@ -52,17 +52,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What both mappers took for a picture on the average, in seconds.
+    """What both mappers took for an image on the average, in seconds.
 
     Attributes:
-        masks: of a picture that are left, on the average.
-        parts, plain_parts: by name of the part; they add up to a picture.
-        handed: to hand the picture over from a worker process, which is the same for both.
+        masks: of an image that are left, on the average.
+        parts, plain_parts: by name of the part; they add up to an image.
+        handed: to hand the image over from a worker process, which is the same for both.
     """
 
     case: str
     task: str
-    pictures: int
+    images: int
     masks: float
     ours: Statistics
     plain: Statistics
@@ -134,7 +134,7 @@ def assert_same(ours: Record, plain: Record, where: str) -> None:
 
 
 def parts_of(one: Mapper | PlainMapper, case: Case, rounds: int = 3) -> dict[str, float]:
-    """Seconds of a picture by part, on the average."""
+    """Seconds of an image by part, on the average."""
     spent: Counter[str] = Counter()
     with _clocks(one, spent):
         started = time.perf_counter()
@@ -150,14 +150,14 @@ def _clocks(one: Mapper | PlainMapper, spent: Counter[str]) -> Iterator[None]:
     """Functions that do a part, replaced by ones that count its time; none is called inside of another."""
     if isinstance(one, Mapper):
         places = [
-            (mapper, "read_picture", "picture"),
+            (mapper, "read_image", "image"),
             (one, "read_targets", "annotation"),
             (mapper.SegmentationInput, "pixels", "augment"),
             (MaskAnnotations, "to_masks", "masks"),
         ]
     else:
         places = [
-            (one, "read", "picture"),
+            (one, "read", "image"),
             (one, "augment", "augment"),
             (one, "instance_mask", "masks"),
             (one, "segment_mask", "masks"),
@@ -179,13 +179,13 @@ def _timed(function: Callable[..., Any], part: str, spent: Counter[str]) -> Call
     return run
 
 
-def drawn_cases(sizes: Sequence[tuple[int, int]], counts: Sequence[int], pictures: int) -> Iterator[Case]:
+def drawn_cases(sizes: Sequence[tuple[int, int]], counts: Sequence[int], images: int) -> Iterator[Case]:
     """For each size (H, W) and number of objects: outlines, run lengths, segments and classes."""
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             for objects in counts:
                 records = [
-                    drawn_data.draw(Path(folder), f"{size[0]}_{objects}_{n}", size, objects, n) for n in range(pictures)
+                    drawn_data.draw(Path(folder), f"{size[0]}_{objects}_{n}", size, objects, n) for n in range(images)
                 ]
                 runs = [{**record, "annotations": record["runs"]} for record in records]
                 name = f"{size[1]}x{size[0]}, {objects} objects"
@@ -198,7 +198,7 @@ def drawn_cases(sizes: Sequence[tuple[int, int]], counts: Sequence[int], picture
                     yield Case(name + kind, task, drawn_data.CLASSES, chosen)
 
 
-def real_cases(root: Path, pictures: int) -> Iterator[Case]:
+def real_cases(root: Path, images: int) -> Iterator[Case]:
     """Of the data sets that are there."""
     register_all(str(root))
     things = DatasetCatalog.get("coco_sample_panoptic") if (root / "coco_sample").is_dir() else []
@@ -215,4 +215,4 @@ def real_cases(root: Path, pictures: int) -> Iterator[Case]:
     ):
         if (root / name.split("_")[0]).is_dir():
             records = DatasetCatalog.get(name)
-            yield Case(name.split("_")[0], task, classes, records[:: max(1, len(records) // pictures)][:pictures])
+            yield Case(name.split("_")[0], task, classes, records[:: max(1, len(records) // images)][:images])

@@ -1,4 +1,4 @@
-"""Those who segment pictures, with the same weights: ours, and Hugging Face's Mask2Former."""
+"""Those who segment images, with the same weights: ours, and Hugging Face's Mask2Former."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Setting:
 
     Attributes:
         model: one of MODELS, or a configuration file.
-        size: (H, W) of the pictures in pixels.
-        batch: pictures at a time.
+        size: (H, W) of the images in pixels.
+        batch: images at a time.
         dtype: of autocast; float32: none.
         task: the results that are made.
         objects: queries that are made to hold an object: the random weights of the class head are scaled and biased.
         queries: how many there are in all; None: as configured.
-        mixed: pictures of a batch have different sizes, the largest ``size``.
+        mixed: images of a batch have different sizes, the largest ``size``.
         compile: "" (not compiled), "fixed" or "dynamic" sizes; ours alone.
         weights: a file for ours; "": random.
     """
@@ -63,24 +63,24 @@ class Setting:
     compile: str = ""
     weights: str = ""
 
-    def pictures(self) -> list[Tensor]:
+    def images(self) -> list[Tensor]:
         """uint8 [3, H, W] each, of coarse random blocks: noise alone would look the same everywhere."""
         generator = torch.Generator().manual_seed(0)
-        pictures = []
+        images = []
         for index in range(self.batch):
             shrink = 1 - 0.4 * index / self.batch if self.mixed else 1
             size = [max(32, round(length * shrink)) for length in self.size]
             blocks = torch.rand(1, 3, size[0] // 32 + 1, size[1] // 32 + 1, generator=generator) * 255
-            pictures.append(nn.functional.interpolate(blocks, size=size, mode="bicubic")[0].clamp(0, 255).byte())
-        return pictures
+            images.append(nn.functional.interpolate(blocks, size=size, mode="bicubic")[0].clamp(0, 255).byte())
+        return images
 
 
 @dataclass
 class Implementation:
-    """Something that segments pictures.
+    """Something that segments images.
 
     Attributes:
-        run: pictures -> results.
+        run: images -> results.
         parts: methods whose time tells what the parts take.
     """
 
@@ -114,10 +114,10 @@ def our_model(setting: Setting, device: str = "cpu") -> MaskFormer:
 def _hold_objects(model: MaskFormer, setting: Setting) -> None:
     """Make the class head sure, and ``objects`` of the queries sure of an object."""
     head = model.sem_seg_head.predictor.class_embed
-    picture = setting.pictures()[0]
-    logits = model.predict([{"image": picture}])[0][0]
+    image = setting.images()[0]
+    logits = model.predict([{"image": image}])[0][0]
     head.weight *= 40 / logits.std()
-    logits = model.predict([{"image": picture}])[0][0]
+    logits = model.predict([{"image": image}])[0][0]
     margins = (logits[:, :-1].amax(1) - logits[:, -1]).sort(descending=True).values
     count = min(setting.objects, len(margins) - 1)
     head.bias[-1] += (margins[count - 1] + margins[count]) / 2 if count else margins[0] + 1
@@ -132,9 +132,9 @@ def ours(setting: Setting, device: str = "cpu") -> Implementation:
     precision = AmpSettings(device, getattr(torch, setting.dtype))
 
     @torch.inference_mode()
-    def run(pictures: list[Tensor]) -> list[dict[str, Any]]:
+    def run(images: list[Tensor]) -> list[dict[str, Any]]:
         with precision.autocast():
-            return model([{"image": picture} for picture in pictures])
+            return model([{"image": image} for image in images])
 
     head = model.sem_seg_head
     parts: list[Part] = [(model, "_features", "backbone")]
@@ -162,12 +162,12 @@ def hugging_face(setting: Setting, device: str = "cpu") -> Implementation:
     del model
 
     @torch.inference_mode()
-    def run(pictures: list[Tensor]) -> Any:
-        images = [(picture.to(device) - mean) / std for picture in pictures]
-        batch = ImageList.from_tensors(images, divisibility)
+    def run(images: list[Tensor]) -> Any:
+        normalised = [(image.to(device) - mean) / std for image in images]
+        batch = ImageList.from_tensors(normalised, divisibility)
         with precision.autocast():
             outputs = theirs(pixel_values=batch.tensor)
-        sizes = [(picture.shape[-2], picture.shape[-1]) for picture in pictures]
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         if setting.task == "panoptic":
             return processor.post_process_panoptic_segmentation(
                 outputs, label_ids_to_fuse=stuff, target_sizes=sizes, **thresholds
@@ -207,7 +207,7 @@ def other(command: str, setting: Setting, threads: int) -> Implementation:
         for word in shlex.split(command)
     ]
 
-    def run(pictures: Sequence[Tensor]) -> Seconds:
+    def run(images: Sequence[Tensor]) -> Seconds:
         done = subprocess.run(words, capture_output=True, text=True)
         try:
             told = json.loads(done.stdout.strip().splitlines()[-1])

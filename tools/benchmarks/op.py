@@ -110,7 +110,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=_size,
         default=["800x1067", "2x1024x1024"],
         metavar="[Bx]HxW",
-        help="pictures in pixels; the levels have strides 32, 16, 8 (default: %(default)s)",
+        help="images in pixels; the levels have strides 32, 16, 8 (default: %(default)s)",
     )
     add("--dtypes", nargs="+", choices=["float32", "bfloat16", "float16"], default=["float32", "bfloat16"])
     add(
@@ -128,7 +128,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--no-layer", dest="layer", action="store_false", help="leave out the encoder layer")
     add("--copy-mib", type=int, default=512, help="size of the copy that tells the bandwidth (default: %(default)s)")
     add("--json", type=Path, help="write all numbers to this file")
-    add("--chart", type=Path, help="draw the times into this picture")
+    add("--chart", type=Path, help="draw the times into this image")
 
 
 def _size(text: str) -> str:

@@ -24,7 +24,7 @@ IGNORED = 255
 
 
 class PlainMapper:
-    """Decode the picture, decode every mask, transform every mask, keep those with a pixel.
+    """Decode the image, decode every mask, transform every mask, keep those with a pixel.
 
     Args:
         task: "instance", "panoptic" or "semantic".

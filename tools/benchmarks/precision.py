@@ -19,8 +19,8 @@ def agreement(setting: Setting, device: torch.device) -> dict[str, Any]:
     """
     setting = replace(setting, task="panoptic", compile="")
     results = [ours(replace(setting, dtype=dtype), device.type) for dtype in ("float32", setting.dtype)]
-    pictures = setting.pictures()
-    pairs = zip(*(one.run(pictures) for one in results), strict=True)
+    images = setting.images()
+    pairs = zip(*(one.run(images) for one in results), strict=True)
     found = [compare(*(result["panoptic_seg"] for result in pair)) for pair in pairs]
     matched = [iou for ious, _ in found for iou in ious]
     segments = sum(count for _, count in found)

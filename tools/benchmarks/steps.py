@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Setting:
-    """Whose step, of which pictures.
+    """Whose step, of which images.
 
     Attributes:
         config: a configuration file.
         options: ``(KEY, value, ...)`` on top of it.
-        size: pictures as ``HxW`` or ``BxHxW`` in pixels.
-        objects: in each picture.
+        size: images as ``HxW`` or ``BxHxW`` in pixels.
+        objects: in each image.
         dtype: of the forward pass; float32, or bfloat16 by autocast.
     """
 

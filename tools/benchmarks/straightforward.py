@@ -1,7 +1,7 @@
 """The training step as it would be written first: full masks of all queries and layers, plain PyTorch's operator.
 
 For comparison alone. Same parameters, same losses; every prediction's masks are multiplied out at the size of the mask
-features, resized for the attention, and sampled for the matching and the losses, one layer and picture after another.
+features, resized for the attention, and sampled for the matching and the losses, one layer and image after another.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class StraightforwardMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, layers: Sequence[Layer], targets: Sequence[MaskTargets]) -> list[list[np.ndarray]]:
-        """Rows and columns [2, M] by layer and picture. All layers of a picture get the same points, as in ours."""
+        """Rows and columns [2, M] by layer and image. All layers of an image get the same points, as in ours."""
         device = layers[0][1].device
         points = [torch.rand(self.num_points, 2, device=device) for _ in targets]
         return [

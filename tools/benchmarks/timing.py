@@ -39,7 +39,7 @@ class Statistics:
         return cls(median, lower, upper, min(seconds), len(seconds))
 
     def scaled(self, factor: float) -> Statistics:
-        """Such as of one picture, where several were measured together."""
+        """Such as of one image, where several were measured together."""
         times = (self.median, self.lower_quartile, self.upper_quartile, self.fastest)
         return Statistics(*(time * factor for time in times), self.runs)
 

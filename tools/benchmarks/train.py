@@ -23,7 +23,7 @@ ABOUT = """A training step (forward, losses, backward, AdamW), side by side with
   huggingface      transformers' Mask2FormerForUniversalSegmentation at the same sizes, with labels
   compiled         ours, with torch.compile of backbone, pixel decoder and decoder (only where asked for; slow to begin)
 
-Pictures are noise, objects ellipses.
+Images are noise, objects ellipses.
 """
 COLUMNS = """
 How to read the tables
@@ -123,8 +123,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--config-file", type=Path, default=default, help="of a MaskFormer (default: COCO panoptic, ResNet-50)")
     add("--opts", nargs="*", default=[], metavar="KEY VALUE", help="changes of the configuration")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1 ...")
-    add("--size", default="2x512x512", metavar="[Bx]HxW", help="pictures in pixels (default: %(default)s)")
-    add("--objects", nargs="+", type=int, default=[15], help="in each picture (default: 15)")
+    add("--size", default="2x512x512", metavar="[Bx]HxW", help="images in pixels (default: %(default)s)")
+    add("--objects", nargs="+", type=int, default=[15], help="in each image (default: 15)")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: by autocast")
     add("--contestants", nargs="+", choices=CONTESTANTS, default=["ours", "straightforward", "huggingface"])
     add("--threads", nargs="+", type=int, default=[1], help="numbers of CPU threads, compared in the same run")
@@ -132,4 +132,4 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--seconds", type=float, default=30.0, help="for each contestant (default: %(default)s)")
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--json", type=Path, help="write all numbers to this file")
-    add("--chart", type=Path, help="draw times and memory into this picture")
+    add("--chart", type=Path, help="draw times and memory into this image")

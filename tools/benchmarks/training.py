@@ -75,17 +75,17 @@ def measure(
 def build(name: str, setting: Setting) -> Step:
     """A contestant with random weights, the same ones for all of ours."""
     torch.manual_seed(0)
-    pictures, masks, classes = batch(setting)
+    images, masks, classes = batch(setting)
     autocast = _autocast(setting)
     if name == "huggingface":
-        return build_theirs(setting, pictures, masks, classes, autocast)
-    return _build_ours(name, setting, pictures, masks, classes, autocast)
+        return build_theirs(setting, images, masks, classes, autocast)
+    return _build_ours(name, setting, images, masks, classes, autocast)
 
 
 def _build_ours(
     name: str,
     setting: Setting,
-    pictures: Tensor,
+    images: Tensor,
     masks: list[Tensor],
     classes: list[Tensor],
     autocast: Callable[[], AbstractContextManager[Any]],
@@ -98,10 +98,10 @@ def _build_ours(
     model: Any = build_model(read_config(setting)).train()
     if name == "straightforward":
         model = make_straightforward(model)
-    size = (int(pictures.shape[2]), int(pictures.shape[3]))
+    size = (int(images.shape[2]), int(images.shape[3]))
     inputs = [
-        {"image": picture, "instances": Instances(size, gt_masks=BitMasks(m), gt_classes=c)}
-        for picture, m, c in zip(pictures, masks, classes, strict=True)
+        {"image": image, "instances": Instances(size, gt_masks=BitMasks(m), gt_classes=c)}
+        for image, m, c in zip(images, masks, classes, strict=True)
     ]
     head = model.sem_seg_head
     parts = {"backbone": model.backbone, "pixel decoder": head.pixel_decoder, "decoder": head.predictor}
@@ -118,10 +118,10 @@ def _build_ours(
 
 
 def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Pictures [B, 3, H, W] in [0, 255]; masks bool [N, H, W] (ellipses) and classes [N] of each."""
+    """Images [B, 3, H, W] in [0, 255]; masks bool [N, H, W] (ellipses) and classes [N] of each."""
     count, height, width = parse_size(setting.size)
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.rand(count, 3, height, width, generator=generator) * 255
+    images = torch.rand(count, 3, height, width, generator=generator) * 255
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     masks, classes = [], []
     for _ in range(count):
@@ -132,7 +132,7 @@ def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         )
         masks.append((across.square() + down.square() < 1).to(setting.device))
         classes.append((torch.arange(setting.objects) % 2).to(setting.device))
-    return pictures.to(setting.device), masks, classes
+    return images.to(setting.device), masks, classes
 
 
 def breakdown(step: Step, device: torch.device, rounds: int = 3) -> dict[str, float]:

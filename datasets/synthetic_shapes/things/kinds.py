@@ -18,9 +18,9 @@ class Kind:
 
     Attributes:
         draw: (random numbers, whether it stands on sand) -> parts.
-        size: of one near the viewer, in 1/128 of the picture's shorter side.
+        size: of one near the viewer, in 1/128 of the image's shorter side.
         homes: stuff it stands on, or is surrounded by.
-        nearest, farthest: depths it occurs at, 1 the bottom of the picture and 0 the horizon; in the sky shares of
+        nearest, farthest: depths it occurs at, 1 the bottom of the image and 0 the horizon; in the sky shares of
             the sky's height.
         needs: how far to the sides, and up and down, its home has to reach, as shares of its size.
         company: chance of another one of its kind close by.

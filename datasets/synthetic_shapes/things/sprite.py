@@ -35,7 +35,7 @@ def paint(parts: list[Part], size: float, to_light: tuple[float, float], tint: C
     Args:
         parts: of the thing; one whose colour is NaN only shades and rims what is there.
         size: pixels of the drawing in the parts' unit of length.
-        to_light: unit vector in the picture, y down.
+        to_light: unit vector in the image, y down.
         tint: multiplies colours.
         unit: thickness of rims in pixels of the drawing.
     """

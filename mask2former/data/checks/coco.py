@@ -15,23 +15,23 @@ from mask2former.data.checks.report import Report
 from mask2former.data.mapper.image_io import join_below, read_panoptic_ids
 from mask2former.data.rle.decode import object_runs
 
-SAME_MASK = 0.95  # intersection over union from which two masks of a picture are taken for one object
+SAME_MASK = 0.95  # intersection over union from which two masks of an image are taken for one object
 Names = Mapping[Any, str]  # category id -> name
 Sizes = dict[Any, tuple[int, int]]  # image id -> (H, W)
 
 
 class _Survived(ValueError):
-    """A fault of a mask that training gets over: it draws what lies in the picture, and leaves out the rest."""
+    """A fault of a mask that training gets over: it draws what lies in the image, and leaves out the rest."""
 
 
 def check_instances(json_file: str, image_root: str, names: Names | None = None, decode: bool = False) -> Report:
-    """Pictures, ids, categories and masks of a COCO instance file.
+    """Images, ids, categories and masks of a COCO instance file.
 
     Args:
         json_file: annotation file.
-        image_root: folder of the pictures.
+        image_root: folder of the images.
         names: category id -> name; the file's own when None.
-        decode: read every picture whole.
+        decode: read every image whole.
     """
     report = Report()
     content = _load(report, json_file)
@@ -60,7 +60,7 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
         else:
             masks[annotation["image_id"]].append((number, mask))
             report.add(names[annotation["category_id"]], annotation["image_id"], area)
-    report.counts["pictures without objects"] = len(sizes.keys() - masks.keys())
+    report.counts["images without objects"] = len(sizes.keys() - masks.keys())
     for image_id, members in masks.items():
         _check_overlaps(report, members, f"image {image_id}", json_file)
     return report
@@ -69,7 +69,7 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
 def check_panoptic(
     panoptic_json: str, panoptic_root: str, image_root: str, names: Names | None = None, decode: bool = False
 ) -> Report:
-    """Pictures, ids and categories of a COCO panoptic file, and its pngs against it.
+    """Images, ids and categories of a COCO panoptic file, and its pngs against it.
 
     Args:
         panoptic_json: annotation file.
@@ -82,7 +82,7 @@ def check_panoptic(
     sizes = _images(report, content, panoptic_json, image_root, decode)
     entries = _entries(report, content, "annotations", panoptic_json)
     for image_id in _twice([entry.get("image_id") for entry in entries]):
-        report.fault(panoptic_json, f"image {image_id} has several annotations; panoptic pictures have one")
+        report.fault(panoptic_json, f"image {image_id} has several annotations; panoptic images have one")
     for image_id in sizes.keys() - {entry.get("image_id") for entry in entries}:
         report.fault(panoptic_json, f"image {image_id} has no annotation", survived=True)
     for entry in entries:
@@ -100,7 +100,7 @@ def check_panoptic(
             report.fault(panoptic_json, str(error))
             continue
         if ids.shape != sizes[entry["image_id"]]:
-            report.fault(png, f"its size (height, width) is {ids.shape}, the picture's {sizes[entry['image_id']]}")
+            report.fault(png, f"its size (height, width) is {ids.shape}, the image's {sizes[entry['image_id']]}")
         segments = _entries(report, entry, "segments_info", f"{panoptic_json}, {where}")
         _check_segments(report, segments, ids, names, png, where)
     return report
@@ -136,7 +136,7 @@ def _check_segments(
 def _owner(
     report: Report, annotation: Mapping[str, Any], sizes: Sizes, names: Names, file: str, where: str
 ) -> tuple[int, int] | None:
-    """The size of the annotation's picture, where picture and category are known."""
+    """The size of the annotation's image, where image and category are known."""
     image_id, category = annotation.get("image_id"), annotation.get("category_id")
     if image_id not in sizes:
         report.fault(file, f"{where}: its image {image_id!r} is not listed in 'images', or has no size there")
@@ -166,7 +166,7 @@ def _compressed(segmentation: Any, size: tuple[int, int]) -> Any:
             raise kind("a polygon has to be three or more points x0, y0, x1, y1, ...")
         x, y = points[::2], points[1::2]
         if min(x.min(), y.min()) < -1 or x.max() > width + 1 or y.max() > height + 1:
-            raise _Survived(f"a polygon leaves the picture of {height} x {width} (height, width)")
+            raise _Survived(f"a polygon leaves the image of {height} x {width} (height, width)")
         polygons.append(points.tolist())
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
 
@@ -199,10 +199,10 @@ def _images(report: Report, content: Mapping[str, Any], source: str, image_root:
         except ValueError as error:
             report.fault(source, str(error))
             continue
-        found = report.picture_size(path, decode)
+        found = report.image_size(path, decode)
         if found is not None and found != (height, width):
             said = (height, width)
-            report.fault(path, f"{where}: the picture's size (height, width) is {found}; {source} says {said}")
+            report.fault(path, f"{where}: the image's size (height, width) is {found}; {source} says {said}")
     return sizes
 
 

@@ -11,7 +11,7 @@ from detectron2.utils.file_io import PathManager
 
 from mask2former.data.checks.coco import check_instances, check_panoptic
 from mask2former.data.checks.report import Report
-from mask2former.data.datasets.readers import LABEL_SUFFIXES, PICTURE_SUFFIXES
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from mask2former.data.mapper.image_io import read_labels
 
 
@@ -20,7 +20,7 @@ def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
 
     Args:
         name: in Detectron2's catalogs.
-        decode: read every picture whole, not its first bytes alone.
+        decode: read every image whole, not its first bytes alone.
 
     Returns:
         {"panoptic", "instance" or "semantic": what was found in these annotations}.
@@ -53,31 +53,31 @@ def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
 def check_labels(
     image_root: str, sem_seg_root: str, classes: Sequence[str], ignore_label: int, decode: bool = False
 ) -> Report:
-    """Label files against pictures of the same names: presence, size, and range of the labels.
+    """Label files against images of the same names: presence, size, and range of the labels.
 
     Args:
-        image_root: folder of the pictures.
+        image_root: folder of the images.
         sem_seg_root: folder of the label files.
         classes: names; labels have to be below their number, or ``ignore_label``.
         ignore_label: of pixels that belong to no class.
-        decode: read every picture whole.
+        decode: read every image whole.
     """
     report = Report()
-    pictures = _by_stem(report, image_root, PICTURE_SUFFIXES)
+    images = _by_stem(report, image_root, IMAGE_SUFFIXES)
     labels = _by_stem(report, sem_seg_root, LABEL_SUFFIXES)
-    for stem in sorted(pictures.keys() - labels.keys()):
-        report.fault(pictures[stem], f"the picture has no label file in {sem_seg_root}")
-    for stem in sorted(labels.keys() - pictures.keys()):
-        report.fault(labels[stem], f"the labels have no picture in {image_root}")
-    for stem in sorted(pictures.keys() & labels.keys()):
-        size = report.picture_size(pictures[stem], decode)
+    for stem in sorted(images.keys() - labels.keys()):
+        report.fault(images[stem], f"the image has no label file in {sem_seg_root}")
+    for stem in sorted(labels.keys() - images.keys()):
+        report.fault(labels[stem], f"the labels have no image in {image_root}")
+    for stem in sorted(images.keys() & labels.keys()):
+        size = report.image_size(images[stem], decode)
         try:
             found = read_labels(labels[stem])
         except ValueError as error:
             report.fault(labels[stem], str(error))
             continue
         if size is not None and found.shape != size:
-            report.fault(labels[stem], f"the size (height, width) is {found.shape}, the picture's {size}")
+            report.fault(labels[stem], f"the size (height, width) is {found.shape}, the image's {size}")
         values, areas = (part.tolist() for part in np.unique(found, return_counts=True))
         if values == [ignore_label]:
             report.fault(labels[stem], "every pixel is ignored", survived=True)

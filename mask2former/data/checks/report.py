@@ -1,4 +1,4 @@
-"""The result of checks, and the checks of a picture file that all of them share."""
+"""The result of checks, and the checks of an image file that all of them share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 @dataclass
 class Tally:
-    """What was found of one class: objects by size (of semantic labels: pictures by what they show of it)."""
+    """What was found of one class: objects by size (of semantic labels: images by what they show of it)."""
 
     small: int = 0
     medium: int = 0
@@ -47,8 +47,8 @@ class Report:
         survived: those of ``faults`` that training gets over, by leaving something out or by believing the mask.
         classes: class name -> what was found of it.
         counts: other numbers, by what they count.
-        sizes: (H, W) of each picture that could be read.
-        objects: picture -> areas of its objects, in pixels.
+        sizes: (H, W) of each image that could be read.
+        objects: image -> areas of its objects, in pixels.
     """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -68,13 +68,13 @@ class Report:
         if survived:
             self.survived.append((file, text))
 
-    def add(self, name: str, picture: Hashable, area: int) -> None:
+    def add(self, name: str, image: Hashable, area: int) -> None:
         """Count one object of class ``name`` and of so many pixels."""
         self.classes[name].add(area)
-        self.objects[picture].append(area)
+        self.objects[image].append(area)
 
-    def picture_size(self, path: str, decode: bool) -> tuple[int, int] | None:
-        """(H, W) of a picture file as its EXIF entry turns it; None, and a fault, where it cannot be read.
+    def image_size(self, path: str, decode: bool) -> tuple[int, int] | None:
+        """(H, W) of an image file as its EXIF entry turns it; None, and a fault, where it cannot be read.
 
         Args:
             path: the file.
@@ -88,11 +88,11 @@ class Report:
                 if decode:
                     image.load()
         except FileNotFoundError:
-            self.fault(path, "the picture is missing")
+            self.fault(path, "the image is missing")
         except (OSError, SyntaxError, ValueError) as error:
-            self.fault(path, f"the picture cannot be read: {error}")
+            self.fault(path, f"the image cannot be read: {error}")
         else:
-            self.counts["pictures"] += 1
+            self.counts["images"] += 1
             self.sizes.append((height, width))
             return height, width
         return None

@@ -58,7 +58,7 @@ def panoptic_metadata(categories: list[Category], things_first: bool = True) -> 
 
 
 def semantic_metadata(categories: list[Category]) -> dict[str, Any]:
-    """Every category as a class of pixels, in the order of the table; label pictures hold contiguous ids."""
+    """Every category as a class of pixels, in the order of the table; label images hold contiguous ids."""
     return {
         "stuff_classes": [category["name"] for category in categories],
         **_colors("stuff_colors", categories),

@@ -1,6 +1,6 @@
 """Panoptic subsets: the part of a panoptic data set that an instance file names.
 
-The evaluation of PQ reads a ground-truth json with exactly the evaluated pictures. It is written from the whole one
+The evaluation of PQ reads a ground-truth json with exactly the evaluated images. It is written from the whole one
 when the data set is loaded, into a cache folder, because data folders are often read-only.
 """
 
@@ -24,13 +24,13 @@ def subset_json_path(name: str, source: str) -> str:
 
 
 def image_ids(json_file: str) -> set[Any]:
-    """The ids of the pictures that a COCO file lists."""
+    """The ids of the images that a COCO file lists."""
     with PathManager.open(json_file, "r") as file:
         return {image["id"] for image in json.load(file)["images"]}
 
 
 def write_subset(panoptic_json: str, ids: Collection[Any], target: str) -> None:
-    """Write the part of ``panoptic_json`` that is about the pictures ``ids`` to ``target``.
+    """Write the part of ``panoptic_json`` that is about the images ``ids`` to ``target``.
 
     Several processes may do so at once: each writes its own file and moves it into place.
     """

@@ -1,6 +1,6 @@
 """From annotation files to Detectron2's data set dicts, one reader for each file format.
 
-A reader lists pictures and what is known of them and opens none. Category ids come out contiguous. Pictures without
+A reader lists images and what is known of them and opens none. Category ids come out contiguous. Images without
 annotations are kept: a model has to learn from empty scenes too.
 """
 
@@ -17,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 from mask2former.data.mapper.image_io import join_below
 
 Record = dict[str, Any]
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".png", ".tif")  # tif: 16 bits, for more than 255 classes
 
 
@@ -30,19 +30,19 @@ def read_coco_panoptic(
     sem_seg_root: str | None = None,
     only_images: Collection[int] | None = None,
 ) -> list[Record]:
-    """COCO panoptic: one json and an RGB png of segment ids for each picture.
+    """COCO panoptic: one json and an RGB png of segment ids for each image.
 
     Args:
         panoptic_json: annotation file.
         panoptic_root: folder of the pngs.
-        image_root: folder of the pictures.
+        image_root: folder of the images.
         thing_ids: category id -> contiguous id of the things.
         stuff_ids: category id -> contiguous id of the rest (may hold the things too).
         sem_seg_root: folder of semantic pngs of the same names, for the evaluation of mIoU.
         only_images: image ids to read; all when None.
 
     Returns:
-        Dicts with ``file_name, image_id, height, width, segments_info`` and, for annotated pictures,
+        Dicts with ``file_name, image_id, height, width, segments_info`` and, for annotated images,
         ``pan_seg_file_name`` and ``sem_seg_file_name``. A segment has contiguous ``category_id`` and ``isthing``.
     """
     content = _load_json(panoptic_json)
@@ -50,7 +50,7 @@ def read_coco_panoptic(
     for annotation in _entries(content, "annotations", panoptic_json):
         image_id = _value(annotation, "image_id", f"{panoptic_json}, an annotation")
         if image_id in annotations:
-            raise ValueError(f"{panoptic_json}: image {image_id} has two annotations; panoptic pictures have one.")
+            raise ValueError(f"{panoptic_json}: image {image_id} has two annotations; panoptic images have one.")
         annotations[image_id] = annotation
 
     records = []
@@ -81,7 +81,7 @@ def read_coco_instances(json_file: str, image_root: str, thing_ids: Mapping[int,
 
     Args:
         json_file: annotation file.
-        image_root: folder of the pictures.
+        image_root: folder of the images.
         thing_ids: category id -> contiguous id.
 
     Returns:
@@ -108,29 +108,27 @@ def read_coco_instances(json_file: str, image_root: str, thing_ids: Mapping[int,
 
 
 def read_sem_seg(image_root: str, sem_seg_root: str) -> list[Record]:
-    """Semantic label files: one a picture, of the same name but for the suffix; pixels are contiguous class numbers.
+    """Semantic label files: one an image, of the same name but for the suffix; pixels are contiguous class numbers.
 
     Returns:
         Dicts with ``file_name, image_id`` (the name without suffix) and ``sem_seg_file_name``.
     """
-    pictures = _files_by_stem(image_root, PICTURE_SUFFIXES)
+    images = _files_by_stem(image_root, IMAGE_SUFFIXES)
     labels = _files_by_stem(sem_seg_root, LABEL_SUFFIXES)
     for root, other, missing in (
-        (image_root, sem_seg_root, sorted(labels.keys() - pictures.keys())),
-        (sem_seg_root, image_root, sorted(pictures.keys() - labels.keys())),
+        (image_root, sem_seg_root, sorted(labels.keys() - images.keys())),
+        (sem_seg_root, image_root, sorted(images.keys() - labels.keys())),
     ):
         if missing:
             raise FileNotFoundError(
                 f"{root} lacks a file for {len(missing)} of the names in {other}, {missing[0]!r} the first. "
-                "Each picture needs its label file; add them, or take the others away."
+                "Each image needs its label file; add them, or take the others away."
             )
-    return [
-        {"file_name": pictures[stem], "image_id": stem, "sem_seg_file_name": labels[stem]} for stem in sorted(pictures)
-    ]
+    return [{"file_name": images[stem], "image_id": stem, "sem_seg_file_name": labels[stem]} for stem in sorted(images)]
 
 
 def _images(content: Mapping[str, Any], source: str, image_root: str) -> dict[Any, Record]:
-    """The pictures that a COCO file lists, by id and in the order of the file."""
+    """The images that a COCO file lists, by id and in the order of the file."""
     records: dict[Any, Record] = {}
     for image in _entries(content, "images", source):
         image_id = _value(image, "id", f"{source}, an image")

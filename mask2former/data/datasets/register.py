@@ -122,7 +122,7 @@ def _own_rows() -> Iterator[DatasetSpec]:
             {"image_root": f"camvid/images/{split}", "sem_seg_root": f"camvid/annotations/{split}"},
             sem_seg_task_metadata(load_categories("camvid")),
         )
-    # Two pictures to try things on. Its instance file lists 133 categories instead of the 80 things, so it is of no
+    # Two images to try things on. Its instance file lists 133 categories instead of the 80 things, so it is of no
     # use to the instance evaluation.
     yield DatasetSpec(
         "coco_sample_panoptic",

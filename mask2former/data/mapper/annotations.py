@@ -1,6 +1,6 @@
 """From a data set dict's annotation to objects: (class, pixels) pairs, for each of the three tasks.
 
-Every check of annotations is here. Errors name the picture, what was found and what to do.
+Every check of annotations is here. Errors name the image, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
 
     Args:
         record: with ``segments_info`` (contiguous category ids) and ``pan_seg_file_name`` (an RGB png of ids),
-            which a picture without segments may lack.
-        size: (H, W) of the picture.
+            which an image without segments may lack.
+        size: (H, W) of the image.
         num_classes: K; classes have to be in [0, K).
     """
     segments = _annotation(record, "segments_info", "panoptic")
-    picture = record["file_name"]
+    image = record["file_name"]
     for segment in segments:
-        _require_class(segment["category_id"], num_classes, f"{picture}, segment {segment['id']}")
+        _require_class(segment["category_id"], num_classes, f"{image}, segment {segment['id']}")
     segments = [segment for segment in segments if not segment.get("iscrowd", 0)]
     classes = np.array([segment["category_id"] for segment in segments], np.int64)
     if not segments:
@@ -40,15 +40,15 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
 
     png = _annotation(record, "pan_seg_file_name", "panoptic")
     ids = read_panoptic_ids(png)
-    _require_size(ids, size, f"{picture}, {png}")
+    _require_size(ids, size, f"{image}, {png}")
     wanted = [segment["id"] for segment in segments]
     if len(set(wanted)) != len(wanted) or min(wanted) < 0 or max(wanted) >= 256**3:
-        raise ValueError(f"{picture}: segment ids have to be different and below 2^24; found {wanted}.")
+        raise ValueError(f"{image}: segment ids have to be different and below 2^24; found {wanted}.")
     layers = layers_from_ids(ids, wanted)
     if not any(layer.labels.any() for layer in layers):
         raise ValueError(
-            f"{png}: none of the picture's {len(wanted)} segments is in it. Segment ids are R + 256 G + 65536 B; "
-            "is this the panoptic png of this picture?"
+            f"{png}: none of the image's {len(wanted)} segments is in it. Segment ids are R + 256 G + 65536 B; "
+            "is this the panoptic png of this image?"
         )
     return MaskAnnotations(size, classes, [*layers])
 
@@ -58,7 +58,7 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
 
     Args:
         record: with ``annotations`` (contiguous category ids), which may be empty.
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
         num_classes: K; classes have to be in [0, K).
     """
     classes: list[int] = []
@@ -83,8 +83,8 @@ def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ig
     """Each class that is present is one object.
 
     Args:
-        record: with ``sem_seg_file_name``: a one-channel picture of class numbers.
-        size: (H, W) of the picture.
+        record: with ``sem_seg_file_name``: a one-channel image of class numbers.
+        size: (H, W) of the image.
         num_classes: K; pixels have to be in [0, K) or ``ignore_label``.
         ignore_label: value of pixels that belong to no class.
     """
@@ -135,7 +135,7 @@ def _require_class(category: Any, num_classes: int, where: str) -> None:
 def _require_size(labels: np.ndarray, size: tuple[int, int], where: str) -> None:
     if labels.shape != size:
         raise SizeMismatchError(
-            f"{where}: the annotation's size (height, width) is {labels.shape}, the picture's {size}. "
+            f"{where}: the annotation's size (height, width) is {labels.shape}, the image's {size}. "
             "They have to be the same; make the annotation anew."
         )
 

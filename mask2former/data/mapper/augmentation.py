@@ -1,4 +1,4 @@
-"""Random changes of picture and objects together, on Detectron2's augmentations.
+"""Random changes of image and objects together, on Detectron2's augmentations.
 
 Two ways of training: large-scale jitter (the paper's for COCO, section 4.1) and resize and crop (the others).
 """
@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, PadTransform, Transform
 
-from mask2former.data.mapper.geometry import flatten_transforms, move_picture, to_chw
+from mask2former.data.mapper.geometry import flatten_transforms, move_image, to_chw
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 IMAGE_PAD_VALUE = 128
@@ -20,13 +20,13 @@ MAX_HUE = 18  # of 180, OpenCV's hue circle
 
 
 class SegmentationInput:
-    """What Detectron2's augmentations change: the picture and its objects, at once.
+    """What Detectron2's augmentations change: the image and its objects, at once.
 
     Stands where Detectron2 passes an ``AugInput``. Transforms are kept until somebody looks, so that several cost less
     than one after the other (see :mod:`mask2former.data.mapper.geometry`).
 
     Attributes:
-        objects: the picture's objects.
+        objects: the image's objects.
     """
 
     def __init__(self, image: np.ndarray, objects: MaskAnnotations) -> None:
@@ -37,7 +37,7 @@ class SegmentationInput:
     @property
     def image(self) -> np.ndarray:
         """[H, W, C] uint8, drawn when an augmentation asks for it."""
-        self._image = move_picture(self._image, self._pending)
+        self._image = move_image(self._image, self._pending)
         self._pending = []
         return self._image
 
@@ -58,7 +58,7 @@ class SegmentationInput:
             self.objects.transform(step, self.image.shape[:2] if grid is None else grid.size)
 
     def pixels(self) -> np.ndarray:
-        """The picture as [C, H, W], in memory of its own."""
+        """The image as [C, H, W], in memory of its own."""
         pad = self._pending.pop() if self._pending and type(self._pending[-1]) is PadTransform else None
         result = to_chw(self.image, pad)
         if pad is not None:
@@ -67,12 +67,12 @@ class SegmentationInput:
 
 
 class SizeOnlyAugmentation(T.Augmentation):
-    """One of Detectron2's augmentations that look at no more of a picture than its size: it need not be drawn."""
+    """One of Detectron2's augmentations that look at no more of an image than its size: it need not be drawn."""
 
     def __init__(self, augmentation: T.Augmentation) -> None:
         super().__init__()
         self.augmentation = augmentation
-        self.input_args = ("size",)  # Detectron2 would pass a single argument the picture
+        self.input_args = ("size",)  # Detectron2 would pass a single argument the image
 
     def get_transform(self, size: tuple[int, int]) -> Transform:
         return self.augmentation.get_transform(np.broadcast_to(np.uint8(0), (*size, 3)))
@@ -107,27 +107,27 @@ class RandomCropCategoryArea(T.Augmentation):
 
 
 class ResizeScale(T.ResizeScale):
-    """Detectron2's, but long thin pictures keep at least a pixel instead of failing."""
+    """Detectron2's, but long thin images keep at least a pixel instead of failing."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return _at_least_a_pixel(super().get_transform(image))
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's, but long thin pictures keep at least a pixel instead of failing."""
+    """Detectron2's, but long thin images keep at least a pixel instead of failing."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return _at_least_a_pixel(super().get_transform(image))
 
 
 def _at_least_a_pixel(resize: Transform) -> Transform:
-    if isinstance(resize, T.ResizeTransform):  # a length of 0 leaves the picture as it is
+    if isinstance(resize, T.ResizeTransform):  # a length of 0 leaves the image as it is
         resize.new_h, resize.new_w = max(resize.new_h, 1), max(resize.new_w, 1)
     return resize
 
 
 class Pad(T.Augmentation):
-    """Fill up at the right and the bottom: the picture with grey, the objects with nothing.
+    """Fill up at the right and the bottom: the image with grey, the objects with nothing.
 
     Args:
         size: least (H, W) in pixels.
@@ -151,7 +151,7 @@ class Pad(T.Augmentation):
 
 
 class ColorJitterTransform(Transform):
-    """Brightness, contrast, saturation and hue of an 8-bit picture by fixed amounts.
+    """Brightness, contrast, saturation and hue of an 8-bit image by fixed amounts.
 
     Args:
         brightness: added, in grey values.
@@ -159,7 +159,7 @@ class ColorJitterTransform(Transform):
         saturation: factor of the saturation.
         hue: degrees / 2 added to the hue.
         contrast_first: contrast before saturation and hue, not after.
-        is_bgr: order of the picture's channels.
+        is_bgr: order of the image's channels.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class ColorJitter(T.Augmentation):
         super().__init__()
         if image_format not in ("RGB", "BGR"):
             raise ValueError(
-                f"INPUT.COLOR_AUG_SSD works on RGB and BGR pictures; INPUT.FORMAT is {image_format!r}. Change one."
+                f"INPUT.COLOR_AUG_SSD works on RGB and BGR images; INPUT.FORMAT is {image_format!r}. Change one."
             )
         self.image_format = image_format
 
@@ -257,7 +257,7 @@ def resize_and_crop(
         size_divisibility: pad to a multiple of this, in pixels; not when 0 or less.
     """
     if sampling not in ("choice", "range"):
-        raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; pictures have 'choice' and 'range'.")
+        raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; images have 'choice' and 'range'.")
     augmentations: list[T.Augmentation] = [SizeOnlyAugmentation(ResizeShortestEdge(short_sides, max_size, sampling))]
     if crop is not None and max_class_area < 1.0:
         augmentations.append(RandomCropCategoryArea(crop, max_class_area))
@@ -275,7 +275,7 @@ def _flips(flip: str) -> list[T.Augmentation]:
     if flip == "none":
         return []
     if flip not in ("horizontal", "vertical"):
-        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; pictures have 'horizontal', 'vertical' and 'none'.")
+        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; images have 'horizontal', 'vertical' and 'none'.")
     return [SizeOnlyAugmentation(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))]
 
 

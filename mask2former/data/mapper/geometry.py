@@ -1,7 +1,7 @@
 """Resizing, cropping, flipping and padding at once, with the very pixels that one after the other would give.
 
-A label picture is moved by looking up pixels: its rows and its columns, each once, however many transforms there were.
-Of a picture that is enlarged and then cropped, only what the crop leaves is computed.
+A label image is moved by looking up pixels: its rows and its columns, each once, however many transforms there were.
+Of an image that is enlarged and then cropped, only what the crop leaves is computed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOWHERE = -1  # a pixel that comes from no pixel: padding
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a label picture come from.
+    """Where the pixels of a label image come from.
 
     Attributes:
         rows: [H] integers, the row that each row takes; ``NOWHERE`` at the ends, where it is padding.
@@ -40,7 +40,7 @@ class Grid:
 
     @classmethod
     def of(cls, size: tuple[int, int]) -> Grid:
-        """Of a picture of (H, W) pixels that has not moved."""
+        """Of an image of (H, W) pixels that has not moved."""
         return cls(np.arange(size[0], dtype=np.int32), np.arange(size[1], dtype=np.int32))
 
     @property
@@ -92,8 +92,8 @@ def flatten_transforms(transform: Transform) -> Iterator[Transform]:
         yield transform
 
 
-def move_picture(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarray:
-    """The picture after all ``transforms``; [H, W, C] uint8."""
+def move_image(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarray:
+    """The image after all ``transforms``; [H, W, C] uint8."""
     left = list(transforms)
     while left:
         step = left.pop(0)
@@ -124,7 +124,7 @@ def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTran
     part = part.crop((left, 0, right, bottom - top))
     if resize.new_h == resize.h:
         return np.asarray(part)
-    # What a row becomes depends on the picture's height, so the part stands where it stood.
+    # What a row becomes depends on the image's height, so the part stands where it stood.
     canvas = Image.new("RGB", (right - left, resize.h))
     canvas.paste(part, (0, top))
     return np.asarray(canvas.resize((right - left, resize.new_h), resize.interp))[start:stop]
@@ -155,7 +155,7 @@ def _goes_row_by_row(image: np.ndarray, step: Transform) -> bool:
 
 
 def _rows_seen(resize: T.ResizeTransform, start: int, stop: int) -> tuple[int, int]:
-    """First and last + 1 of the rows that rows ``start`` to ``stop`` of the resized picture are made of."""
+    """First and last + 1 of the rows that rows ``start`` to ``stop`` of the resized image are made of."""
     if resize.new_h == resize.h:
         return start, stop
     scale = resize.h / resize.new_h

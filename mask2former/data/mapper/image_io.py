@@ -1,4 +1,4 @@
-"""Reading picture files and paths that come from annotation files, with errors that name them."""
+"""Reading image files and paths that come from annotation files, with errors that name them."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ def join_below(root: str, name: object, source: str) -> str:
     return os.path.join(root, name)
 
 
-def read_picture(path: str, image_format: str) -> np.ndarray:
-    """A picture as [H, W, 3] uint8 (or [H, W, 1] for format "L"), turned as its EXIF entry says.
+def read_image(path: str, image_format: str) -> np.ndarray:
+    """An image as [H, W, 3] uint8 (or [H, W, 1] for format "L"), turned as its EXIF entry says.
 
     Args:
-        path: file, 8 bits a channel; grey, palette and alpha pictures are converted.
+        path: file, 8 bits a channel; grey, palette and alpha images are converted.
         image_format: "RGB", "BGR" or another format of Detectron2's ``read_image``.
 
     Raises:
-        ValueError: not a readable picture, or more than 8 bits a channel (see :func:`require_8_bits`).
+        ValueError: not a readable image, or more than 8 bits a channel (see :func:`require_8_bits`).
     """
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
             require_8_bits(image, path)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a picture that Pillow can read. Is the file whole?") from error
+        raise ValueError(f"{path}: not an image that Pillow can read. Is the file whole?") from error
     return _read(path, image_format)
 
 
 def require_8_bits(image: Image.Image, source: str) -> None:
-    """Refuse a picture of more than 8 bits a channel: Pillow would clip grey ones and leave out colours' lower bits.
+    """Refuse an image of more than 8 bits a channel: Pillow would clip grey ones and leave out colours' lower bits.
 
     Args:
         image: just opened; of one whose pixels have been read, Pillow no longer knows what they were in the file.
-        source: of the picture, for the error.
+        source: of the image, for the error.
 
     Raises:
         ValueError: it has more.
@@ -75,17 +75,17 @@ def require_8_bits(image: Image.Image, source: str) -> None:
             deep.append(str(stored))
     if deep:
         raise ValueError(
-            f"{source}: the picture has more than 8 bits a channel (mode {deep[0]!r}); convert it to 8 bits, "
+            f"{source}: the image has more than 8 bits a channel (mode {deep[0]!r}); convert it to 8 bits, "
             "scaled to the range that matters in it."
         )
 
 
 def read_labels(path: str) -> np.ndarray:
-    """A label picture as [H, W] integers: the pixel's number (palette index), whatever its colour."""
+    """A label image as [H, W] integers: the pixel's number (palette index), whatever its colour."""
     labels = _read(path, None)
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise ValueError(
-            f"{path}: found an array of shape {labels.shape}, {labels.dtype}; a semantic label picture has one channel "
+            f"{path}: found an array of shape {labels.shape}, {labels.dtype}; a semantic label image has one channel "
             "of whole numbers. Convert colours to class numbers first."
         )
     return labels.astype(np.uint8) if labels.dtype == bool else labels
@@ -121,4 +121,4 @@ def _read(path: str, image_format: str | None) -> np.ndarray:
     except FileNotFoundError:
         raise  # names the file already
     except (OSError, SyntaxError) as error:  # Pillow's answers to broken files; they do not say which file
-        raise ValueError(f"{path}: the picture cannot be read ({error}). Is the file whole?") from error
+        raise ValueError(f"{path}: the image cannot be read ({error}). Is the file whole?") from error

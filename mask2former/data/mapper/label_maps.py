@@ -1,4 +1,4 @@
-"""Layers: objects that share no pixel, as one picture of labels, or as the run lengths that would draw it."""
+"""Layers: objects that share no pixel, as one image of labels, or as the run lengths that would draw it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Layer(Protocol):
 
 @dataclass
 class PaintedLayer:
-    """A :class:`Layer`, given by its picture of labels [H, W] uint8."""
+    """A :class:`Layer`, given by its image of labels [H, W] uint8."""
 
     labels: np.ndarray
     members: list[int]
@@ -45,7 +45,7 @@ class RunLayer:
     """A :class:`Layer`, given by run lengths; the part that is asked for is painted.
 
     Attributes:
-        height: H of the picture, in pixels.
+        height: H of the image, in pixels.
         starts, ends: [R] places x * H + y of all objects' runs, ascending, without overlap.
         values: [R] uint8 labels.
     """
@@ -93,7 +93,7 @@ def values_in(labels: np.ndarray, count: int) -> list[int]:
 
 
 def layers_from_ids(ids: np.ndarray, wanted: list[int]) -> list[PaintedLayer]:
-    """Layers from a picture of ids.
+    """Layers from an image of ids.
 
     Args:
         ids: [H, W] integers, not negative.
@@ -139,7 +139,7 @@ def layers_from_runs(height: int, runs: dict[int, Runs]) -> list[RunLayer]:
     """Lays objects into few layers.
 
     Args:
-        height: H of the picture.
+        height: H of the image.
         runs: number of an object -> its runs.
     """
     layers = []

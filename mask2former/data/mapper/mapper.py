@@ -20,7 +20,7 @@ from mask2former.data.mapper.augmentation import (
     large_scale_jitter,
     resize_and_crop,
 )
-from mask2former.data.mapper.image_io import read_picture
+from mask2former.data.mapper.image_io import read_image
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
@@ -37,7 +37,7 @@ ANNOTATION_KEYS = ("annotations", "segments_info", "pan_seg_file_name", "sem_seg
 
 
 class Mapper:
-    """Reads a picture and its annotation, augments them together and makes tensors.
+    """Reads an image and its annotation, augments them together and makes tensors.
 
     Picklable, so it works in the data loader's worker processes.
     """
@@ -57,7 +57,7 @@ class Mapper:
             augmentations: applied in order.
             image_format: "RGB" or "BGR".
             num_classes: K; every target's class has to be in [0, K).
-            read_targets: (record, (H, W), K) -> objects; None gives pictures alone, for inference.
+            read_targets: (record, (H, W), K) -> objects; None gives images alone, for inference.
             ignore_label: give ``sem_seg`` too, in which pixels without an object have this label; None: do not.
         """
         self.augmentations = T.AugmentationList(augmentations)
@@ -100,12 +100,12 @@ class Mapper:
             The record without its annotation, with ``image`` [3, H, W] uint8 and, in training, ``instances``:
             ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W], and for a per-pixel model ``sem_seg``
             [H, W] int64. ``height`` and ``width`` are those of the
-            picture as it is in the file.
+            image as it is in the file.
 
         Raises:
-            ValueError: picture or annotation is broken; names the file and says what was found.
+            ValueError: image or annotation is broken; names the file and says what was found.
         """
-        image = read_picture(record["file_name"], self.image_format)
+        image = read_image(record["file_name"], self.image_format)
         result = {key: value for key, value in record.items() if key not in ANNOTATION_KEYS}
         detection_utils.check_image_size(result, image)
         size = image.shape[:2]

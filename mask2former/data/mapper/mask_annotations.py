@@ -1,7 +1,7 @@
-"""The objects of one picture in a form that augmentations move cheaply.
+"""The objects of one image in a form that augmentations move cheaply.
 
-Moving N full masks through every resize and crop costs N times the picture. Objects that do not overlap fit in one
-label picture, which is moved once: a panoptic or semantic annotation always does, 300 nuclei do too. Objects that
+Moving N full masks through every resize and crop costs N times the image. Objects that do not overlap fit in one
+label image, which is moved once: a panoptic or semantic annotation always does, 300 nuclei do too. Objects that
 overlap go into the next layer. Polygons stay points until the end and are drawn at the final size, so they stay sharp.
 """
 
@@ -25,7 +25,7 @@ class MaskAnnotations:
     """N objects, numbered 0 to N - 1.
 
     Attributes:
-        size: (H, W) of the picture, in pixels.
+        size: (H, W) of the image, in pixels.
         classes: [N] int64, contiguous class ids.
         layers: objects given by pixels.
         polygons: objects given by outlines.
@@ -42,11 +42,11 @@ class MaskAnnotations:
         self.grid = Grid.of(self.size)
 
     def transform(self, transform: Transform, size: tuple[int, int]) -> None:
-        """Move all objects, as the picture moved; ``size`` is the picture's new (H, W)."""
+        """Move all objects, as the image moved; ``size`` is the image's new (H, W)."""
         for step in flatten_transforms(transform):
             self._move(step)
         if self.grid.size != size:
-            raise ValueError(f"{transform} makes the labels {self.grid.size}, but the picture {size}, (height, width).")
+            raise ValueError(f"{transform} makes the labels {self.grid.size}, but the image {size}, (height, width).")
         self.size = size
 
     def _move(self, step: Transform) -> None:
@@ -59,7 +59,7 @@ class MaskAnnotations:
         self.grid = grid
         if self.polygons:
             ends = np.cumsum([len(polygon.points) for polygon in self.polygons])
-            # Points that leave the picture are clipped when drawn; cropping the outlines themselves needs shapely.
+            # Points that leave the image are clipped when drawn; cropping the outlines themselves needs shapely.
             # Concatenating copies them, which matters: transforms work in place.
             moved = step.apply_coords(np.concatenate([polygon.points for polygon in self.polygons]))
             for polygon, points in zip(self.polygons, np.split(moved, ends[:-1]), strict=True):

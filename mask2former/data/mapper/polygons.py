@@ -18,7 +18,7 @@ class Polygon:
 
     Attributes:
         instance_index: number of the object.
-        points: [P, 2] float64, (x, y) in pixels; the picture spans [0, W] x [0, H].
+        points: [P, 2] float64, (x, y) in pixels; the image spans [0, W] x [0, H].
     """
 
     instance_index: int
@@ -31,7 +31,7 @@ def draw_outlines(
     """The pixels of each object that has any, its outlines united.
 
     Args:
-        size: (H, W) of the picture, which clips them.
+        size: (H, W) of the image, which clips them.
 
     Returns:
         number of the object -> the rows and columns of the box around it, and its labels (0 or 1) in that.

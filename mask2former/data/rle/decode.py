@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_BYTES_OF_A_RUN = 7  # 5 bits each: more than any picture needs
+MAX_BYTES_OF_A_RUN = 7  # 5 bits each: more than any image needs
 
 
 def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarr
     """
     found, counts = rle.get("size"), rle.get("counts")
     if found is None or [int(x) for x in found] != list(size):
-        raise ValueError(f"the mask's size (height, width) is {found}, the picture's {list(size)}")
+        raise ValueError(f"the mask's size (height, width) is {found}, the image's {list(size)}")
     if isinstance(counts, str):
         counts = counts.encode("ascii", errors="replace")
     if not isinstance(counts, (bytes, list, tuple, np.ndarray)):
@@ -71,7 +71,7 @@ def _decompress(text: bytes) -> np.ndarray:
     first = np.concatenate([[0], last[:-1] + 1])
     num_bytes = last - first + 1
     if num_bytes.max() > MAX_BYTES_OF_A_RUN:
-        raise ValueError("the mask's counts hold a run longer than any picture")
+        raise ValueError("the mask's counts hold a run longer than any image")
     place = np.arange(len(codes)) - np.repeat(first, num_bytes)
     values = np.add.reduceat((codes & 0x1F) << (5 * place), first)
     values -= ((codes[last] & 0x10) > 0) * (np.int64(1) << (5 * num_bytes))

@@ -33,7 +33,7 @@ def encode_masks(masks: np.ndarray, boxes: np.ndarray | None = None) -> list[dic
 
 
 def encode_labels(labels: np.ndarray) -> dict[int, dict[str, Any]]:
-    """label -> the same of its pixels, for every label of a picture [H, W] of integers, ascending."""
+    """label -> the same of its pixels, for every label of an image [H, W] of integers, ascending."""
     if not labels.size:
         return {}
     line = (cv2.transpose(labels) if labels.dtype in (np.uint8, np.int16, np.uint16, np.int32) else labels.T).ravel()
@@ -148,7 +148,7 @@ def _changes_of_few(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """int64 boxes within the picture, from any numbers."""
+    """int64 boxes within the image, from any numbers."""
     limits = np.array([width, height, width, height])
     whole = np.nan_to_num(boxes).clip(0, limits).astype(np.int64)
     whole[:, 2:] = np.maximum(whole[:, 2:], whole[:, :2])

@@ -20,7 +20,7 @@ class CurvesHook(HookBase):
 
     Args:
         folder: the output folder.
-        batch_size: pictures in an iteration, over all processes.
+        batch_size: images in an iteration, over all processes.
         seconds: between two pages.
         period: iterations between two measurements of the memory.
     """

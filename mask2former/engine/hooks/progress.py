@@ -25,7 +25,7 @@ class ProgressHook(HookBase):
     every ``quiet_seconds`` at most, and at the end.
 
     Args:
-        batch_size: pictures in an iteration, over all processes.
+        batch_size: images in an iteration, over all processes.
         live: whether to draw a bar; by default if standard error is a terminal.
     """
 
@@ -73,7 +73,7 @@ class ProgressHook(HookBase):
     def _short_state(self) -> str:
         loss = self.trainer.storage.history("total_loss").median(SMOOTHING)
         seconds = self._seconds()
-        speed = f", {self._batch_size / seconds:.1f} pictures/s" if seconds else ""
+        speed = f", {self._batch_size / seconds:.1f} images/s" if seconds else ""
         return f"loss {loss:.3f}, lr {self._learning_rate():.2e}{speed}"
 
     def _line(self, done: int, total: int) -> str:

@@ -1,4 +1,4 @@
-"""Backbones: from pictures to features by name. The ResNets are Detectron2's."""
+"""Backbones: from images to features by name. The ResNets are Detectron2's."""
 
 import contextlib
 

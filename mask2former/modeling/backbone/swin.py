@@ -19,13 +19,13 @@ _FIRST_FEATURE = 2  # stage i gives "res{i + 2}"
 
 @BACKBONE_REGISTRY.register()
 class D2SwinTransformer(Backbone):
-    """Swin Transformer for pictures of any size.
+    """Swin Transformer for images of any size.
 
     Windows are shifted at every resolution, also where one window covers the whole map: so were the published
     detection and segmentation models trained, unlike those for classification.
 
     Args:
-        in_channels: of the pictures.
+        in_channels: of the images.
         patch_size: side of a patch, in pixels.
         embed_dim: channels of the first stage; doubled by each further one.
         depths, num_heads: blocks, and attention heads, of each stage.
@@ -34,7 +34,7 @@ class D2SwinTransformer(Backbone):
         qkv_bias, qk_scale: see :class:`mask2former.modeling.layers.window_attention.WindowAttention`.
         drop_rate, attn_drop_rate: dropout rates.
         drop_path_rate: stochastic depth of the last block; earlier ones grow to it linearly from 0.
-        absolute_position: side, in pixels, of the pictures that a learnt absolute position embedding is made for;
+        absolute_position: side, in pixels, of the images that a learnt absolute position embedding is made for;
             it is resized bicubically for others. None: no such embedding.
         patch_norm: normalise the patches' embedding.
         out_features: names from "res2" on, one for each stage. Stages after the last of them are not built.
@@ -131,11 +131,11 @@ class D2SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Pictures of other sizes work too, but the strides are then rounded up."""
+        """Images of other sizes work too, but the strides are then rounded up."""
         return self._size_divisibility
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures [B, 3, H, W], normalised -> features [B, C, H / stride, W / stride] by name."""
+        """Images [B, 3, H, W], normalised -> features [B, C, H / stride, W / stride] by name."""
         x = self.patch_embed(x)
         if hasattr(self, "absolute_pos_embed"):
             embed: Tensor = self.absolute_pos_embed

@@ -35,7 +35,7 @@ class SwinBlock(nn.Module):
         channels: C.
         shifted: whether windows are shifted by half their side.
         mlp_ratio: hidden channels of the feed-forward network relative to C.
-        drop_path: probability that a picture skips a branch in training.
+        drop_path: probability that an image skips a branch in training.
         dropout: rate of the feed-forward network.
         **attention: see :class:`WindowAttention`.
     """
@@ -54,13 +54,13 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """x: [B, H, W, C]."""
         if not self.training and _pieces_pay(x):
-            return torch.cat([self._chunked(picture, grid) for picture in x.split(1)])
+            return torch.cat([self._chunked(image, grid) for image in x.split(1)])
         windows = self.attn(grid.cut(self.norm1(x), shifted=self.shifted), grid.shift_mask if self.shifted else None)
         x = x + self.drop_path(grid.join(windows, shifted=self.shifted))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _chunked(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        """The same of one picture [1, H, W, C], some windows and then some patches at a time.
+        """The same of one image [1, H, W, C], some windows and then some patches at a time.
 
         What lies between the layers stays in the cache so, and padding, shifting and cutting are one look-up.
         """
@@ -142,7 +142,7 @@ class SwinStage(nn.Module):
 class PatchEmbedding(nn.Module):
     """Non-overlapping patches, projected to ``channels``: [B, 3, H, W] -> [B, H / patch, W / patch, C].
 
-    Pictures are padded with zeros at the right and at the bottom to whole patches.
+    Images are padded with zeros at the right and at the bottom to whole patches.
     """
 
     def __init__(self, in_channels: int, channels: int, *, patch: int, norm: bool) -> None:

@@ -128,7 +128,7 @@ def _gradients(conv: Conv2d, own: Tensor, x: Tensor, grad: Tensor, needs: tuple[
 
 
 def _products(x: Tensor, weight: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-    """Of a convolution that looks at one pixel: products of matrices, over the pixels of all pictures at once."""
+    """Of a convolution that looks at one pixel: products of matrices, over the pixels of all images at once."""
     pixels, grads = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
     rows = grads.flatten(0, 2)
     of_x = (rows @ weight.flatten(1)).view(pixels.shape).permute(0, 3, 1, 2) if needs[0] else None

@@ -1,4 +1,4 @@
-"""Reading masks at points. Points are (x, y) in [0, 1] of the picture; pixel i's centre lies at (i + 0.5) / size."""
+"""Reading masks at points. Points are (x, y) in [0, 1] of the image; pixel i's centre lies at (i + 0.5) / size."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def _sample_together(masks: Tensor, points: Tensor, rows: Tensor) -> Tensor:
 
 
 def _neighbours(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """(Index, weight) of the pixels before and after each place along an axis; outside the picture the weight is 0."""
+    """(Index, weight) of the pixels before and after each place along an axis; outside the image the weight is 0."""
     place = place * size - 0.5
     before = place.floor()
     after_weight = place - before
     return [
-        # Indices as whole numbers: in float32 their products could not count the pixels of very large pictures.
+        # Indices as whole numbers: in float32 their products could not count the pixels of very large images.
         (index.clamp(0, size - 1).long(), weight * ((index >= 0) & (index < size)))
         for index, weight in ((before, 1 - after_weight), (before + 1, after_weight))
     ]

@@ -83,7 +83,7 @@ class PerPixelBaselineHead(nn.Module):
 
         Returns:
             In training None and the weighted losses; at inference logits [B, K, H', W'] at the size of the padded
-            pictures, and no losses.
+            images, and no losses.
         """
         *earlier, last = self._logits(features)
         if not self.training:

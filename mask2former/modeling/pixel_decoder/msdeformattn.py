@@ -50,7 +50,7 @@ class DeformableEncoderLayer(nn.Module):
 class MSDeformAttnPixelDecoder(nn.Module):
     """Multi-scale deformable attention pixel decoder (Mask2Former, arXiv 2112.01527, section 3.2.2).
 
-    Padding is treated as picture, as in the published system, on whose behaviour trained weights rely.
+    Padding is treated as image, as in the published system, on whose behaviour trained weights rely.
 
     Args:
         input_shape: channels and stride of the backbone features; those not in ``transformer_in_features`` and

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class PixelDecoderOutput(NamedTuple):
-    """Features of B * T pictures.
+    """Features of B * T images.
 
     Attributes:
         mask_features: [B * T, mask_dim, H, W] at the finest stride; masks are their product with the mask embeddings.

@@ -22,7 +22,7 @@ class ResizedMasks:
     Of masks that exclude each other these are the log-odds of the softmax over all queries, so that whoever asks for
     masks need not know of it.
 
-    As in the published system the masks are resized to the padded input, cropped to the picture and resized again,
+    As in the published system the masks are resized to the padded input, cropped to the image and resized again,
     all bilinearly. Callable as a :data:`MaskSource`; any rows can be had without the others.
 
     Bilinear resizing is linear and works on rows and columns apart: columns are resized at the features' few rows, and
@@ -32,8 +32,8 @@ class ResizedMasks:
         masks: of the whole batch.
         image: index in the batch.
         padded_size: (H, W) of the padded batch.
-        image_size: (H, W) of the picture in it.
-        output_size: (H, W) wanted; None leaves it at the size of the picture in the batch.
+        image_size: (H, W) of the image in it.
+        output_size: (H, W) wanted; None leaves it at the size of the image in the batch.
         frame: index of the frame in its clip.
     """
 

@@ -34,34 +34,34 @@ INSTANCES: dict[str, Any] = {
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         Image.fromarray(np.zeros((20, 120, 3), np.uint8)).save(tmp_path / f"{name}.png")
     return tmp_path
 
 
 @pytest.fixture
-def check(pictures: Path) -> Callable[[Callable[[dict[str, Any]], Any]], list[str]]:
+def check(images: Path) -> Callable[[Callable[[dict[str, Any]], Any]], list[str]]:
     """A change to the sound content -> the faults found, without the folder's name."""
 
     def run(change: Callable[[dict[str, Any]], Any]) -> list[str]:
         content = copy.deepcopy(INSTANCES)
         change(content)
-        (pictures / "i.json").write_text(json.dumps(content))
-        report = check_instances(str(pictures / "i.json"), str(pictures))
-        return [f"{file}: {text}".replace(f"{pictures}/", "") for file, text in report.faults]
+        (images / "i.json").write_text(json.dumps(content))
+        report = check_instances(str(images / "i.json"), str(images))
+        return [f"{file}: {text}".replace(f"{images}/", "") for file, text in report.faults]
 
     return run
 
 
-def test_sound_instances_are_counted(pictures: Path) -> None:
-    (pictures / "i.json").write_text(json.dumps(INSTANCES))
-    report = check_instances(str(pictures / "i.json"), str(pictures), decode=True)
+def test_sound_instances_are_counted(images: Path) -> None:
+    (images / "i.json").write_text(json.dumps(INSTANCES))
+    report = check_instances(str(images / "i.json"), str(images), decode=True)
     assert not report.faults
     assert (report.classes["cat"].small, report.classes["cat"].pixels) == (1, 100)
     assert (report.classes["sky"].medium, report.classes["sky"].objects, report.classes["sky"].pixels) == (1, 1, 1200)
     assert report.counts == {
-        "pictures": 2, "crowds": 1, "pictures without objects": 1, "pairs of masks that overlap": 1,
+        "images": 2, "crowds": 1, "images without objects": 1, "pairs of masks that overlap": 1,
     }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (annotation(category_id=[5]), "i.json: 'annotations', number 0: an id is"),
         (annotation(segmentation=[]), "i.json: annotation 1: it has no mask"),
         (annotation(segmentation=[[1, 1, 2, 2]]), "i.json: annotation 1: a polygon has to be three"),
-        (annotation(segmentation=[[1, 1, 2, 2, 500, 3]]), "i.json: annotation 1: a polygon leaves the picture"),
+        (annotation(segmentation=[[1, 1, 2, 2, 500, 3]]), "i.json: annotation 1: a polygon leaves the image"),
         (annotation(segmentation=[[1, 1, 1, 1, 1, 1]]), "i.json: annotation 1: its mask is empty"),
         (annotation(segmentation={"size": [20, 120], "counts": [2400]}), "i.json: annotation 1: its mask is empty"),
         (
@@ -94,10 +94,10 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda c: c["annotations"].append(3), "i.json: 'annotations', number 3: found a int"),
         (lambda c: c.pop("annotations"), "i.json: 'annotations' has to be a list"),
         (lambda c: c["categories"].append({"id": 1, "name": "dog"}), "i.json: category 1: the id occurs twice"),
-        (image(file_name="gone.png"), "gone.png: the picture is missing"),
+        (image(file_name="gone.png"), "gone.png: the image is missing"),
         (image(file_name="../b.png"), "i.json: image 8: the file name '../b.png' leads out"),
-        (image(file_name="i.json"), "i.json: the picture cannot be read"),
-        (image(height=21), "b.png: image 8: the picture's size (height, width) is (20, 120); i.json says (21, 120)"),
+        (image(file_name="i.json"), "i.json: the image cannot be read"),
+        (image(height=21), "b.png: image 8: the image's size (height, width) is (20, 120); i.json says (21, 120)"),
         (image(height=0), "i.json: image 8: height and width are 0 and 120"),
         (image(id=7), "i.json: image 7: the id occurs twice"),
     ],
@@ -124,12 +124,12 @@ def test_no_annotation_file(tmp_path: Path, text: str | None, says: str) -> None
     assert file.endswith("i.json") and found.startswith(says)
 
 
-def panoptic(pictures: Path, change: Callable[[dict[str, Any]], Any]) -> list[str]:
+def panoptic(images: Path, change: Callable[[dict[str, Any]], Any]) -> list[str]:
     ids = np.zeros((20, 120, 3), np.uint8)
     ids[:10, :, 1] = 1  # 256
     ids[10:, 60:, 0] = 9
-    Image.fromarray(ids).save(pictures / "ids.png")
-    Image.fromarray(ids[:5]).save(pictures / "short.png")
+    Image.fromarray(ids).save(images / "ids.png")
+    Image.fromarray(ids[:5]).save(images / "short.png")
     segments = [
         {"id": 256, "category_id": 2, "area": 1200, "iscrowd": 0},
         {"id": 9, "category_id": 1, "area": 600, "iscrowd": 0},
@@ -140,12 +140,12 @@ def panoptic(pictures: Path, change: Callable[[dict[str, Any]], Any]) -> list[st
     }
     content = copy.deepcopy(content)
     change(content)
-    (pictures / "p.json").write_text(json.dumps(content))
-    report = check_panoptic(str(pictures / "p.json"), str(pictures), str(pictures), NAMES)
+    (images / "p.json").write_text(json.dumps(content))
+    report = check_panoptic(str(images / "p.json"), str(images), str(images), NAMES)
     if not report.faults:
         assert report.counts["pixels of no segment"] == 600
         assert report.classes["cat"].pixels == 600 and report.classes["sky"].medium == 1
-    return [f"{file}: {text}".replace(f"{pictures}/", "") for file, text in report.faults]
+    return [f"{file}: {text}".replace(f"{images}/", "") for file, text in report.faults]
 
 
 def segment(**changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -175,7 +175,7 @@ def entry(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda c: c["annotations"].clear(), ["p.json: image 7 has no annotation"]),
         (
             lambda c: c["annotations"].append(c["annotations"][0]),
-            ["p.json: image 7 has several annotations; panoptic pictures have one"],
+            ["p.json: image 7 has several annotations; panoptic images have one"],
         ),
         (entry(file_name="gone.png"), ["gone.png: annotation of image 7: the png is missing"]),
         (
@@ -184,15 +184,15 @@ def entry(**changes: Any) -> Callable[[dict[str, Any]], None]:
         ),
     ],
 )
-def test_faults_of_panoptic_sets(pictures: Path, change: Callable, expected: list[str]) -> None:
-    assert panoptic(pictures, change) == expected
+def test_faults_of_panoptic_sets(images: Path, change: Callable, expected: list[str]) -> None:
+    assert panoptic(images, change) == expected
 
 
-def test_panoptic_ids_twice_and_sizes(pictures: Path) -> None:
-    twice = panoptic(pictures, lambda c: c["annotations"][0]["segments_info"].append({"id": 9, "category_id": 1}))
+def test_panoptic_ids_twice_and_sizes(images: Path) -> None:
+    twice = panoptic(images, lambda c: c["annotations"][0]["segments_info"].append({"id": 9, "category_id": 1}))
     assert "ids.png: annotation of image 7: segment 9 is listed twice" in twice
-    assert "short.png: its size (height, width) is (5, 120), the picture's (20, 120)" in panoptic(
-        pictures, entry(file_name="short.png")
+    assert "short.png: its size (height, width) is (5, 120), the image's (20, 120)" in panoptic(
+        images, entry(file_name="short.png")
     )
 
 
@@ -235,14 +235,14 @@ def command() -> Callable[..., int]:
     return lambda *arguments: module.main([str(argument) for argument in arguments])
 
 
-def test_command(pictures: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    (pictures / "i.json").write_text(json.dumps(INSTANCES))
-    assert command("--coco", pictures / "i.json", pictures) == 0
+def test_command(images: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "i.json").write_text(json.dumps(INSTANCES))
+    assert command("--coco", images / "i.json", images) == 0
     said = capsys.readouterr().out
-    assert "no faults" in said and "2 pictures" in said and "cat" in said
-    (pictures / "b.png").unlink()
-    (pictures / "a.png").unlink()
-    assert command("--coco", pictures / "i.json", pictures, "--show", "1") == 1
+    assert "no faults" in said and "2 images" in said and "cat" in said
+    (images / "b.png").unlink()
+    (images / "a.png").unlink()
+    assert command("--coco", images / "i.json", images, "--show", "1") == 1
     said = capsys.readouterr().out
-    assert "a.png: the picture is missing" in said and "and 1 more" in said and "2 faults" in said
+    assert "a.png: the image is missing" in said and "and 1 more" in said and "2 faults" in said
     assert command("nothing") == 2

@@ -60,7 +60,7 @@ def test_panoptic(write_json: Callable) -> None:
     assert Path(first["sem_seg_file_name"]) == Path("sem/a.png")
     assert (first["image_id"], first["height"], first["width"]) == (11, 4, 5)
     assert [(s["id"], s["category_id"], s["isthing"]) for s in first["segments_info"]] == [(1, 1, True), (2, 2, False)]
-    assert second["segments_info"] == [] and "pan_seg_file_name" not in second  # a picture without annotation
+    assert second["segments_info"] == [] and "pan_seg_file_name" not in second  # an image without annotation
 
 
 def test_panoptic_of_some_images(write_json: Callable) -> None:
@@ -132,7 +132,7 @@ def test_semantic_pairs_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["img", "sem"])
-def test_semantic_pictures_without_partner_are_named(tmp_path: Path, folder: str) -> None:
+def test_semantic_images_without_partner_are_named(tmp_path: Path, folder: str) -> None:
     for each in ("img", "sem"):
         (tmp_path / each).mkdir()
         (tmp_path / each / "a.png").touch()
@@ -141,14 +141,14 @@ def test_semantic_pictures_without_partner_are_named(tmp_path: Path, folder: str
         read_sem_seg(str(tmp_path / "img"), str(tmp_path / "sem"))
 
 
-def test_semantic_pictures_that_differ_in_their_suffix_alone(tmp_path: Path) -> None:
+def test_semantic_images_that_differ_in_their_suffix_alone(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"a\.jpg and a\.png"):
         read_sem_seg(str(tmp_path), str(tmp_path))
 
 
-def test_two_panoptic_annotations_of_one_picture(write_json: Callable) -> None:
+def test_two_panoptic_annotations_of_one_image(write_json: Callable) -> None:
     twice = changed(PANOPTIC, ["annotations"], PANOPTIC["annotations"] * 2)
     with pytest.raises(ValueError, match="image 11 has two annotations"):
         read_coco_panoptic(write_json(twice), "pan", "img", THINGS, STUFF)

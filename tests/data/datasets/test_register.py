@@ -130,7 +130,7 @@ def test_a_name_taken_by_somebody_else_is_an_error() -> None:
 
 def test_importing_registers_nothing() -> None:
     before = dict(DatasetCatalog.data)
-    runpy.run_module("mask2former.data.datasets.register")
+    runpy.run_path(register.__file__)
     assert dict(DatasetCatalog.data) == before
 
 
@@ -236,15 +236,15 @@ def test_category_tables(name: str, count: int, things: int) -> None:
 
 @pytest.fixture
 def small_root(tmp_path: Path) -> Path:
-    """One picture of the quickstart set and two of the nuclei, one of them in the fluo256 subset."""
-    picture = np.zeros((4, 6, 3), np.uint8)
-    picture[:, 3:, 0] = 1
-    picture[:, :3, 0] = 2
+    """One image of the quickstart set and two of the nuclei, one of them in the fluo256 subset."""
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:, 3:, 0] = 1
+    image[:, :3, 0] = 2
     for folder in ("images/val", "panoptic/val", "semantic/val", "annotations"):
         (tmp_path / "quickstart" / folder).mkdir(parents=True)
-    Image.fromarray(picture).save(tmp_path / "quickstart/images/val/0.png")
-    Image.fromarray(picture).save(tmp_path / "quickstart/panoptic/val/0.png")
-    Image.fromarray(picture[..., 0]).save(tmp_path / "quickstart/semantic/val/0.png")
+    Image.fromarray(image).save(tmp_path / "quickstart/images/val/0.png")
+    Image.fromarray(image).save(tmp_path / "quickstart/panoptic/val/0.png")
+    Image.fromarray(image[..., 0]).save(tmp_path / "quickstart/semantic/val/0.png")
     images = [{"id": 1, "file_name": "0.png", "height": 4, "width": 6}]
     segments = [{"id": 1, "category_id": 9, "iscrowd": 0}, {"id": 2, "category_id": 3, "iscrowd": 0}]
     panoptic = {"images": images, "annotations": [{"image_id": 1, "file_name": "0.png", "segments_info": segments}]}
@@ -309,7 +309,7 @@ def test_a_subset_has_its_own_ground_truth(small_root: Path, monkeypatch: pytest
 
 
 def test_mapillary_vistas(tmp_path: Path, make_mapper: Callable) -> None:
-    """One picture: a bird (thing), a curb (stuff), and a pixel of no class."""
+    """One image: a bird (thing), a curb (stuff), and a pixel of no class."""
     folder = tmp_path / "mapillary_vistas/validation"
     for part in ("images", "labels", "panoptic"):
         (folder / part).mkdir(parents=True)

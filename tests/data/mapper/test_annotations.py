@@ -51,7 +51,7 @@ def test_panoptic_without_segments_needs_no_png() -> None:
         ([{"id": 1, "category_id": 5, "iscrowd": 1}], "class 5"),
         ([{"id": 1, "category_id": 0}, {"id": 1, "category_id": 1}], "different"),
         ([{"id": 2**24, "category_id": 0}], "below"),
-        ([{"id": 2, "category_id": 0}], "none of the picture's 1 segments"),
+        ([{"id": 2, "category_id": 0}], "none of the image's 1 segments"),
     ],
 )
 def test_panoptic_faults(save_png: SaveType, segments: list[dict[str, Any]], message: str) -> None:

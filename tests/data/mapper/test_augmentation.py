@@ -1,4 +1,4 @@
-"""Picture and masks move together, whatever the dice say."""
+"""Image and masks move together, whatever the dice say."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CROP: dict[str, Any] = {
 
 
 def coloured_scene(seed: int) -> SegmentationInput:
-    """A picture of large, one-coloured shapes and the shapes as objects 1 to 3 (0 is the ground, not annotated)."""
+    """An image of large, one-coloured shapes and the shapes as objects 1 to 3 (0 is the ground, not annotated)."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(40, 90, 2)
     ids = np.zeros((height, width), np.int32)
@@ -95,7 +95,7 @@ def test_large_scale_jitter_always_gives_the_square(height: int, width: int, see
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 4000), (4000, 1), (2, 3000), (1, 1)])
-def test_thin_pictures_keep_a_pixel(height: int, width: int) -> None:
+def test_thin_images_keep_a_pixel(height: int, width: int) -> None:
     """The long side's limit would leave nothing of the short one."""
     ids = np.ones((height, width), np.int32)
     scene = SegmentationInput(
@@ -108,7 +108,7 @@ def test_thin_pictures_keep_a_pixel(height: int, width: int) -> None:
     assert (scene.image == 7).all() and scene.objects.to_masks()[1].all()
 
 
-def test_a_length_of_zero_still_leaves_the_picture() -> None:
+def test_a_length_of_zero_still_leaves_the_image() -> None:
     assert isinstance(ResizeShortestEdge(0).get_transform(np.zeros((3, 5, 3), np.uint8)), T.NoOpTransform)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask2former.data.mapper.augmentation import RandomCropCategoryArea, SegmentationInput
-from mask2former.data.mapper.geometry import Grid, move_picture, to_chw
+from mask2former.data.mapper.geometry import Grid, move_image, to_chw
 from mask2former.data.mapper.label_maps import layers_from_ids
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "tools"))
 from benchmarks import drawn_data
 from benchmarks.mappers import Case, assert_same, build, call
 
-SIDES = st.integers(12, 60)  # fvcore cannot flip a picture of one row twice
+SIDES = st.integers(12, 60)  # fvcore cannot flip an image of one row twice
 
 
 def random_transforms(rng: np.random.Generator, size: tuple[int, int]) -> list[T.Transform]:
@@ -74,7 +74,7 @@ def test_transforms_at_once_are_those_one_after_the_other(seed: int, height: int
 
 
 @pytest.mark.parametrize("new_size", [(97, 131), (50, 61), (200, 37), (50, 200), (300, 311)])
-def test_crop_of_a_resized_picture(new_size: tuple[int, int]) -> None:
+def test_crop_of_a_resized_image(new_size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (50, 61, 3), dtype=np.uint8)
     resize = T.ResizeTransform(50, 61, *new_size)
@@ -82,7 +82,7 @@ def test_crop_of_a_resized_picture(new_size: tuple[int, int]) -> None:
     for _ in range(20):
         y, x = (int(rng.integers(0, side)) for side in new_size)
         crop = CropTransform(x, y, int(rng.integers(1, 99)), int(rng.integers(1, 99)))
-        np.testing.assert_array_equal(move_picture(image, [resize, crop]), crop.apply_image(whole))
+        np.testing.assert_array_equal(move_image(image, [resize, crop]), crop.apply_image(whole))
 
 
 def test_a_transform_that_moves_neither_rows_nor_columns() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of every depth, broken ones, and file names that lead elsewhere."""
+"""Images of every depth, broken ones, and file names that lead elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mask2former.data.mapper.image_io import _plain_png, join_below, read_labels, read_panoptic_ids, read_picture
+from mask2former.data.mapper.image_io import _plain_png, join_below, read_image, read_labels, read_panoptic_ids
 
 
 @pytest.mark.parametrize("name", ["a.png", "city/a.png", "a..b.png", "./a.png", "..a/b.png"])
@@ -42,23 +42,23 @@ def test_names_that_lead_out_of_the_root_are_refused(name: object) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])
-def test_every_eight_bit_picture_becomes_three_channels(tmp_path: Path, mode: str) -> None:
+def test_every_eight_bit_image_becomes_three_channels(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(path)
-    image = read_picture(str(path), "RGB")
+    image = read_image(str(path), "RGB")
     assert image.shape == (4, 5, 3) and image.dtype == np.uint8
     assert (image == 255).all()
 
 
-def test_bgr_is_rgb_reversed(picture: Path) -> None:
-    np.testing.assert_array_equal(read_picture(str(picture), "BGR")[..., ::-1], read_picture(str(picture), "RGB"))
+def test_bgr_is_rgb_reversed(image: Path) -> None:
+    np.testing.assert_array_equal(read_image(str(image), "BGR")[..., ::-1], read_image(str(image), "RGB"))
 
 
-def test_sixteen_bit_pictures_are_refused_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 5), 40000, np.uint16)).save(path)
     with pytest.raises(ValueError, match=r"deep\.png.*8 bits"):
-        read_picture(str(path), "RGB")
+        read_image(str(path), "RGB")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
@@ -70,7 +70,7 @@ def test_sixteen_bit_colours_are_refused_too(tmp_path: Path, suffix: str, channe
         pytest.skip("this format has no transparency")
     cv2.imwrite(str(path), np.full((4, 5, channels), 4000, np.uint16))
     with pytest.raises(ValueError, match=rf"deep\{suffix}.*8 bits"):
-        read_picture(str(path), "RGB")
+        read_image(str(path), "RGB")
 
 
 def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel(tmp_path: Path) -> None:
@@ -78,20 +78,20 @@ def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel(tmp_path: Path) -> None:
     header = struct.pack("<2sIHHI", b"BM", 54 + 8, 0, 0, 54)
     header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 0, 8, 0, 0, 0, 0)
     (tmp_path / "small.bmp").write_bytes(header + b"\xff\x7f" * 4)
-    assert (read_picture(str(tmp_path / "small.bmp"), "RGB") == 255).all()
+    assert (read_image(str(tmp_path / "small.bmp"), "RGB") == 255).all()
 
 
-def test_broken_pictures_are_named(tmp_path: Path, picture: Path) -> None:
+def test_broken_images_are_named(tmp_path: Path, image: Path) -> None:
     truncated = tmp_path / "truncated.png"
-    truncated.write_bytes(picture.read_bytes()[:600])
+    truncated.write_bytes(image.read_bytes()[:600])
     with pytest.raises(ValueError, match=r"truncated\.png"):
-        read_picture(str(truncated), "RGB")
+        read_image(str(truncated), "RGB")
     text = tmp_path / "text.png"
-    text.write_text("no picture")
+    text.write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png"):
-        read_picture(str(text), "RGB")
+        read_image(str(text), "RGB")
     with pytest.raises(FileNotFoundError, match=r"absent\.png"):
-        read_picture(str(tmp_path / "absent.png"), "RGB")
+        read_image(str(tmp_path / "absent.png"), "RGB")
 
 
 def test_labels_are_palette_indices_not_colours(tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_labels_over_255_are_read(tmp_path: Path) -> None:
     assert (read_labels(str(tmp_path / "many.png")) == 846).all()
 
 
-def test_coloured_labels_are_refused(picture: Path) -> None:
-    with pytest.raises(ValueError, match=r"picture\.png.*one channel"):
-        read_labels(str(picture))
+def test_coloured_labels_are_refused(image: Path) -> None:
+    with pytest.raises(ValueError, match=r"image\.png.*one channel"):
+        read_labels(str(image))
 
 
 def test_panoptic_ids_use_all_three_channels(tmp_path: Path) -> None:

@@ -24,14 +24,14 @@ HEIGHT, WIDTH = 24, 32
 
 
 @pytest.fixture
-def record(picture: Path, save_png: Callable[..., str]) -> dict[str, Any]:
-    """One picture annotated for all three tasks: class 0 at the left, class 2 at the right, nothing in between."""
+def record(image: Path, save_png: Callable[..., str]) -> dict[str, Any]:
+    """One image annotated for all three tasks: class 0 at the left, class 2 at the right, nothing in between."""
     labels = np.full((HEIGHT, WIDTH), 255, np.uint8)
     labels[:, :10], labels[:, 20:] = 0, 2
     ids = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     ids[:, :10, 1], ids[:, 20:, 2] = 3, 7
     return {
-        "file_name": str(picture),
+        "file_name": str(image),
         "image_id": 5,
         "height": HEIGHT,
         "width": WIDTH,
@@ -70,11 +70,9 @@ def test_all_presets_give_the_same_objects(preset: str, record: dict[str, Any], 
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_pictures_without_objects(
-    preset: str, picture: Path, save_png: Callable[..., str], make_mapper: Callable
-) -> None:
+def test_images_without_objects(preset: str, image: Path, save_png: Callable[..., str], make_mapper: Callable) -> None:
     empty = {
-        "file_name": str(picture),
+        "file_name": str(image),
         "annotations": [],
         "segments_info": [],
         "sem_seg_file_name": save_png(np.full((HEIGHT, WIDTH), 255, np.uint8), "labels.png"),
@@ -147,7 +145,7 @@ def test_works_in_worker_processes(preset: str, record: dict[str, Any], make_map
     assert [len(item["instances"]) for item in loader] == [2, 2, 2]
 
 
-def test_inference_gives_the_picture_alone(record: dict[str, Any], mapper_cfg: Callable) -> None:
+def test_inference_gives_the_image_alone(record: dict[str, Any], mapper_cfg: Callable) -> None:
     cfg = mapper_cfg("mask_former_panoptic", 3)
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 48, 640
     result = Mapper(cfg, False)(record)
@@ -155,19 +153,19 @@ def test_inference_gives_the_picture_alone(record: dict[str, Any], mapper_cfg: C
     assert result["image"].shape == (3, 48, 64) and result["height"] == HEIGHT
 
 
-def test_grey_pictures(record: dict[str, Any], make_mapper: Callable, tmp_path: Path) -> None:
+def test_grey_images(record: dict[str, Any], make_mapper: Callable, tmp_path: Path) -> None:
     Image.fromarray(np.full((HEIGHT, WIDTH), 90, np.uint8)).save(tmp_path / "grey.png")
     result = make_mapper("mask_former_panoptic", 3)({**record, "file_name": str(tmp_path / "grey.png")})
     assert result["image"].shape == (3, HEIGHT, WIDTH) and (result["image"] == 90).all()
 
 
-def test_picture_of_another_size_than_annotated(record: dict[str, Any], make_mapper: Callable) -> None:
-    with pytest.raises(SizeMismatchError, match=r"picture\.png"):
+def test_image_of_another_size_than_annotated(record: dict[str, Any], make_mapper: Callable) -> None:
+    with pytest.raises(SizeMismatchError, match=r"image\.png"):
         make_mapper("mask_former_panoptic", 3)({**record, "width": WIDTH + 1})
 
 
 def test_class_beyond_the_model(record: dict[str, Any], make_mapper: Callable) -> None:
-    for preset, name in (("panoptic", r"picture\.png"), ("instance", r"picture\.png"), ("semantic", r"labels\.png")):
+    for preset, name in (("panoptic", r"image\.png"), ("instance", r"image\.png"), ("semantic", r"labels\.png")):
         with pytest.raises(ValueError, match=f"{name}.*NUM_CLASSES"):
             make_mapper(f"mask_former_{preset}", 2)(record)
 

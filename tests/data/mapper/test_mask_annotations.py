@@ -79,7 +79,7 @@ def test_disjoint_objects_share_a_layer() -> None:
     x0=st.integers(-30, 20), y0=st.integers(-30, 20), width=st.integers(1, 60), height=st.integers(1, 60),
 )  # fmt: skip
 @settings(deadline=None)
-def test_outlines_that_leave_the_picture_are_clipped(x0: int, y0: int, width: int, height: int) -> None:
+def test_outlines_that_leave_the_image_are_clipped(x0: int, y0: int, width: int, height: int) -> None:
     corners = np.array([[x0, y0], [x0 + width, y0], [x0 + width, y0 + height], [x0, y0 + height]], float)
     _, masks = MaskAnnotations((20, 24), np.array([3]), polygons=[Polygon(0, corners)]).to_masks()
     expected = np.zeros((20, 24), bool)

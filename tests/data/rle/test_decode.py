@@ -42,7 +42,7 @@ def test_plain_runs_give_the_same_mask(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(drawn(object_runs(rle, mask.shape), mask.shape), mask)
 
 
-def test_long_runs_of_a_large_picture() -> None:
+def test_long_runs_of_a_large_image() -> None:
     mask = np.zeros((3000, 2000), np.uint8)
     mask[100:2900, 17:1990:3] = 1
     rle = coco_mask.encode(np.asfortranarray(mask))
@@ -62,7 +62,7 @@ def test_long_runs_of_a_large_picture() -> None:
         {"size": [4, 5], "counts": "PPPPPPPPPPPP0"},  # a number of too many bytes
         {"size": [4, 5], "counts": "P"},  # a number without end
         {"size": [4, 5], "counts": "ä1"},
-        {"size": [5, 4], "counts": [0, 20]},  # another picture's
+        {"size": [5, 4], "counts": [0, 20]},  # another image's
         {"size": [4, 5], "counts": None},
         {"counts": [0, 20]},
     ],

@@ -62,6 +62,6 @@ def test_basic_stem_without_grid_is_the_usual_resnet() -> None:
     usual = resnet("build_resnet_backbone")
     other = resnet("build_resnet_deeplab_backbone", STEM_TYPE="basic", RES5_MULTI_GRID=[1, 1, 1])
     other.load_state_dict(usual.state_dict(), strict=True)
-    pictures = torch.randn(1, 3, 64, 64)
-    for name, feature in usual(pictures).items():
-        assert torch.equal(other(pictures)[name], feature)
+    images = torch.randn(1, 3, 64, 64)
+    for name, feature in usual(images).items():
+        assert torch.equal(other(images)[name], feature)

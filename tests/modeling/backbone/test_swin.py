@@ -49,15 +49,15 @@ def oracle_and_ours(**change: object) -> tuple[nn.Module, D2SwinTransformer]:
     return theirs, ours
 
 
-# Whole windows; odd maps; pictures of no whole patches; a map smaller than a window.
+# Whole windows; odd maps; images of no whole patches; a map smaller than a window.
 @pytest.mark.parametrize("size", [(256, 128), (200, 264), (151, 226), (97, 61)], ids=str)
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @torch.no_grad()
 def test_every_feature_equals_the_oracle(size: tuple[int, int], qkv_bias: bool) -> None:
     theirs, ours = oracle_and_ours(qkv_bias=qkv_bias)
-    pictures = torch.randn(2, 3, *size)
-    expected = theirs(pictures).feature_maps
-    found = ours(pictures)
+    images = torch.randn(2, 3, *size)
+    expected = theirs(images).feature_maps
+    found = ours(images)
     assert list(found) == list(FEATURES)
     for (name, feature), other in zip(found.items(), expected, strict=True):
         shape = ours.output_shape()[name]
@@ -73,26 +73,26 @@ def test_pieces_and_whole_maps_are_the_same(
     monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", length)
     model = D2SwinTransformer(**SMALL).eval()
     randomise(model)
-    pictures = torch.randn(2, 3, *size)
-    whole = model(pictures)  # with gradients
+    images = torch.randn(2, 3, *size)
+    whole = model(images)  # with gradients
     with torch.no_grad():
-        for name, feature in model(pictures).items():
+        for name, feature in model(images).items():
             torch.testing.assert_close(feature, whole[name], atol=1e-5, rtol=1e-5)
 
 
 def test_pieces_leave_training_alone() -> None:
     model = D2SwinTransformer(**SMALL, drop_path_rate=0.4, drop_rate=0.1).train()
-    pictures = torch.randn(1, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        one, two = (model(pictures)["res5"] for _ in range(2))
+        one, two = (model(images)["res5"] for _ in range(2))
     assert not torch.equal(one, two)
 
 
 def test_gradients_equal_the_oracle() -> None:
     theirs, ours = (model.double() for model in oracle_and_ours())
-    pictures = torch.randn(2, 3, 75, 130, dtype=torch.float64)
-    sum(x.square().sum() for x in theirs(pictures).feature_maps).backward()
-    sum(x.square().sum() for x in ours(pictures).values()).backward()
+    images = torch.randn(2, 3, 75, 130, dtype=torch.float64)
+    sum(x.square().sum() for x in theirs(images).feature_maps).backward()
+    sum(x.square().sum() for x in ours(images).values()).backward()
     prefix = "model.pixel_level_module.encoder."
     grads = {prefix + name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
     expected = {name.removeprefix("backbone."): grad for name, grad in from_hf(grads).items()}
@@ -107,10 +107,10 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
     randomise(plain)
     thrifty = D2SwinTransformer(**SMALL, drop_path_rate=0.4, drop_rate=0.1, attn_drop_rate=0.1, use_checkpoint=True)
     thrifty.load_state_dict(plain.state_dict())
-    pictures = torch.randn(2, 3, 72, 100)
+    images = torch.randn(2, 3, 72, 100)
     for model in (plain, thrifty):
         torch.manual_seed(1)
-        sum(x.square().mean() for x in model(pictures).values()).backward()
+        sum(x.square().mean() for x in model(images).values()).backward()
     for (name, one), other in zip(plain.named_parameters(), thrifty.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, msg=lambda m, name=name: f"{name}: {m}")
 
@@ -156,10 +156,10 @@ def test_shifted_windows_see_only_neighbours() -> None:
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_autocast(precision: torch.dtype) -> None:
     model = D2SwinTransformer(**SMALL)
-    pictures = torch.randn(1, 3, 64, 96)
-    expected = model(pictures)
+    images = torch.randn(1, 3, 64, 96)
+    expected = model(images)
     with torch.autocast("cpu", precision):
-        found = model(pictures)
+        found = model(images)
         sum(x.float().square().mean() for x in found.values()).backward()
     for name in FEATURES:
         torch.testing.assert_close(found[name].float(), expected[name], atol=0.1, rtol=0.1)
@@ -226,12 +226,12 @@ def test_absolute_position_is_added_and_resized() -> None:
     without = copy.deepcopy(model)
     without.absolute_pos_embed.zero_()
     same, larger = torch.randn(1, 3, 64, 64), torch.randn(1, 3, 64, 96)
-    for pictures in (same, larger):
-        assert not torch.equal(model(pictures)["res2"], without(pictures)["res2"])
+    for images in (same, larger):
+        assert not torch.equal(model(images)["res2"], without(images)["res2"])
     model.absolute_pos_embed.fill_(0.25)  # a constant stays one at any size
     without.patch_embed.norm.bias += 0.25
-    for pictures in (same, larger):
-        torch.testing.assert_close(model(pictures)["res5"], without(pictures)["res5"])
+    for images in (same, larger):
+        torch.testing.assert_close(model(images)["res5"], without(images)["res5"])
 
 
 @torch.no_grad()
@@ -244,8 +244,8 @@ def test_scale_of_the_attention() -> None:
     for name, parameter in usual.named_parameters():
         if ".qkv." in name:
             parameter[: len(parameter) // 3] *= 2
-    pictures = torch.randn(1, 3, 64, 64)
-    torch.testing.assert_close(usual(pictures)["res5"], double(pictures)["res5"])
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(usual(images)["res5"], double(images)["res5"])
 
 
 @pytest.mark.parametrize(

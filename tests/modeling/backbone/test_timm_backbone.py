@@ -44,9 +44,9 @@ def test_gives_the_features_of_timm(name: str, channels: list[int], arguments: d
     assert not whole.load_state_dict(
         {k.removeprefix("net."): v for k, v in renamed(ours, whole).items()}, strict=False
     )[1]
-    pictures = torch.randn(2, 3, 64, 96)
-    features = ours(pictures)
-    expected = whole.forward_intermediates(pictures, intermediates_only=True)[-4:]
+    images = torch.randn(2, 3, 64, 96)
+    features = ours(images)
+    expected = whole.forward_intermediates(images, intermediates_only=True)[-4:]
     for (feature, shape), theirs in zip(ours.output_shape().items(), expected, strict=True):
         assert features[feature].shape == (2, shape.channels, 64 // shape.stride, 96 // shape.stride)
         torch.testing.assert_close(features[feature], theirs, rtol=1e-4, atol=1e-5)

@@ -53,7 +53,7 @@ def test_a_query_is_a_class() -> None:
 
 
 @pytest.mark.parametrize("name", ["PerPixelBaselineHead", "PerPixelBaselinePlusHead"])
-def test_pictures_without_labels_cost_nothing(name: str) -> None:
+def test_images_without_labels_cost_nothing(name: str) -> None:
     head = build_sem_seg_head(configuration(name), SHAPES)
     _, losses = head(features(64, 64), torch.full((2, 64, 64), 255))
     sum(losses.values()).backward()

@@ -129,7 +129,7 @@ def test_instances_equal_slow_version(things: set[int] | None, queries: int, top
 
 
 def test_masks_are_resized_as_published() -> None:
-    """To the padded input, cropped to the picture, then to the wanted size."""
+    """To the padded input, cropped to the image, then to the wanted size."""
     masks = FactoredMasks(torch.randn(2, 5, 6), torch.randn(2, 6, 1, 8, 16))
     source = ResizedMasks(masks, 1, padded_size=(32, 64), image_size=(30, 50), output_size=(61, 99))
     dense = F.interpolate(masks.logits()[1].transpose(0, 1), (32, 64), mode="bilinear", align_corners=False)
