@@ -31,19 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.matcher": {"structures", "modeling.losses"},
     "modeling.criterion": {"structures", "modeling.losses", "modeling.matcher"},
     "modeling.postprocess": {"structures", "labels", "modeling.layers"},
-    "modeling.activation_checkpoint": {
-        "modeling.layers",
-        "modeling.backbone",
-        "modeling.pixel_decoder",
-        "modeling.transformer_decoder",
-    },
+    "modeling.activation_checkpoint": set(),
     "modeling.cpu": {"processor"},
     "modeling.meta_arch": {
         "structures",
-        "labels",
         "modeling.pixel_decoder",
-        "modeling.losses",
-        "modeling.matcher",
         "modeling.criterion",
         "modeling.postprocess",
         "modeling.activation_checkpoint",
@@ -61,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"labels", "data.rle", "data.mapper"},
     "evaluation.tta": {"data.mapper", "modeling.meta_arch", "modeling.postprocess"},  # a model around a model
     "visualization": {"labels", "data.mapper"},
-    "dashboard": {"labels", "data.mapper", "evaluation", "visualization"},
+    "dashboard": {"data.mapper", "evaluation", "visualization"},
     "engine": {
         "config",
         "processor",
@@ -79,7 +71,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiling": {"labels"},
     "predictor": {
         "config",
-        "labels",
         "modeling.meta_arch",
         "modeling.postprocess",
         "tiling",
@@ -91,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zoo",
         "download",
     },
-    "export": {"structures", "ops", "modeling"},
+    "export": {"structures", "ops", "modeling", "modeling.meta_arch"},
 }
 SEES_CONFIG = ("config", "custom", "data", "engine", "evaluation.build", "predictor", "preflight")
 
@@ -167,5 +158,5 @@ def test_only_from_config_sees_the_configuration(path: Path) -> None:
 
 
 def _takes_cfg(node: ast.FunctionDef) -> bool:
-    """A private helper of ``from_config``."""
-    return node.name.startswith("_") and [a.arg for a in node.args.args] == ["cfg"]
+    """A private helper of ``from_config``, or Detectron2's ``build_x(cfg)`` for what a registry holds."""
+    return node.name.startswith(("_", "build_")) and [a.arg for a in node.args.args] == ["cfg"]

@@ -153,7 +153,7 @@ def test_a_model_without_them_is_refused():
         def forward(self, inputs):
             return [{"instances": None} for _ in inputs]
 
-    with pytest.raises(TypeError, match="Boxes gives no semantic result"):
+    with pytest.raises(TypeError, match="Boxes neither predicts masks nor gives `sem_seg`"):
         with_tta(Boxes())([{"image": random_image(32, 32)}])
 
 
