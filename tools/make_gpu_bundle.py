@@ -41,7 +41,7 @@ def main(words: list[str] | None = None) -> None:
     held = names_in(options.have)
     pack_detectron2(options.out)
     waiting = requirements_of(ROOTS.read_text().splitlines(), options.python)
-    pins = {key: one for key, one in requirements_of(PINNED.read_text().splitlines(), options.python).items()}
+    pins = requirements_of(PINNED.read_text().splitlines(), options.python)
     packed: set[str] = set()
     while names := sorted(set(waiting) - held - packed):
         for name in names:
