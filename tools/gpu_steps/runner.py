@@ -21,12 +21,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Step:
-    """Describe one: ``function`` is ``module:function``; ``share`` its part of the time, in any unit."""
+    """Describe one.
+
+    Attributes:
+        function: ``module:function``.
+        share: its part of the time, in any unit; ``rehearsed``: likewise, on a CPU.
+    """
 
     name: str
     title: str
     function: str
     share: float
+    rehearsed: float
+
+    def share_on(self, device: str) -> float:
+        return self.rehearsed if device == "cpu" else self.share
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,8 @@ def run_steps(steps: Sequence[Step], run: Run) -> list[dict[str, Any]]:
     end = time.time() + 60 * run.minutes
     contents = []
     for index, step in enumerate(steps):
-        shares = sum(other.share for other in steps[index:])
-        limit = max(0.0, end - time.time()) * step.share / shares
+        share, *others = (other.share_on(run.device) for other in steps[index:])
+        limit = max(0.0, end - time.time()) * share / (share + sum(others))
         print(f"{step.name}: {step.title}, at most {limit:.0f} s ...", flush=True)
         content = run_step(step, limit, run)
         contents.append(content)
