@@ -5,7 +5,7 @@ RUN = .venv/bin/python
 QUICKSTART = output/quickstart/panoptic
 DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
 
-.PHONY: help setup demo test lint slow cuda-check wheel wheel-check lock clean
+.PHONY: help setup demo test lint slow cuda-check gpu-bundle gpu-check wheel wheel-check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,13 @@ slow: setup  ## the slow tests: overfitting, training runs
 
 cuda-check: setup  ## compile the CUDA sources; needs nvcc, no GPU
 	@$(RUN) tools/check_cuda_build.py
+
+gpu-bundle: setup  ## pack what a bare GPU machine lacks into dist/gpu-bundle (ARGS="--python 3.13")
+	@$(RUN) tools/make_gpu_bundle.py $(ARGS)
+
+gpu-check: setup  ## judge everything on the GPU that is here, and write docs/gpu.md (ARGS="--minutes 20")
+	@$(RUN) tools/gpu_check.py --out output/gpu $(ARGS); code=$$?; \
+		$(RUN) tools/gpu_check.py --report output/gpu && exit $$code
 
 wheel: setup  ## build dist/mask2former-*.whl, for every Python and torch that is supported
 	@$(RUN) tools/make_wheel.py

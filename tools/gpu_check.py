@@ -17,7 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# REPORT
 from gpu_steps.runner import Run, Step, run_steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +49,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="(default: %(default)s)")
     options = parser.parse_args(words)
     if options.report:
+        from gpu_steps.report import write_page  # its libraries may be in the bundle alone, which a run installs
+
         write_page(options.report, options.page)
         print(f"written: {options.page}")
         return 0

@@ -114,8 +114,23 @@ def instructions(assembly: str) -> dict[Kernel, dict[str, Any]]:
             continue
         words = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", part)
         memory = Counter(_short(word) for word in words if re.match(r"LDG|STG|REDG?\.|ATOMG?\.|LDL|STL", word))
-        found[kernel] = {"instructions": len(words), **{"memory": dict(sorted(memory.items()))}}
+        together = loads_together(words)
+        found[kernel] = {"instructions": len(words), "loads together": together, "memory": dict(sorted(memory.items()))}
     return found
+
+
+def loads_together(words: list[str]) -> int:
+    """Return how many 16-byte loads follow each other at most without a branch in between: what can be under way at
+    once for a warp, since a load after a branch waits until the one before it has been used.
+    """
+    most = here = 0
+    for word in words:
+        if re.match(r"BRA|BSYNC|BSSY|EXIT|WARPSYNC", word):
+            here = 0
+        elif word.startswith("LDG.E.128"):
+            here += 1
+            most = max(most, here)
+    return most
 
 
 def _short(word: str) -> str:

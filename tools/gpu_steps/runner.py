@@ -61,13 +61,17 @@ class Run:
 def run_steps(steps: Sequence[Step], run: Run) -> list[dict[str, Any]]:
     """Run them all, whatever becomes of each; return the contents of their files.
 
-    A step's limit is its share of the time that is left: what one does not use, the later ones get.
+    A step's limit is its share of the time that is left: what one does not use, the later ones get. In a rehearsal it
+    is twice that.
     """
     end = time.time() + 60 * run.minutes
     contents = []
     for index, step in enumerate(steps):
         share, *others = (other.share_on(run.device) for other in steps[index:])
-        limit = max(0.0, end - time.time()) * share / (share + sum(others))
+        part = share / (share + sum(others))
+        if run.device == "cpu":  # steps of a rehearsal end by themselves, and a busy machine is slow at any of them
+            part = min(1.0, 2 * part)
+        limit = max(0.0, end - time.time()) * part
         print(f"{step.name}: {step.title}, at most {limit:.0f} s ...", flush=True)
         content = run_step(step, limit, run)
         contents.append(content)
