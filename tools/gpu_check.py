@@ -64,7 +64,9 @@ def main(words: list[str] | None = None) -> int:
         run = Run(options.out.resolve(), Path(work), options.device, options.minutes, environment, machine)
         contents = run_steps([step for step in STEPS if step.name in (options.steps or [step.name])], run)
     bad = [one["step"] for one in contents if not went_well(one)]
-    print(f"gpu_check: {len(contents)} steps, in {options.out}; " + (f"look at {', '.join(bad)}" if bad else "all well"))
+    print(
+        f"gpu_check: {len(contents)} steps, in {options.out}; " + (f"look at {', '.join(bad)}" if bad else "all well")
+    )
     return 1 if bad else 0
 
 

@@ -29,9 +29,7 @@ def measure_gather(case: Case, device: torch.device, dtypes: Sequence[str], pati
     for name in dtypes:
         table = torch.randn(rows, CHANNELS, generator=generator).to(device, getattr(torch, name))
         weights = torch.full((rows, bag), 1 / bag, device=device, dtype=table.dtype)
-        work[f"{name} add"] = functools.partial(
-            F.embedding_bag, places, table, mode="sum", per_sample_weights=weights
-        )
+        work[f"{name} add"] = functools.partial(F.embedding_bag, places, table, mode="sum", per_sample_weights=weights)
         work[f"{name} look up"] = functools.partial(torch.index_select, table, 0, places[: rows // 4].flatten())
     with torch.no_grad():
         times = take_turns(work, patience, device)

@@ -131,7 +131,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add = sub_command(
         commands, "infer", run, what="whole models, from pictures to results", about=ABOUT, columns=COLUMNS
     )
-    add("--models", nargs="+", default=["r50", "swin"], help=f"{', '.join(MODELS)}, or a configuration file (ours alone)")
+    add(
+        "--models",
+        nargs="+",
+        default=["r50", "swin"],
+        help=f"{', '.join(MODELS)}, or a configuration file (ours alone)",
+    )
     add("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS))
     add("--other", action="append", type=_other, default=[], metavar="NAME=COMMAND", help="another one; see below")
     add("--device", default="cpu", help="cpu (default) or cuda")

@@ -45,9 +45,7 @@ def cases(tiny: bool) -> list[Case]:
     others = [("800", 8), ("1024", 1)]
     order = [("bfloat16", first), ("TF32", first), ("compile", first[:1]), ("graph", first[:1]), ("bfloat16", others)]
     order += [("float32", first), ("compile", first[1:]), ("TF32", others), ("float32", others)]
-    return [
-        Case(model, SIZES[size], batch, how) for how, sizes in order for size, batch in sizes for model in MODELS
-    ]
+    return [Case(model, SIZES[size], batch, how) for how, sizes in order for size, batch in sizes for model in MODELS]
 
 
 class Models:

@@ -90,5 +90,7 @@ def finished(command: list[str], context: Context, variables: dict[str, str]) ->
     limit = max(1.0, context.left())
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-LONGEST:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-LONGEST:]}"
+        )
     return time.perf_counter() - started

@@ -10,10 +10,10 @@ import sys
 
 os.environ.setdefault("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from torch import Tensor
 
-from mask2former.ops import (  # noqa: E402
+from mask2former.ops import (
     library,
     ms_deform_attn,
     ms_deform_attn_fused,
