@@ -84,7 +84,13 @@ def eager(case: Case, models: Models) -> dict[str, Any]:
         "huggingface": hugging_face(setting, models.device, model, theirs),
     }
     with number_format(case.how):
-        return {"rows": rows(case, both, setting, models.device)}
+        try:
+            return {"rows": rows(case, both, setting, models.device)}
+        except torch.OutOfMemoryError as error:
+            unable = str(error).splitlines()[0]
+        torch.cuda.empty_cache()
+        alone = rows(case, {"ours": both["ours"]}, setting, models.device)
+        return {"rows": alone, "both do not fit": unable}
 
 
 def compiled(case: Case, models: Models) -> dict[str, Any]:

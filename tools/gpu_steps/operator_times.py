@@ -28,7 +28,11 @@ def run(context: Context, record: Record) -> None:
     record.note(absent=absent)
     small: dict[str, int] = {"copy_bytes": 2**20, "matrix": 64} if context.is_tiny else {}
     limits = measure_limits(device, dtypes, **small)
-    gathers = measure_gather(Case(sizes[0], "float32", "near"), device, dtypes, patience)
+    gathers: dict[str, float] = {}  # stays so where this torch cannot gather in one of the formats
+    table = Case(sizes[0], "float32", "near")
+    record.attempt(
+        context, "gather", lambda: gathers.update(measure_gather(table, device, dtypes, patience)) or {"of": table.size}
+    )
     record.note(
         limits={
             "copied, bytes a second": limits[1].bandwidth,
@@ -58,6 +62,7 @@ def measured(
     rows, failed = measure_operator(case, names, device, limits, patience, memory=device.type == "cuda")
     told = []
     for row in rows:
-        floor = gathered(case, row.mode == "training") / gathers[case.dtype]
+        rate = gathers.get(case.dtype)
+        floor = gathered(case, row.mode == "training") / rate if rate else None
         told.append({**row.to_json(), "gather_floor": floor})
     return {"rows": told, "failed": failed}

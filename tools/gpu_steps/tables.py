@@ -80,7 +80,7 @@ def limits(content: Content) -> str:
 def operator(content: Content) -> str:
     lines: dict[tuple[str, ...], Content] = {}
     for one in results(content):
-        for row in one["rows"]:
+        for row in one.get("rows", []):
             case = row["case"]
             key = (case["size"], case["dtype"], case["locations"], row["mode"])
             line = lines.setdefault(key, dict(zip(("size", "dtype", "samples", ""), key, strict=True)))
@@ -88,7 +88,8 @@ def operator(content: Content) -> str:
             if row["contestant"] == "fused" and row["ratio"] is not None:
                 line["fused: x plain"] = f"{row['ratio']:.1f}"
                 line["of copy limit"] = f"{row['floor'] / row['median']:.0%}"
-                line["of gather limit"] = f"{row['gather_floor'] / row['median']:.0%}"
+                floor = row["gather_floor"]
+                line["of gather limit"] = f"{floor / row['median']:.0%}" if floor else ""
                 line["peak MiB"] = "" if row["peak"] is None else f"{row['peak'] / MIB:.0f}"
                 line["error"] = f"{row['error']:.0e}"
     return table(list(lines.values()))

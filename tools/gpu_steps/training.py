@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import time
 from typing import Any
 
@@ -51,7 +52,7 @@ def side_by_side(setting: Setting) -> dict[str, Any]:
         except (torch.OutOfMemoryError, ImportError) as error:
             steps.pop(name, None)
             rows[name] = {"unable": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
-            torch.cuda.empty_cache()
+            release()
     patience = Patience(seconds=1.5) if device.type == "cuda" else Patience(rounds=1)
     for (name, _), taken in take_turns(steps, patience, device).items():
         rows[name]["seconds"] = taken.median
@@ -80,19 +81,18 @@ def largest_batch(context: Context, config: str, contestant: str) -> dict[str, A
     def setting(batch: int) -> Setting:
         return Setting(config, (), f"{batch}x{SIZE}", OBJECTS, "bfloat16", context.device)
 
-    peaks = []
+    release()
+    free = USABLE * torch.cuda.mem_get_info()[0]
+    held, peaks = 0, []
     for batch in (1, 2):
         step = build(contestant, setting(batch))
         step()
         step.optimizer.zero_grad()
+        held = torch.cuda.memory_allocated()
         peaks.append(peak_of(step, device))
         del step
-        torch.cuda.empty_cache()
-    step = build(contestant, setting(1))
-    step()
-    free = USABLE * torch.cuda.mem_get_info()[0]
-    del step
-    batch = max(1, int(1 + (free - peaks[0]) / max(1, peaks[1] - peaks[0])))
+        release()
+    batch = max(1, int(1 + (free - held - peaks[0]) / max(1, peaks[1] - peaks[0])))
     tried = []
     while batch >= 1 and context.left() > 0:
         tried.append(batch)
@@ -103,6 +103,13 @@ def largest_batch(context: Context, config: str, contestant: str) -> dict[str, A
             return {"batch": batch, "tried": tried, "seconds": taken.median, "images a second": batch / taken.median}
         except torch.OutOfMemoryError:
             step = None
-            torch.cuda.empty_cache()
+            release()
             batch = min(batch - 1, int(0.9 * batch))
     raise RuntimeError(f"no batch fits in the time: tried {tried}, bytes of one and two images {peaks}.")
+
+
+def release() -> None:
+    """Give back the memory of what nobody holds any more: models and their optimisers hold each other."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
