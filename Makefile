@@ -9,7 +9,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
 # What computes on a CPU, but for compilers, which ask the processor themselves.
 COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py tests/predictor -k "not compile and not graph_break and not opcheck and not imported"
 
-.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check wheel wheel-check lock clean
+.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check gpu-bundle gpu-check wheel wheel-check lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,13 @@ slow: setup  ## the slow tests: overfitting, training runs
 
 cuda-check: setup  ## compile the CUDA sources; needs nvcc, no GPU
 	@$(RUN) tools/check_cuda_build.py
+
+gpu-bundle: setup  ## pack what a bare GPU machine lacks into dist/gpu-bundle (ARGS="--python 3.13")
+	@$(RUN) tools/make_gpu_bundle.py $(ARGS)
+
+gpu-check: setup  ## judge everything on the GPU that is here, and write docs/gpu.md (ARGS="--minutes 20")
+	@$(RUN) tools/gpu_check.py --out output/gpu $(ARGS); code=$$?; \
+		$(RUN) tools/gpu_check.py --report output/gpu && exit $$code
 
 wheel: setup  ## build dist/mask2former-*.whl, for every Python and torch that is supported
 	@$(RUN) tools/make_wheel.py

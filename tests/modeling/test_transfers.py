@@ -146,7 +146,7 @@ def test_criterion_waits_once(mask_loss: MaskLoss, monkeypatch: pytest.MonkeyPat
     assert len(losses) == 12
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")
+@pytest.mark.gpu
 def test_step_on_a_gpu_waits_once() -> None:
     network, loss = head().cuda(), criterion(PointCrossEntropy(64))
     loss.cuda()

@@ -14,6 +14,21 @@ BLOCKS = {18: ("basic", [2, 2, 2, 2]), 34: ("basic", [3, 4, 6, 3]), 50: ("bottle
 BLOCKS[101] = ("bottleneck", [3, 4, 23, 3])
 
 
+def backbone_config(cfg: Any) -> Any:
+    """Return transformers' configuration of the same ResNet or Swin."""
+    from transformers import ResNetConfig, SwinConfig
+
+    stages = [f"stage{i}" for i in (1, 2, 3, 4)]
+    if cfg.MODEL.BACKBONE.NAME == "D2SwinTransformer":
+        swin = cfg.MODEL.SWIN
+        sizes = {"embed_dim": swin.EMBED_DIM, "depths": list(swin.DEPTHS), "num_heads": list(swin.NUM_HEADS)}
+        sizes |= {"window_size": swin.WINDOW_SIZE, "image_size": swin.PRETRAIN_IMG_SIZE}
+        return SwinConfig(**sizes, drop_path_rate=swin.DROP_PATH_RATE, out_features=stages)
+    kind, depths = BLOCKS[cfg.MODEL.RESNETS.DEPTH]
+    widths = [64, 128, 256, 512] if kind == "basic" else [256, 512, 1024, 2048]
+    return ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=widths, out_features=stages)
+
+
 def build_theirs(
     setting: Setting,
     images: Tensor,
@@ -21,16 +36,13 @@ def build_theirs(
     classes: list[Tensor],
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> Step:
-    """With random weights and a ResNet as the configuration says; its losses are those of its own code."""
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+    """With random weights and a backbone as the configuration says; its losses are those of its own code."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
     cfg = read_config(setting)
     head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
-    kind, depths = BLOCKS[cfg.MODEL.RESNETS.DEPTH]
-    widths = [64, 128, 256, 512] if kind == "basic" else [256, 512, 1024, 2048]
-    stages = [f"stage{i}" for i in (1, 2, 3, 4)]
     config = Mask2FormerConfig(
-        backbone_config=ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=widths, out_features=stages),
+        backbone_config=backbone_config(cfg),
         feature_size=head.CONVS_DIM,
         mask_feature_size=head.MASK_DIM,
         hidden_dim=node.HIDDEN_DIM,

@@ -129,7 +129,8 @@ def _task(text: str) -> str:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "infer", run, what="whole models, from images to results", about=ABOUT, columns=COLUMNS)
-    add("--models", nargs="+", default=list(MODELS), help=f"{', '.join(MODELS)}, or a configuration file (ours alone)")
+    known = ", ".join(MODELS)
+    add("--models", nargs="+", default=["r50", "swin"], help=f"{known}, or a configuration file (ours alone)")
     add("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS))
     add("--other", action="append", type=_other, default=[], metavar="NAME=COMMAND", help="another one; see below")
     add("--device", default="cpu", help="cpu (default) or cuda")

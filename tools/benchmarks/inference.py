@@ -83,7 +83,7 @@ def measure(
         floors, notes["10^9 multiply-adds of the network"] = network_floors(setting, device)
         functions |= floors
     times = {name: time for (name, _), time in take_turns(functions, patience, device, [threads]).items()}
-    parts = {name: _parts(one.parts, functions[name], device) for name, one in present.items() if one.parts}
+    parts = {name: parts_of(one.parts, functions[name], device) for name, one in present.items() if one.parts}
     rows = []
     for name, taken in times.items():
         ratio = times["huggingface"].median / taken.median if "huggingface" in times else None
@@ -119,7 +119,8 @@ def _seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _parts(parts: Sequence[Part], function: Callable[[], object], device: torch.device) -> dict[str, float]:
+def parts_of(parts: Sequence[Part], function: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Return the seconds of each part in one run, and of what is left."""
     spent: dict[str, float] = dict.fromkeys([name for _, _, name in parts], 0.0)
     with ExitStack() as stack:
         for owner, method, name in parts:

@@ -20,6 +20,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from benchmarks.hugging_face import backbone_config
 from benchmarks.timing import Seconds
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.hf import to_hf
@@ -29,9 +30,12 @@ from mask2former.engine.precision import AmpSettings
 from mask2former.modeling.meta_arch import MaskFormer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-MODELS = {"r50": "coco/panoptic/r50.yaml", "swin": "coco/panoptic/swin.yaml"}
+MODELS = {
+    "r50": "coco/panoptic/r50.yaml",
+    "swin": "coco/panoptic/swin.yaml",
+    "swin_large": "coco/panoptic/swin_large_in21k.yaml",
+}
 TASKS = ("panoptic", "instance", "semantic")
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
 Part = tuple[object, str, str]  # owner and name of a method, and the part that its time belongs to
 
 
@@ -123,8 +127,9 @@ def _hold_objects(model: MaskFormer, setting: Setting) -> None:
     head.bias[-1] += (margins[count - 1] + margins[count]) / 2 if count else margins[0] + 1
 
 
-def ours(setting: Setting, device: str = "cpu") -> Implementation:
-    model = our_model(setting, device)
+def ours(setting: Setting, device: str = "cpu", model: MaskFormer | None = None) -> Implementation:
+    """Run ours, with a ``model`` that was made by :func:`our_model` or a new one."""
+    model = model or our_model(setting, device)
     if setting.compile:
         dynamic = setting.compile == "dynamic"
         model.backbone = torch.compile(model.backbone, dynamic=dynamic)
@@ -143,17 +148,18 @@ def ours(setting: Setting, device: str = "cpu") -> Implementation:
     return Implementation(run, parts)
 
 
-def hugging_face(setting: Setting, device: str = "cpu") -> Implementation:
-    """Raises ImportError where transformers is not installed, ValueError where there is no such model of theirs."""
-    if setting.model not in MODELS:
-        raise ValueError(f"Hugging Face's is built for {', '.join(MODELS)}, not for a configuration file.")
+def hugging_face(
+    setting: Setting, device: str = "cpu", model: MaskFormer | None = None, theirs: Any = None
+) -> Implementation:
+    """Run theirs, with the weights of ours. Raises ImportError where transformers is not installed, ValueError where
+    there is no such model of theirs.
+
+    Args:
+        model: ours, made by :func:`our_model`, or None for a new one; ``theirs``: made of it by :func:`their_model`.
+    """
     transformers = importlib.import_module("transformers")
-    model = our_model(setting, device)
-    theirs = _their_model(transformers, setting, model.sem_seg_head.predictor.class_embed.out_features - 1)
-    report = theirs.load_state_dict(to_hf(model.state_dict()), strict=False)
-    if report.unexpected_keys:
-        raise RuntimeError(f"Hugging Face's model has no {report.unexpected_keys[:3]}.")
-    theirs = theirs.eval().to(device)
+    model = model or our_model(setting, device)
+    theirs = theirs or their_model(setting, model)
     processor = transformers.Mask2FormerImageProcessor()
     precision = AmpSettings(device, getattr(torch, setting.dtype))
     mean, std, divisibility, things = model.pixel_mean, model.pixel_std, model.size_divisibility, model.things
@@ -183,15 +189,24 @@ def hugging_face(setting: Setting, device: str = "cpu") -> Implementation:
     return Implementation(run, parts)
 
 
-def _their_model(transformers: Any, setting: Setting, classes: int) -> nn.Module:
-    if setting.model == "r50":
-        backbone = transformers.ResNetConfig(out_features=STAGES)
-    else:
-        backbone = transformers.SwinConfig(out_features=STAGES)  # its defaults are Swin-T
+def their_model(setting: Setting, model: MaskFormer) -> nn.Module:
+    """Return Hugging Face's model of the same sizes, with the weights of ours and on its device."""
+    if setting.model not in MODELS:
+        raise ValueError(f"Hugging Face's is built for {', '.join(MODELS)}, not for a configuration file.")
+    transformers = importlib.import_module("transformers")
+    predictor = model.sem_seg_head.predictor
     config = transformers.Mask2FormerConfig(
-        backbone_config=backbone, num_labels=classes, dropout=0.0, num_queries=setting.queries or 100
+        backbone_config=backbone_config(configuration(setting)),
+        num_labels=predictor.class_embed.out_features - 1,
+        dropout=0.0,
+        num_queries=predictor.query_embed.num_embeddings,
     )
-    return transformers.Mask2FormerForUniversalSegmentation(config)
+    with model.device:  # where drawing random numbers is fast
+        theirs = transformers.Mask2FormerForUniversalSegmentation(config)
+    report = theirs.load_state_dict(to_hf(model.state_dict()), strict=False)
+    if report.unexpected_keys:
+        raise RuntimeError(f"Hugging Face's model has no {report.unexpected_keys[:3]}.")
+    return theirs.eval().to(model.device)
 
 
 def other(command: str, setting: Setting, threads: int) -> Implementation:

@@ -69,13 +69,16 @@ struct FloatingSum {
   template <int N>
   __device__ __forceinline__ void add(int64_t offset, const A (&x)[N]) const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if constexpr (N % 4 == 0 && sizeof(A) == 4) {
+    constexpr bool FOUR_AT_A_TIME = N % 4 == 0 && sizeof(A) == 4;
+#else
+    constexpr bool FOUR_AT_A_TIME = false;
+#endif
+    if constexpr (FOUR_AT_A_TIME) {
       for (int i = 0; i < N; i += 4)
         atomicAdd(reinterpret_cast<float4*>(sums + offset + i), make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]));
-      return;
+    } else {
+      for (int i = 0; i < N; ++i) atomicAdd(sums + offset + i, x[i]);
     }
-#endif
-    for (int i = 0; i < N; ++i) atomicAdd(sums + offset + i, x[i]);
   }
 };
 

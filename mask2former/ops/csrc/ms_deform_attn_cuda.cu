@@ -26,7 +26,10 @@ struct Launch {
 // Grids have fewer than 2^31 blocks; the kernels' loops do what is left over.
 Launch launch_for(int64_t items, int64_t items_per_block, const Tensor& tensor) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  // PyTorch's macro for this has another name in 2.15 than in 2.10.
+  STD_TORCH_CHECK(
+      aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream) == AOTI_TORCH_SUCCESS,
+      "ms_deform_attn: PyTorch gives no current stream of CUDA device ", tensor.get_device_index());
   const int64_t blocks = (items + items_per_block - 1) / items_per_block;
   return {static_cast<unsigned>(std::min<int64_t>(blocks, (int64_t{1} << 31) - 1)), static_cast<cudaStream_t>(stream)};
 }

@@ -1,0 +1,40 @@
+"""How often a call makes the processor wait for the GPU."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def waits_of(function: Callable[[], object]) -> Counter[str]:
+    """Return how often each place of this project (or else the last one of all) made the processor wait.
+
+    Asks CUDA's own check of synchronising calls, so the function has to run on a GPU, and once before.
+    """
+    places: Counter[str] = Counter()
+
+    def note(message: Any, *_: object, **__: object) -> None:
+        if "synchronizing" in str(message):
+            stack = traceback.extract_stack()[:-1]
+            ours = [f for f in stack if Path(f.filename).is_relative_to(ROOT / "mask2former")] or stack
+            places[f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"] += 1
+
+    torch.cuda.synchronize()
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            function()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    return places
