@@ -57,7 +57,7 @@ def _is_annotated(records: Sequence[Mapping[str, Any]], task: str) -> bool:
     """One panoptic annotation is enough: the others may be of images that nothing is known of."""
     if task == "panoptic" and not any(PANOPTIC_FILE in record for record in records):
         return False
-    return all(ANNOTATIONS[task] in record for record in records)
+    return all(ANNOTATIONS[task][0] in record for record in records)
 
 
 def _with_instances(records: Sequence[Mapping[str, Any]], metadata: Metadata) -> list[dict[str, Any]]:

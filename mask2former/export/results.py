@@ -24,7 +24,7 @@ def best_instances(
     Args:
         class_logits: [Q, K + 1].
         masks: mask logits [Q, H, W].
-        top_k: n, at most Q * K.
+        top_k: n; Q * K where there are fewer pairs.
         countable: bool [K]; a pair of another class gets the score 0.
 
     Returns:
@@ -32,6 +32,7 @@ def best_instances(
         exclusive, and masks bool [n, H, W].
     """
     num_classes = class_logits.shape[1] - 1
+    top_k = min(top_k, len(class_logits) * num_classes)
     scores, pairs = class_logits.softmax(-1)[:, :-1].flatten().topk(top_k)
     queries, classes = pairs // num_classes, pairs % num_classes
     inside = masks > 0

@@ -86,7 +86,7 @@ def test_command_writes_a_program_for_all_sizes(
 
     network = ExportedNetwork(small_model(), "panoptic")
     for row in compare(network, program, sizes=SIZES):
-        assert row.difference == 0 and row.equal_pixels == 1
+        assert row.difference < 1e-6 and row.equal_pixels == 1  # eager, a CPU's ResNet is fused
 
     with pytest.raises((RuntimeError, AssertionError), match=r"shape|size|dimension|[Gg]uard"):
         program(torch.zeros(1, 4, 64, 64, dtype=torch.uint8))

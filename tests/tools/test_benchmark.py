@@ -22,8 +22,6 @@ from benchmarks.products import Recorder, multiply_adds, replay  # noqa: E402
 from benchmarks.table import draw, scaling, tables  # noqa: E402
 from benchmarks.timing import Patience, Statistics, take_turns  # noqa: E402
 
-from mask2former.checkpoint.hf import to_hf  # noqa: E402
-
 CPU = torch.device("cpu")
 
 
@@ -204,11 +202,10 @@ def test_products_by_hand() -> None:
 
 def test_both_models_compute_the_same() -> None:
     """Their logits, and the number of queries that hold an object."""
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("transformers")
     setting = models.Setting("r50", size=(64, 96), objects=7)
     ours = models.our_model(setting)
-    theirs = models._their_model(transformers, setting, 133).eval()
-    assert not theirs.load_state_dict(to_hf(ours.state_dict()), strict=False).unexpected_keys
+    theirs = models.their_model(setting, ours).eval()
     image = setting.images()[0]
     with torch.no_grad():
         logits, masks = ours.predict([{"image": image}])[0]

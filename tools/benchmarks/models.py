@@ -27,7 +27,7 @@ from mask2former.checkpoint.hf import to_hf
 from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.engine.precision import AmpSettings
-from mask2former.modeling.meta_arch import MaskFormer
+from mask2former.modeling.meta_arch import MaskFormer, mask_former
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = {
@@ -142,7 +142,7 @@ def ours(setting: Setting, device: str = "cpu", model: MaskFormer | None = None)
             return model([{"image": image} for image in images])
 
     head = model.sem_seg_head
-    parts: list[Part] = [(model, "_features", "backbone")]
+    parts: list[Part] = [(mask_former, "run_backbone", "backbone")]
     if not setting.compile:  # inside a graph nobody can look at the clock
         parts += [(head.pixel_decoder, "forward", "pixel decoder"), (head.predictor, "forward", "transformer decoder")]
     return Implementation(run, parts)
@@ -162,8 +162,8 @@ def hugging_face(
     theirs = theirs or their_model(setting, model)
     processor = transformers.Mask2FormerImageProcessor()
     precision = AmpSettings(device, getattr(torch, setting.dtype))
-    mean, std, divisibility, things = model.pixel_mean, model.pixel_std, model.size_divisibility, model.things
-    stuff = set(range(theirs.config.num_labels)) - things
+    mean, std, divisibility = model.pixel_mean, model.pixel_std, model.size_divisibility
+    stuff = set(range(theirs.config.num_labels)) - model.post_processing.things
     thresholds = {"threshold": model.object_mask_threshold, "overlap_mask_area_threshold": model.overlap_threshold}
     del model
 
