@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",
     },
-    "modeling.cpu": {"processor"},
+    "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
         "structures",
         "labels",

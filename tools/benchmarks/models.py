@@ -137,7 +137,7 @@ def ours(setting: Setting, device: str = "cpu") -> Implementation:
             return model([{"image": image} for image in images])
 
     head = model.sem_seg_head
-    parts: list[Part] = [(model, "_features", "backbone")]
+    parts: list[Part] = [(model.backbone, "forward", "backbone")]
     if not setting.compile:  # inside a graph nobody can look at the clock
         parts += [(head.pixel_decoder, "forward", "pixel decoder"), (head.predictor, "forward", "transformer decoder")]
     return Implementation(run, parts)
