@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.criterion": {"structures", "modeling.losses", "modeling.matcher"},
     "modeling.postprocess": {"structures", "labels", "modeling.layers"},
     "modeling.activation_checkpoint": set(),
-    "modeling.cpu": {"processor"},
+    "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
         "structures",
         "modeling.pixel_decoder",

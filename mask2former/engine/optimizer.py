@@ -1,6 +1,7 @@
 """Optimiser and learning rate schedule, with the published hyper-parameters."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,11 +64,20 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     WEIGHT_DECAY_NORM in normalisation layers, WEIGHT_DECAY_EMBED in ``nn.Embedding``, 0 for Swin's position tables
     and WEIGHT_DECAY otherwise.
 
+    A module may define ``lr_scale(parameter_name) -> float``: the factor on the rate of one of its parameters, whose
+    name is relative to that module ("layers.0.norm.weight"). Factors of modules within each other are multiplied. So a
+    backbone has layer-wise decay: ``rate ** (depth - layer_of(parameter_name))``.
+
     Few groups make the multi-tensor and fused optimisers fast.
+
+    Raises:
+        ValueError: a factor that is not a finite number, or is negative.
     """
+    scales = {name: module.lr_scale for name, module in model.named_modules() if hasattr(module, "lr_scale")}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for module_name, module, parameter_name, parameter in _trainable(model):
         rate = cfg.SOLVER.BASE_LR * (cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in module_name else 1.0)
+        rate *= _scale(scales, f"{module_name}.{parameter_name}" if module_name else parameter_name)
         if isinstance(module, NORM_LAYERS):
             decay = cfg.SOLVER.WEIGHT_DECAY_NORM
         elif isinstance(module, nn.Embedding):
@@ -78,6 +88,23 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             decay = cfg.SOLVER.WEIGHT_DECAY
         groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _scale(scales: Mapping[str, Callable[[str], float]], parameter_name: str) -> float:
+    """Multiply what the modules around a parameter say, by their names; 1.0 where none says anything."""
+    result = 1.0
+    for module_name, lr_scale in scales.items():
+        prefix = module_name + "." if module_name else ""
+        if not parameter_name.startswith(prefix):
+            continue
+        scale = lr_scale(parameter_name.removeprefix(prefix))
+        if not (math.isfinite(scale) and scale >= 0):
+            raise ValueError(
+                f"lr_scale of {module_name or 'the model'} gives {scale} for {parameter_name.removeprefix(prefix)!r}; "
+                "it has to give a factor that is finite and not negative."
+            )
+        result *= scale
+    return result
 
 
 def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:

@@ -73,6 +73,54 @@ def test_each_parameter_has_its_published_rate_and_decay():
     assert sum(len(group["params"]) for group in groups) == len(EXPECTED)  # each once, the frozen ones never
 
 
+class Deep(nn.Module):
+    """A backbone with layer-wise decay: every layer learns at half the rate of the next one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 2)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)) for _ in range(2))
+        self.norm = nn.LayerNorm(2)
+        self.asked = []
+
+    def lr_scale(self, parameter_name):
+        self.asked.append(parameter_name)
+        depth = {"stem": 0, "blocks.0": 1, "blocks.1": 2, "norm": 3}
+        return 0.5 ** (3 - next(layer for prefix, layer in depth.items() if parameter_name.startswith(prefix)))
+
+
+def test_a_module_scales_the_rates_of_its_parameters():
+    """Factors are multiplied down the tree, with the multiplier of backbones; a neighbour of like name has none."""
+    model = nn.Module()
+    model.backbone, model.backbone2 = Deep(), nn.Linear(2, 2)
+    model.backbone.blocks[1].lr_scale = lambda name: 3.0 if name == "0.bias" else 1.0
+    model.head = nn.Linear(2, 2)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(config(), model)
+    found = {names[p]: group["lr"] / 0.001 for group in groups for p in group["params"]}
+    expected = {"head.weight": 1, "head.bias": 1, "backbone2.weight": 0.1, "backbone2.bias": 0.1}
+    for layer, scale in {
+        "stem": 0.125,
+        "blocks.0.0": 0.25,
+        "blocks.0.1": 0.25,
+        "blocks.1.0": 0.5,
+        "blocks.1.1": 0.5,
+    }.items():
+        expected |= {f"backbone.{layer}.weight": 0.1 * scale, f"backbone.{layer}.bias": 0.1 * scale}
+    expected |= {"backbone.norm.weight": 0.1, "backbone.norm.bias": 0.1, "backbone.blocks.1.0.bias": 0.1 * 0.5 * 3.0}
+    assert found == pytest.approx(expected)
+    assert sorted(model.backbone.asked) == sorted(name for name, _ in model.backbone.named_parameters())
+
+
+@pytest.mark.parametrize("scale", [-0.5, float("nan"), float("inf")])
+def test_a_scale_that_is_no_factor_is_refused(scale):
+    model = nn.Module()
+    model.backbone = nn.Linear(1, 1)
+    model.backbone.lr_scale = lambda name: scale
+    with pytest.raises(ValueError, match=r"lr_scale of backbone gives .* for 'weight'"):
+        parameter_groups(config(), model)
+
+
 def test_groups_are_as_few_as_there_are_hyper_parameters():
     assert len(parameter_groups(config(), Model())) == len(set(EXPECTED.values()))
 

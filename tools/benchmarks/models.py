@@ -27,7 +27,7 @@ from mask2former.checkpoint.hf import to_hf
 from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.engine.precision import AmpSettings
-from mask2former.modeling.meta_arch import MaskFormer, mask_former
+from mask2former.modeling.meta_arch import MaskFormer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = {
@@ -142,7 +142,7 @@ def ours(setting: Setting, device: str = "cpu", model: MaskFormer | None = None)
             return model([{"image": image} for image in images])
 
     head = model.sem_seg_head
-    parts: list[Part] = [(mask_former, "run_backbone", "backbone")]
+    parts: list[Part] = [(model.backbone, "forward", "backbone")]
     if not setting.compile:  # inside a graph nobody can look at the clock
         parts += [(head.pixel_decoder, "forward", "pixel decoder"), (head.predictor, "forward", "transformer decoder")]
     return Implementation(run, parts)

@@ -6,10 +6,7 @@ features, resized for the attention, and sampled for the matching and the losses
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from unittest import mock
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,10 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.operator import without_library
-from mask2former.modeling import cpu
+from mask2former.modeling.cpu import make_plain
 from mask2former.modeling.criterion import SetCriterion
-from mask2former.modeling.layers import chunking
 from mask2former.modeling.layers.point_sampling import sample_points, uncertain_points
 from mask2former.modeling.transformer_decoder import MultiScaleMaskedTransformerDecoder
 from mask2former.structures import MaskTargets
@@ -30,23 +25,12 @@ Layer = tuple[Tensor, Tensor]
 
 
 def make_straightforward(model: nn.Module) -> nn.Module:
-    """Change a ``MaskFormer`` with points in its losses, in place; run it within :func:`plain_layers`."""
+    """Change a ``MaskFormer`` with points in its losses, in place; run it within ``operator.without_library``."""
+    make_plain(model)  # feed-forward networks of all positions at once, Detectron2's own ResNet
     # Another class for the same object keeps its parameters.
     model.sem_seg_head.predictor.__class__ = StraightforwardDecoder
     model.criterion = StraightforwardCriterion(model.criterion)
     return model
-
-
-@contextmanager
-def plain_layers() -> Iterator[None]:
-    """Plain PyTorch's deformable attention, feed-forward networks of all positions at once, Detectron2's own ResNet."""
-    long, unfolded = {"cpu": sys.maxsize, "cuda": sys.maxsize}, lambda *_: False
-    with (
-        without_library(),
-        mock.patch.dict(chunking.CHUNK_SIZE, long),
-        mock.patch.object(cpu, "can_fuse", unfolded),
-    ):
-        yield
 
 
 class StraightforwardDecoder(MultiScaleMaskedTransformerDecoder):

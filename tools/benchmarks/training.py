@@ -93,7 +93,8 @@ def _build_ours(
     from detectron2.modeling import build_model
     from detectron2.structures import BitMasks, Instances
 
-    from benchmarks.straightforward import make_straightforward, plain_layers
+    from benchmarks.operator import without_library
+    from benchmarks.straightforward import make_straightforward
 
     model: Any = build_model(read_config(setting)).train()
     if name == "straightforward":
@@ -114,7 +115,7 @@ def _build_ours(
             return sum(model(inputs).values())  # type: ignore[return-value]
 
     modules = {**parts, "matching": model.criterion.matcher, "criterion": model.criterion}
-    return Step(loss, modules, model, plain_layers if name == "straightforward" else nullcontext)
+    return Step(loss, modules, model, without_library if name == "straightforward" else nullcontext)
 
 
 def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -153,21 +154,9 @@ def breakdown(step: Step, device: torch.device, rounds: int = 3) -> dict[str, fl
 
 @contextmanager
 def _clock(step: Step, device: torch.device) -> Iterator[dict[str, float]]:
-    """Seconds in the forward pass of modules, by name; of our backbone where the model asks for its features."""
+    """Seconds in the forward pass of modules, by name."""
     seconds, started, hooks = dict.fromkeys(step.modules, 0.0), {}, []
-    plain = getattr(step.model, "_features", None)
-    if plain is not None:  # a hook on the backbone would keep it from being folded
-
-        def features(images: Tensor) -> dict[str, Tensor]:
-            start = _now(device)
-            result = plain(images)
-            seconds["backbone"] += _now(device) - start
-            return result
-
-        step.model._features = features  # type: ignore[assignment]
     for name, module in step.modules.items():
-        if plain is not None and name == "backbone":
-            continue
 
         def before(*_: object, name: str = name) -> None:
             started[name] = _now(device)
@@ -181,8 +170,6 @@ def _clock(step: Step, device: torch.device) -> Iterator[dict[str, float]]:
     finally:
         for hook in hooks:
             hook.remove()
-        if plain is not None:
-            del step.model._features
 
 
 def _now(device: torch.device) -> float:

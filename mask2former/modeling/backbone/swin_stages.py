@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from mask2former.modeling.layers.chunking import chunk_size
 from mask2former.modeling.layers.window_attention import WindowAttention, WindowGrid
 
 
@@ -53,39 +52,9 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """x: [B, H, W, C]."""
-        if not self.training and _pieces_pay(x):
-            return torch.cat([self._chunked(image, grid) for image in x.split(1)])
         windows = self.attn(grid.cut(self.norm1(x), shifted=self.shifted), grid.shift_mask if self.shifted else None)
         x = x + self.drop_path(grid.join(windows, shifted=self.shifted))
         return x + self.drop_path(self.mlp(self.norm2(x)))
-
-    def _chunked(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        """The same of one image [1, H, W, C], some windows and then some patches at a time.
-
-        What lies between the layers stays in the cache so, and padding, shifting and cutting are one look-up.
-        """
-        patches, places = grid.places(shifted=self.shifted)
-        length = chunk_size(x)
-        count = max(1, length // patches.shape[1])
-        flat = x.flatten(0, 2)
-        attended = torch.empty(patches.numel(), x.shape[-1], dtype=x.dtype)
-        targets = attended.view(*patches.shape, -1).split(count)
-        masks: Sequence[Tensor | None] = grid.shift_mask.split(count) if self.shifted else [None] * len(targets)
-        for target, numbers, mask in zip(targets, patches.split(count), masks, strict=True):
-            windows = self.norm1(flat.index_select(0, numbers.flatten().clamp(min=0))).view_as(target)
-            windows = windows.masked_fill_(numbers[..., None] < 0, 0)
-            target.copy_(self.attn(windows[None], mask)[0])
-        result = torch.empty_like(flat)
-        for target, before, numbers in zip(result.split(length), flat.split(length), places.split(length), strict=True):
-            torch.add(before, attended.index_select(0, numbers), out=target)
-            target += self.mlp(self.norm2(target))
-        return result.view_as(x)
-
-
-def _pieces_pay(x: Tensor) -> bool:
-    """On a CPU, without gradients; not while a graph is made, which would have nodes for each of them."""
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.device.type == "cpu" and not recorded
 
 
 class PatchMerging(nn.Module):

@@ -19,23 +19,32 @@ from mask2former.modeling.cpu.fused_block import (
 from mask2former.processor import fuses_convolutions
 
 
+class FusedResNet(ResNet):
+    """Run :func:`fused_resnet` where :func:`can_fuse` allows it."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return fused_resnet(self, x) if can_fuse(self, x) else super().forward(x)
+
+
 def can_fuse(backbone: nn.Module, images: Tensor) -> bool:
-    """Whether :func:`fused_resnet` may stand in for ``backbone(images)``.
+    """Tell whether :func:`fused_resnet` may stand in for the ``forward`` of ``backbone``.
 
     Not where normalisation learns or takes the statistics of the batch, not where somebody follows the modules' calls
-    (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where nothing of this
-    has been measured.
+    within it (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where
+    nothing of this has been measured.
     """
     if images.device.type != "cpu" or images.dtype != torch.float32:
         return False
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False
-    if type(backbone) is not ResNet or type(backbone.stem) is not BasicStem or backbone.num_classes is not None:
+    if type(backbone) not in (ResNet, FusedResNet) or type(backbone.stem) is not BasicStem:
+        return False
+    if backbone.num_classes is not None:
         return False
     blocks = [block for stage in backbone.stages for block in stage]
     if any(type(block) not in (BasicBlock, BottleneckBlock) for block in blocks):
         return False
-    if not all(_is_plain(module) for module in backbone.modules()):
+    if not all(_is_plain(module) for module in backbone.modules() if module is not backbone):
         return False
     autocast = torch.is_autocast_enabled("cpu")
     return fuses_convolutions(torch.get_autocast_dtype("cpu") if autocast else images.dtype)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.layers.chunking import chunked
 from mask2former.modeling.layers.residual import ResidualBlock
 from mask2former.ops import ms_deform_attn_fused
 
@@ -114,10 +113,5 @@ class DeformableSelfAttention(ResidualBlock):
     def forward(self, x: Tensor, position: Tensor, grid: PixelGrid) -> Tensor:
         """x [B, S, C]; position [S, C]."""
         values = self.attention.project_values(x)
-
-        def attend(x: Tensor, position: Tensor, reference_points: Tensor) -> Tensor:
-            return self.residual(x, lambda x: self.attention(x + position, values, reference_points, grid.sizes))
-
-        if torch.is_grad_enabled():  # each piece would leave gradients of all values
-            return attend(x, position[None], grid.reference_points[None])
-        return chunked(attend, x, position[None], grid.reference_points[None])
+        places = grid.reference_points[None]
+        return self.residual(x, lambda x: self.attention(x + position, values, places, grid.sizes))

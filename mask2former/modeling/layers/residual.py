@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.attention import MultiHeadAttention
-from mask2former.modeling.layers.chunking import chunked, needs_chunking
-from mask2former.modeling.layers.feed_forward import RecomputedFeedForward
 
 
 class ResidualBlock(nn.Module):
@@ -24,10 +21,7 @@ class ResidualBlock(nn.Module):
     def residual(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         if self.pre_norm:
             return x + self.dropout(function(self.norm(x)))
-        branch = self.dropout(function(x))
-        if torch.is_grad_enabled() or branch.dtype != x.dtype:
-            return self.norm(x + branch)
-        return self.norm(branch.add_(x))  # one less of the largest tensors
+        return self.norm(x + self.dropout(function(x)))
 
 
 class SelfAttention(ResidualBlock):
@@ -70,14 +64,4 @@ class FeedForward(ResidualBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, S, C]."""
-        fixed = not (self.training and self.hidden_dropout.p)
-        if torch.is_grad_enabled() and fixed and needs_chunking(x):
-            return self.residual(x, self._recomputed)
-        return chunked(lambda piece: self.residual(piece, self._transform), x)
-
-    def _recomputed(self, x: Tensor) -> Tensor:
-        first, second = self.linear1, self.linear2
-        return RecomputedFeedForward.apply(x, first.weight, first.bias, second.weight, second.bias)
-
-    def _transform(self, x: Tensor) -> Tensor:
-        return self.linear2(self.hidden_dropout(self.linear1(x).relu_()))
+        return self.residual(x, lambda x: self.linear2(self.hidden_dropout(self.linear1(x).relu_())))

@@ -68,19 +68,6 @@ class WindowGrid:
         apart = regions[:, None, :, None] != regions[:, None, None, :]
         return torch.zeros(apart.shape, device=self.device).masked_fill_(apart, _BLOCKED)
 
-    def places(self, *, shifted: bool) -> tuple[Tensor, Tensor]:
-        """What :meth:`cut` and :meth:`join` move, as numbers: patches are counted row by row.
-
-        Returns:
-            int64 [windows, M * M] of the patch at each place of a window, -1 for padding; and int64 [H * W] of the
-            place, counted through all windows, of each patch.
-        """
-        height, width = self.size
-        numbers = torch.arange(1, height * width + 1, device=self.device).view(1, height, width, 1)
-        patches = self.cut(numbers, shifted=shifted).view(-1, self.window**2) - 1  # padded with zeros
-        places = torch.arange(patches.numel(), device=self.device).view(1, *patches.shape, 1)
-        return patches, self.join(places, shifted=shifted).flatten()
-
     def _regions(self, count: int) -> Tensor:
         """Of each row (column) after the shift: 0 in whole windows, 1 and 2 on the two sides of the last one's seam."""
         length = count * self.window

@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_se
 from torch import Tensor, nn
 
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
-from mask2former.modeling.cpu import run_backbone
+from mask2former.modeling.cpu import optimise_for_cpu
 from mask2former.modeling.criterion import build_criterion
 from mask2former.modeling.meta_arch.segmentation_model import SegmentationModel
 from mask2former.modeling.postprocess import PostProcessing
@@ -78,6 +78,8 @@ class MaskFormer(SegmentationModel):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
         head = build_sem_seg_head(cfg, backbone.output_shape())
+        optimise_for_cpu(backbone)
+        optimise_for_cpu(head)
         if cfg.MODEL.CHECKPOINT:
             parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
             checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
@@ -103,4 +105,4 @@ class MaskFormer(SegmentationModel):
         return cast(int, self.sem_seg_head.get_submodule("predictor").num_queries)
 
     def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
-        return self.sem_seg_head(run_backbone(self.backbone, images), num_frames)
+        return self.sem_seg_head(self.backbone(images), num_frames)

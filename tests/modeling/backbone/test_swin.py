@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint.hf import from_hf
 from mask2former.modeling import D2SwinTransformer
-from mask2former.modeling.layers import chunking
 from mask2former.modeling.layers.window_attention import WindowGrid
 
 FEATURES = ("res2", "res3", "res4", "res5")
@@ -63,29 +62,6 @@ def test_every_feature_equals_the_oracle(size: tuple[int, int], qkv_bias: bool) 
         shape = ours.output_shape()[name]
         assert feature.shape[1] == shape.channels == SMALL["embed_dim"] * shape.stride // 4
         torch.testing.assert_close(feature, other, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("size", [(200, 264), (97, 61)], ids=str)
-@pytest.mark.parametrize("length", [1, 40, 10**6])
-def test_pieces_and_whole_maps_are_the_same(
-    size: tuple[int, int], length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", length)
-    model = D2SwinTransformer(**SMALL).eval()
-    randomise(model)
-    images = torch.randn(2, 3, *size)
-    whole = model(images)  # with gradients
-    with torch.no_grad():
-        for name, feature in model(images).items():
-            torch.testing.assert_close(feature, whole[name], atol=1e-5, rtol=1e-5)
-
-
-def test_pieces_leave_training_alone() -> None:
-    model = D2SwinTransformer(**SMALL, drop_path_rate=0.4, drop_rate=0.1).train()
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        one, two = (model(images)["res5"] for _ in range(2))
-    assert not torch.equal(one, two)
 
 
 def test_gradients_equal_the_oracle() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
-from mask2former.modeling.cpu import fused_block
+from mask2former.modeling.cpu import fused_block, optimise_for_cpu
 from mask2former.modeling.cpu.fused_block import folded
 from mask2former.modeling.cpu.fused_resnet import can_fuse, fused_resnet
 from mask2former.processor import fuses_convolutions
@@ -195,3 +195,19 @@ def test_not_where_onednn_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not can_fuse(model.float(), images)
     monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in a build without the operators
     assert not can_fuse(model.float(), images)
+
+
+@torch.no_grad()
+def test_the_attached_form_falls_back_on_detectron2s() -> None:
+    """It fuses where that is allowed, whoever watches the backbone itself, and runs Detectron2's own elsewhere."""
+    model, images = resnet(18, "BN"), torch.randn(1, 3, 64, 64)
+    expected = model(images)["res5"]
+    optimise_for_cpu(model)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append("whole"))
+    inner = model.stages[0][0].conv1
+    for watched in (False, True):
+        if watched:
+            inner.register_forward_hook(lambda *_: seen.append("inner"))
+        torch.testing.assert_close(model(images)["res5"], expected, atol=1e-5, rtol=1e-4)
+    assert seen == ["whole", "inner", "whole"]

@@ -1,76 +1,53 @@
-"""Transformer sub-layers."""
+"""Transformer sub-layers against their formulas, with ``torch.nn.MultiheadAttention`` inside."""
 
 from __future__ import annotations
 
+import oracles
 import pytest
 import torch
-from torch import Tensor
+from oracles import randomise
 
-from mask2former.modeling.layers import chunking
-from mask2former.modeling.layers.feed_forward import RecomputedFeedForward
-from mask2former.modeling.layers.residual import FeedForward
+from mask2former.modeling.layers.residual import CrossAttention, FeedForward, ResidualBlock, SelfAttention
 
 
-def results(layer: FeedForward, x: Tensor, half: bool = False) -> list[Tensor]:
-    """Output and all gradients."""
-    layer.zero_grad()
-    given = x.clone().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        output = layer(given)
-    output.square().sum().backward()
-    gradients = [given.grad, *(p.grad for p in layer.parameters())]
-    return [output.detach(), *(g.clone() for g in gradients if g is not None)]
+def numbers(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("length", [1, 4, 5, 11])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_feed_forward_in_pieces_is_the_whole(length: int, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = FeedForward(8, 16, dropout=dropout).double().train(dropout == 0)
-    x = torch.randn(2, length, 8, dtype=torch.float64)
-    whole = results(layer, x)
-    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
-    split = results(layer, x)
-    assert len(whole) == len(split) == 8
-    for one, other in zip(whole, split, strict=True):
-        torch.testing.assert_close(other, one)
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_self_attention(pre_norm: bool) -> None:
+    block = randomise(SelfAttention(8, 2, pre_norm=pre_norm))
+    x, place = numbers(2, 5, 8), numbers(5, 8)
+    found = block(x, place)
+    for one, image in zip(found, x, strict=True):
+        torch.testing.assert_close(one, oracles.self_attend(block, image, place))
 
 
-def test_dropout_in_pieces_drops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every hidden activation is dropped with probability one half, also where there are several pieces."""
-    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
-    layer = FeedForward(4, 64, dropout=0.5, pre_norm=True)
-    layer.dropout.p = 0.0  # that of the hidden activations is left
-    torch.nn.init.constant_(layer.linear1.bias, 1.0)
-    torch.nn.init.constant_(layer.linear2.weight, 1.0)
-    hidden_sums = layer(torch.ones(1, 40, 4))[..., 0]
-    assert hidden_sums.std() > 0  # without dropout all were alike
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_cross_attention(pre_norm: bool) -> None:
+    block = randomise(CrossAttention(8, 2, pre_norm=pre_norm))
+    x, place, key, value = numbers(2, 5, 8), numbers(5, 8), numbers(2, 7, 8), numbers(2, 7, 8)
+    mask = torch.rand(2, 1, 5, 7) > 0.5
+    mask[..., 3] = True
+    found, unmasked = block(x, place, key, value, mask), block(x, place, key, value, None)
+    for i in range(2):
+        arguments = (block, x[i], place, key[i], value[i])
+        torch.testing.assert_close(found[i], oracles.cross_attend(*arguments, ~mask[i, 0]))
+        torch.testing.assert_close(unmasked[i], oracles.cross_attend(*arguments))
 
 
-def test_gradients_are_the_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 3)
-    shapes = [(2, 4, 5), (6, 5), (6,), (3, 6), (3,)]
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(RecomputedFeedForward.apply, inputs)
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_feed_forward(pre_norm: bool) -> None:
+    block = randomise(FeedForward(8, 16, pre_norm=pre_norm))
+    x = numbers(2, 5, 8)
+    before = x.clone()
+    torch.testing.assert_close(block(x), oracles.feed_forward(block, x))
+    assert torch.equal(x, before)
 
 
-def test_feed_forward_in_pieces_follows_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x = FeedForward(8, 16), torch.randn(2, 11, 8)
-    exact, whole = results(layer, x), results(layer, x, half=True)
-    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
-    split = results(layer, x, half=True)
-    assert [p.dtype for p in split] == [w.dtype for w in whole]
-    for one, other, truth in zip(whole, split, exact, strict=True):
-        assert (other - truth).abs().max() <= 2 * (one - truth).abs().max() + 0.01 * truth.abs().max()
-
-
-def test_hidden_activations_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def kept() -> list[tuple[int, ...]]:
-        found: list[tuple[int, ...]] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: found.append(tuple(t.shape)) or t, lambda t: t):
-            layer(x)
-        return found
-
-    layer, x = FeedForward(8, 16), torch.randn(2, 11, 8)
-    assert (2, 11, 16) in kept()  # few positions: not worth another product
-    monkeypatch.setitem(chunking.CHUNK_SIZE, "cpu", 4)
-    assert {shape for shape in kept() if 16 in shape} == {(16, 8), (16,), (8, 16)}  # parameters
+def test_dropout_is_on_the_branch_alone() -> None:
+    """Of ones plus dropped ones, half are 1 and half are 1 + 2."""
+    block = ResidualBlock(4, pre_norm=True, dropout=0.5)
+    found = block.residual(torch.ones(500, 4), torch.ones_like)
+    assert set(found.flatten().tolist()) == {1.0, 3.0}
+    assert 0.4 < (found == 3).double().mean() < 0.6

@@ -14,26 +14,23 @@ DEFAULT_CHUNK_SIZE = 16384
 
 
 def chunk_size(x: Tensor) -> int:
+    """Give the number of positions that are computed at a time on the device of ``x``."""
     return CHUNK_SIZE.get(x.device.type, DEFAULT_CHUNK_SIZE)
 
 
 def needs_chunking(x: Tensor) -> bool:
-    """Whether x [B, S, C] takes several pieces. Never while compiling: every number of pieces would be a graph."""
+    """Tell whether x [B, S, C] makes several chunks. Never while compiling: each number of chunks would be a graph."""
     return not torch.compiler.is_compiling() and x.shape[1] > chunk_size(x)
 
 
 def chunked(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, joined again.
+    """Compute ``function`` of tensors [B, S, C] (B may be 1), some of the S positions at a time, without gradients.
 
-    So what it has inside, and the gradients of that, are never there for all positions at once.
+    What the function has inside is never there for all positions at once.
     """
     x = tensors[0]
-    if not needs_chunking(x):
-        return function(*tensors)
     parts = zip(*(t.split(chunk_size(t), dim=1) for t in tensors), strict=True)
-    if torch.is_grad_enabled():
-        return torch.cat([function(*part) for part in parts], dim=1)
-    first = function(*next(parts))  # tells channels and dtype; so pieces and whole are never there both
+    first = function(*next(parts))  # tells channels and dtype; so chunks and whole are never there both
     result = first.new_empty(first.shape[0], x.shape[1], first.shape[2])
     places = iter(result.split(chunk_size(x), dim=1))
     next(places).copy_(first)
