@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from pycocotools.coco import COCO
 
 from mask2former.evaluation.boundary import BoundaryEval
 from mask2former.evaluation.hotcoco_api import hotcoco
+from mask2former.evaluation.overlaps import require_shares
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,9 @@ class AveragePrecision:
         Returns:
             An evaluation with ``stats`` [12] and ``eval``, as pycocotools names and orders them. Its report has gone
             to the log.
+
+        Raises:
+            ValueError: an IoU is outside of [0, 1].
         """
         # A result with its box would get the box's area, which moves it between small, medium and large.
         fields = ("image_id", "category_id", "score", SHAPE[kind])
@@ -61,10 +66,19 @@ class AveragePrecision:
             if img_ids is not None:
                 evaluation.params.imgIds = list(img_ids)
             evaluation.evaluate()
+            self._require_shares(evaluation)
             evaluation.accumulate()
             evaluation.summarize()
         logger.info("COCO's report:\n%s", report.getvalue().rstrip())
         return evaluation
+
+    def _require_shares(self, evaluation: Any) -> None:
+        for (image_id, _), iou in getattr(evaluation, "ious", {}).items():  # hotcoco keeps them to itself
+            try:
+                require_shares(np.asarray(iou, float))
+            except ValueError as error:
+                name = self.truth.imgs[image_id].get("file_name", image_id)
+                raise ValueError(f"{self.truth_file}, image {name}: {error}.") from error
 
     def _evaluation(self, results: list[dict[str, Any]], kind: str) -> Any:
         if kind == "boundary":
