@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"labels", "data.rle", "data.mapper"},
     "evaluation.tta": {"data.mapper", "modeling.meta_arch", "modeling.postprocess"},  # a model around a model
     "visualization": {"labels", "data.mapper"},
-    "dashboard": {"labels", "data.mapper", "evaluation", "visualization"},
+    "dashboard": {"data.mapper", "evaluation", "visualization"},
     "engine": {
         "config",
         "processor",
@@ -72,7 +72,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "evaluation.tta",
         "dashboard",
-        "visualization",
     },
     "preflight": {"config", "evaluation", "zoo"},
     "custom": {"config", "data.mapper", "data.datasets", "data.checks", "preflight", "zoo"},

@@ -26,27 +26,27 @@ class BestEffort:
         self.what = what
         self.remedy = remedy
         self.failure = ""
-        self._told: set[str] = set()
+        self._told: set[type[Exception]] = set()
 
     def __call__(self, action: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | None:
-        """Return what ``action`` returns; None where it raised, which is logged once for each reason."""
+        """Return what ``action`` returns; None where it raised, which is logged once for each kind of error."""
         try:
             made = action(*arguments, **options)
         except Exception as error:  # whatever it is: the scores are worth more
             self.failure = f"{type(error).__name__}: {error}"
-            logger.debug("Traceback of what follows:", exc_info=True)
-            self.warn(self.failure)
+            if type(error) not in self._told:
+                self._told.add(type(error))
+                logger.debug("%s: traceback of its failure.", self.what, exc_info=True)
+                self.warn(self.failure)
             return None
         self.failure = ""
         return made
 
     def warn(self, reason: str) -> None:
-        """Say once that it is left out for this reason."""
-        if reason not in self._told:
-            self._told.add(reason)
-            logger.warning(
-                "%s: left out, for it failed (%s). Everything else goes on. %s The traceback is in log.txt.",
-                self.what,
-                reason.rstrip("."),
-                self.remedy,
-            )
+        """Say that it is left out, why, and what to do."""
+        logger.warning(
+            "%s: left out, for it failed (%s). Everything else goes on. %s The traceback is in log.txt.",
+            self.what,
+            reason.rstrip("."),
+            self.remedy,
+        )

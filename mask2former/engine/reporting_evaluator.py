@@ -107,10 +107,10 @@ class ReportingEvaluator(DatasetEvaluator):
         if comm.is_main_process():
             BestEffort("The file of the scores", "Is there room on the disk?")(self._write_scores, results)
             failures = [failure for *_, failure in parts if failure]
-            if failures:
-                self._attempt.warn(failures[0])
-            else:
+            if not failures:
                 self._attempt(self._write_report, results, seconds, parts)
+            elif not self._attempt.failure:  # of this process's own it has told
+                self._attempt.warn(failures[0])
         return results
 
     def _write_scores(self, results: Any) -> None:

@@ -1,6 +1,7 @@
 """COCO's average precision: by hotcoco, or by pycocotools."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
@@ -25,13 +26,12 @@ class AveragePrecision:
 
     Args:
         truth: COCO instances, as pycocotools has loaded it.
-        truth_file: where it was loaded from.
+        truth_file: where it was loaded from, for messages.
     """
 
     def __init__(self, truth: COCO, truth_file: str) -> None:
         self.truth = truth
         self.truth_file = truth_file
-        self._fast_truth: Any = None  # hotcoco's, loaded when it is needed
 
     def __call__(
         self,
@@ -83,9 +83,22 @@ class AveragePrecision:
     def _evaluation(self, results: list[dict[str, Any]], kind: str) -> Any:
         if kind == "boundary":
             return BoundaryEval(self.truth, self.truth.loadRes(results))
-        fast = hotcoco()
-        if fast is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco knows integers alone
+        fast = self._fast
+        if fast is None:
             return COCOevalMaxDets(self.truth, self.truth.loadRes(results), kind)
-        if self._fast_truth is None:
-            self._fast_truth = fast.COCO(self.truth_file)
-        return fast.COCOeval(self._fast_truth, self._fast_truth.loadRes(results), kind)
+        module, truth = fast
+        return module.COCOeval(truth, truth.loadRes(results), kind)
+
+    @functools.cached_property
+    def _fast(self) -> tuple[Any, Any] | None:
+        """hotcoco and its copy of the ground truth; None where there is none, or it refuses what pycocotools takes."""
+        module = hotcoco()
+        if module is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco knows integers alone
+            return None
+        # What nobody scores is left out: hotcoco refuses, for one, the `licenses: null` of Detectron2's converter.
+        scored = {key: self.truth.dataset.get(key, []) for key in ("images", "annotations", "categories")}
+        try:
+            return module, module.COCO(scored)
+        except (ValueError, TypeError) as error:
+            logger.warning("%s: hotcoco refuses it (%s); pycocotools scores it, slower.", self.truth_file, error)
+            return None

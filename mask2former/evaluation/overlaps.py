@@ -13,6 +13,7 @@ from mask2former.evaluation.rle_pairs import pair_runs
 
 VOID = 0  # the id of pixels that belong to no segment
 MATCH = 0.5  # a found segment is a true one if it is of its class and their IoU is above this
+ROUNDING = 1e-6  # of the IoU of boxes, whose numbers are not whole; seen: 1.6e-15
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def match(o: Overlaps) -> Matches:
 
 
 def require_shares(iou: np.ndarray) -> None:
-    """Raise ValueError unless every value is in [0, 1]."""
-    strange = iou[~((iou >= 0) & (iou <= 1))]
+    """Raise ValueError unless every value is in [0, 1], but for the rounding of boxes."""
+    strange = iou[~((iou >= 0) & (iou <= 1 + ROUNDING))]
     if strange.size:
         raise ValueError(
             f"found an IoU of {strange.flat[0]}, which has to be in [0, 1]: check the sizes and segments of its "
@@ -200,6 +201,7 @@ def mask_overlaps(
     iou = np.zeros((len(true_masks), len(found_masks)))
     if iou.size:
         iou = np.asarray(mask_util.iou(found_masks, true_masks, [0] * len(true_masks))).T
+        require_shares(iou)  # -1 where sizes differ
     void = np.zeros(len(found_masks))
     if len(crowds) and len(found_masks):
         inside = mask_util.iou(found_masks, crowds, [1] * len(crowds))  # shares of the found ones
@@ -217,4 +219,5 @@ def mask_overlaps(
 
 
 def _areas(masks: Sequence[Any]) -> np.ndarray:
-    return mask_util.area(list(masks)).astype(np.int64) if len(masks) else np.zeros(0, np.int64)
+    """Give [N] int64 pixels, one mask after the other: pycocotools fails on lists of more than 255."""
+    return np.array([mask_util.area(mask) for mask in masks], np.int64)

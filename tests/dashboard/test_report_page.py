@@ -6,13 +6,13 @@ import re
 
 import numpy as np
 import pytest
+from conftest import NAMES, write_files
 
 from mask2former.dashboard.collector import Collector
 from mask2former.dashboard.confusion import confusions, matrix
 from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
 from mask2former.dashboard.pages import as_data, write_whole
 from mask2former.visualization import Region
-from conftest import NAMES, write_files
 
 VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
 PNG = "pan_seg_file_name"
