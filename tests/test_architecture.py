@@ -64,7 +64,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "evaluation.tta",
         "dashboard",
-        "visualization",
     },
     "preflight": {"config", "evaluation", "zoo"},
     "custom": {"config", "data.mapper", "data.datasets", "data.checks", "preflight", "zoo"},

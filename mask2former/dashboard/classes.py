@@ -77,7 +77,7 @@ def columns(findings: Findings, average_precision: Mapping[str, np.ndarray]) -> 
 def present(table: list[Column]) -> np.ndarray:
     """[K] bool: classes that are in the ground truth or in the results."""
     counts = [column.values > 0 for column in table if not column.is_share]
-    return np.any(counts, axis=0)
+    return np.any(counts, axis=0) if counts else np.zeros(0, bool)
 
 
 def _counts(group: str, tally: SegmentTally) -> list[Column]:

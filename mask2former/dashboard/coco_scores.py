@@ -11,12 +11,12 @@ SCORES = {"AP": (slice(None), 0), "AP50": (slice(0, 1), 0), "AP75": (slice(5, 6)
 SIZES = {"APs": (slice(None), 1), "APm": (slice(None), 2), "APl": (slice(None), 3)}
 
 
-def by_class(evaluation: Any, contiguous: Mapping[int, int], num_classes: int) -> dict[str, np.ndarray]:
+def by_class(evaluation: Any, places: Mapping[int, int], num_classes: int) -> dict[str, np.ndarray]:
     """Average precision, in [0, 1].
 
     Args:
         evaluation: of pycocotools or hotcoco, accumulated, with COCO's thresholds and sizes.
-        contiguous: category id -> contiguous class.
+        places: category id -> class, of those that are wanted.
         num_classes: K.
 
     Returns:
@@ -27,7 +27,8 @@ def by_class(evaluation: Any, contiguous: Mapping[int, int], num_classes: int) -
     for name, (thresholds, size) in {**SCORES, **SIZES}.items():
         values = np.full(num_classes, np.nan)
         for number, category in enumerate(_categories(evaluation)):
-            values[contiguous[category]] = _mean(precision[thresholds, :, number, size])
+            if category in places:
+                values[places[category]] = _mean(precision[thresholds, :, number, size])
         result[name] = values
     return result
 

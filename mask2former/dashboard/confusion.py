@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mask2former.dashboard.error_types import MEANINGS
-from mask2former.dashboard.tally import KINDS, SegmentTally
+from mask2former.dashboard.error_types import KINDS, MEANINGS
+from mask2former.dashboard.tally import SegmentTally
 
 LARGEST_MATRIX = 24  # classes
 

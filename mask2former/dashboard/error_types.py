@@ -25,7 +25,7 @@ from enum import Enum
 
 import numpy as np
 
-from mask2former.dashboard.overlaps import MATCH, Overlaps
+from mask2former.evaluation.overlaps import MATCH, Matches, Overlaps
 
 BACKGROUND = 0.1  # IoU below which a segment is not meant to be another
 
@@ -57,77 +57,50 @@ MEANINGS = {
 }
 
 
+KINDS = list(Kind)
+
+
 @dataclass(frozen=True)
 class Judgement:
-    """Of one image with N true and M found segments.
+    """N true and M found segments of one image.
 
     Attributes:
-        kinds: of each found segment.
+        kinds: [M] int64, of each found segment, its kind's place in ``KINDS``.
         partners: [M] int64, the true segment that each matches or was meant to be; -1: none.
         missed: [N] bool.
     """
 
-    kinds: list[Kind]
+    kinds: np.ndarray
     partners: np.ndarray
     missed: np.ndarray
 
-    @property
-    def correct(self) -> np.ndarray:
-        """[M] bool."""
-        return np.array([kind is Kind.CORRECT for kind in self.kinds], bool)
 
-    @property
-    def counted(self) -> np.ndarray:
-        """[M] bool: all but the ignored."""
-        return np.array([kind is not Kind.IGNORED for kind in self.kinds], bool)
-
-
-def judge(overlaps: Overlaps) -> Judgement:
+def judge(o: Overlaps, matches: Matches) -> Judgement:
     """See the module's text for the rules."""
-    o = overlaps
     same = o.true_classes[:, None] == o.found_classes
-    kinds, partners = _match(o, same)
     inside = o.shared / np.maximum(o.found_areas, 1) > 0.5  # [N, M]: the found one is mostly in the true one
     holds = o.shared / np.maximum(o.true_areas[:, None], 1) > 0.5
-    pieces = (same & inside).sum(1)
-    for found, kind in enumerate(kinds):
-        if kind is not Kind.FALSE_ALARM:
-            continue
-        iou, of_class = o.iou[:, found], same[:, found]
-        near = iou >= BACKGROUND
-        rules = (
-            (Kind.WRONG_CLASS, ~of_class & (iou > MATCH)),
-            (Kind.MERGED, _if_several(of_class & holds[:, found])),
-            (Kind.SPLIT, of_class & inside[:, found] & (pieces > 1)),
-            (Kind.BAD_OUTLINE, of_class & near),
-            (Kind.WRONG_AND_BAD, ~of_class & near),
-        )
-        for rule, meant in rules:
-            if meant.any():
-                kinds[found], partners[found] = rule, int(np.where(meant, iou, -1).argmax())
-                break
+    near = o.iou >= BACKGROUND
+    held, pieces = same & holds, same & inside
+    kinds = np.full(len(o.found_classes), KINDS.index(Kind.FALSE_ALARM))
+    kinds[matches.matched] = KINDS.index(Kind.CORRECT)
+    kinds[matches.duplicates >= 0] = KINDS.index(Kind.DUPLICATE)
+    kinds[matches.ignored] = KINDS.index(Kind.IGNORED)
+    partners = np.maximum(matches.partners, matches.duplicates)
+    undecided = kinds == KINDS.index(Kind.FALSE_ALARM)
+    rules = (
+        (Kind.WRONG_CLASS, ~same & (o.iou > MATCH)),
+        (Kind.MERGED, held & (held.sum(0) > 1)),
+        (Kind.SPLIT, pieces & (pieces.sum(1, keepdims=True) > 1)),
+        (Kind.BAD_OUTLINE, same & near),
+        (Kind.WRONG_AND_BAD, ~same & near),
+    )
+    for kind, meant in rules:
+        chosen = undecided & meant.any(0)
+        if chosen.any():
+            kinds[chosen] = KINDS.index(kind)
+            partners[chosen] = np.where(meant, o.iou, -1)[:, chosen].argmax(0)
+            undecided &= ~chosen
     missed = np.ones(len(o.true_classes), bool)
     missed[partners[partners >= 0]] = False
     return Judgement(kinds, partners, missed)
-
-
-def _match(o: Overlaps, same: np.ndarray) -> tuple[list[Kind], np.ndarray]:
-    """Who matches, who comes second, who is ignored; all others are false alarms as yet."""
-    kinds = [Kind.FALSE_ALARM] * len(o.found_classes)
-    partners = np.full(len(o.found_classes), -1, np.int64)
-    free = np.ones(len(o.true_classes), bool)
-    good = same & (o.iou > MATCH)
-    for found in range(len(kinds)):
-        candidates = good[:, found]
-        if (candidates & free).any():
-            chosen = int(np.where(candidates & free, o.iou[:, found], -1).argmax())
-            kinds[found], partners[found], free[chosen] = Kind.CORRECT, chosen, False
-        elif candidates.any():
-            kinds[found], partners[found] = Kind.DUPLICATE, int(np.where(candidates, o.iou[:, found], -1).argmax())
-        elif o.void[found] > 0.5:
-            kinds[found] = Kind.IGNORED
-    return kinds, partners
-
-
-def _if_several(meant: np.ndarray) -> np.ndarray:
-    return meant if meant.sum() > 1 else np.zeros_like(meant)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ class Gallery:
         self.number = number
         self._best: list[_Ranked] = []
         self._worst: list[_Ranked] = []
-        self._count = itertools.count()
+        self._count = 0
 
     def offer(self, quality: float, make: Callable[[], Example]) -> None:
         """``make`` is called if the image is among the best or worst so far."""
@@ -85,7 +84,8 @@ class Gallery:
         ]
         if not wanted:
             return
-        example, order = make(), -next(self._count)  # of equals the first
+        self._count -= 1
+        example, order = make(), self._count  # of equals the first
         for heap, rank in wanted:
             add = heapq.heappush if len(heap) < self.number else heapq.heappushpop
             add(heap, _Ranked(rank, order, example))
@@ -95,9 +95,6 @@ class Gallery:
         for other in others:
             for example in {id(x.example): x.example for x in (*other._best, *other._worst)}.values():
                 self.offer(example.quality, lambda chosen=example: chosen)  # type: ignore[misc]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**vars(self), "_count": None}  # a counter does not travel to another process
 
     def best(self) -> list[Example]:
         """Highest quality first."""

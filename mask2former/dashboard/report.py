@@ -10,16 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data.catalog import Metadata
 
+from mask2former.dashboard.class_list import ClassList
 from mask2former.dashboard.classes import columns, present
 from mask2former.dashboard.coco_scores import by_class, precision_recall
-from mask2former.dashboard.collector import CONFIDENT, Findings
+from mask2former.dashboard.collector import Findings
 from mask2former.dashboard.confusion import confusions, error_rows, matrix
 from mask2former.dashboard.gallery import Example
 from mask2former.dashboard.pages import jpeg_uri, write_page
 from mask2former.dashboard.tally import SIDES, SegmentTally
 from mask2former.data.mapper.image_io import read_image
+from mask2former.evaluation.handover import CONFIDENT
 from mask2former.evaluation.scores import summarize
 from mask2former.visualization import draw_regions
 
@@ -47,8 +48,10 @@ class EvaluationRecord:
         title: of the page: what was evaluated.
         dataset: its name.
         results: {task: {metric: value}} of the scorers.
-        findings: of the collector.
-        metadata: of the data set.
+        images: how many were evaluated.
+        findings: of the collector, over all processes.
+        classes: that the findings count in.
+        left_out: task -> why the report has nothing of it beyond its scores.
         masks: COCO's evaluation of the masks, if instances were scored.
         facts: of the run, by name.
         config: the configuration as YAML.
@@ -57,8 +60,10 @@ class EvaluationRecord:
     title: str
     dataset: str
     results: Mapping[str, Any]
+    images: int
     findings: Findings
-    metadata: Metadata
+    classes: ClassList
+    left_out: Mapping[str, str]
     masks: Any
     facts: Mapping[str, str]
     config: str
@@ -66,12 +71,11 @@ class EvaluationRecord:
 
 def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
     """Write the page, in a folder that is there."""
-    findings, metadata = evaluated.findings, evaluated.metadata
-    names = class_names(findings, metadata)
+    findings, names = evaluated.findings, evaluated.classes.names
     precision = {}
     if evaluated.masks is not None and findings.instance is not None:
-        contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {i: i for i in range(len(names))}
-        precision = by_class(evaluated.masks, contiguous, len(names))
+        places = evaluated.classes.places or {i: i for i in range(len(names))}
+        precision = by_class(evaluated.masks, places, len(names))
     table = columns(findings, precision)
     rows = np.flatnonzero(present(table)).tolist()
     tallies = {"panoptic": findings.panoptic, "instance": findings.instance}
@@ -82,7 +86,8 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
         {
             "title": evaluated.title,
             "dataset": evaluated.dataset,
-            "images": findings.images,
+            "images": evaluated.images,
+            "left_out": evaluated.left_out,
             "scores": [(name, value, MEANINGS[name]) for name, value in summarize(evaluated.results)],
             "confident": CONFIDENT,
             "columns": table,
@@ -99,12 +104,6 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
             "config": evaluated.config,
         },
     )
-
-
-def class_names(findings: Findings, metadata: Metadata) -> Sequence[str]:
-    """[K], in the numbering that the findings count in."""
-    instance_only = findings.panoptic is None and findings.semantic is None
-    return metadata.get("thing_classes" if instance_only else "stuff_classes")
 
 
 def _matrices(findings: Findings, names: Sequence[str]) -> Iterator[dict[str, Any]]:

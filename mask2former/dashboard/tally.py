@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mask2former.dashboard.error_types import Judgement, Kind
-from mask2former.dashboard.overlaps import Overlaps
+from mask2former.dashboard.error_types import KINDS, Judgement, Kind
+from mask2former.evaluation.overlaps import Overlaps
 
-KINDS = list(Kind)
 # Segments by size: the side, in pixels, of a square of their area; the last one is open.
 SIDES = (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -59,21 +58,21 @@ class SegmentTally:
             Its quality in [0, 1]: summed IoU of the matched pairs / (matched + half of the other found and true
             segments): panoptic quality without its mean over classes. None where there is nothing to find or found.
         """
-        correct, counted = judgement.correct, judgement.counted
+        correct = judgement.kinds == KINDS.index(Kind.CORRECT)
+        wrong = ~correct & (judgement.kinds != KINDS.index(Kind.IGNORED))
         partners = judgement.partners[correct]
         iou = o.iou[partners, np.flatnonzero(correct)]
         lonely = np.ones(len(o.true_classes), bool)
         lonely[partners] = False
         np.add.at(self.matched, o.found_classes[correct], 1)
         np.add.at(self.iou, o.found_classes[correct], iou)
-        np.add.at(self.spurious, o.found_classes[counted & ~correct], 1)
+        np.add.at(self.spurious, o.found_classes[wrong], 1)
         np.add.at(self.unmatched, o.true_classes[lonely], 1)
-        for found, kind in enumerate(judgement.kinds):
-            self.kinds[KINDS.index(kind), o.found_classes[found]] += 1
+        np.add.at(self.kinds, (judgement.kinds, o.found_classes), 1)
         np.add.at(self.kinds[KINDS.index(Kind.MISSED)], o.true_classes[judgement.missed], 1)
         self._add_sizes(o, partners, iou)
-        self._add_confusions(o, judgement)
-        total = correct.sum() + ((counted & ~correct).sum() + lonely.sum()) / 2
+        self._add_confusions(o, judgement, correct, wrong, lonely)
+        total = correct.sum() + (wrong.sum() + lonely.sum()) / 2
         return float(iou.sum() / total) if total else None
 
     def _add_sizes(self, o: Overlaps, matched: np.ndarray, iou: np.ndarray) -> None:
@@ -82,17 +81,19 @@ class SegmentTally:
         np.add.at(self.by_size[1], places[matched], 1)
         np.add.at(self.by_size[2], places[matched], iou)
 
-    def _add_confusions(self, o: Overlaps, judgement: Judgement) -> None:
+    def _add_confusions(
+        self, o: Overlaps, judgement: Judgement, correct: np.ndarray, wrong: np.ndarray, lonely: np.ndarray
+    ) -> None:
         nothing = len(self.matched)
-        free = np.ones(len(o.true_classes), bool)
-        free[judgement.partners[judgement.correct]] = False
-        for found, kind in enumerate(judgement.kinds):
+        true_classes = np.full(len(o.found_classes), nothing)
+        true_classes[correct] = o.true_classes[judgement.partners[correct]]
+        free = lonely.copy()
+        for found in np.flatnonzero(judgement.kinds == KINDS.index(Kind.WRONG_CLASS)):
             partner = judgement.partners[found]
-            true_class = nothing
-            if kind is Kind.CORRECT or (kind is Kind.WRONG_CLASS and free[partner]):
-                true_class, free[partner] = o.true_classes[partner], False
-            if kind is not Kind.IGNORED:
-                self.confusion[true_class, o.found_classes[found]] += 1
+            if free[partner]:
+                true_classes[found], free[partner] = o.true_classes[partner], False
+        counted = correct | wrong
+        np.add.at(self.confusion, (true_classes[counted], o.found_classes[counted]), 1)
         np.add.at(self.confusion[:, nothing], o.true_classes[free], 1)
 
     def quality(self) -> dict[str, np.ndarray]:
@@ -127,29 +128,17 @@ class PixelTally:
         self.confusion += other.confusion
         return self
 
-    def add(self, truth: np.ndarray, found: np.ndarray, ignore_label: int) -> float | None:
+    def add(self, counts: np.ndarray, places: np.ndarray) -> float | None:
         """Count one image.
 
         Args:
-            truth: [H, W] integers: classes or ``ignore_label``.
-            found: [H, W] integers, classes.
+            counts: [k, k] int64, pixels by true and found label.
+            places: [k] int64, the class of each label.
 
         Returns:
             Its mean IoU, in [0, 1], over the classes that are in truth or result; None if all is ignored.
-
-        Raises:
-            ValueError: the sizes differ, or a label is neither a class nor ignored.
         """
-        if truth.shape != found.shape:
-            raise ValueError(f"the annotation's size is {truth.shape}, the prediction's {found.shape}")
-        num_classes = len(self.confusion)
-        asked = truth != ignore_label
-        true, guessed = truth[asked].astype(np.int64), found[asked].astype(np.int64)
-        if len(true) and not 0 <= true.min() <= true.max() < num_classes:
-            raise ValueError(f"found labels {true.min()} to {true.max()}, but there are {num_classes} classes")
-        counts = np.bincount(true * num_classes + guessed, minlength=num_classes**2)
-        counts = counts.reshape(num_classes, num_classes)
-        self.confusion += counts
+        self.confusion[np.ix_(places, places)] += counts
         iou = PixelTally(counts).quality()["IoU"]
         return None if np.isnan(iou).all() else float(np.nanmean(iou))
 

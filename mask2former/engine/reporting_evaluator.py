@@ -1,32 +1,40 @@
-"""Evaluation with a report: the scorers, and beside them what counts for ``report.html``."""
+"""Evaluation with a report: the scorers' scores, and ``report.html`` out of what they compared."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.catalog import Metadata
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-from mask2former.dashboard.collector import PANOPTIC_FILE, Collector
+from mask2former.dashboard.best_effort import BestEffort
+from mask2former.dashboard.collector import TASKS, Collector, Findings
 from mask2former.dashboard.report import EvaluationRecord, write_report
 from mask2former.dashboard.run_info import run_info
-from mask2former.data.datasets.readers import read_coco_instances
 from mask2former.engine.logs import NOTICE
 from mask2former.evaluation.build import Evaluators
+from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
+from mask2former.evaluation.handover import ComparedImage
 from mask2former.evaluation.instance import InstanceEvaluator
+from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.evaluation.semantic import FastCounts
 from mask2former.evaluation.semantic_form import accepts_label_maps
-from mask2former.visualization import ANNOTATIONS
 
 logger = logging.getLogger(__name__)
+
+Teller = PanopticEvaluator | InstanceEvaluator | FastCounts  # evaluators that hand over what they have compared
+TELLERS: dict[str, type[Teller]] = {
+    "panoptic": PanopticEvaluator,
+    "instance": InstanceEvaluator,
+    "semantic": FastCounts,
+}
 
 
 def with_report(cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suffix: str = "") -> DatasetEvaluator:
@@ -36,54 +44,42 @@ def with_report(cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suff
     """
     if not cfg.TEST.REPORT:
         return scorers
-    metadata = MetadataCatalog.get(dataset_name)
-    records = DatasetCatalog.get(dataset_name)
-    if _is_on(cfg, "instance") and metadata.get("json_file") and not _is_annotated(records, "instance"):
-        records = _with_instances(records, metadata)
-    tasks = [task for task in ANNOTATIONS if _is_on(cfg, task) and records and _is_annotated(records, task)]
-    if not tasks:
-        logger.warning("No report on %s: it has no annotation of a task that is on.", dataset_name)
-        return scorers
-    collector = Collector(records, metadata, tasks)
-    several = f"_{dataset_name}" if len(cfg.DATASETS.TEST) > 1 else ""
-    return ReportingEvaluator(cfg, dataset_name, scorers, collector, several + suffix)
+    attempt = report_attempt(dataset_name)
+    return attempt(ReportingEvaluator, cfg, dataset_name, scorers, suffix) or scorers
 
 
-def _is_on(cfg: CfgNode, task: str) -> bool:
-    return cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"]
-
-
-def _is_annotated(records: Sequence[Mapping[str, Any]], task: str) -> bool:
-    """One panoptic annotation is enough: the others may be of images that nothing is known of."""
-    if task == "panoptic" and not any(PANOPTIC_FILE in record for record in records):
-        return False
-    return all(ANNOTATIONS[task][0] in record for record in records)
-
-
-def _with_instances(records: Sequence[Mapping[str, Any]], metadata: Metadata) -> list[dict[str, Any]]:
-    """Panoptic data sets name a file of instances, which average precision reads."""
-    things = metadata.thing_dataset_id_to_contiguous_id
-    read = read_coco_instances(metadata.json_file, metadata.get("image_root", ""), things)
-    annotations = {record["image_id"]: record["annotations"] for record in read}
-    return [{**record, "annotations": annotations.get(record["image_id"], [])} for record in records]
+def report_attempt(dataset_name: str) -> BestEffort:
+    return BestEffort(f"The report on {dataset_name}", "TEST.REPORT False does without it.")
 
 
 class ReportingEvaluator(DatasetEvaluator):
-    """Scores as ``scorers`` do; then the main process writes the report.
+    """Scores as ``scorers`` do; then the main process writes the report, which changes no score, even if it fails.
+
+    Of a task whose scorer is not one of this package the report has the scores alone: it compares nothing itself.
 
     Args:
         suffix: of the files' names.
     """
 
-    def __init__(
-        self, cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, collector: Collector, suffix: str
-    ) -> None:
+    def __init__(self, cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suffix: str = "") -> None:
         self.cfg = cfg
         self.dataset_name = dataset_name
         self.scorers = scorers
-        self.collector = collector
-        self.suffix = suffix
-        self._start = time.perf_counter()
+        several = f"_{dataset_name}" if len(cfg.DATASETS.TEST) > 1 else ""
+        self.suffix = several + suffix
+        self._attempt = report_attempt(dataset_name)
+        members = scorers.members if isinstance(scorers, Evaluators) else (scorers,)
+        # That one's panoptic segments are made of semantic results.
+        self._tellers: dict[str, Teller] = {
+            task: member
+            for task, kind in TELLERS.items()
+            for member in members
+            if isinstance(member, kind) and not isinstance(member, SemanticPanopticEvaluator)
+        }
+        self.collector = Collector(MetadataCatalog.get(dataset_name), list(self._tellers))
+        for teller in self._tellers.values():
+            teller.on_image = self._take
+        self.reset()
 
     @property
     def accepts_label_maps(self) -> bool:
@@ -91,42 +87,73 @@ class ReportingEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._start = time.perf_counter()
+        self._images = 0
+        self._attempt.failure = ""
         self.scorers.reset()
         self.collector.reset()
 
     def process(self, inputs: Any, outputs: Any) -> None:
-        self.collector.process(inputs, outputs)  # first: Detectron2's panoptic scorer changes the segments' classes
+        self._images += len(inputs)
         self.scorers.process(inputs, outputs)
+
+    def _take(self, image: ComparedImage) -> None:
+        if not self._attempt.failure:  # counts without an image of theirs would be wrong
+            self._attempt(self.collector.add, image)
 
     def evaluate(self) -> Any:
         results = self.scorers.evaluate()
         seconds = time.perf_counter() - self._start
-        findings = self.collector.evaluate()
-        if findings is not None and comm.is_main_process():
-            folder, cfg = Path(self.cfg.OUTPUT_DIR), self.cfg
-            folder.mkdir(parents=True, exist_ok=True)
-            page = write_report(
-                folder / f"report{self.suffix}.html",
-                EvaluationRecord(
-                    title=folder.resolve().name,
-                    dataset=self.dataset_name,
-                    results=results,
-                    findings=findings,
-                    metadata=self.collector.metadata,
-                    masks=self._evaluation_of_masks(),
-                    facts=run_info(cfg.MODEL.DEVICE, seconds, findings.images, evaluated_weights(cfg.MODEL.WEIGHTS)),
-                    config=cfg.dump(),
-                ),
-            )
-            (folder / f"scores{self.suffix}.json").write_text(json.dumps(results, indent=1))
-            logger.log(NOTICE, "Report: %s", page)
+        parts = comm.gather((self.collector.findings, self._images, self._attempt.failure))
+        if comm.is_main_process():
+            BestEffort("The file of the scores", "Is there room on the disk?")(self._write_scores, results)
+            failures = [failure for *_, failure in parts if failure]
+            if not failures:
+                self._attempt(self._write_report, results, seconds, parts)
+            elif not self._attempt.failure:  # of this process's own it has told
+                self._attempt.warn(failures[0])
         return results
 
-    def _evaluation_of_masks(self) -> Any:
-        """COCO's, of the instances; None where there is none."""
-        scorers = self.scorers.members if isinstance(self.scorers, Evaluators) else [self.scorers]
-        found = [s.evaluations.get("segm") for s in scorers if isinstance(s, InstanceEvaluator)]
-        return found[0] if found else None
+    def _write_scores(self, results: Any) -> None:
+        folder = Path(self.cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"scores{self.suffix}.json").write_text(json.dumps(results, indent=1))
+
+    def _write_report(self, results: Any, seconds: float, parts: list[tuple[Findings, int, str]]) -> None:
+        folder, cfg = Path(self.cfg.OUTPUT_DIR), self.cfg
+        findings = Collector.together(part for part, *_ in parts)
+        images = sum(number for _, number, _ in parts)
+        masks = self._tellers.get("instance")
+        page = write_report(
+            folder / f"report{self.suffix}.html",
+            EvaluationRecord(
+                title=folder.resolve().name,
+                dataset=self.dataset_name,
+                results=results,
+                images=images,
+                findings=findings,
+                classes=self.collector.classes,
+                left_out=self._left_out(findings, images),
+                masks=masks.evaluations.get("segm") if isinstance(masks, InstanceEvaluator) else None,
+                facts=run_info(cfg.MODEL.DEVICE, seconds, images, evaluated_weights(cfg.MODEL.WEIGHTS)),
+                config=cfg.dump(),
+            ),
+        )
+        logger.log(NOTICE, "Report: %s", page)
+
+    def _left_out(self, findings: Findings, images: int) -> dict[str, str]:
+        """Task -> why the report lacks it or a part of its images; tasks that are off are not told."""
+        reasons = {}
+        for task in TASKS.values():
+            compared = findings.compared[task]
+            if not self.cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"] or compared == images:
+                continue
+            if task not in self._tellers:
+                reasons[task] = "they are not scored, or by an evaluator that hands over no matches"
+            else:
+                reasons[task] = f"{images - compared} of {images} images have no ground truth or no result of it"
+        if reasons:
+            logger.warning("The report lacks: %s.", "; ".join(f"{task} ({why})" for task, why in reasons.items()))
+        return reasons
 
 
 def evaluated_weights(configured: str) -> str:

@@ -1,17 +1,20 @@
 """COCO's average precision: by hotcoco, or by pycocotools."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from pycocotools.coco import COCO
 
 from mask2former.evaluation.boundary import BoundaryEval
 from mask2former.evaluation.hotcoco_api import hotcoco
+from mask2former.evaluation.overlaps import require_shares
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +26,12 @@ class AveragePrecision:
 
     Args:
         truth: COCO instances, as pycocotools has loaded it.
-        truth_file: where it was loaded from.
+        truth_file: where it was loaded from, for messages.
     """
 
     def __init__(self, truth: COCO, truth_file: str) -> None:
         self.truth = truth
         self.truth_file = truth_file
-        self._fast_truth: Any = None  # hotcoco's, loaded when it is needed
 
     def __call__(
         self,
@@ -49,6 +51,9 @@ class AveragePrecision:
         Returns:
             An evaluation with ``stats`` [12] and ``eval``, as pycocotools names and orders them. Its report has gone
             to the log.
+
+        Raises:
+            ValueError: an IoU is outside of [0, 1].
         """
         # A result with its box would get the box's area, which moves it between small, medium and large.
         fields = ("image_id", "category_id", "score", SHAPE[kind])
@@ -61,17 +66,39 @@ class AveragePrecision:
             if img_ids is not None:
                 evaluation.params.imgIds = list(img_ids)
             evaluation.evaluate()
+            self._require_shares(evaluation)
             evaluation.accumulate()
             evaluation.summarize()
         logger.info("COCO's report:\n%s", report.getvalue().rstrip())
         return evaluation
 
+    def _require_shares(self, evaluation: Any) -> None:
+        for (image_id, _), iou in getattr(evaluation, "ious", {}).items():  # hotcoco keeps them to itself
+            try:
+                require_shares(np.asarray(iou, float))
+            except ValueError as error:
+                name = self.truth.imgs[image_id].get("file_name", image_id)
+                raise ValueError(f"{self.truth_file}, image {name}: {error}.") from error
+
     def _evaluation(self, results: list[dict[str, Any]], kind: str) -> Any:
         if kind == "boundary":
             return BoundaryEval(self.truth, self.truth.loadRes(results))
-        fast = hotcoco()
-        if fast is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco knows integers alone
+        fast = self._fast
+        if fast is None:
             return COCOevalMaxDets(self.truth, self.truth.loadRes(results), kind)
-        if self._fast_truth is None:
-            self._fast_truth = fast.COCO(self.truth_file)
-        return fast.COCOeval(self._fast_truth, self._fast_truth.loadRes(results), kind)
+        module, truth = fast
+        return module.COCOeval(truth, truth.loadRes(results), kind)
+
+    @functools.cached_property
+    def _fast(self) -> tuple[Any, Any] | None:
+        """hotcoco and its copy of the ground truth; None where there is none, or it refuses what pycocotools takes."""
+        module = hotcoco()
+        if module is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco knows integers alone
+            return None
+        # What nobody scores is left out: hotcoco refuses, for one, the `licenses: null` of Detectron2's converter.
+        scored = {key: self.truth.dataset.get(key, []) for key in ("images", "annotations", "categories")}
+        try:
+            return module, module.COCO(scored)
+        except (ValueError, TypeError) as error:
+            logger.warning("%s: hotcoco refuses it (%s); pycocotools scores it, slower.", self.truth_file, error)
+            return None

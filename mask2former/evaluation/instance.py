@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
+from mask2former.evaluation.handover import InstanceImage, OnImage
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,14 @@ class InstanceEvaluator(COCOEvaluator):
     Attributes:
         evaluations: {kind: COCO's evaluation} of the last :meth:`evaluate` that found anything; a report takes
             curves and classes from them.
+        on_image: called with the masks of each image that has predicted masks; None: nobody is told.
 
     Raises:
         ValueError: a thing of the metadata is no category of the file.
     """
 
     accepts_label_maps = True  # it reads no semantic result
+    on_image: OnImage | None = None
     _metadata: Metadata  # the data set's, set by Detectron2
 
     def __init__(
@@ -83,11 +86,56 @@ class InstanceEvaluator(COCOEvaluator):
         )
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """``instances`` of an output: ``pred_boxes``, ``scores``, ``pred_classes`` and, if any, ``pred_masks``."""
+        """``instances`` of an output: ``pred_boxes``, ``scores``, ``pred_classes`` and, if any, ``pred_masks``.
+
+        Raises:
+            ValueError: a score or a box is not finite, or masks have another size than the ground truth: no IoU of
+                them could be trusted.
+        """
         for one, output in zip(inputs, outputs, strict=True):
-            if "instances" in output:
-                results = _coco_results(self._things_only(output["instances"]), one["image_id"])
-                self._predictions.append({"image_id": one["image_id"], "instances": results})
+            if "instances" not in output:
+                continue
+            instances = self._things_only(output["instances"])
+            self._require_comparable(one["image_id"], instances)
+            results = _coco_results(instances, one["image_id"])
+            self._predictions.append({"image_id": one["image_id"], "instances": results})
+            if self.on_image and self._do_evaluation and instances.has("pred_masks"):
+                self.on_image(self._compared(one, instances.image_size, results))
+
+    def _require_comparable(self, image_id: Any, instances: Instances) -> None:
+        if len(instances) == 0:
+            return
+        where = f"{self._metadata.json_file}, image {self._coco_api.imgs.get(image_id, {}).get('file_name', image_id)}"
+        numbers = {"score": instances.scores, "box": instances.pred_boxes.tensor}
+        for name, values in numbers.items():
+            if not bool(values.isfinite().all()):
+                raise ValueError(f"{where}: a predicted {name} is not a finite number. Has the training diverged?")
+        if not instances.has("pred_masks"):
+            return
+        sizes = {"the file's image": self._coco_api.imgs.get(image_id, {})}
+        for annotation in self._coco_api.imgToAnns.get(image_id, ()):
+            if isinstance(mask := annotation.get("segmentation"), Mapping):
+                sizes[f"annotation {annotation['id']}"] = dict(zip(("height", "width"), mask["size"], strict=True))
+        for name, size in sizes.items():
+            if "height" in size and (size["height"], size["width"]) != tuple(instances.image_size):
+                raise ValueError(
+                    f"{where}: the prediction's (height, width) is {tuple(instances.image_size)}, that of {name} "
+                    f"{(size['height'], size['width'])}. Correct the annotation file or the image."
+                )
+
+    def _compared(self, one: Mapping[str, Any], size: tuple[int, int], results: list[dict[str, Any]]) -> InstanceImage:
+        truths = self._coco_api.imgToAnns.get(one["image_id"], ())
+        return InstanceImage(
+            file_name=one["file_name"],
+            size=size,
+            annotations=[{**truth, "segmentation": self._coco_api.annToRLE(truth)} for truth in truths],
+            results=[{**r, "category_id": self._file_ids.get(r["category_id"], r["category_id"])} for r in results],
+        )
+
+    @property
+    def _file_ids(self) -> dict[int, int]:
+        """The file's category of each class among the things; empty where the model gives the file's own."""
+        return {dense: id_ for id_, dense in (self._metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()}
 
     def _things_only(self, instances: Instances) -> Instances:
         instances = instances.to(torch.device("cpu"))
@@ -107,7 +155,7 @@ class InstanceEvaluator(COCOEvaluator):
 
     def _eval_predictions(self, predictions: Sequence[Mapping[str, Any]], img_ids: Sequence[int] | None = None) -> None:
         """Fills ``self._results``: {kind: {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
-        ids = {dense: id_ for id_, dense in (self._metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()}
+        ids = self._file_ids
         results = [result for prediction in predictions for result in prediction["instances"]]
         if ids:
             for result in results:
@@ -140,7 +188,7 @@ def _coco_results(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
         {"image_id": image_id, "category_id": category, "bbox": box, "score": score} for category, box, score in rows
     ]
     if instances.has("pred_masks"):
-        encoded = encode_masks(instances.pred_masks.numpy(), instances.pred_boxes.tensor.numpy())
+        encoded = encode_masks(instances.pred_masks.bool().numpy(), instances.pred_boxes.tensor.numpy())
         for result, run_lengths in zip(results, encoded, strict=True):
             result["segmentation"] = run_lengths
     return results

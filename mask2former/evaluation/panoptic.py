@@ -17,7 +17,9 @@ from PIL import Image
 from tabulate import tabulate
 
 from mask2former.data.mapper.image_io import read_panoptic_ids
-from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally_image
+from mask2former.evaluation.handover import OnImage, PanopticImage
+from mask2former.evaluation.overlaps import match, panoptic_overlaps
+from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,15 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         output_dir: where ``predictions.json`` is written; None: nowhere.
         write_images: write the predicted segments too, as COCO's pngs, into ``panoptic`` in ``output_dir``.
 
+    Attributes:
+        on_image: called with the segments and matches of each image that has ground truth; None: nobody is told.
+
     Raises:
         ValueError: images are to be written, but nowhere.
     """
 
     accepts_label_maps = True  # it reads no semantic result
+    on_image: OnImage | None = None
 
     def __init__(self, dataset_name: str, output_dir: str | None = None, *, write_images: bool = False) -> None:
         super().__init__(dataset_name, output_dir)
@@ -71,7 +77,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
                     Image.fromarray(rgb).save(file, format="PNG")
             truth = self._truth["annotations"].get(one["image_id"])
             if truth is not None:
-                self._tallies.append((one["image_id"], self._tally(truth, ids, segments)))
+                self._tallies.append((one["image_id"], self._compare(one["file_name"], truth, ids, segments)))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"panoptic_seg": {"PQ", "SQ", "RQ", and each with "_th" and "_st"}}, in percent; None on other processes.
@@ -121,12 +127,19 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         annotations = {annotation["image_id"]: annotation for annotation in content.pop("annotations", [])}
         return {"annotations": annotations, "rest": content}
 
-    def _tally(self, truth: Mapping[str, Any], ids: np.ndarray, segments: list[dict[str, Any]]) -> Tallies:
+    def _compare(
+        self, file_name: str, truth: Mapping[str, Any], ids: np.ndarray, segments: list[dict[str, Any]]
+    ) -> Tallies:
         path = os.path.join(self._metadata.panoptic_root, truth["file_name"])
         try:
-            return tally_image(read_panoptic_ids(path), truth["segments_info"], ids, segments)
+            true_ids, true_segments = read_panoptic_ids(path), truth["segments_info"]
+            overlaps = panoptic_overlaps(true_ids, true_segments, ids, segments)
         except ValueError as error:
             raise ValueError(f"Image {truth['image_id']}, ground truth {path}: {error}.") from error
+        matches = match(overlaps)
+        if self.on_image:
+            self.on_image(PanopticImage(file_name, overlaps, matches, (true_ids, true_segments), (ids, segments)))
+        return tally(overlaps, matches)
 
     def _by_label_divisor(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Of models that give category * divisor + number for each pixel, and -1 for none."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mask2former.evaluation.rle_pairs import pair_runs
+from mask2former.evaluation.overlaps import Matches, Overlaps, match, panoptic_overlaps
 
-VOID = 0  # the id of pixels that belong to no segment
 Tallies = dict[int, "Tally"]  # by category
 
 
@@ -31,96 +31,31 @@ class Tally:
         return self
 
 
-@dataclass(frozen=True)
-class Overlaps:
-    """Pixels that ids of two images share: ``table[i, j]`` of ``truth[i]`` and ``predicted[j]``, ids ascending."""
-
-    truth: list[int]
-    predicted: list[int]
-    table: np.ndarray
-
-    @classmethod
-    def of(cls, truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
-        """Of two images [H, W] of ids."""
-        a, b = truth.ravel(), predicted.ravel()
-        starts, lengths = pair_runs(a, b)
-        (true_ids, rows), (predicted_ids, columns) = (_numbered(x[starts]) for x in (a, b))
-        shape = (len(true_ids), len(predicted_ids))
-        counts = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
-        return cls(true_ids.tolist(), predicted_ids.tolist(), counts.astype(np.int64).reshape(shape))
-
-
-def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Different ids, ascending, and the place of each of ``ids`` [N] among them.
-
-    ``np.unique`` sorts places, which takes ten times as long as sorting numbers.
-    """
-    ordered = np.sort(ids)
-    distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + 1))]
-    return distinct, np.searchsorted(distinct, ids)
-
-
 def tally_image(
     truth: np.ndarray,
     truth_segments: Sequence[Mapping[str, Any]],
     predicted: np.ndarray,
     predicted_segments: Sequence[Mapping[str, Any]],
 ) -> Tallies:
-    """Match the segments of one image: those of one category with an IoU above 0.5.
+    """Match and count the segments of one image; see :func:`mask2former.evaluation.overlaps.panoptic_overlaps`."""
+    overlaps = panoptic_overlaps(truth, truth_segments, predicted, predicted_segments)
+    return tally(overlaps, match(overlaps))
 
-    Args:
-        truth, predicted: [H, W] ids.
-        truth_segments: ``id``, ``category_id``, ``area`` in pixels and ``iscrowd``.
-        predicted_segments: ``id`` and ``category_id``.
 
-    Raises:
-        ValueError: other ids in the predicted image than in its segments, or another size than the truth's.
-    """
-    if truth.shape != predicted.shape:
-        raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
-    overlaps = Overlaps.of(truth, predicted)
-    segments = {segment["id"]: segment for segment in predicted_segments}
-    present = set(overlaps.predicted)
-    if not (present - {VOID} <= segments.keys() <= present):
-        raise ValueError(
-            f"the predicted image has the ids {overlaps.predicted} ({VOID} is none), its segments {sorted(segments)}"
-        )
-    true_segments = {segment["id"]: segment for segment in truth_segments}
-    areas = dict(zip(overlaps.predicted, overlaps.table.sum(axis=0).tolist(), strict=True))
-    shared = {
-        (overlaps.truth[row], overlaps.predicted[column]): int(overlaps.table[row, column])
-        for row, column in zip(*np.nonzero(overlaps.table), strict=True)
-    }
-
-    tallies: Tallies = {}
-    found: set[int] = set()
-    crowds: dict[int, int] = {}
-    matched_truth: set[int] = set()
-    for (true_id, id_), pixels in shared.items():
-        if true_id not in true_segments or id_ not in segments:
-            continue
-        true, category = true_segments[true_id], segments[id_]["category_id"]
-        if true["iscrowd"] or category != true["category_id"]:
-            continue
-        union = areas[id_] + true["area"] - pixels - shared.get((VOID, id_), 0)
-        if pixels / union > 0.5:
-            matched_truth.add(true_id)
-            found.add(id_)
-            tally = tallies.setdefault(category, Tally())
-            tally.matched += 1
-            tally.iou += pixels / union
-    for true_id, true in true_segments.items():
-        if true_id in matched_truth:
-            continue
-        if true["iscrowd"]:
-            crowds[true["category_id"]] = true_id
-        else:
-            tallies.setdefault(true["category_id"], Tally()).false_negatives += 1
-    for id_, segment in segments.items():
-        unjudged = shared.get((VOID, id_), 0) + shared.get((crowds.get(segment["category_id"], -1), id_), 0)
-        if id_ not in found and unjudged / areas[id_] <= 0.5:
-            tallies.setdefault(segment["category_id"], Tally()).false_positives += 1
-    return tallies
+def tally(overlaps: Overlaps, matches: Matches) -> Tallies:
+    """Count one image's segments by category; the IoU is summed in the order of the true segments."""
+    tallies: Tallies = defaultdict(Tally)
+    (found,) = np.nonzero(matches.matched)
+    found = found[matches.partners[found].argsort()]
+    iou = overlaps.iou[matches.partners[found], found]
+    for category, value in zip(overlaps.found_classes[found].tolist(), iou.tolist(), strict=True):
+        tallies[category].matched += 1
+        tallies[category].iou += value
+    for category in overlaps.true_classes[matches.unmatched].tolist():
+        tallies[category].false_negatives += 1
+    for category in overlaps.found_classes[matches.spurious].tolist():
+        tallies[category].false_positives += 1
+    return dict(tallies)
 
 
 def panoptic_quality(images: Iterable[Tallies], categories: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

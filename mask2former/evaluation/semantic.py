@@ -13,6 +13,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from mask2former.data.rle.encode import encode_labels
+from mask2former.evaluation.handover import OnImage, SemanticImage
 from mask2former.evaluation.pixel_counts import boundary_confusion, confusion
 from mask2former.labels import semantic_labels
 
@@ -34,9 +35,14 @@ class FastCounts(DatasetEvaluator):
             [H, W] integers. None: the labels that the image file holds.
         options: further ones of the ``SemSegEvaluator`` that comes next.
 
+    Attributes:
+        on_image: called with the labels and counts of each image; None: nobody is told.
+
     Raises:
         ValueError: :meth:`process` finds a label that is neither a class nor ignored, or another size.
     """
+
+    on_image: OnImage | None = None
 
     def __init__(
         self,
@@ -74,6 +80,8 @@ class FastCounts(DatasetEvaluator):
             self._conf_matrix[:-1, :-1] += counts
             if self._compute_boundary_iou:
                 self._b_conf_matrix += boundary_confusion(predicted, truth, self._num_classes, self._ignore_label)
+            if self.on_image:
+                self.on_image(SemanticImage(one["file_name"], counts, truth, predicted, self._ignore_label))
             self._predictions.extend(self.encode_json_sem_seg(predicted, one["file_name"]))
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict[str, Any]]:

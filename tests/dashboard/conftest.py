@@ -6,21 +6,31 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from panopticapi.utils import id2rgb
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from mask2former.dashboard.collector import Collector
-from mask2former.dashboard.overlaps import run_lengths
 from mask2former.dashboard.report import EvaluationRecord, write_report
+from mask2former.evaluation.instance import InstanceEvaluator
+from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.evaluation.semantic import SemanticEvaluator
 
 NAMES = ['<b>&"', "</script><script>fail()</script>", "grass", "никто"]
 SIZE = (48, 64)
+IDS = {7: 0, 9: 1, 2: 2, 4: 3}  # category ids of the files -> classes
+BUILDERS = {"panoptic": PanopticEvaluator, "instance": InstanceEvaluator, "semantic": SemanticEvaluator}
+
+
+def run_length(mask):
+    rle = mask_util.encode(np.asfortranarray(mask, np.uint8))
+    return {**rle, "counts": rle["counts"].decode()}
 
 
 @pytest.fixture
 def images(tmp_path):
-    """(records, metadata, outputs) for all three tasks; classes 0 and 1 are things."""
+    """(records, metadata, outputs) of a registered data set for all three tasks; classes 0 and 1 are things."""
     rng = np.random.default_rng(5)
     records, outputs = [], []
     for number in range(5):
@@ -52,7 +62,7 @@ def images(tmp_path):
                     {
                         "id": j,
                         "category_id": int(classes[found[j] - 1]),
-                        "segmentation": run_lengths(masks[j : j + 1])[0],
+                        "segmentation": run_length(masks[j]),
                         "iscrowd": 0,
                     }
                     for j in things
@@ -67,6 +77,7 @@ def images(tmp_path):
         instances = Instances(
             SIZE,
             pred_masks=torch.from_numpy(np.roll(masks[things], number, axis=2)).float(),
+            pred_boxes=Boxes(torch.ones(len(things), 4)),
             pred_classes=torch.tensor([int(guesses[found[j]]) % 2 for j in things], dtype=torch.int64),
             scores=torch.linspace(0.95, 0.55, len(things)),
         )
@@ -78,29 +89,82 @@ def images(tmp_path):
                 "sem_seg": torch.from_numpy(scores),
             }
         )
+    write_files(tmp_path, records)
+    DatasetCatalog.register("dashboard_images", lambda: records)
     metadata = MetadataCatalog.get("dashboard_images").set(
-        stuff_classes=NAMES, thing_classes=NAMES, ignore_label=255, thing_dataset_id_to_contiguous_id={7: 0, 9: 1}
+        stuff_classes=NAMES,
+        thing_classes=NAMES,
+        ignore_label=255,
+        thing_dataset_id_to_contiguous_id={7: 0, 9: 1},
+        stuff_dataset_id_to_contiguous_id=IDS,
+        panoptic_json=str(tmp_path / "panoptic.json"),
+        panoptic_root=str(tmp_path),
+        json_file=str(tmp_path / "instances.json"),
     )
     yield records, metadata, outputs
     MetadataCatalog.pop("dashboard_images")
-    if "dashboard_images" in DatasetCatalog.list():
-        DatasetCatalog.pop("dashboard_images")
+    DatasetCatalog.pop("dashboard_images")
+
+
+def write_files(folder, records):
+    """The annotation files of records with contiguous classes; without a panoptic one where a record names none."""
+    file_ids = {place: id_ for id_, place in IDS.items()}
+    categories = [{"id": id_, "name": NAMES[place], "isthing": int(place < 2)} for id_, place in IDS.items()]
+    images = [{"id": r["image_id"], "file_name": r["file_name"], "height": SIZE[0], "width": SIZE[1]} for r in records]
+
+    def of_file(annotation, **more):
+        return {"iscrowd": 0, **annotation, "category_id": file_ids[annotation["category_id"]], "area": 1, **more}
+
+    panoptic = [
+        {
+            "image_id": r["image_id"],
+            "file_name": f"panoptic{r['image_id']}.png",
+            "segments_info": [of_file(segment) for segment in r["segments_info"]],
+        }
+        for r in records
+        if "pan_seg_file_name" in r
+    ]
+    instances = [
+        of_file(annotation, image_id=r["image_id"], id=100 * r["image_id"] + number, bbox=[0, 0, 1, 1])
+        for r in records
+        for number, annotation in enumerate(r["annotations"], start=1)
+    ]
+    for name, annotations in (("panoptic", panoptic), ("instances", instances)):
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"{name}.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
-def report(images, tmp_path):
+def collect(images):
+    """collect(tasks, records, outputs) -> a Collector that the evaluators of the tasks have told of their images."""
+    all_records, metadata, all_outputs = images
+
+    def run(tasks, records=all_records, outputs=all_outputs, **options):
+        collector = Collector(metadata, tasks, **options)
+        for task in tasks:
+            evaluator = BUILDERS[task]("dashboard_images")
+            evaluator.on_image = collector.add
+            evaluator.reset()
+            evaluator.process(records, outputs)
+        return collector
+
+    return run
+
+
+@pytest.fixture
+def report(collect, tmp_path):
     """report(tasks) -> file of the page."""
-    records, metadata, outputs = images
 
     def write(*tasks):
-        collector = Collector(records, metadata, tasks, examples=2)
-        collector.process(records, outputs)
+        collector = collect(tasks, examples=2)
         evaluated = EvaluationRecord(
             title="a <run>",
             dataset="some & other",
             results={"panoptic_seg": {"PQ": 51.25, "PQ_th": float("nan")}},
-            findings=collector.evaluate(),
-            metadata=metadata,
+            images=5,
+            findings=Collector.together([collector.findings]),
+            classes=collector.classes,
+            left_out={"dreams": "nobody <looks>"},
             masks=None,
             facts={"Device": "<none>"},
             config="MODEL: {A: '<&>'}\n",

@@ -1,16 +1,13 @@
 """The report's page: whole, closed in itself, with names that cannot break it; its numbers those of the tallies."""
 
-import gc
 import html.parser
-import logging
 import pickle
 import re
-import weakref
 
 import numpy as np
 import pytest
+from conftest import NAMES, write_files
 
-from mask2former.dashboard import collector as collector_module
 from mask2former.dashboard.collector import Collector
 from mask2former.dashboard.confusion import confusions, matrix
 from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
@@ -18,6 +15,7 @@ from mask2former.dashboard.pages import as_data, write_whole
 from mask2former.visualization import Region
 
 VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
+PNG = "pan_seg_file_name"
 TASKS = [("panoptic", "instance", "semantic"), ("panoptic",), ("instance",), ("semantic",)]
 
 
@@ -76,12 +74,10 @@ def test_names_cannot_break_the_page(report, images, tasks):
     assert not all_of(page, "b") or all("fail" not in str(b) for b in all_of(page, "b"))
 
 
-def test_cells_are_the_tallies_numbers(report, images):
+def test_cells_are_the_tallies_numbers(report, images, collect):
     text = report("panoptic", "semantic").read_text()
-    records, metadata, outputs = images
-    again = Collector(records, metadata, ["panoptic", "semantic"])
-    again.process(records, outputs)
-    findings = again.evaluate()
+    _, metadata, _ = images
+    findings = collect(["panoptic", "semantic"]).findings
     table = re.search(r'<table class="sortable".*?</table>', text, re.S)[0]
     rows = re.findall(r"<tr><th scope=\"row\".*?</tr>", table, re.S)
     assert len(rows) == len(metadata.stuff_classes)
@@ -97,64 +93,33 @@ def test_cells_are_the_tallies_numbers(report, images):
             assert value == "" or float(value) == pytest.approx(column[i], rel=1e-7)
 
 
-def test_findings_of_processes_are_added(images, monkeypatch):
-    records, metadata, outputs = images
+def test_findings_of_processes_are_added(images, collect):
+    records, _, outputs = images
     tasks = ["panoptic", "instance", "semantic"]
-    alone = Collector(records, metadata, tasks)
-    alone.process(records, outputs)
-    whole = alone.evaluate()
-    parts = []
-    for start in (0, 1):
-        part = Collector(records, metadata, tasks)
-        for i in range(start, len(records), 2):
-            part.process(records[i : i + 1], outputs[i : i + 1])
-        parts.append(part)
-    monkeypatch.setattr(
-        collector_module.comm, "gather", lambda own: [own, pickle.loads(pickle.dumps(parts[1].findings))]
-    )
-    both = parts[0].evaluate()
-    assert both.images == whole.images == len(records)
+    whole = collect(tasks).findings
+    parts = [collect(tasks, records[start::2], outputs[start::2]).findings for start in (0, 1)]
+    both = Collector.together(pickle.loads(pickle.dumps(parts)))
+    assert both.compared == whole.compared == dict.fromkeys(tasks, len(records))
     assert np.array_equal(both.panoptic.confusion, whole.panoptic.confusion)
     assert np.array_equal(both.instance.kinds, whole.instance.kinds)
     assert np.array_equal(both.semantic.confusion, whole.semantic.confusion)
     for name in ("best", "worst"):
         qualities = [[x.quality for x in getattr(f.gallery, name)()] for f in (both, whole)]
         assert qualities[0] == qualities[1]
-    monkeypatch.setattr(collector_module.comm, "gather", lambda own: [])
-    assert parts[1].evaluate() is None
 
 
-def test_images_without_a_panoptic_annotation_are_left_out_and_told_once(images, caplog):
-    records, metadata, outputs = images
+def test_images_without_a_panoptic_annotation_are_left_out(images, collect, tmp_path):
+    records, _, outputs = images
     tasks = ["panoptic", "semantic"]
-    without = [{k: v for k, v in r.items() if k != "pan_seg_file_name"} if r is records[1] else r for r in records]
-    with caplog.at_level(logging.WARNING):
-        collector = Collector(without, metadata, tasks)
-        collector.process(without, outputs)
-    assert [r.getMessage() for r in caplog.records if "1 of 5 images have no panoptic" in r.getMessage()]
-    assert len(caplog.records) == 1
-    others = Collector(records, metadata, tasks)
-    others.process(records[:1] + records[2:], outputs[:1] + outputs[2:])
-    found, expected = collector.evaluate(), others.evaluate()
+    expected = collect(tasks, records[:1] + records[2:], outputs[:1] + outputs[2:]).findings
+    write_files(tmp_path, [{k: v for k, v in r.items() if r is not records[1] or k != PNG} for r in records])
+    found = collect(tasks).findings
     assert np.array_equal(found.panoptic.confusion, expected.panoptic.confusion)
     assert np.array_equal(found.panoptic.by_size, expected.panoptic.by_size)
     assert found.semantic.confusion.sum() > expected.semantic.confusion.sum()  # its semantic annotation counts
-
-
-class Known(dict):
-    """A record that can be watched."""
-
-
-def test_the_collector_does_not_keep_the_records(images):
-    records, metadata, outputs = images
-    watched = [Known(record) for record in records]
-    collector = Collector(watched, metadata, ["panoptic", "instance"])
-    references = [weakref.ref(record) for record in watched]
-    del watched
-    gc.collect()
-    assert not any(reference() for reference in references)
-    collector.process(records, outputs)
-    assert collector.evaluate().images == 5
+    assert found.compared == {"panoptic": 4, "semantic": 5}
+    write_files(tmp_path, [{k: v for k, v in r.items() if k != PNG} for r in records])
+    assert Collector.together([collect(tasks).findings]).panoptic is None
 
 
 def test_gallery_keeps_the_extremes():
@@ -233,14 +198,39 @@ def test_regions_are_kept_small() -> None:
         assert np.array_equal(after.colour, before.colour)
 
 
-def test_objects_are_kept_as_they_are(images):
-    records, metadata, outputs = images
-    collector = Collector(records[:1], metadata, ["instance"])
-    collector.process(records[:1], outputs[:1])
-    (example,) = collector.evaluate().gallery.best()
+def test_objects_are_kept_as_they_are(images, collect):
+    records, _, outputs = images
+    (example,) = collect(["instance"], records[:1], outputs[:1]).findings.gallery.best()
     instances = outputs[0]["instances"]
     truth, found = example.truth.regions(), example.found.regions()
     assert np.array_equal([region.mask for region in found], instances.pred_masks.numpy() > 0)
     assert [region.score for region in found] == instances.scores.tolist()
     assert {region.score for region in truth} == {None}
     assert np.array_equal([region.mask for region in truth], instances.pred_masks.numpy() > 0)  # image 0 is not moved
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic"])
+def test_labels_are_drawn_as_they_are(images, collect, task):
+    records, _, outputs = images
+    (example,) = collect([task], records[1:2], outputs[1:2]).findings.gallery.best()
+    ids, segments = outputs[1]["panoptic_seg"]
+    truth, found = example.truth.regions(), example.found.regions()
+    assert {region.name for region in (*truth, *found)} <= set(NAMES)
+    if task == "panoptic":
+        assert len(found) == len(segments)
+        for region, segment in zip(found, segments, strict=True):
+            assert np.array_equal(region.mask, ids.numpy() == segment["id"])
+            assert (region.name, region.isthing) == (NAMES[segment["category_id"]], segment["category_id"] < 2)
+    else:
+        labels = outputs[1]["sem_seg"].numpy().argmax(0)
+        for region in found:
+            assert np.array_equal(region.mask[3:], labels[3:] == NAMES.index(region.name))
+            assert not region.mask[:3].any()  # ignored in the ground truth
+
+
+def test_the_page_says_what_it_lacks(report):
+    assert (
+        "Of the dreams results this page has the scores alone: nobody &lt;looks&gt;." in report("semantic").read_text()
+    )
+    page = Page(report().read_text())
+    assert "a <run>" in page.texts and "Class by class" not in page.texts

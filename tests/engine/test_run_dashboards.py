@@ -2,23 +2,28 @@
 
 import itertools
 import json
+import logging
+import re
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
-from detectron2.evaluation import DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluators, SemSegEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import EventStorage
 from torch import nn
 
 from mask2former.config import load_config
+from mask2former.dashboard.class_list import ClassList
+from mask2former.dashboard.collector import Collector
 from mask2former.data import register_all
+from mask2former.engine import reporting_evaluator
 from mask2former.engine.reporting_evaluator import ReportingEvaluator, evaluated_weights, with_report
 from mask2former.engine.trainer import Trainer
 from mask2former.engine.wandb_writer import build_wandb_writers
-from mask2former.evaluation.build import build_evaluator
+from mask2former.evaluation.build import Evaluators, build_evaluator
 
 
 @META_ARCH_REGISTRY.register()
@@ -97,14 +102,59 @@ def test_no_report_where_none_is_wanted(panoptic):
     assert isinstance(with_report(cfg, name, build_evaluator(cfg, name)), ReportingEvaluator)
 
 
-def test_no_panoptic_report_where_no_image_is_annotated(panoptic, monkeypatch):
+def test_only_our_evaluators_are_asked(panoptic):
+    """The report compares nothing itself: of other evaluators' tasks it has the scores alone, and says so."""
     name = "quickstart_val_panoptic"
-    cfg = panoptic("DATASETS.TEST", f"('{name}',)")
-    records = DatasetCatalog.get(name)
-    stripped = [{k: v for k, v in record.items() if k != "pan_seg_file_name"} for record in records]
-    monkeypatch.setattr(DatasetCatalog, "get", lambda asked: stripped)
-    reporting = with_report(cfg, name, DatasetEvaluators([]))
-    assert reporting.collector.tasks == ["instance", "semantic"]
+    cfg = panoptic("TEST.SEMANTIC_PQ", "True")
+    *ours, of_semantic = build_evaluator(cfg, name).members
+    reporting = ReportingEvaluator(cfg, name, Evaluators([ours[0], SemSegEvaluator(name), of_semantic]))
+    assert reporting.collector.tasks == ["panoptic"]
+    assert ours[0].on_image and of_semantic.on_image is None
+
+
+def score(cfg, *evaluators):
+    """Scores of a small network, the same whenever it is asked."""
+    torch.manual_seed(0)
+    return Trainer.test(cfg, Trainer.build_model(cfg), list(evaluators) or None)
+
+
+class Broken(RuntimeError):
+    pass
+
+
+def fails(*arguments, **options):
+    raise Broken("the printer burns")
+
+
+@pytest.mark.parametrize("part", ["ClassList.of", "Collector.add", "write_report"])
+def test_a_report_that_fails_takes_no_score_with_it(panoptic, tmp_path, monkeypatch, caplog, part):
+    caplog.set_level(logging.DEBUG)
+    expected = score(panoptic("TEST.REPORT", "False"))
+    owner, _, name = part.rpartition(".")
+    monkeypatch.setattr({"ClassList": ClassList, "Collector": Collector, "": reporting_evaluator}[owner], name, fails)
+    np.testing.assert_equal(score(panoptic()), expected)
+    assert not (tmp_path / "report.html").exists()
+    (warning,) = [r for r in caplog.records if "the printer burns" in r.getMessage() and r.levelno == logging.WARNING]
+    assert re.search(r"The report on quickstart_val_panoptic: .*Broken.*TEST\.REPORT False", warning.getMessage())
+    (traced,) = [record for record in caplog.records if record.exc_info and record.exc_info[0] is Broken]
+    assert traced.levelno == logging.DEBUG
+    if part != "ClassList.of":  # there is nobody to write them where there is no report at all
+        assert json.loads((tmp_path / "scores.json").read_text())["panoptic_seg"] == expected["panoptic_seg"]
+
+
+def test_scores_come_though_their_file_cannot_be_written(panoptic, tmp_path, caplog):
+    (tmp_path / "scores.json").mkdir()
+    assert score(panoptic())["panoptic_seg"]
+    assert re.search(r"The file of the scores: .*IsADirectoryError", caplog.text)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_curves_that_cannot_be_written_do_not_end_the_training(tmp_path, caplog):
+    (tmp_path / "curves.html").mkdir()
+    trainer = FixedTrainer(config(tmp_path))
+    trainer.train()
+    assert trainer.iter == 40
+    assert len(re.findall("curves.html: left out, for it failed", caplog.text)) == 1
 
 
 class FakeRun:

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mask2former.evaluation.async_evaluator import AsyncEvaluator
 from mask2former.evaluation.build import Evaluators
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.pixel_counts import boundary_confusion, confusion
@@ -242,4 +241,3 @@ def test_labels_are_given_only_to_those_who_say_so_themselves():
     assert accepts_label_maps(ours) and not accepts_label_maps(own) and not accepts_label_maps(theirs)
     assert accepts_label_maps(Evaluators([ours, bare(PanopticEvaluator)]))
     assert not accepts_label_maps(Evaluators([ours, theirs]))
-    assert accepts_label_maps(AsyncEvaluator(ours)) and not accepts_label_maps(AsyncEvaluator(theirs))

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from detectron2.engine import HookBase
 
+from mask2former.dashboard.best_effort import BestEffort
 from mask2former.dashboard.curves import write_curves
 from mask2former.dashboard.series import Metrics
 
@@ -32,6 +33,7 @@ class CurvesHook(HookBase):
         self._period = period
         self._metrics = Metrics(self._folder / "metrics.json")
         self._last = 0.0
+        self._attempt = BestEffort("curves.html", "Is there room on the disk? metrics.json has the numbers.")
 
     def before_train(self) -> None:
         self._write(refresh=True)
@@ -48,6 +50,10 @@ class CurvesHook(HookBase):
         self._write(refresh=False)
 
     def _write(self, refresh: bool) -> None:
+        self._attempt(self._write_page, refresh)
+        self._last = time.perf_counter()
+
+    def _write_page(self, refresh: bool) -> None:
         self._metrics.refresh()
         write_curves(
             self._folder / "curves.html",
@@ -57,7 +63,6 @@ class CurvesHook(HookBase):
             batch_size=self._batch_size,
             refresh=self._seconds if refresh else None,
         )
-        self._last = time.perf_counter()
 
 
 def _memory() -> float:

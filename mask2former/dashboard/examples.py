@@ -1,0 +1,67 @@
+"""What to draw of an image that an evaluator has compared: ground truth and prediction, as small as wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.data.catalog import Metadata
+
+from mask2former.dashboard.class_list import ClassList
+from mask2former.dashboard.gallery import Example, Packed, shrunk
+from mask2former.evaluation.handover import ComparedImage, InstanceImage, PanopticImage
+from mask2former.visualization import Region, make_region
+
+
+class Drawer:
+    """Makes examples for the gallery.
+
+    Args:
+        classes: of the report.
+        metadata: of the data set, for colours.
+    """
+
+    def __init__(self, classes: ClassList, metadata: Metadata) -> None:
+        self._classes = classes
+        self._metadata = metadata
+
+    def __call__(self, image: ComparedImage, quality: float) -> Example:
+        rows, columns = shrunk(image.size)
+        if isinstance(image, PanopticImage):
+            truth, found = (self._segments(_pick(ids, rows, columns), s) for ids, s in (image.truth, image.found))
+        elif isinstance(image, InstanceImage):
+            truth, found = (self._instances(objects, rows, columns) for objects in (image.truth, image.found))
+        else:
+            ignored = _pick(image.truth, rows, columns) == image.ignore_label
+            truth, found = (self._labels(_pick(x, rows, columns), ~ignored) for x in (image.truth, image.found))
+        return Example(image.file_name, quality, (len(rows), len(columns)), Packed(truth), Packed(found))
+
+    def _segments(self, ids: np.ndarray, segments: Iterable[Mapping[str, Any]]) -> list[Region]:
+        places = self._places(segments)
+        return [self._region(ids == one["id"], place) for one, place in zip(segments, places, strict=True)]
+
+    def _instances(self, objects: Sequence[Mapping[str, Any]], rows: np.ndarray, columns: np.ndarray) -> list[Region]:
+        masks = (_pick(mask_util.decode(one["segmentation"]).astype(bool), rows, columns) for one in objects)
+        found = zip(masks, self._places(objects), objects, strict=True)
+        return [self._region(mask, place, one.get("score")) for mask, place, one in found]
+
+    def _labels(self, labels: np.ndarray, asked: np.ndarray) -> list[Region]:
+        numbers = np.unique(labels[asked]).astype(np.int64)
+        found = zip(numbers, self._classes.of_labels(numbers).tolist(), strict=True)
+        return [self._region((labels == number) & asked, place, isthing=False) for number, place in found]
+
+    def _places(self, objects: Iterable[Mapping[str, Any]]) -> list[int]:
+        return self._classes.of_files(np.array([one["category_id"] for one in objects], np.int64)).tolist()
+
+    def _region(self, mask: np.ndarray, place: int, score: float | None = None, isthing: bool | None = None) -> Region:
+        isthing = not self._classes.things or place in self._classes.things if isthing is None else isthing
+        region = make_region(mask, place, isthing, self._metadata, score)
+        return dataclasses.replace(region, name=self._classes.names[place])
+
+
+def _pick(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Give these rows and columns of [H, W]; where all are wanted, the array itself."""
+    return array if array.shape == (len(rows), len(columns)) else array[np.ix_(rows, columns)]

@@ -1,0 +1,223 @@
+"""How the true and the found segments of one image lie over each other, and which of them match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+
+from mask2former.evaluation.rle_pairs import pair_runs
+
+VOID = 0  # the id of pixels that belong to no segment
+MATCH = 0.5  # a found segment is a true one if it is of its class and their IoU is above this
+ROUNDING = 1e-6  # of the IoU of boxes, whose numbers are not whole; seen: 1.6e-15
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """N true and M found segments.
+
+    Attributes:
+        true_classes: [N] int64.
+        true_areas: [N] int64, in pixels.
+        found_classes: [M] int64, in the order in which they may claim true segments (best score first).
+        found_areas: [M] int64, in pixels.
+        shared: [N, M] int64, pixels in common.
+        iou: [N, M] float64, in [0, 1].
+        void: [M] float64, the share of a found segment that lies where nothing is asked: on pixels without annotation
+            or on a crowd of its class.
+
+    Raises:
+        ValueError: an IoU is outside of [0, 1].
+    """
+
+    true_classes: np.ndarray
+    true_areas: np.ndarray
+    found_classes: np.ndarray
+    found_areas: np.ndarray
+    shared: np.ndarray
+    iou: np.ndarray
+    void: np.ndarray
+
+    def __post_init__(self) -> None:
+        require_shares(self.iou)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which of M found segments match which of N true ones.
+
+    Attributes:
+        partners: [M] int64, the true segment that each matches; -1: none.
+        duplicates: [M] int64, for those that would match a true segment which another one has matched: that; else -1.
+        ignored: [M] bool, those that match nothing and lie mostly where nothing is asked.
+        unmatched: [N] bool, the true segments without a match.
+    """
+
+    partners: np.ndarray
+    duplicates: np.ndarray
+    ignored: np.ndarray
+    unmatched: np.ndarray
+
+    @property
+    def matched(self) -> np.ndarray:
+        """[M] bool: true positives."""
+        return self.partners >= 0
+
+    @property
+    def spurious(self) -> np.ndarray:
+        """[M] bool: false positives."""
+        return ~self.matched & ~self.ignored
+
+
+def match(o: Overlaps) -> Matches:
+    """Match found segments, in their order, with the free true ones of their class, the largest IoU first."""
+    good = (o.true_classes[:, None] == o.found_classes) & (o.iou > MATCH)
+    partners, duplicates = np.full((2, len(o.found_classes)), -1, np.int64)
+    free = np.ones(len(o.true_classes), bool)
+    for found in np.flatnonzero(good.any(0)):
+        iou = np.where(good[:, found], o.iou[:, found], 0)
+        best = int((iou * free).argmax())
+        if iou[best] and free[best]:
+            partners[found], free[best] = best, False
+        else:
+            duplicates[found] = iou.argmax()
+    return Matches(partners, duplicates, (partners < 0) & (duplicates < 0) & (o.void > 0.5), free)
+
+
+def require_shares(iou: np.ndarray) -> None:
+    """Raise ValueError unless every value is in [0, 1], but for the rounding of boxes."""
+    strange = iou[~((iou >= 0) & (iou <= 1 + ROUNDING))]
+    if strange.size:
+        raise ValueError(
+            f"found an IoU of {strange.flat[0]}, which has to be in [0, 1]: check the sizes and segments of its "
+            "ground truth and of its prediction"
+        )
+
+
+def panoptic_overlaps(
+    truth: np.ndarray,
+    truth_segments: Sequence[Mapping[str, Any]],
+    predicted: np.ndarray,
+    predicted_segments: Sequence[Mapping[str, Any]],
+) -> Overlaps:
+    """Compare two panoptic images by the rules of panoptic quality (arXiv 1801.00868, section 4.2).
+
+    Pixels of id 0 in the truth are void, and no part of a union. Crowds are no segments. Areas are counted, whatever
+    an annotation file says about them. Segments come in the order of their ids.
+
+    Args:
+        truth, predicted: [H, W] integers, segment ids.
+        truth_segments: ``id``, ``category_id`` and, for crowds, ``iscrowd``.
+        predicted_segments: ``id`` and ``category_id``.
+
+    Raises:
+        ValueError: other ids in the predicted image than in its segments, another size than the truth's, or a segment
+            of id 0.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
+    true_ids, found_ids, table = count_pairs(truth, predicted)
+    true = {segment["id"]: segment for segment in truth_segments}
+    found = {segment["id"]: segment for segment in predicted_segments}
+    for name, segments in (("ground truth", true), ("prediction", found)):
+        if VOID in segments:
+            raise ValueError(f"a segment of the {name} has the id {VOID}, which marks pixels of no segment; give it 1")
+    if not (set(found_ids) - {VOID} == found.keys()):
+        raise ValueError(f"the predicted image has the ids {found_ids} ({VOID} is none), its segments {sorted(found)}")
+    crowds = {segment["category_id"]: id_ for id_, segment in true.items() if segment.get("iscrowd", 0)}
+    rows = sorted(id_ for id_, segment in true.items() if not segment.get("iscrowd", 0))
+    columns = sorted(found)
+
+    table = np.pad(table, ((0, 1), (0, 1)))  # the last row and column: of ids that are not in the image
+    at_rows, at_columns = _places(true_ids, rows), _places(found_ids, columns)
+    of_found = table[:, at_columns]
+    found_classes = np.array([found[id_]["category_id"] for id_ in columns], np.int64)
+    true_areas, found_areas, shared = table.sum(1)[at_rows], of_found.sum(0), of_found[at_rows]
+    (on_void,) = of_found[_places(true_ids, [VOID])]
+    ignored = on_void.copy()
+    # panopticapi looks at one crowd of a class, the last.
+    for category, pixels in zip(crowds, of_found[_places(true_ids, list(crowds.values()))], strict=True):
+        ignored += np.where(found_classes == category, pixels, 0)
+    return Overlaps(
+        true_classes=np.array([true[id_]["category_id"] for id_ in rows], np.int64),
+        true_areas=true_areas,
+        found_classes=found_classes,
+        found_areas=found_areas,
+        shared=shared,
+        iou=shared / np.maximum(true_areas[:, None] + found_areas - shared - on_void, 1),
+        void=ignored / np.maximum(found_areas, 1),
+    )
+
+
+def count_pairs(one: np.ndarray, other: np.ndarray) -> tuple[list[int], list[int], np.ndarray]:
+    """Count the pixels of each pair of ids in two images [H, W].
+
+    Returns:
+        The A ids of one and the B of the other image, ascending, and [A, B] int64 pixels.
+    """
+    a, b = one.ravel(), other.ravel()
+    starts, lengths = pair_runs(a, b)
+    (ids, rows), (other_ids, columns) = (_numbered(x[starts]) for x in (a, b))
+    shape = (len(ids), len(other_ids))
+    counts = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
+    return ids.tolist(), other_ids.tolist(), counts.astype(np.int64).reshape(shape)
+
+
+def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different ids, ascending, and the place of each of ``ids`` [N] among them.
+
+    ``np.unique`` sorts places, which takes ten times as long as sorting numbers.
+    """
+    ordered = np.sort(ids)
+    distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + 1))]
+    return distinct, np.searchsorted(distinct, ids)
+
+
+def _places(ids: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
+    """Return the place of each wanted id among ``ids``; -1 where it is not there."""
+    place = {number: index for index, number in enumerate(ids)}
+    return np.array([place.get(number, -1) for number in wanted], np.int64)
+
+
+def mask_overlaps(
+    true_masks: Sequence[Any],
+    true_classes: Sequence[int],
+    found_masks: Sequence[Any],
+    found_classes: Sequence[int],
+    crowds: Sequence[Any] = (),
+    crowd_classes: Sequence[int] = (),
+) -> Overlaps:
+    """Compare masks, which may overlap.
+
+    Args:
+        true_masks, found_masks, crowds: COCO's compressed run lengths of one size; the found ones best score first.
+        true_classes, found_classes, crowd_classes: of the same lengths.
+    """
+    true_areas, found_areas = _areas(true_masks), _areas(found_masks)
+    iou = np.zeros((len(true_masks), len(found_masks)))
+    if iou.size:
+        iou = np.asarray(mask_util.iou(found_masks, true_masks, [0] * len(true_masks))).T
+        require_shares(iou)  # -1 where sizes differ
+    void = np.zeros(len(found_masks))
+    if len(crowds) and len(found_masks):
+        inside = mask_util.iou(found_masks, crowds, [1] * len(crowds))  # shares of the found ones
+        same = np.asarray(found_classes)[:, None] == np.asarray(crowd_classes)
+        void = np.where(same, inside, 0).max(1)
+    return Overlaps(
+        true_classes=np.asarray(true_classes, np.int64),
+        true_areas=true_areas,
+        found_classes=np.asarray(found_classes, np.int64),
+        found_areas=found_areas,
+        shared=np.rint(iou * (true_areas[:, None] + found_areas) / (1 + iou)).astype(np.int64),
+        iou=iou,
+        void=void,
+    )
+
+
+def _areas(masks: Sequence[Any]) -> np.ndarray:
+    """Give [N] int64 pixels, one mask after the other: pycocotools fails on lists of more than 255."""
+    return np.array([mask_util.area(mask) for mask in masks], np.int64)
