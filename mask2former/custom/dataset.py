@@ -17,6 +17,7 @@ from mask2former.custom.notes import listed_images, shared_images, warnings
 from mask2former.custom.source import DataError, DataSource, coco_categories
 from mask2former.data.checks import Report, check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_labels
+from mask2former.data.coco.ground_truth import image_numbers
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import Record, read_coco_instances, read_coco_panoptic, read_sem_seg
 from mask2former.data.datasets.spec import (
@@ -90,7 +91,12 @@ class CustomDataset:
         return {"json_file": str(source.annotations)} if self.kind == "instance" else {"sem_seg_root": str(source.pngs)}
 
     def _records(self, part: Split) -> list[Record]:
-        return [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
+        records = [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
+        if self.kind != "semantic":
+            numbers = image_numbers(listed_images(part.source))
+            for record in records:
+                record["image_id"] = numbers[record["image_id"]]
+        return records
 
     def _all(self, part: Split) -> list[Record]:
         source = part.source

@@ -6,7 +6,7 @@ Custom files may hold more images than are evaluated, when some were held out of
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from mask2former.custom.label_files import ignored, save_labels
 from mask2former.custom.source import DataError, DataSource
 from mask2former.data.coco.faults import FirstFault
-from mask2former.data.coco.file import Images, read_images
-from mask2former.data.coco.ground_truth import Json, image_entry, instance_entries, instance_entry
+from mask2former.data.coco.file import Id, Images, read_images
+from mask2former.data.coco.ground_truth import Json, image_entry, image_numbers, instance_entries, instance_entry
 from mask2former.data.coco.instances import read_instances
 from mask2former.data.coco.panoptic import read_panoptic
 from mask2former.data.datasets.categories import Category
@@ -32,9 +32,9 @@ def write_instances(source: DataSource, only: Ids, categories: Sequence[Category
     sink, content, name = FirstFault(DataError), source.content(), str(source.annotations)
     listed = read_images(content, name, source.images, sink)
     images = _chosen(listed, only)
-    known = {category["id"] for category in categories}
-    annotations = instance_entries(read_instances(content, name, listed, known, sink), images)
-    _write(file, images, annotations, categories)
+    known, numbers = {category["id"] for category in categories}, image_numbers(listed)
+    annotations = instance_entries(read_instances(content, name, listed, known, sink), images, numbers)
+    _write(file, images, numbers, annotations, categories)
 
 
 def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category], folder: Path) -> dict[str, str]:
@@ -46,7 +46,7 @@ def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category]
     assert source.pngs is not None
     sink, content, name = FirstFault(DataError), source.content(), str(source.annotations)
     listed = read_images(content, name, source.images, sink)
-    images = _chosen(listed, only)
+    images, numbers = _chosen(listed, only), image_numbers(listed)
     things = {category["id"] for category in categories if category["isthing"]}
     ordered = sorted(categories, key=lambda category: not category["isthing"])  # as panoptic metadata numbers them
     number = {category["id"]: place for place, category in enumerate(ordered)}
@@ -66,19 +66,19 @@ def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category]
             if segment.id not in masks:
                 continue
             complete = instance_entry(
-                len(objects) + 1, entry.image_id, segment.category_id, segment.iscrowd, masks[segment.id]
+                len(objects) + 1, numbers[entry.image_id], segment.category_id, segment.iscrowd, masks[segment.id]
             )
             if not segment.iscrowd:
                 classes[ids == segment.id] = number[segment.category_id]
             if segment.category_id in things:
                 objects.append(complete)
             segments.append({"id": segment.id} | {key: complete[key] for key in SEGMENT})
-        entries.append({"image_id": entry.image_id, "file_name": entry.file_name, "segments_info": segments})
+        entries.append({"image_id": numbers[entry.image_id], "file_name": entry.file_name, "segments_info": segments})
         label_file = labels / entry.file_name
         label_file.parent.mkdir(parents=True, exist_ok=True)
         save_labels(classes, label_file)
-    _write(folder / "panoptic.json", images, entries, categories)
-    _write(folder / "instances.json", images, objects, [c for c in categories if c["isthing"]])
+    _write(folder / "panoptic.json", images, numbers, entries, categories)
+    _write(folder / "instances.json", images, numbers, objects, [c for c in categories if c["isthing"]])
     paths = {"panoptic_json": str(folder / "panoptic.json"), "panoptic_root": source.pngs}
     if len(entries) == len(images):  # the evaluation of classes of pixels wants all of them
         paths["sem_seg_root"] = str(labels)
@@ -89,8 +89,10 @@ def _chosen(images: Images, only: Ids) -> Images:
     return {number: image for number, image in images.items() if only is None or number in only}
 
 
-def _write(file: Path, images: Images, annotations: list[Json], categories: Sequence[Category]) -> None:
-    listed = [image_entry(image) for image in images.values() if image is not None]
+def _write(
+    file: Path, images: Images, numbers: Mapping[Id, int], annotations: list[Json], categories: Sequence[Category]
+) -> None:
+    listed = [image_entry(image, numbers[image.id]) for image in images.values() if image is not None]
     content = {"images": listed, "annotations": annotations, "categories": list(categories)}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content), encoding="utf-8")

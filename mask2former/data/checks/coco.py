@@ -17,7 +17,7 @@ from mask2former.data.checks.report import Report
 from mask2former.data.coco.categories import read_categories
 from mask2former.data.coco.file import Images, load_json, read_images
 from mask2former.data.coco.instances import read_instances
-from mask2former.data.coco.masks import encode_segmentation
+from mask2former.data.coco.masks import encode_segmentation, remarks
 from mask2former.data.coco.panoptic import CocoPanoptic, read_panoptic
 from mask2former.data.mapper.annotations import NO_SEGMENT_IN_IT
 from mask2former.data.mapper.image_io import read_panoptic_ids
@@ -49,6 +49,8 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
         except ValueError as error:
             report.fault(json_file, f"{where}: {error}")
             continue
+        for remark in remarks(annotation.segmentation, image.size):
+            report.fault(json_file, f"{where}: {remark}", survived=True)
         area = int(coco_mask.area(mask))
         if area == 0:
             report.fault(json_file, f"{where}: its mask is empty", survived=True)

@@ -56,6 +56,7 @@ def load_json(path: str, sink: Sink) -> Mapping[str, Any]:
 def read_images(content: Mapping[str, Any], file: str, root: str, sink: Sink) -> Images:
     """Read the images that a file lists; ``root`` is their folder."""
     images: Images = {}
+    paths: dict[str, Id] = {}
     for position, image in objects(content, "images", file, "", sink):
         number = identifier(image.get("id"))
         if number is None:
@@ -80,6 +81,11 @@ def read_images(content: Mapping[str, Any], file: str, root: str, sink: Sink) ->
         except ValueError as error:
             sink.fault(file, f"{where}: {error}")
             continue
+        if path in paths:
+            sink.fault(
+                file, f"{where}: its file {image['file_name']!r} is that of image {paths[path]} too", survived=True
+            )
+        paths[path] = number
         images[number] = CocoImage(number, image["file_name"], path, size)
     return images
 

@@ -50,6 +50,19 @@ def read_segmentation(segmentation: Any, size: tuple[int, int]) -> Shape:
     return [kept for points in outlines if len(points) > 2 and len(kept := _clipped(points, size)) > 2]
 
 
+def remarks(segmentation: Any, size: tuple[int, int]) -> list[str]:
+    """Say what :func:`read_segmentation` cuts off or leaves out of polygons that it reads."""
+    if not isinstance(segmentation, list) or any(isinstance(part, dict) for part in segmentation):
+        return []
+    found = []
+    outlines = [_outline(part) for part in segmentation]
+    if any(len(points) < 3 for points in outlines):
+        found.append("a polygon of fewer than three points is left out")
+    if any(len(points) > 2 and _leaves(points, size) for points in outlines):
+        found.append(f"a polygon leaves the image of {size[0]} x {size[1]} (height, width) and is clipped")
+    return found
+
+
 def encode_segmentation(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     """Return the mask of :func:`read_segmentation` as compressed run lengths, ``{"size": [H, W], "counts": text}``.
 
@@ -79,11 +92,18 @@ def _outline(coordinates: Any) -> np.ndarray:
     return points.astype(np.float64).reshape(-1, 2)
 
 
+def _leaves(points: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether a point lies more than a pixel outside of the image."""
+    return bool((points < -1).any() or points[:, 0].max() > size[1] + 1 or points[:, 1].max() > size[0] + 1)
+
+
 def _clipped(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Cut off what lies more than a pixel outside (Sutherland and Hodgman's algorithm); [0, 2] where all of it does.
 
     Rounding cannot bring that back, and pycocotools takes memory for every pixel of an outline, wherever it lies.
     """
+    if not _leaves(points, size):
+        return points
     for axis, side in ((0, size[1]), (1, size[0])):
         for sign, limit in ((-1.0, 1.0), (1.0, side + 1.0)):
             inside = sign * points[:, axis] <= limit

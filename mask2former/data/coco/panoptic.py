@@ -50,6 +50,7 @@ def read_panoptic(
     """Read the entries of a panoptic file; ``root`` is the folder of pngs, for the rest see
     :func:`~mask2former.data.coco.instances.read_instances`."""
     seen: set[Id] = set()
+    pngs: dict[str, Id] = {}
     for position, entry in objects(content, "annotations", file, "", sink):
         image_id = identifier(entry.get("image_id"))
         if image_id is None:
@@ -69,6 +70,10 @@ def read_panoptic(
         except ValueError as error:
             sink.fault(file, str(error))
             continue
+        if png in pngs:
+            sink.fault(file, f"{where}: its png {entry['file_name']!r} is that of image {pngs[png]} too")
+            continue
+        pngs[png] = image_id
         segments, listed = _segments(entry, file, where, categories, sink)
         if images[image_id] is not None:
             yield CocoPanoptic(image_id, entry["file_name"], png, segments, listed)

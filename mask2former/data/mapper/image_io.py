@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import IO
 
 import cv2
@@ -13,8 +15,6 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
 EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-# Pillow's answers to broken files; they do not say which file.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _DEEP = re.compile(r";16[BLN]$")  # Pillow's names of pixels of 16 bits a channel, as they lie in a file
 
 
@@ -28,7 +28,7 @@ def read_image(path: str, image_format: str) -> np.ndarray:
     Raises:
         ValueError: not a readable image, or more than 8 bits a channel (see :func:`require_8_bits`).
     """
-    _require_8_bits(path)
+    _open_8_bits(path)
     return _read(path, image_format)
 
 
@@ -43,18 +43,13 @@ def file_size(path: str, decode: bool = False) -> tuple[int, int]:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or has more than 8 bits a channel.
     """
-    try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            require_8_bits(image, path)
-            kind, (width, height) = image.format, image.size
-            if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
-                width, height = height, width
-            if decode or not _ends_whole(file, kind):
-                image.load()
-    except FileNotFoundError:
-        raise
-    except _UNREADABLE as error:
-        raise ValueError(f"{path}: the image cannot be read ({error}). Is the file whole?") from error
+    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+        require_8_bits(image, path)
+        kind, (width, height) = image.format, image.size
+        if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
+            width, height = height, width
+        if decode or not _ends_whole(file, kind):
+            image.load()
     return height, width
 
 
@@ -71,14 +66,18 @@ def _ends_whole(file: IO[bytes], kind: str | None) -> bool:
         file.seek(place)
 
 
-def _require_8_bits(path: str) -> None:
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the file in the errors that Pillow answers to broken files."""
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            require_8_bits(image, path)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image that Pillow can read. Is the file whole?") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: the image cannot be read ({error})") from error
+        yield
+    except FileNotFoundError:
+        raise  # names the file already
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+            raise
+        what = "not an image that Pillow can read" if isinstance(error, UnidentifiedImageError) else "it cannot be read"
+        raise ValueError(f"{path}: {what} ({error}). Is the file whole?") from error
 
 
 def require_8_bits(image: Image.Image, source: str) -> None:
@@ -119,7 +118,7 @@ def read_panoptic_ids(path: str) -> np.ndarray:
     with PathManager.open(path, "rb") as file:
         pixels = _plain_png(file.read())
     if pixels is None:
-        _require_8_bits(path)
+        _open_8_bits(path)
         rgba = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA)
     else:
         rgba = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA)
@@ -144,10 +143,11 @@ def _plain_png(content: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
+def _open_8_bits(path: str) -> None:
+    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+        require_8_bits(image, path)
+
+
 def _read(path: str, image_format: str | None) -> np.ndarray:
-    try:
+    with _named(path):
         return detection_utils.read_image(path, format=image_format)
-    except FileNotFoundError:
-        raise  # names the file already
-    except _UNREADABLE as error:
-        raise ValueError(f"{path}: the image cannot be read ({error}). Is the file whole?") from error
