@@ -205,7 +205,7 @@ def _require_sound(reports: Sequence[Report]) -> None:
         lines = [line for report in reports for line in report.lines(report.stopping)]
         shown = [f"  {line}" for line in lines[:100]]
         more = [f"  ... and {len(lines) - 100} lines more"] if len(lines) > 100 else []
-        raise DataError(f"{number} faults would stop the training:\n" + "\n".join(shown + more))
+        raise DataError(f"{number} fault{'s' * (number > 1)} would stop the training:\n" + "\n".join(shown + more))
     if not any(report.counts["images"] for report in reports):
         raise DataError("There is no image.")
     if not reports[0].objects:
