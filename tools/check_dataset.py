@@ -57,15 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _print(task: str, report: Report, show: int) -> None:
     print(f"{task}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
     rows = [
-        (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels)
+        (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds)
         for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
     ]
     unit = "images" if task == "semantic" else "objects"
-    print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels"]))
-    for file, text in report.faults[:show]:
-        print(f"fault: {file}: {text}")
-    if len(report.faults) > show:
-        print(f"... and {len(report.faults) - show} more; --show {len(report.faults)} lists them all")
+    print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
+    lines = report.lines(report.faults)
+    for line in lines[:show]:
+        print(f"fault: {line}")
+    if len(lines) > show:
+        print(f"... and {len(lines) - show} more; --show {len(lines)} lists them all")
     print()
 
 

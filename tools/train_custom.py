@@ -153,17 +153,19 @@ def _class_names(given: str) -> list[str]:
 
 
 def _summary(data: CustomDataset) -> str:
-    unit = "images that show it" if data.kind == "semantic" else "objects"
-    rows = [
-        (category["name"], category["id"], tally.objects, round(math.sqrt(tally.pixels / max(1, tally.objects))))
-        for category in data.categories
-        for tally in [data.report.classes[category["name"]]]
-    ]
+    semantic = data.kind == "semantic"
+    header = ["class", "id", "images that show it" if semantic else "objects", "mean side (pixels)"]
+    rows = []
+    for category in data.categories:
+        tally = data.report.classes[category["name"]]
+        side = round(math.sqrt(tally.pixels / max(1, tally.objects)))
+        crowds = [] if semantic else [f"{tally.crowd_share:.0%}"]
+        rows.append([category["name"], category["id"], tally.objects, side, *crowds])
     return "\n".join(
         [
             f"{data.kind} data: {data.train.num_images} images for training, {data.val.num_images} for validation, "
             f"{len(data.categories)} class{'es' * (len(data.categories) != 1)}. In the training data:",
-            tabulate(rows, ["class", "id", unit, "mean side (pixels)"]),
+            tabulate(rows, header if semantic else [*header, "crowds"]),
             *data.notes,
         ]
     )

@@ -13,9 +13,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former.custom.ground_truth import write_instances, write_panoptic
 from mask2former.custom.label_files import has_holes, ignored, label_categories, label_values, write_contiguous
+from mask2former.custom.notes import listed_images, shared_images, warnings
 from mask2former.custom.source import DataError, DataSource, coco_categories
 from mask2former.data.checks import Report, check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_labels
+from mask2former.data.coco.ground_truth import image_numbers
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import Record, read_coco_instances, read_coco_panoptic, read_sem_seg
 from mask2former.data.datasets.spec import (
@@ -89,7 +91,12 @@ class CustomDataset:
         return {"json_file": str(source.annotations)} if self.kind == "instance" else {"sem_seg_root": str(source.pngs)}
 
     def _records(self, part: Split) -> list[Record]:
-        return [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
+        records = [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
+        if self.kind != "semantic":
+            numbers = image_numbers(listed_images(part.source))
+            for record in records:
+                record["image_id"] = numbers[record["image_id"]]
+        return records
 
     def _all(self, part: Split) -> list[Record]:
         source = part.source
@@ -148,7 +155,9 @@ def build_dataset(
     reports = [_check(source, categories, ignore_label) for source in sources]
     _require_sound(reports)
     for source, report in zip(sources, reports, strict=True):
-        notes += _warnings(source, report, categories)
+        notes += warnings(source, report, categories)
+    if val is not None:
+        notes += shared_images(*sources)
     held_out, rest = (None, None) if val is not None else _hold_out(_ids(sources[0]), notes)
     numbers = [
         report.counts["images"] if ids is None else len(ids)
@@ -191,31 +200,24 @@ def _check(source: DataSource, categories: Sequence[Category], ignore_label: int
 
 
 def _require_sound(reports: Sequence[Report]) -> None:
-    stopping = [fault for report in reports for fault in report.stopping]
-    if stopping:
-        shown = [f"  {file}: {text}" for file, text in stopping[:100]]
-        more = [f"  ... and {len(stopping) - 100} more"] if len(stopping) > 100 else []
-        raise DataError(f"{len(stopping)} faults would stop the training:\n" + "\n".join(shown + more))
+    number = sum(len(report.stopping) for report in reports)
+    if number:
+        lines = [line for report in reports for line in report.lines(report.stopping)]
+        shown = [f"  {line}" for line in lines[:100]]
+        more = [f"  ... and {len(lines) - 100} lines more"] if len(lines) > 100 else []
+        raise DataError(f"{number} fault{'s' * (number > 1)} would stop the training:\n" + "\n".join(shown + more))
     if not any(report.counts["images"] for report in reports):
         raise DataError("There is no image.")
     if not reports[0].objects:
-        raise DataError("There is no annotated object in the training data.")
-
-
-def _warnings(source: DataSource, report: Report, categories: Sequence[Category]) -> list[str]:
-    notes = [f"warning: {file}: {text}" for file, text in report.survived[:20]]
-    if len(report.survived) > 20:
-        notes.append(f"warning: ... and {len(report.survived) - 20} more of these in {source}")
-    unseen = [category["name"] for category in categories if category["name"] not in report.classes]
-    if unseen:
-        notes.append(f"warning: no image of {source} shows {', '.join(unseen[:10])}.")
-    return notes
+        crowds = reports[0].counts["crowds"]
+        why = f" All its {crowds} annotations are crowds (iscrowd 1), which are not learnt." if crowds else ""
+        raise DataError(f"There is no annotated object in the training data.{why}")
 
 
 def _ids(source: DataSource) -> list[Any]:
     if source.kind == "semantic":
         return [record["image_id"] for record in read_sem_seg(source.images, str(source.pngs))]
-    return [image["id"] for image in source.content()["images"]]
+    return list(listed_images(source))
 
 
 def _hold_out(ids: list[Any], notes: list[str]) -> tuple[frozenset[Any] | None, frozenset[Any] | None]:

@@ -96,7 +96,7 @@ def suffix(num_classes: int) -> str:
 
 def save_labels(labels: np.ndarray, path: Path) -> None:
     """[H, W] uint8 or uint16."""
-    Image.fromarray(labels).save(path)
+    Image.fromarray(labels).save(path, format="TIFF" if path.suffix == ".tif" else "PNG")  # whatever it is called
 
 
 def _replaced(labels: np.ndarray, numbers: Mapping[int, int], num_classes: int) -> np.ndarray:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mask2former.data.coco.categories import read_categories
+from mask2former.data.coco.faults import FirstFault
+from mask2former.data.coco.file import load_json
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
 
@@ -40,10 +42,9 @@ class DataSource:
     annotations: str | None = None
     pngs: str | None = None
 
-    def content(self) -> dict[str, Any]:
-        """Of the annotation file."""
-        assert self.annotations is not None
-        return _read(Path(self.annotations))
+    def content(self) -> Mapping[str, Any]:
+        """Read the annotation file."""
+        return load_json(str(self.annotations), FirstFault(DataError))
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.annotations, self.images, self.pngs) if part)
@@ -79,7 +80,7 @@ def _semantic(images: str, labels: str) -> DataSource:
 
 
 def _coco(file: str, folders: list[str]) -> DataSource:
-    content = _read(Path(file))
+    content = load_json(file, FirstFault(DataError))
     annotations = content.get("annotations")
     if not isinstance(annotations, list) or not isinstance(content.get("images"), list):
         raise DataError(f"{file}: found the keys {sorted(content)}; a COCO file has 'images' and 'annotations'.")
@@ -102,24 +103,8 @@ def coco_categories(source: DataSource) -> list[Category]:
     Raises:
         DataError: none, an id or a name twice, or (panoptic) a class that does not say whether it is a thing.
     """
-    listed = source.content().get("categories")
-    where = f"{source.annotations}, 'categories'"
-    if not isinstance(listed, list) or not listed:
-        raise DataError(f"{where}: it has to list the classes, [{{'id': 1, 'name': 'cat'}}, ...].")
-    for category in listed:
-        if not isinstance(category, dict) or not isinstance(category.get("id"), int) or not category.get("name"):
-            raise DataError(f"{where}: found {category!r}; a class has a whole number as 'id', and a 'name'.")
-        if source.kind == "panoptic" and category.get("isthing") not in (0, 1):
-            raise DataError(
-                f"{where}: {category['name']!r} has isthing {category.get('isthing')!r}. Panoptic classes say "
-                "'isthing': 1 for objects that are counted, 0 for all else (grass, sky, background)."
-            )
-    for key in ("id", "name"):
-        values = [category[key] for category in listed]
-        if twice := sorted({str(value) for value in values if values.count(value) > 1}):
-            raise DataError(f"{where}: the {key} {', '.join(twice)} occurs twice.")
-    things = {} if source.kind == "panoptic" else {"isthing": 1}
-    return with_colours(sorted(({**category, **things} for category in listed), key=lambda category: category["id"]))
+    panoptic = source.kind == "panoptic"
+    return with_colours(read_categories(source.content(), str(source.annotations), panoptic, FirstFault(DataError)))
 
 
 def with_colours(categories: Sequence[Mapping[str, Any]]) -> list[Category]:
@@ -147,13 +132,3 @@ def _is_colour(value: Any) -> bool:
 
 def _holds(folder: str, suffixes: tuple[str, ...]) -> bool:
     return any(path.suffix.lower() in suffixes for path in Path(folder).iterdir())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: not a json file ({error}). Is it whole?") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: found a json {type(content).__name__}; a COCO file is an object with 'images'.")
-    return content

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from mask2former.data.rle.encode import encode_masks
 from mask2former.predictor.arrays import ResultArrays
 from mask2former.visualization.painting import mask_box
 
@@ -63,11 +63,6 @@ def categories(result: ResultArrays, task: str) -> list[Json]:
     return [table[category] for category in sorted(table)]
 
 
-def panoptic_png(ids: np.ndarray) -> np.ndarray:
-    """Segment ids [H, W] as COCO's image, [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
-
-
 def _numbered(results: Sequence[ResultArrays], image_ids: Sequence[int] | None) -> list[tuple[int, ResultArrays]]:
     return list(zip(image_ids or range(1, len(results) + 1), results, strict=True))
 
@@ -113,11 +108,11 @@ def _semantic(result: ResultArrays, image_id: int) -> list[Json]:
 
 
 def _object(mask: np.ndarray, image_id: int, category: int) -> Json:
-    code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    (code,) = encode_masks(np.ascontiguousarray(mask, dtype=bool)[None])
     return {
         "image_id": image_id,
         "category_id": category,
-        "segmentation": {"size": list(mask.shape), "counts": code["counts"].decode("ascii")},
+        "segmentation": code,
         "area": int(mask.sum()),
         "bbox": _box(mask),
         "iscrowd": 0,

@@ -12,8 +12,8 @@ from detectron2.data.catalog import Metadata
 
 from mask2former.config import load_config
 from mask2former.data import register_all
+from mask2former.data.coco.rules import join_below
 from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
-from mask2former.data.mapper.image_io import join_below
 from mask2former.zoo import find_model, models
 
 CONFIG, WEIGHTS, LAST = "config.yaml", "model_final.pth", "last_checkpoint"  # of a training's output folder

@@ -206,7 +206,7 @@ class Result:
 
         Instances have run-length masks, boxes and scores; a semantic result has an annotation a class. A panoptic
         result has one annotation with its segments; the ids are in the png that it names, of
-        :func:`mask2former.predictor.coco.panoptic_png`. Category ids are the data set's.
+        :func:`mask2former.data.mapper.image_io.panoptic_png`. Category ids are the data set's.
         """
         return coco_file([self], task or self.tasks[0], [image_id])
 

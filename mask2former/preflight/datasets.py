@@ -120,7 +120,8 @@ def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]
         if not cfg.MODEL.MASK_FORMER.TEST[switch]:
             continue
         task = switch.removesuffix("_ON").lower()
-        if any(meta.get(key) for key in TRUTH[task]):
+        # Detectron2's COCO evaluator writes the annotation file itself where a data set has none.
+        if any(meta.get(key) for key in TRUTH[task]) or (kind, task) == ("coco", "instance"):
             scored.append(task)
         else:
             lacking.append((switch, TRUTH[task][0]))

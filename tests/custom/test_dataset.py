@@ -200,13 +200,13 @@ def test_faults_that_training_survives_are_warnings(tmp_path: Path, images: Path
 
 def test_other_faults_stop_with_the_whole_list(tmp_path: Path, images: Path) -> None:
     content = instances()
-    content["annotations"][0]["segmentation"] = []
+    content["annotations"][0]["segmentation"] = "abc"
     content["annotations"][4]["category_id"] = 1
     (images / "p6.png").unlink()
     with pytest.raises(DataError) as error:
         own(tmp_path, [write(tmp_path / "i.json", content), str(images)])
     assert "3 faults" in str(error.value)
-    for text in ("has no mask", "category 1 is not one", "p6.png: the image is missing"):
+    for text in ("found no mask", "category 1 is not one", "p6.png: the image is missing"):
         assert text in str(error.value)
 
 

@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mask2former import Predictor
+from mask2former.data.mapper.image_io import panoptic_png
 from mask2former.predictor import Result
-from mask2former.predictor.coco import panoptic_png
 from mask2former.tiling import TiledInference
 
 EVERYTHING = 0.01  # a threshold that random weights pass

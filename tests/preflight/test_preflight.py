@@ -13,6 +13,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from mask2former.config import ConfigError, load_config
 from mask2former.data import register_all
@@ -159,6 +160,25 @@ def test_a_task_without_ground_truth_is_a_doubt(quickstart: Callable[..., CfgNod
     finally:
         DatasetCatalog.remove("without")
         MetadataCatalog.remove("without")
+
+
+@pytest.mark.parametrize("kind", ["json", "catalog"])
+def test_data_sets_that_users_register_themselves(
+    quickstart: Callable[..., CfgNode], datasets: Path, kind: str
+) -> None:
+    """By Detectron2's function, or in plain Python: then its evaluator writes the file that it scores against."""
+    root = datasets / "quickstart"
+    if kind == "json":
+        register_coco_instances("mine", {}, str(root / "annotations/instances_val.json"), str(root / "images/val"))
+    else:
+        DatasetCatalog.register("mine", list)
+        MetadataCatalog.get("mine").set(thing_classes=[str(i) for i in range(8)], evaluator_type="coco")
+    try:
+        mine = ["DATASETS.TRAIN", "('mine',)", "DATASETS.TEST", "('mine',)", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 8]
+        assert list(problems(quickstart(*mine, task="instance"))) == []
+    finally:
+        DatasetCatalog.remove("mine")
+        MetadataCatalog.remove("mine")
 
 
 def test_broken_weights(quickstart: Callable[..., CfgNode], tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def check_labels(
         ignore_label: of pixels that belong to no class.
         decode: read every image whole.
     """
-    report = Report()
+    report = Report(image_root)
     images = _by_stem(report, image_root, IMAGE_SUFFIXES)
     labels = _by_stem(report, sem_seg_root, LABEL_SUFFIXES)
     for stem in sorted(images.keys() - labels.keys()):
@@ -74,7 +74,7 @@ def check_labels(
         try:
             found = read_labels(labels[stem])
         except ValueError as error:
-            report.fault(labels[stem], str(error))
+            report.fault(labels[stem], str(error).removeprefix(f"{labels[stem]}: "))
             continue
         if size is not None and found.shape != size:
             report.fault(labels[stem], f"the size (height, width) is {found.shape}, the image's {size}")

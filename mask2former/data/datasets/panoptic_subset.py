@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Collection
 from typing import Any
 
-from detectron2.utils.file_io import PathManager
+from mask2former.data.coco.faults import FirstFault
+from mask2former.data.coco.file import load_json, read_images
 
 
 def subset_json_path(name: str, source: str) -> str:
@@ -25,8 +26,8 @@ def subset_json_path(name: str, source: str) -> str:
 
 def image_ids(json_file: str) -> set[Any]:
     """The ids of the images that a COCO file lists."""
-    with PathManager.open(json_file, "r") as file:
-        return {image["id"] for image in json.load(file)["images"]}
+    sink = FirstFault()
+    return set(read_images(load_json(json_file, sink), json_file, "", sink))
 
 
 def write_subset(panoptic_json: str, ids: Collection[Any], target: str) -> None:
@@ -34,8 +35,7 @@ def write_subset(panoptic_json: str, ids: Collection[Any], target: str) -> None:
 
     Several processes may do so at once: each writes its own file and moves it into place.
     """
-    with PathManager.open(panoptic_json, "r") as file:
-        content = json.load(file)
+    content = dict(load_json(panoptic_json, FirstFault()))
     content["images"] = [image for image in content["images"] if image["id"] in ids]
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in ids]
     os.makedirs(os.path.dirname(target), exist_ok=True)

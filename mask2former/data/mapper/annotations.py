@@ -5,19 +5,29 @@ Every check of annotations is here. Errors name the image, what was found and wh
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.utils.logger import log_first_n
 
+from mask2former.data.coco.masks import Runs, has_mask, read_segmentation
+from mask2former.data.coco.rules import crowd_flag, segment_id
 from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
-from mask2former.data.mapper.label_maps import Runs, layers_from_ids, layers_from_runs
+from mask2former.data.mapper.label_maps import layers_from_ids, layers_from_runs
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.mapper.polygons import Polygon
-from mask2former.data.rle.decode import object_runs, runs_of_mask
 
 Record = dict[str, Any]
+T = TypeVar("T")
+NO_SEGMENT_IN_IT = (
+    "none of the image's {} segments is in it. Segment ids are R + 256 G + 65536 B; is this the panoptic png of this "
+    "image?"
+)
 
 
 def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
@@ -29,32 +39,32 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
         size: (H, W) of the image.
         num_classes: K; classes have to be in [0, K).
     """
-    segments = _annotation(record, "segments_info", "panoptic")
     image = record["file_name"]
-    for segment in segments:
-        _require_class(segment["category_id"], num_classes, f"{image}, segment {segment['id']}")
-    segments = [segment for segment in segments if not segment.get("iscrowd", 0)]
-    classes = np.array([segment["category_id"] for segment in segments], np.int64)
-    if not segments:
-        return MaskAnnotations(size, classes)
+    classes, wanted = [], []
+    for segment in _annotation(record, "segments_info", "panoptic"):
+        where = f"{image}, segment {segment['id']}"
+        _require_class(segment["category_id"], num_classes, where)
+        if not _judged(crowd_flag, segment.get("iscrowd"), where):
+            classes.append(segment["category_id"])
+            wanted.append(_judged(segment_id, segment["id"], image))
+    if not wanted:
+        return MaskAnnotations(size, np.zeros(0, np.int64))
 
     png = _annotation(record, "pan_seg_file_name", "panoptic")
     ids = read_panoptic_ids(png)
     _require_size(ids, size, f"{image}, {png}")
-    wanted = [segment["id"] for segment in segments]
-    if len(set(wanted)) != len(wanted) or min(wanted) < 0 or max(wanted) >= 256**3:
-        raise ValueError(f"{image}: segment ids have to be different and below 2^24; found {wanted}.")
+    if len(set(wanted)) != len(wanted):
+        raise ValueError(f"{image}: segment ids have to be different; found {wanted}.")
     layers = layers_from_ids(ids, wanted)
     if not any(layer.labels.any() for layer in layers):
-        raise ValueError(
-            f"{png}: none of the image's {len(wanted)} segments is in it. Segment ids are R + 256 G + 65536 B; "
-            "is this the panoptic png of this image?"
-        )
-    return MaskAnnotations(size, classes, [*layers])
+        raise ValueError(f"{png}: {NO_SEGMENT_IN_IT.format(len(wanted))}")
+    return MaskAnnotations(size, np.array(classes, np.int64), [*layers])
 
 
 def instance_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
     """Each annotation that is no crowd is an object, given by polygons, run lengths (RLE) or a bit mask [H, W].
+
+    Annotations that are boxes alone are left out, as the data sets' readers leave them out; the log says so once.
 
     Args:
         record: with ``annotations`` (contiguous category ids), which may be empty.
@@ -67,15 +77,19 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
     for position, annotation in enumerate(_annotation(record, "annotations", "instance")):
         where = f"{record['file_name']}, annotation {annotation.get('id', f'number {position}')}"
         _require_class(annotation["category_id"], num_classes, where)
-        if annotation.get("iscrowd", 0):
+        segmentation = annotation.get("segmentation")
+        if _judged(crowd_flag, annotation.get("iscrowd"), where):
+            continue
+        if not has_mask(segmentation):
+            log_first_n(logging.WARNING, f"{where}: it has no mask (a box alone) and is left out, as others may be.")
             continue
         member = len(classes)
         classes.append(annotation["category_id"])
-        segmentation = annotation.get("segmentation")
-        if isinstance(segmentation, list) and segmentation:
-            polygons += [Polygon(member, points) for points in _outlines(segmentation, where)]
+        shape = _judged(functools.partial(read_segmentation, size=size), segmentation, where)
+        if isinstance(shape, list):
+            polygons += [Polygon(member, points) for points in shape]
         else:
-            runs[member] = _runs(segmentation, size, where)
+            runs[member] = shape
     return MaskAnnotations(size, np.array(classes, np.int64), [*layers_from_runs(size[0], runs)], polygons)
 
 
@@ -140,30 +154,9 @@ def _require_size(labels: np.ndarray, size: tuple[int, int], where: str) -> None
         )
 
 
-def _outlines(segmentation: list[Any], where: str) -> list[np.ndarray]:
-    """[P, 2] points of each polygon; those of fewer than three points cover no pixel and are left out."""
-    outlines = []
-    for coordinates in segmentation:
-        points = np.asarray(coordinates, np.float64)
-        if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
-            raise ValueError(
-                f"{where}: a polygon has to be a flat list x0, y0, x1, y1, ... of numbers; found {coordinates!r:.80}."
-            )
-        if len(points) >= 6:
-            outlines.append(points.reshape(-1, 2))
-    return outlines
-
-
-def _runs(segmentation: Any, size: tuple[int, int], where: str) -> Runs:
-    if isinstance(segmentation, dict):
-        try:
-            return object_runs(segmentation, size)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}. Correct the annotation file.") from error
-    if isinstance(segmentation, np.ndarray):
-        _require_size(segmentation, size, where)
-        return runs_of_mask(segmentation)
-    raise ValueError(
-        f"{where}: found no mask (segmentation is {segmentation!r:.80}). An instance needs polygons, run lengths or a "
-        "bit mask; take annotations that are boxes alone out of the file."
-    )
+def _judged(rule: Callable[[Any], T], value: Any, where: str) -> T:
+    """What a rule makes of a value; its error says where."""
+    try:
+        return rule(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}. Correct the annotation file.") from error

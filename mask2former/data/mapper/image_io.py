@@ -1,10 +1,12 @@
-"""Reading image files and paths that come from annotation files, with errors that name them."""
+"""Reading image files, with errors that name them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from pathlib import PurePosixPath, PureWindowsPath
+from collections.abc import Iterator
+from typing import IO
 
 import cv2
 import numpy as np
@@ -12,32 +14,8 @@ from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
+EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _DEEP = re.compile(r";16[BLN]$")  # Pillow's names of pixels of 16 bits a channel, as they lie in a file
-
-
-def join_below(root: str, name: object, source: str) -> str:
-    """``root`` joined with a file name out of an annotation file, which must not lead out of ``root``.
-
-    Annotation files are downloaded from strangers, so a name may be ``../../etc/passwd``. The check is on the name
-    alone: symbolic links below ``root`` are the user's own and are followed.
-
-    Args:
-        root: folder on this machine, or a URL that Detectron2's ``PathManager`` knows.
-        name: the file name found, relative to ``root``.
-        source: where it was found (file and id), for the error.
-
-    Raises:
-        ValueError: the name is absolute, climbs out by "..", or is no text.
-    """
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"{source}: the file name is {name!r}; it has to be a path relative to {root}.")
-    windows, posix = PureWindowsPath(name), PurePosixPath(name)
-    if windows.anchor or posix.is_absolute() or ".." in windows.parts or "://" in name:
-        raise ValueError(
-            f"{source}: the file name {name!r} leads out of {root}. Only paths below that folder are read; "
-            "correct the annotation file."
-        )
-    return os.path.join(root, name)
 
 
 def read_image(path: str, image_format: str) -> np.ndarray:
@@ -50,12 +28,56 @@ def read_image(path: str, image_format: str) -> np.ndarray:
     Raises:
         ValueError: not a readable image, or more than 8 bits a channel (see :func:`require_8_bits`).
     """
-    try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            require_8_bits(image, path)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image that Pillow can read. Is the file whole?") from error
+    _open_8_bits(path)
     return _read(path, image_format)
+
+
+def file_size(path: str, decode: bool = False) -> tuple[int, int]:
+    """(H, W) of an image file that :func:`read_image` reads, turned as its EXIF entry says.
+
+    Args:
+        path: the file.
+        decode: read all of it. Else of PNG and JPEG files the beginning is read, and the end where they stop early.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or has more than 8 bits a channel.
+    """
+    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+        require_8_bits(image, path)
+        kind, (width, height) = image.format, image.size
+        if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
+            width, height = height, width
+        if decode or not _ends_whole(file, kind):
+            image.load()
+    return height, width
+
+
+def _ends_whole(file: IO[bytes], kind: str | None) -> bool:
+    """Whether a file has the end of its format; False for formats without one."""
+    mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind or "")
+    if mark is None:
+        return False
+    place = file.tell()
+    try:
+        file.seek(-min(12, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return mark in file.read()
+    finally:
+        file.seek(place)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the file in the errors that Pillow answers to broken files."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise  # names the file already
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+            raise
+        what = "not an image that Pillow can read" if isinstance(error, UnidentifiedImageError) else "it cannot be read"
+        raise ValueError(f"{path}: {what} ({error}). Is the file whole?") from error
 
 
 def require_8_bits(image: Image.Image, source: str) -> None:
@@ -96,12 +118,18 @@ def read_panoptic_ids(path: str) -> np.ndarray:
     with PathManager.open(path, "rb") as file:
         pixels = _plain_png(file.read())
     if pixels is None:
+        _open_8_bits(path)
         rgba = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA)
     else:
         rgba = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA)
     ids: np.ndarray = rgba.view("<u4")[..., 0]
     ids &= 0xFFFFFF
     return ids
+
+
+def panoptic_png(ids: np.ndarray) -> np.ndarray:
+    """Segment ids [H, W] as COCO's image, [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
 
 
 def _plain_png(content: bytes) -> np.ndarray | None:
@@ -115,10 +143,11 @@ def _plain_png(content: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
+def _open_8_bits(path: str) -> None:
+    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
+        require_8_bits(image, path)
+
+
 def _read(path: str, image_format: str | None) -> np.ndarray:
-    try:
+    with _named(path):
         return detection_utils.read_image(path, format=image_format)
-    except FileNotFoundError:
-        raise  # names the file already
-    except (OSError, SyntaxError) as error:  # Pillow's answers to broken files; they do not say which file
-        raise ValueError(f"{path}: the image cannot be read ({error}). Is the file whole?") from error

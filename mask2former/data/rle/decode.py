@@ -28,15 +28,17 @@ def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarr
         ValueError: another size, or runs that do not fill it.
     """
     found, counts = rle.get("size"), rle.get("counts")
-    if found is None or [int(x) for x in found] != list(size):
-        raise ValueError(f"the mask's size (height, width) is {found}, the image's {list(size)}")
+    # Not a text, of which == would not complain; whole-number floats are equal to what they stand for.
+    if not isinstance(found, list | tuple | np.ndarray) or list(found) != list(size):
+        raise ValueError(f"the mask's size (height, width) is {found!r:.80}, the image's {list(size)}")
     if isinstance(counts, str):
         counts = counts.encode("ascii", errors="replace")
     if not isinstance(counts, (bytes, list, tuple, np.ndarray)):
         raise ValueError(f"the mask's counts are {type(counts).__name__}; they have to be a list, text or bytes")
-    runs = _decompress(counts) if isinstance(counts, bytes) else np.asarray(counts, dtype=np.int64)
+    runs = _decompress(counts) if isinstance(counts, bytes) else _whole(counts)
     height, width = size
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+    # Numbers beyond the image could add up to its size by overflow.
+    if runs.ndim != 1 or (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise ValueError(f"the mask's run lengths add up to {runs.sum()} pixels, not to {height} x {width}")
 
     # Runs of background and object alternate, background first.
@@ -54,6 +56,17 @@ def runs_of_mask(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     line[1:-1] = (mask.T != 0).ravel()
     changes = np.flatnonzero(line[1:] != line[:-1])
     return changes[::2], changes[1::2]
+
+
+def _whole(counts: Any) -> np.ndarray:
+    """int64 of a list of whole numbers; floats without a fraction are such."""
+    try:
+        runs = np.asarray(counts) if len(counts) else np.zeros(0, np.int64)
+    except (ValueError, OverflowError):  # lists of different lengths
+        runs = np.asarray("")
+    if not (runs.dtype.kind in "iu" or (runs.dtype.kind == "f" and (runs == np.floor(runs)).all())):
+        raise ValueError(f"the mask's counts are {str(counts)[:60]}; they have to be whole numbers")
+    return runs.astype(np.int64)
 
 
 def _decompress(text: bytes) -> np.ndarray:

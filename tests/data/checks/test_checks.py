@@ -49,7 +49,7 @@ def check(images: Path) -> Callable[[Callable[[dict[str, Any]], Any]], list[str]
         change(content)
         (images / "i.json").write_text(json.dumps(content))
         report = check_instances(str(images / "i.json"), str(images))
-        return [f"{file}: {text}".replace(f"{images}/", "") for file, text in report.faults]
+        return [f"{file}: {text}".replace(f"{images}/", "") for file, text, _ in report.faults]
 
     return run
 
@@ -79,10 +79,19 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (annotation(id=2), "i.json: annotation 2: the id occurs twice"),
         (annotation(image_id=99), "i.json: annotation 1: its image 99 is not listed"),
         (annotation(category_id=5), "i.json: annotation 1: category 5 is not one"),
-        (annotation(category_id=[5]), "i.json: 'annotations', number 0: an id is"),
-        (annotation(segmentation=[]), "i.json: annotation 1: it has no mask"),
-        (annotation(segmentation=[[1, 1, 2, 2]]), "i.json: annotation 1: a polygon has to be three"),
+        (annotation(category_id=[5]), "i.json: annotation 1: the key 'category_id' is [5], not an id"),
+        (annotation(segmentation="abc"), "i.json: annotation 1: found no mask (segmentation is 'abc')"),
+        (annotation(segmentation=[{"x": 1, "y": 2}]), "i.json: annotation 1: a polygon has to be a flat list"),
+        (annotation(segmentation=[["1"] * 6]), "i.json: annotation 1: a polygon has to be a flat list"),
+        (annotation(segmentation=[1, 1, 9, 1, 9, 9]), "i.json: annotation 1: a polygon has to be a flat list"),
+        (annotation(segmentation=[[1, 1, 2, 2]]), "i.json: annotation 1: its mask is empty"),
+        (annotation(segmentation=[[1, 1, 2, 2], *SQUARE]), "i.json: annotation 1: a polygon of fewer than three"),
         (annotation(segmentation=[[1, 1, 2, 2, 500, 3]]), "i.json: annotation 1: a polygon leaves the image"),
+        (annotation(segmentation=[[400, 1, 500, 1, 500, 3]]), "i.json: annotation 1: its mask is empty"),
+        (annotation(segmentation={"size": 20, "counts": [2400]}), "i.json: annotation 1: the mask's size"),
+        (annotation(segmentation={"size": [20, 120], "counts": [0.5]}), "i.json: annotation 1: the mask's counts"),
+        (annotation(iscrowd="0"), "i.json: annotation 1: iscrowd is '0'; it has to be 0 or 1"),
+        (annotation(iscrowd=7), "i.json: annotation 1: iscrowd is 7; it has to be 0 or 1"),
         (annotation(segmentation=[[1, 1, 1, 1, 1, 1]]), "i.json: annotation 1: its mask is empty"),
         (annotation(segmentation={"size": [20, 120], "counts": [2400]}), "i.json: annotation 1: its mask is empty"),
         (
@@ -91,12 +100,12 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
         ),
         (annotation(segmentation={"size": [9, 9], "counts": [81]}), "i.json: annotation 1: the mask's size"),
         (lambda c: c["annotations"][2].update(iscrowd=0), "i.json: image 7: annotations 1 and 3 are one mask twice"),
-        (lambda c: c["annotations"].append(3), "i.json: 'annotations', number 3: found a int"),
+        (lambda c: c["annotations"].append(3), "i.json: 'annotations' has to be a list of objects; number 3 is a int"),
         (lambda c: c.pop("annotations"), "i.json: 'annotations' has to be a list"),
         (lambda c: c["categories"].append({"id": 1, "name": "dog"}), "i.json: category 1: the id occurs twice"),
         (image(file_name="gone.png"), "gone.png: the image is missing"),
         (image(file_name="../b.png"), "i.json: image 8: the file name '../b.png' leads out"),
-        (image(file_name="i.json"), "i.json: the image cannot be read"),
+        (image(file_name="i.json"), "i.json: not an image that Pillow can read"),
         (image(height=21), "b.png: image 8: the image's size (height, width) is (20, 120); i.json says (21, 120)"),
         (image(height=0), "i.json: image 8: height and width are 0 and 120"),
         (image(id=7), "i.json: image 7: the id occurs twice"),
@@ -120,7 +129,7 @@ def test_all_faults_are_listed_at_once(check: Callable) -> None:
 def test_no_annotation_file(tmp_path: Path, text: str | None, says: str) -> None:
     if text is not None:
         (tmp_path / "i.json").write_text(text)
-    ((file, found),) = check_instances(str(tmp_path / "i.json"), str(tmp_path), NAMES).faults
+    ((file, found, _),) = check_instances(str(tmp_path / "i.json"), str(tmp_path), NAMES).faults
     assert file.endswith("i.json") and found.startswith(says)
 
 
@@ -145,7 +154,7 @@ def panoptic(images: Path, change: Callable[[dict[str, Any]], Any]) -> list[str]
     if not report.faults:
         assert report.counts["pixels of no segment"] == 600
         assert report.classes["cat"].pixels == 600 and report.classes["sky"].medium == 1
-    return [f"{file}: {text}".replace(f"{images}/", "") for file, text in report.faults]
+    return [f"{file}: {text}".replace(f"{images}/", "") for file, text, _ in report.faults]
 
 
 def segment(**changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -163,7 +172,10 @@ def entry(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (segment(area=5), ["ids.png: annotation of image 7, segment 9: its area is 600 pixels, not 5"]),
         (
             segment(category_id=3),
-            ["ids.png: annotation of image 7, segment 9: category 3 is not one of the data set's"],
+            [
+                "p.json: annotation of image 7, segment 9: category 3 is not one of the data set's. Correct the file, "
+                "or register it with its own categories"
+            ],
         ),
         (
             segment(id=10),
@@ -175,12 +187,12 @@ def entry(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda c: c["annotations"].clear(), ["p.json: image 7 has no annotation"]),
         (
             lambda c: c["annotations"].append(c["annotations"][0]),
-            ["p.json: image 7 has several annotations; panoptic images have one"],
+            ["p.json: image 7 has two annotations; panoptic images have one"],
         ),
         (entry(file_name="gone.png"), ["gone.png: annotation of image 7: the png is missing"]),
         (
             entry(image_id=70),
-            ["p.json: image 7 has no annotation", "p.json: annotation of image 70: 'images' does not list it"],
+            ["p.json: annotation of image 70: 'images' does not list it", "p.json: image 7 has no annotation"],
         ),
     ],
 )
@@ -190,7 +202,7 @@ def test_faults_of_panoptic_sets(images: Path, change: Callable, expected: list[
 
 def test_panoptic_ids_twice_and_sizes(images: Path) -> None:
     twice = panoptic(images, lambda c: c["annotations"][0]["segments_info"].append({"id": 9, "category_id": 1}))
-    assert "ids.png: annotation of image 7: segment 9 is listed twice" in twice
+    assert "p.json: annotation of image 7, segment 9 is listed twice; segment ids have to be different" in twice
     assert "short.png: its size (height, width) is (5, 120), the image's (20, 120)" in panoptic(
         images, entry(file_name="short.png")
     )
@@ -210,9 +222,9 @@ def test_faults_of_labels(tmp_path: Path) -> None:
     save(np.zeros((1, 3, 3)), "labels/colour.png")
     save([[0, 1, 1]], "labels/other.png")
     report = check_labels(str(tmp_path / "images"), str(tmp_path / "labels"), ["road", "sky"], 255)
-    found = {(Path(file).stem, text.split(" ")[0]) for file, text in report.faults}
+    found = {(Path(file).stem, text.split(" ")[0]) for file, text, _ in report.faults}
     assert found == {
-        ("range", "2"), ("size", "the"), ("ignored", "every"), ("colour", f"{tmp_path}/labels/colour.png:"),
+        ("range", "2"), ("size", "the"), ("ignored", "every"), ("colour", "found"),
         ("alone", "the"), ("other", "the"),
     }  # fmt: skip
     assert (report.classes["sky"].objects, report.classes["sky"].pixels) == (2, 2)

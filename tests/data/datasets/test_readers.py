@@ -81,7 +81,7 @@ def test_instances(write_json: Callable) -> None:
         (["images", 0, "file_name"], "../../etc/passwd", "image 11.*passwd"),
         (["images", 0, "file_name"], "/etc/passwd", "image 11.*passwd"),
         (["images", 0, "file_name"], ..., "image 11.*'file_name' is missing"),
-        (["images", 0, "height"], ..., "image 11.*'height' is missing"),
+        (["images", 0, "height"], ..., "image 11: height and width are None and 5"),
         (["images", 1, "id"], 11, "image 11.*twice"),
         (["images"], ..., "'images' is missing"),
         (["images"], [3], "'images' has to be a list of objects"),

@@ -50,7 +50,9 @@ def test_panoptic_without_segments_needs_no_png() -> None:
         ([{"id": 1, "category_id": -1}], "class -1"),
         ([{"id": 1, "category_id": 5, "iscrowd": 1}], "class 5"),
         ([{"id": 1, "category_id": 0}, {"id": 1, "category_id": 1}], "different"),
-        ([{"id": 2**24, "category_id": 0}], "below"),
+        ([{"id": 2**24, "category_id": 0}], "whole numbers from 1 to 16777215"),
+        ([{"id": 0, "category_id": 0}], "segment 0: the id 0 stands for pixels of no segment"),
+        ([{"id": 1, "category_id": 0, "iscrowd": "0"}], "segment 1: iscrowd is '0'"),
         ([{"id": 2, "category_id": 0}], "none of the image's 1 segments"),
     ],
 )
@@ -87,6 +89,12 @@ def test_polygons_too_short_to_cover_a_pixel_are_left_out() -> None:
     assert len(instance_objects({"file_name": "a.jpg", "annotations": [only_short]}, SIZE, 1).to_masks()[0]) == 0
 
 
+def test_boxes_alone_are_left_out() -> None:
+    annotations = [{"category_id": 0, "segmentation": mask} for mask in (None, [], [[0, 0, 2, 0, 2, 2, 0, 2]])]
+    objects = instance_objects({"file_name": "a.jpg", "annotations": [{"category_id": 0}, *annotations]}, SIZE, 1)
+    assert objects.classes.tolist() == [0] and objects.to_masks()[1].sum() == 4
+
+
 def test_annotations_are_not_changed() -> None:
     points = np.array([2.0, 1.0, 5.0, 1.0, 5.0, 4.0])
     record = {"file_name": "a.jpg", "annotations": [{"category_id": 0, "segmentation": [points]}]}
@@ -100,8 +108,11 @@ def test_annotations_are_not_changed() -> None:
     ("annotation", "message"),
     [
         ({"category_id": 3, "segmentation": [[0, 0, 2, 0, 2, 2]]}, "class 3"),
-        ({"category_id": 0}, "found no mask"),
-        ({"category_id": 0, "segmentation": []}, "found no mask"),
+        ({"category_id": 0, "segmentation": "abc"}, "found no mask"),
+        ({"category_id": 0, "segmentation": 5}, "found no mask"),
+        ({"category_id": 0, "segmentation": [{"x": 1, "y": 2}]}, "flat list"),
+        ({"category_id": 0, "segmentation": [["0", "0", "2", "0", "2", "2"]]}, "flat list"),
+        ({"category_id": 0, "iscrowd": "false", "segmentation": [[0, 0, 2, 0, 2, 2]]}, "iscrowd is 'false'"),
         ({"category_id": 0, "segmentation": [[0, 0, 2, 0, 2, 2, 1]]}, "flat list"),
         ({"category_id": 0, "segmentation": [[[0, 0], [2, 0], [2, 2]]]}, "flat list"),
         ({"category_id": 0, "segmentation": [[0, 0, 2, 0, 2, float("nan")]]}, "flat list"),

@@ -1,4 +1,4 @@
-"""Images of every depth, broken ones, and file names that lead elsewhere."""
+"""Images of every depth, and broken ones."""
 
 from __future__ import annotations
 
@@ -14,31 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mask2former.data.mapper.image_io import _plain_png, join_below, read_image, read_labels, read_panoptic_ids
-
-
-@pytest.mark.parametrize("name", ["a.png", "city/a.png", "a..b.png", "./a.png", "..a/b.png"])
-def test_names_below_the_root_are_joined(name: str) -> None:
-    assert Path(join_below("/data", name, "x.json")) == Path("/data") / name
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../../etc/passwd",
-        "/etc/passwd",
-        "a/../../b.png",
-        "..\\secret.png",
-        "C:\\a.png",
-        "s3://bucket/a.png",
-        "",
-        None,
-        3,
-    ],
-)
-def test_names_that_lead_out_of_the_root_are_refused(name: object) -> None:
-    with pytest.raises(ValueError, match=r"x\.json, image 7"):
-        join_below("/data", name, "x.json, image 7")
+from mask2former.data.mapper.image_io import _plain_png, read_image, read_labels, read_panoptic_ids
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])

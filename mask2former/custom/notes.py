@@ -1,0 +1,56 @@
+"""What a person should know of custom data, though training gets over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mask2former.custom.source import DataError, DataSource
+from mask2former.data.checks import Report
+from mask2former.data.coco.faults import FirstFault
+from mask2former.data.coco.file import Images, read_images
+from mask2former.data.coco.instances import BOXES_ALONE
+from mask2former.data.datasets.categories import Category
+from mask2former.data.datasets.readers import read_sem_seg
+
+MANY_CROWDS = 0.2  # of a class; COCO has a few percent of any
+MOST_LINES = 20
+
+
+def warnings(source: DataSource, report: Report, categories: Sequence[Category]) -> list[str]:
+    """Say what the checks found that training gets over, which classes are not shown, and where crowds are many."""
+    lines = report.lines(report.survived)
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more of these in {source}"]
+    if alone := report.counts.get(BOXES_ALONE):
+        lines.append(f"{source}: {alone} {BOXES_ALONE} are left out.")
+    unseen = [category["name"] for category in categories if not report.classes[category["name"]].objects]
+    if unseen:
+        lines.append(f"no image of {source} shows {', '.join(unseen[:10])}.")
+    shares = {name: tally.crowd_share for name, tally in report.classes.items()}
+    if most := [f"{name} ({share:.0%})" for name, share in shares.items() if share > MANY_CROWDS]:
+        lines.append(
+            f"{source}: a large share is marked as crowds (iscrowd 1): {', '.join(most[:10])}. Crowds are neither "
+            "learnt nor scored; some tools set the flag on every mask that they write as run lengths."
+        )
+    return [f"warning: {line}" for line in lines]
+
+
+def shared_images(train: DataSource, val: DataSource) -> list[str]:
+    """Say it where images are both trained on and evaluated on, which flatters the scores."""
+    files = [{os.path.realpath(path) for path in _image_files(source)} for source in (train, val)]
+    if shared := len(files[0] & files[1]):
+        of = f"{shared} of {len(files[1])} images for validation"
+        return [f"warning: {of} are training images too: scores will flatter."]
+    return []
+
+
+def listed_images(source: DataSource) -> Images:
+    """Return the images that a COCO file lists."""
+    return read_images(source.content(), str(source.annotations), source.images, FirstFault(DataError))
+
+
+def _image_files(source: DataSource) -> list[str]:
+    if source.kind == "semantic":
+        return [record["file_name"] for record in read_sem_seg(source.images, str(source.pngs))]
+    return [image.path for image in listed_images(source).values() if image is not None]

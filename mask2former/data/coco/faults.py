@@ -1,0 +1,58 @@
+"""What is wrong with annotation files, and what happens when a fault is found."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+logger = logging.getLogger(__name__)
+
+
+class Fault(NamedTuple):
+    """One fault.
+
+    Attributes:
+        file: path of the file that has it.
+        text: what is wrong, with the id where there is one.
+        survived: training gets over it, by leaving something out or by believing the mask.
+    """
+
+    file: str
+    text: str
+    survived: bool = False
+
+
+class Sink(Protocol):
+    """Whom a reader tells of faults. Where :meth:`fault` returns, the reader leaves the entry out and goes on."""
+
+    def fault(self, file: str, text: str, survived: bool = False) -> None: ...
+
+    def left_out(self, what: str) -> None:
+        """Count one entry of a kind (``what``, a plural) that is left out without being a fault of its own."""
+
+
+@dataclass
+class FirstFault:
+    """A sink that raises at the first fault that would stop a training.
+
+    Attributes:
+        error: the exception's class.
+        counts: number of entries that were left out, by kind.
+    """
+
+    error: type[Exception] = ValueError
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def fault(self, file: str, text: str, survived: bool = False) -> None:
+        if not survived:
+            raise self.error(f"{file}: {text}. tools/check_dataset.py lists all faults.")
+
+    def left_out(self, what: str) -> None:
+        self.counts[what] += 1
+
+    def log(self, file: str) -> None:
+        """Say in the log what was left out."""
+        for what, number in self.counts.items():
+            logger.warning("%s: %d %s are left out.", file, number, what)
