@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.meta_arch": {
         "structures",
         "labels",
+        "checkpoint",
         "modeling.pixel_decoder",
         "modeling.losses",
         "modeling.matcher",

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import Self
 
+from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.labels import argmax_labels
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.cpu.fused_resnet import can_fuse, fused_resnet
@@ -95,6 +96,7 @@ class MaskFormer(nn.Module):
         self.resize_before_semantic = resize_before_semantic or panoptic_on or instance_on
         self.detections_per_image = detections_per_image
         self.semantic_labels = semantic_labels
+        convert_on_load(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
