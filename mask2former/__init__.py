@@ -1,7 +1,8 @@
 """Mask2Former, universal image segmentation, as a Detectron2 extension.
 
-``import mask2former`` registers the meta-architecture, heads, decoders and backbones in Detectron2's registries.
-Data sets are registered by :func:`mask2former.data.register_all`, because their root is the caller's to say.
+``import mask2former`` registers the meta-architecture, heads, decoders and backbones in Detectron2's registries. It
+registers the data sets too, as Detectron2 does with its own: below the folder that the environment variable
+``DETECTRON2_DATASETS`` names, or else "datasets". :func:`mask2former.data.register_all` moves them elsewhere.
 """
 
 import importlib
@@ -17,6 +18,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     from mask2former import modeling
     from mask2former.config import add_maskformer2_config
+    from mask2former.data.datasets import register_at_import
+
+register_at_import()
 
 if TYPE_CHECKING:
     from mask2former.evaluation.tta import SemanticSegmentorWithTTA

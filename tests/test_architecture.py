@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # all of which it has to need.
 MAY_IMPORT: dict[str, set[str]] = {
     # mask2former/__init__.py; the last two when they are asked for
-    "": {"compat", "config", "modeling", "evaluation.tta", "predictor"},
+    "": {"compat", "config", "modeling", "data.datasets", "evaluation.tta", "predictor"},
     "compat": set(),
     "config": set(),
     "structures": set(),
