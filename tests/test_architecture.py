@@ -84,7 +84,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.meta_arch",
         "modeling.postprocess",
         "tiling",
-        "data",
         "data.mapper",
         "data.datasets",
         "checkpoint",

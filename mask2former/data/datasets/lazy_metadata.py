@@ -28,7 +28,7 @@ class LazyMetadata(Metadata):
         if load is None:
             return False
         object.__setattr__(self, "_load", None)
-        vars(self).update({**load(), **vars(self)})
+        self.__dict__.update({**load(), **self.__dict__})
         return True
 
     def __getattr__(self, key: str) -> Any:
