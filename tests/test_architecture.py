@@ -15,14 +15,25 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room is the longest of these names that a module's begins with. It may import itself and the rooms that are listed,
 # all of which it has to need.
 MAY_IMPORT: dict[str, set[str]] = {
-    # mask2former/__init__.py; the last two when they are asked for
-    "": {"compat", "config", "modeling", "data.datasets", "evaluation.tta", "predictor"},
+    # mask2former/__init__.py; the last four when they are asked for
+    "": {
+        "compat",
+        "config",
+        "drop_in",
+        "modeling",
+        "data.datasets",
+        "data.dataset_mappers",
+        "evaluation",
+        "evaluation.tta",
+        "predictor",
+    },
     "compat": set(),
     "config": set(),
     "structures": set(),
     "processor": set(),
     "labels": set(),
     "ops": set(),
+    "drop_in": {"ops"},
     "modeling.layers": {"ops"},
     "modeling.backbone": {"modeling.layers"},
     "modeling.pixel_decoder": {"modeling.layers"},
@@ -43,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "labels",
         "checkpoint",
         "modeling.pixel_decoder",
+        "modeling.transformer_decoder",
         "modeling.losses",
         "modeling.matcher",
         "modeling.criterion",
@@ -54,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.rle": set(),
     "data.mapper": {"data.rle"},
     "data.datasets": {"data.mapper"},
+    "data.dataset_mappers": {"data.mapper"},
     "data.checks": {"data.rle", "data.mapper", "data.datasets"},
     "data": {"data.mapper", "data.datasets"},
     "download": set(),
