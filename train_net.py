@@ -4,9 +4,6 @@
 import argparse
 import sys
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import launch
@@ -17,7 +14,6 @@ from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, load_config
 from mask2former.config.batch_size import scale_to_batch
 from mask2former.config.command_line import training_parser
-from mask2former.data import register_all
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
 from mask2former.preflight.preflight import check_run
@@ -33,7 +29,6 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
     """What each process does. Returns the scores: {task: {metric: value}}, or {data set: that} for several."""
-    register_all()
     setup_run(cfg, args, quiet=args.quiet)
     if not args.eval_only:
         trainer = Trainer(cfg)
@@ -60,7 +55,6 @@ def checked_config(args: argparse.Namespace) -> CfgNode:
     if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
         raise ConfigError("--num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
     if not args.skip_checks:
-        register_all()
         check_run(
             cfg,
             eval_only=args.eval_only,

@@ -16,9 +16,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 import numpy as np
 from PIL import Image
 from preparation import command, files

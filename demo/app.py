@@ -10,9 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 import numpy as np
 from tabulate import tabulate
 

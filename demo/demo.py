@@ -11,9 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from tqdm import tqdm
 
 from mask2former.config import ConfigError

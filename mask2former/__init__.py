@@ -1,7 +1,8 @@
 """Mask2Former, universal image segmentation, as a Detectron2 extension.
 
-``import mask2former`` registers the meta-architecture, heads, decoders and backbones in Detectron2's registries.
-Data sets are registered by :func:`mask2former.data.register_all`, because their root is the caller's to say.
+``import mask2former`` registers the meta-architecture, heads, decoders and backbones in Detectron2's registries. It
+registers the data sets too, as Detectron2 does with its own: below the folder that the environment variable
+``DETECTRON2_DATASETS`` names, or else "datasets". :func:`mask2former.data.register_all` moves them elsewhere.
 """
 
 import importlib
@@ -10,26 +11,61 @@ from typing import TYPE_CHECKING, Any
 
 from mask2former import compat
 
-compat.apply()  # before anything imports a Detectron2 submodule
+compat.apply()  # a Detectron2 0.6 that nobody has mended on the disk needs it before anything imports a submodule
 
 with warnings.catch_warnings():
     # Detectron2 scripts some functions while it is imported. PyTorch warns of that; its users can do nothing about it.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-    from mask2former import modeling
+    from mask2former import drop_in, modeling
     from mask2former.config import add_maskformer2_config
+    from mask2former.data.datasets import register_at_import
+    from mask2former.modeling import MaskFormer
+
+register_at_import()
+drop_in.install()
 
 if TYPE_CHECKING:
+    from mask2former.data.dataset_mappers import (
+        COCOInstanceNewBaselineDatasetMapper,
+        COCOPanopticNewBaselineDatasetMapper,
+        MaskFormerInstanceDatasetMapper,
+        MaskFormerPanopticDatasetMapper,
+        MaskFormerSemanticDatasetMapper,
+    )
+    from mask2former.evaluation.instance import InstanceSegEvaluator
     from mask2former.evaluation.tta import SemanticSegmentorWithTTA
     from mask2former.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "SemanticSegmentorWithTTA", "__version__", "add_maskformer2_config", "modeling"]
+__all__ = [
+    "COCOInstanceNewBaselineDatasetMapper",
+    "COCOPanopticNewBaselineDatasetMapper",
+    "InstanceSegEvaluator",
+    "MaskFormer",
+    "MaskFormerInstanceDatasetMapper",
+    "MaskFormerPanopticDatasetMapper",
+    "MaskFormerSemanticDatasetMapper",
+    "Predictor",
+    "SemanticSegmentorWithTTA",
+    "__version__",
+    "add_maskformer2_config",
+    "modeling",
+]
 
-_ON_DEMAND = {"Predictor": "mask2former.predictor", "SemanticSegmentorWithTTA": "mask2former.evaluation.tta"}
+_ON_DEMAND = {
+    "COCOInstanceNewBaselineDatasetMapper": "mask2former.data.dataset_mappers",
+    "COCOPanopticNewBaselineDatasetMapper": "mask2former.data.dataset_mappers",
+    "InstanceSegEvaluator": "mask2former.evaluation.instance",
+    "MaskFormerInstanceDatasetMapper": "mask2former.data.dataset_mappers",
+    "MaskFormerPanopticDatasetMapper": "mask2former.data.dataset_mappers",
+    "MaskFormerSemanticDatasetMapper": "mask2former.data.dataset_mappers",
+    "Predictor": "mask2former.predictor",
+    "SemanticSegmentorWithTTA": "mask2former.evaluation.tta",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What training needs not at all is imported when it is first asked for."""
+    """Import what building a model does not need when it is first asked for."""
     if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_ON_DEMAND[name]), name)

@@ -4,7 +4,8 @@ Detectron2 0.6 was released in 2021 and reads names that NumPy and Pillow have s
 registry's copy of it also lacks ``detectron2._C``, whose operators (deformable convolution, rotated boxes) a mask
 architecture never calls but whose import must succeed.
 
-Every step is conditional on the fault that it mends, so on Detectron2's main branch :func:`apply` changes nothing.
+Every step is conditional on the fault that it mends: on Detectron2's main branch :func:`apply` changes nothing, and on
+a 0.6 that ``tools/patch_detectron2.py`` has mended on the disk, as ``make setup`` does, neither.
 """
 
 import importlib.util
@@ -36,7 +37,7 @@ def _reads_removed_names(package: Path) -> bool:
 
 
 def _restore_removed_names() -> None:
-    for name, builtin in (("int", int), ("float", float), ("bool", bool), ("object", object)):
+    for name, builtin in (("int", int), ("float", float), ("bool", bool), ("object", object), ("str", str)):
         if name not in vars(numpy):  # not hasattr(): NumPy answers removed names with a warning
             setattr(numpy, name, builtin)
     if not hasattr(PIL.Image, "LINEAR"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,10 +19,36 @@ def test_names_are_restored_for_the_release_that_reads_them(tmp_path: Path, sour
     assert compat._reads_removed_names(tmp_path) is old
 
 
-def test_applying_twice_changes_nothing() -> None:
-    before = sys.modules["detectron2._C"]
-    compat.apply()
-    assert sys.modules["detectron2._C"] is before
+UNMENDED = """
+import importlib.util, sys
+import numpy, PIL.Image
+spec = importlib.util.spec_from_file_location("compat", sys.argv[1])
+compat = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compat)
+compat.apply()
+from detectron2 import _C
+from detectron2.data.transforms import transform
+from detectron2.evaluation.fast_eval_api import COCOeval_opt
+from pycocotools.cocoeval import COCOeval
+assert transform.INTERP == PIL.Image.BILINEAR and transform.KIND is int and COCOeval_opt is COCOeval
+assert _C.has_cuda() is False
+compat.apply()
+assert sys.modules["detectron2._C"] is _C
+"""
+
+
+def test_a_release_that_nobody_has_mended_works(tmp_path: Path) -> None:
+    """As users have it who installed Detectron2 0.6 by themselves; `make setup` mends its files."""
+    transforms = tmp_path / "detectron2" / "data" / "transforms"
+    transforms.mkdir(parents=True)
+    (tmp_path / "detectron2" / "__init__.py").touch()
+    (transforms / "transform.py").write_text(
+        "import numpy as np\nfrom PIL import Image\nINTERP, KIND = Image.LINEAR, np.int\n"
+    )
+    command = [sys.executable, "-c", UNMENDED, compat.__file__]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_detectron2_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

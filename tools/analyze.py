@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -24,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
-from mask2former.data import register_all
 from mask2former.modeling.meta_arch import SegmentationModel
 from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_deform_attn_fused_flops
 
@@ -262,7 +258,6 @@ def main() -> None:
     add_options(parser)
     args = parser.parse_args()
 
-    register_all()
     torch.manual_seed(0)
     try:
         cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)

@@ -6,9 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from tabulate import tabulate
 
 from mask2former.data import data_root, register_all

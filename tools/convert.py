@@ -6,9 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from mask2former.checkpoint.formats import TARGETS, convert
 from mask2former.checkpoint.weights_io import read, write
 from mask2former.zoo import weights_file

@@ -7,9 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from mask2former.dashboard.compare import write_comparison
 from mask2former.dashboard.curves import write_curves
 from mask2former.dashboard.runs import Run

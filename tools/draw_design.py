@@ -9,17 +9,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import mask2former  # mends Detectron2, so it comes first
-
-# isort: split
 import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
 from torch import Tensor
 
+import mask2former
 from mask2former.config import load_config
-from mask2former.data import register_all
 from mask2former.data.mapper.image_io import read_image
 from mask2former.predictor import Predictor
 from mask2former.structures import MaskPrediction, resize_frames
@@ -34,7 +31,6 @@ HEIGHT = 384  # pixels; smaller drawings are enlarged
 
 @torch.no_grad()
 def main() -> None:
-    register_all()
     predictor = Predictor(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), sys.argv[1:]))
     kept: dict[str, object] = {}
     decoder = predictor.model.sem_seg_head.predictor

@@ -9,15 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
-from mask2former.data import register_all
 from mask2former.data.mapper.image_io import read_image
 from mask2former.predictor import Predictor
 from mask2former.visualization import INSTANCE_THRESHOLD, RESULTS, save_comparisons
@@ -47,7 +43,6 @@ def main() -> None:
     add_options(parser)
     args = parser.parse_args()
 
-    register_all()
     try:
         cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
         predictor = Predictor(cfg)

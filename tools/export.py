@@ -9,12 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import mask2former  # mends Detectron2, so it comes first
-
-# isort: split
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
+import mask2former
 from mask2former.config import ConfigError
 from mask2former.config.command_line import add_trust
 from mask2former.download import DownloadError

@@ -1,7 +1,7 @@
 """Make the .venv that the Makefile's commands run in. Needs nothing but Python, a C++ compiler and a package registry.
 
-Three steps, each done again only when what it depends on has changed: the pinned packages, Detectron2, this package
-with its compiled operator.
+Four steps, each done again only when what it depends on has changed: the pinned packages, Detectron2, its mending for
+today's NumPy and Pillow, this package with its compiled operator.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PYTHONS = [(3, 12), (3, 13), (3, 11), (3, 10)]  # supported ones, the preferred 
 
 PINNED = ROOT / "requirements" / "lock.txt"
 DETECTRON2 = ROOT / "requirements" / "detectron2.txt"
+PATCH = ROOT / "tools" / "patch_detectron2.py"
 NO_ISOLATION = ["--no-deps", "--no-build-isolation"]
 # Its metadata asks pip for what no registry holds, and its sources for a compiler run that needs files it lacks.
 DETECTRON2_OPTIONS = ["-C=--global-option=build_py", "-C=--build-option=--skip-build", "--require-hashes"]
@@ -46,16 +47,19 @@ def main() -> None:
     detectron2 = digest([DETECTRON2]) + pinned
     # The library belongs to the torch it was built against, and to this checkout.
     package = digest(build_inputs) + pinned + str(ROOT)
+    install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python"]
+    with_detectron2 = [*install, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2]
     steps = [
-        ("packages", pinned, "pinned packages (about 5 GB)", ["--no-deps", "-r", PINNED]),
-        ("detectron2", detectron2, "Detectron2 0.6", [*NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2]),
-        ("package", package, "mask2former and its operator", [*NO_ISOLATION, "-e", ROOT]),
+        ("packages", pinned, "pinned packages (about 5 GB)", [*install, "--no-deps", "-r", PINNED]),
+        ("detectron2", detectron2, "Detectron2 0.6", with_detectron2),
+        ("patch", digest([PATCH]) + detectron2, "mending it", [BIN / "python", PATCH]),
+        ("package", package, "mask2former and its operator", [*install, *NO_ISOLATION, "-e", ROOT]),
     ]
-    for name, wanted, words, arguments in steps:
+    for name, wanted, words, command in steps:
         if done.get(name) == wanted:
             continue
         print(f"setup: {words} ...", flush=True)
-        run([BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", *arguments])
+        run(command)
         done[name] = wanted
         DONE.write_text(json.dumps(done))
         print(f"setup: {words}: done, {time.perf_counter() - started:.0f} s so far", flush=True)

@@ -11,9 +11,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from detectron2.config import CfgNode
 from detectron2.engine import launch
 from tabulate import tabulate

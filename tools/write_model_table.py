@@ -6,9 +6,6 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 from mask2former.zoo import Model, models
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"

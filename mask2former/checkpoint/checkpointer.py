@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
 from mask2former.checkpoint.formats import UNKNOWN, to_ours
-from mask2former.checkpoint.report import LoadReport
+from mask2former.checkpoint.report import LoadReport, compare
 from mask2former.checkpoint.weights_io import read
 from mask2former.zoo import weights_file
 
@@ -25,7 +26,7 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
         """Detectron2's, where ``path`` is all that :func:`mask2former.zoo.weights_file` understands, or empty.
 
         Raises:
-            ValueError: the file holds more than weights, or nothing in it fits the model.
+            ValueError: the file holds more than weights, or nothing in it fits the model or a part of it.
         """
         return super().load(weights_file(path) if path else path, *args, **kwargs)
 
@@ -33,29 +34,14 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
         return read(filename, self.path_manager.open)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        format, checkpoint["model"] = to_ours(checkpoint["model"], self.model.state_dict())
-        if format != UNKNOWN:  # Detectron2's matching of names by likeness is for those that no table has converted
-            checkpoint.pop("matching_heuristics", None)
-        # Frozen normalisation fills in statistics that a file lacks, and says nothing; so this looks for itself, where
-        # Detectron2 does not match names by likeness.
-        given = None if checkpoint.get("matching_heuristics") else set(checkpoint["model"])
-        incompatible = super()._load_model(checkpoint)
-        reshaped = {name for name, *_ in incompatible.incorrect_shapes}
-        # The count of training steps is absent from weights of frozen normalisation, and nobody reads it.
-        names = [name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")]
-        absent = set(incompatible.missing_keys) if given is None else set(names) - given
-        missing = [name for name in names if name in absent]
-        self.report = LoadReport(
-            format=format,
-            matched=len(set(names) - set(missing) - reshaped),
-            total=len(names),
-            reshaped=incompatible.incorrect_shapes,
-            missing=[name for name in missing if name not in reshaped],
-            left_over=incompatible.unexpected_keys,
-        )
-        if not self.report.matched and names:
-            raise ValueError("Nothing in the file fits the model. " + " ".join(self.report.lines()[1:]))
-        return incompatible
+        # Before Detectron2 compares shapes by name: the model's own hook (module_hook.py) would come after that.
+        model = self.model.state_dict()
+        format, state = to_ours(checkpoint["model"], model)
+        if checkpoint.pop("matching_heuristics", None) and format == UNKNOWN:  # no table has converted the names
+            state = align_and_update_state_dicts(model, state, c2_conversion=checkpoint.get("__author__") == "Caffe2")
+        self.report = compare(format, state, model)
+        self.report.check()
+        return super()._load_model({**checkpoint, "model": state})
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         assert self.report is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def to_ours(state: Mapping[str, Any], model: Mapping[str, Tensor] | None = None)
     Raises:
         NotImplementedError: a Hugging Face model with a backbone whose layout is not known.
     """
-    tensors = {name: torch.as_tensor(value) for name, value in state.items()}
+    tensors = {name: torch.as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in state.items()}
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     if is_hf(tensors):

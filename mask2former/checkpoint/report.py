@@ -1,11 +1,27 @@
-"""What became of a file's weights in a model."""
+"""What becomes of a file's weights in a model, and when that is an error.
+
+A network of which a part stays random gives results all the same, so weights are refused where that is no choice of the
+user's. The parts are the backbone, the pixel decoder and the predictor (the transformer decoder). It is an error if
+
+1. nothing fits the model; or
+2. a part finds nothing, although the file has names of that part: they are those of another network; or
+3. a part finds nothing, although the file is of a whole model: its names are the published ones or Hugging Face's, or
+   it fills a part of the head, and has names besides that the model has no place for (renamed by halves, for example).
+
+So a backbone alone (ImageNet's, or a detector's with its other parts) is welcome, and so are some of the model's own
+names, all of which fit: ``load_state_dict({...}, strict=False)``. Parts that a subclass adds are not asked after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Shape = tuple[int, ...]
+BACKBONE, PIXEL_DECODER, PREDICTOR = "backbone.", "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
+PARTS = (BACKBONE, PIXEL_DECODER, PREDICTOR)
+WHOLE_MODELS = ("published", "Hugging Face")  # formats that nothing but a whole model has
 # Parts of the model that another number of something changes.
 _HEADS = {
     "classes": ("predictor.class_embed.", "sem_seg_head.predictor.weight", "sem_seg_head.predictor.bias"),
@@ -26,6 +42,8 @@ class LoadReport:
             shapes differ.
         missing: names of those that keep their initial values because the file lacks them.
         left_over: names in the file that the model lacks.
+        empty: those of :data:`PARTS` that the model has and the file gave nothing of.
+        named: those of :data:`PARTS` that the file has names of, whether they fit or not.
     """
 
     format: str
@@ -34,26 +52,42 @@ class LoadReport:
     reshaped: Sequence[tuple[str, Shape, Shape]]
     missing: Sequence[str]
     left_over: Sequence[str]
+    empty: Sequence[str] = ()
+    named: Sequence[str] = ()
+
+    @property
+    def resized(self) -> list[tuple[str, Shape, Shape]]:
+        """Those of ``reshaped`` that another number of classes or queries explains."""
+        return [row for parts in _HEADS.values() for row in self._rows(parts)]
 
     @property
     def foreign(self) -> list[tuple[str, Shape, Shape]]:
-        """Those of ``reshaped`` that no other number of classes or queries explains: it is another network."""
-        known = tuple(part for parts in _HEADS.values() for part in parts)
-        return [row for row in self.reshaped if not any(part in row[0] for part in known)]
+        """The others of ``reshaped``: it is another network."""
+        resized = self.resized
+        return [row for row in self.reshaped if row not in resized]
+
+    def check(self) -> None:
+        """Raise where weights must not be used: see the rule at the top of this module.
+
+        Raises:
+            ValueError: says which part found nothing, and what the file has instead.
+        """
+        others = " ".join(self.lines()[1:])
+        if not self.matched and self.total:
+            raise ValueError(f"Nothing in the file fits the model. {others}")
+        fills_head = any(part != BACKBONE and part not in self.empty for part in self.named)
+        whole = self.format in WHOLE_MODELS or (fills_head and bool(self.left_over))
+        if refused := [part for part in self.empty if whole or part in self.named]:
+            raise ValueError(
+                f"The weights (format: {self.format}) have nothing that fits {' and '.join(_spelled(refused))}, which "
+                f"would stay random. {others} If only some parts are wanted, load them by themselves, such as "
+                "model.backbone.load_state_dict(...)."
+            )
 
     def lines(self) -> list[str]:
         """For people: first what was matched, then what was not."""
         result = [f"Weights (format: {self.format}): {self.matched} of {self.total} parameters and buffers matched."]
-        for what, parts in _HEADS.items():
-            rows = [row for row in self.reshaped if any(part in row[0] for part in parts)]
-            if rows:
-                _, theirs, ours = rows[0]
-                names = ", ".join(name for name, *_ in rows)
-                less = 1 if "class_embed" in names else 0  # "no object"
-                result.append(
-                    f"Another number of {what}, {theirs[0] - less} in the file and {ours[0] - less} in the model: "
-                    f"re-initialised, to be trained: {names}. The rest is kept."
-                )
+        result += self.resized_lines()
         if self.foreign:
             foreign = [f"{name} {theirs} in the file, {ours} in the model" for name, theirs, ours in self.foreign]
             result.append(f"Of another shape, so not loaded; is it the same network? {_some(foreign)}")
@@ -62,6 +96,60 @@ class LoadReport:
         if self.left_over:
             result.append(f"Left over, in the file only: {_some(self.left_over)}")
         return result
+
+    def resized_lines(self) -> list[str]:
+        """For people: what another number of classes or queries leaves as initialised."""
+        result = []
+        for what, parts in _HEADS.items():
+            if rows := self._rows(parts):
+                _, theirs, ours = rows[0]
+                names = ", ".join(name for name, *_ in rows)
+                less = 1 if "class_embed" in names else 0  # "no object"
+                result.append(
+                    f"Another number of {what}, {theirs[0] - less} in the file and {ours[0] - less} in the model: "
+                    f"re-initialised, to be trained: {names}. The rest is kept."
+                )
+        return result
+
+    def _rows(self, parts: Sequence[str]) -> list[tuple[str, Shape, Shape]]:
+        return [row for row in self.reshaped if any(part in row[0] for part in parts) and row[1][1:] == row[2][1:]]
+
+
+def compare(format: str, state: Mapping[str, Any], model: Mapping[str, Any]) -> LoadReport:
+    """Say what will become of weights in a model, before they are loaded.
+
+    Args:
+        format: of the weights, for people.
+        state: weights by the model's names.
+        model: the model's own ``state_dict()``, or a part's by the names that it has in the whole.
+    """
+    # The count of training steps is absent from weights of frozen normalisation, and nobody reads it.
+    wanted = [name for name in model if not name.endswith("num_batches_tracked")]
+    shapes = {name: (_shape(state[name]), _shape(model[name])) for name in state if name in model}
+    reshaped = [(name, *both) for name, both in shapes.items() if both[0] != both[1]]
+    fits = {name for name in wanted if name in shapes and shapes[name][0] == shapes[name][1]}
+    return LoadReport(
+        format=format,
+        matched=len(fits),
+        total=len(wanted),
+        reshaped=reshaped,
+        missing=[name for name in wanted if name not in shapes],
+        left_over=[name for name in state if name not in model],
+        empty=[part for part in PARTS if _has(wanted, part) and not _has(fits, part)],
+        named=[part for part in PARTS if _has(state, part)],
+    )
+
+
+def _shape(value: Any) -> Shape:
+    return tuple(getattr(value, "shape", ()))
+
+
+def _has(names: Any, part: str) -> bool:
+    return any(name.startswith(part) for name in names)
+
+
+def _spelled(parts: Sequence[str]) -> list[str]:
+    return [part.removesuffix(".") for part in parts]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -38,6 +38,9 @@ def from_swin(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | None = 
     for name, value in state.items():
         if name.startswith(_DROPPED) or name.endswith(_DERIVED):
             continue
+        if name.startswith(_BACKBONE):  # Detectron2's matching by likeness has found its place already
+            converted[name] = value
+            continue
         if late and (match := re.match(r"layers\.(\d+)\.downsample\.", name)):
             # timm's releases count the step between two stages to the second one
             name = f"layers.{int(match[1]) - 1}.downsample." + name[match.end() :]

@@ -5,17 +5,27 @@ defaults come from MaskFormer (v1) for its sake; the files below ``configs/_base
 """
 
 from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
 
 
 def add_maskformer2_config(cfg: CN) -> None:
-    """Add all keys to ``cfg`` (the result of ``detectron2.config.get_cfg()``), in place."""
-    _add_input(cfg)
-    _add_solver(cfg)
-    _add_head(cfg)
-    _add_mask_former(cfg)
-    _add_backbones(cfg)
-    _add_evaluation(cfg)
-    _add_wandb(cfg)
+    """Add all keys to ``cfg`` (the result of ``detectron2.config.get_cfg()``), in place.
+
+    Keys that are there already keep their values, so other projects' keys (``add_deeplab_config``) may be added before
+    or after, and these twice.
+    """
+    defaults = get_cfg()
+    for add in (_add_input, _add_solver, _add_head, _add_mask_former, _add_backbones, _add_evaluation, _add_wandb):
+        add(defaults)
+    _add_missing(cfg, defaults)
+
+
+def _add_missing(cfg: CN, defaults: CN) -> None:
+    for key, value in defaults.items():
+        if key not in cfg:
+            cfg[key] = value
+        elif isinstance(value, CN) and isinstance(cfg[key], CN):
+            _add_missing(cfg[key], value)
 
 
 def _add_input(cfg: CN) -> None:

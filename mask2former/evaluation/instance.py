@@ -194,6 +194,30 @@ def _coco_results(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
     return results
 
 
+class InstanceSegEvaluator(InstanceEvaluator):
+    """:class:`InstanceEvaluator` with the arguments of the published one, which are those of ``COCOEvaluator``.
+
+    Args:
+        dataset_name, output_dir, max_dets_per_image: see :class:`InstanceEvaluator`. ``max_dets_per_image``
+            None means COCO's 100.
+        tasks, distributed, use_fast_impl, kpt_oks_sigmas: taken and not read: boxes and masks are scored, results of
+            all processes are gathered, and the implementation is the fastest one that is installed.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Any = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+        use_fast_impl: bool = True,
+        kpt_oks_sigmas: Sequence[float] = (),
+    ) -> None:
+        super().__init__(dataset_name, output_dir, 100 if max_dets_per_image is None else max_dets_per_image)
+
+
 def _dense_ids(things: Mapping[int, int]) -> Tensor:
     """[largest contiguous id + 1] int64: the place of each contiguous id among the things, -1 where it is not one."""
     contiguous = sorted(things.values())

@@ -7,9 +7,14 @@ from mask2former.modeling.pixel_decoder import (
     MSDeformAttnPixelDecoder,
     TransformerEncoderPixelDecoder,
 )
-from mask2former.modeling.transformer_decoder import MultiScaleMaskedTransformerDecoder, StandardTransformerDecoder
+from mask2former.modeling.transformer_decoder import (
+    TRANSFORMER_DECODER_REGISTRY,
+    MultiScaleMaskedTransformerDecoder,
+    StandardTransformerDecoder,
+)
 
 __all__ = [
+    "TRANSFORMER_DECODER_REGISTRY",
     "BasePixelDecoder",
     "D2SwinTransformer",
     "MSDeformAttnPixelDecoder",

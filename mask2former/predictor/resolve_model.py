@@ -11,7 +11,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
 from mask2former.config import load_config
-from mask2former.data import register_all
 from mask2former.data.coco.rules import join_below
 from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
 from mask2former.zoo import find_model, models
@@ -109,8 +108,6 @@ def _register(cfg: CfgNode, origin: Path | None) -> None:
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), (known_as,)
         return
     names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
-    if any(not _has_classes(name) for name in names):
-        register_all()
     if names and not _has_classes(names[0]) and names[0] not in DatasetCatalog:
         raise ValueError(
             f"The names of the classes are not known: {beside or FILE_NAME} is not there, and the model's data set "

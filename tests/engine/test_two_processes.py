@@ -7,10 +7,6 @@ from pathlib import Path
 import torch
 import torch.distributed
 import torch.multiprocessing
-
-import mask2former  # noqa: F401  (the processes have no conftest.py that mends Detectron2 first)
-
-# isort: split
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Instances
 from torch import nn

@@ -6,10 +6,6 @@ import numpy as np
 import torch
 import torch.distributed
 import torch.multiprocessing
-
-import mask2former  # noqa: F401  (the processes have no conftest.py that mends Detectron2 first)
-
-# isort: split
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.structures import Boxes, Instances

@@ -43,9 +43,6 @@ Examples
 def run(arguments: argparse.Namespace) -> None:
     import cv2
 
-    import mask2former  # noqa: F401  (mends Detectron2 before it is imported)
-
-    # isort: split
     from benchmarks.mappers import drawn_cases, measure, real_cases
 
     cv2.setNumThreads(1)

@@ -40,9 +40,7 @@ Examples
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import mask2former  # noqa: F401  (mends Detectron2 before it is imported)
 
-    # isort: split
     from benchmarks.evaluators import measure
 
     torch.set_num_threads(1)

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
-
-# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

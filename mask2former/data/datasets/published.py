@@ -33,7 +33,7 @@ def published_rows() -> Iterator[DatasetSpec]:
                 "image_root": f"ADE20K_2021_17_01/images_detectron2/{part}",
                 "sem_seg_root": f"ADE20K_2021_17_01/annotations_detectron2/{part}",
             },
-            sem_seg_task_metadata(load_categories("ade20k_full"), ADE20K_FULL_IGNORE_LABEL),
+            lambda: sem_seg_task_metadata(load_categories("ade20k_full"), ADE20K_FULL_IGNORE_LABEL),
         )
     for split in ("train", "test"):
         yield DatasetSpec(
@@ -43,7 +43,7 @@ def published_rows() -> Iterator[DatasetSpec]:
                 "image_root": f"coco/coco_stuff_10k/images_detectron2/{split}",
                 "sem_seg_root": f"coco/coco_stuff_10k/annotations_detectron2/{split}",
             },
-            sem_seg_task_metadata(load_categories("coco_stuff_10k")),
+            lambda: sem_seg_task_metadata(load_categories("coco_stuff_10k")),
         )
 
 
@@ -56,36 +56,40 @@ def _ade20k_rows(split: str, part: str) -> Iterator[DatasetSpec]:
         "panoptic_root": f"{root}/ade20k_panoptic_{split}",
         "sem_seg_root": f"{root}/annotations_detectron2/{part}",
     }
-    facts = panoptic_task_metadata(load_categories("ade20k_panoptic"), things_first=False)
     yield DatasetSpec(
         f"ade20k_panoptic_{split}",
         load_panoptic,
         images | instances | panoptic,
-        facts | {"evaluator_type": "ade20k_panoptic_seg"},
+        lambda: {
+            **panoptic_task_metadata(load_categories("ade20k_panoptic"), things_first=False),
+            "evaluator_type": "ade20k_panoptic_seg",
+        },
     )
     yield DatasetSpec(
         f"ade20k_instance_{split}",
         load_instances,
         images | instances,
-        instance_task_metadata(load_categories("ade20k_instance")),
+        lambda: instance_task_metadata(load_categories("ade20k_instance")),
     )
 
 
 def _vistas_rows(split: str, part: str) -> Iterator[DatasetSpec]:
     root = f"mapillary_vistas/{part}"
-    categories = load_categories("mapillary_vistas")
     labels = {"image_root": f"{root}/images", "sem_seg_root": f"{root}/labels"}
     panoptic = {"panoptic_json": f"{root}/panoptic/panoptic_2018.json", "panoptic_root": f"{root}/panoptic"}
-    facts = panoptic_task_metadata(categories, things_first=False)
     yield DatasetSpec(
         f"mapillary_vistas_panoptic_{split}",
         load_panoptic,
         labels | panoptic,
-        facts | {"evaluator_type": "mapillary_vistas_panoptic_seg", "ignore_label": VISTAS_IGNORE_LABEL},
+        lambda: {
+            **panoptic_task_metadata(load_categories("mapillary_vistas"), things_first=False),
+            "evaluator_type": "mapillary_vistas_panoptic_seg",
+            "ignore_label": VISTAS_IGNORE_LABEL,
+        },
     )
     yield DatasetSpec(
         f"mapillary_vistas_sem_seg_{split}",
         load_sem_seg,
         labels,
-        sem_seg_task_metadata(categories, VISTAS_IGNORE_LABEL),
+        lambda: sem_seg_task_metadata(load_categories("mapillary_vistas"), VISTAS_IGNORE_LABEL),
     )

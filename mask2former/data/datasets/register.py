@@ -6,6 +6,7 @@ No file is read before a data set is loaded. Paths are relative to the root; ``d
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -18,6 +19,7 @@ from detectron2.data.datasets.cityscapes_panoptic import load_cityscapes_panopti
 from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
 
 from mask2former.data.datasets.categories import load_categories
+from mask2former.data.datasets.lazy_metadata import LazyMetadata
 from mask2former.data.datasets.panoptic_subset import subset_json_path
 from mask2former.data.datasets.published import published_rows
 from mask2former.data.datasets.readers import Record
@@ -32,7 +34,7 @@ from mask2former.data.datasets.spec import (
     sem_seg_task_metadata,
 )
 
-_registered: set[str] = set()  # names that register_all has given to the catalogs
+logger = logging.getLogger(__name__)
 
 
 def data_root() -> str:
@@ -43,41 +45,70 @@ def data_root() -> str:
 def register_all(root: str | None = None) -> None:
     """Register every data set below ``root``. Repeating it does nothing; another root moves all data sets there.
 
+    Importing the package has done so below :func:`data_root`.
+
     Args:
         root: a folder; :func:`data_root` when None.
 
     Data sets that Detectron2 registers when it is imported (below its environment variable ``DETECTRON2_DATASETS``)
     stay as they are where ``root`` is the same folder, and are moved to ``root`` where it is not.
+
+    Raises:
+        ValueError: something else has registered one of the names.
     """
     root = os.path.expanduser(data_root() if root is None else root)
-    for row in (*_own_rows(), *published_rows(), *_detectron2_rows()):
+    if taken := [row.name for row in _all_rows() if _is_taken(row)]:
+        raise ValueError(
+            f"The data set name {taken[0]!r} is one of this project's, but something else has registered it "
+            f"already, with {MetadataCatalog.get(taken[0]).as_dict()}. Give that one another name."
+        )
+    for row in _all_rows():
         _register(row, root)
+
+
+def register_at_import() -> None:
+    """Register every data set whose name is free below :func:`data_root`: an import does not fail over a user's own."""
+    root = os.path.expanduser(data_root())
+    rows = list(_all_rows())
+    taken = [row.name for row in rows if _is_taken(row)]
+    if taken:
+        logger.warning("Registered before mask2former was imported, so left as they are: %s.", ", ".join(taken))
+    for row in rows:
+        if row.name not in taken:
+            _register(row, root)
+
+
+def _all_rows() -> Iterator[DatasetSpec]:
+    yield from _own_rows()
+    yield from published_rows()
+    yield from _detectron2_rows()
+
+
+def _is_taken(row: DatasetSpec) -> bool:
+    """Tell whether something else has registered a name that is not Detectron2's."""
+    if row.metadata is None or row.name not in DatasetCatalog:
+        return False
+    loader = DatasetCatalog[row.name]
+    return not (isinstance(loader, functools.partial) and loader.func is _load)
 
 
 def _register(row: DatasetSpec, root: str) -> None:
     paths = {key: os.path.join(root, path) for key, path in row.paths.items()}
     facts = row.metadata
     if row.name in DatasetCatalog:
-        known = MetadataCatalog.get(row.name).as_dict()
-        if facts is not None and row.name not in _registered:
-            raise ValueError(
-                f"The data set name {row.name!r} is one of this project's, but something else has registered it "
-                f"already, with {known}. Give that one another name."
-            )
-        if all(os.path.normpath(known[key]) == os.path.normpath(path) for key, path in paths.items()):
+        known = MetadataCatalog.get(row.name)
+        if all(os.path.normpath(getattr(known, key)) == os.path.normpath(path) for key, path in paths.items()):
             return
-        facts = known if facts is None else facts
+        facts = known.as_dict if facts is None else facts
         DatasetCatalog.remove(row.name)
         MetadataCatalog.remove(row.name)
     if facts is None:
         raise RuntimeError(f"This Detectron2 does not register {row.name!r} itself, as releases from 0.6 on do.")
 
-    metadata = MetadataCatalog.get(row.name)
-    metadata.set(**{**facts, **paths, "name": row.name})
     if "subset_of" in paths:
-        metadata.set(panoptic_json=subset_json_path(row.name, paths["subset_of"]))
+        paths["panoptic_json"] = subset_json_path(row.name, paths["subset_of"])
+    MetadataCatalog[row.name] = LazyMetadata(facts, name=row.name, **paths)
     DatasetCatalog.register(row.name, functools.partial(_load, row.name, row.load))
-    _registered.add(row.name)
 
 
 def _load(name: str, load: Callable[[Metadata], list[Record]]) -> list[Record]:
@@ -120,7 +151,7 @@ def _own_rows() -> Iterator[DatasetSpec]:
             f"camvid_{split}_sem_seg",
             load_sem_seg,
             {"image_root": f"camvid/images/{split}", "sem_seg_root": f"camvid/annotations/{split}"},
-            sem_seg_task_metadata(load_categories("camvid")),
+            lambda: sem_seg_task_metadata(load_categories("camvid")),
         )
     # Two images to try things on. Its instance file lists 133 categories instead of the 80 things, so it is of no
     # use to the instance evaluation.
@@ -132,7 +163,7 @@ def _own_rows() -> Iterator[DatasetSpec]:
             "panoptic_root": "coco_sample/panoptic",
             "image_root": "coco_sample/images",
         },
-        panoptic_task_metadata(load_categories("coco")),
+        lambda: panoptic_task_metadata(load_categories("coco")),
     )
 
 
@@ -149,12 +180,12 @@ def _coco_rows(split: str) -> Iterator[DatasetSpec]:
             "json_file": f"coco/annotations/instances_{split}2017.json",
             "sem_seg_root": f"coco/panoptic_semseg_{split}2017",
         },
-        panoptic_task_metadata(load_categories("coco")),
+        lambda: panoptic_task_metadata(load_categories("coco")),
     )
 
 
 def _quickstart_rows(split: str) -> Iterator[DatasetSpec]:
-    categories = load_categories("quickstart")
+    categories = functools.partial(load_categories, "quickstart")
     images = {"image_root": f"quickstart/images/{split}"}
     instances = {"json_file": f"quickstart/annotations/instances_{split}.json"}
     semantic = {"sem_seg_root": f"quickstart/semantic/{split}"}
@@ -164,27 +195,35 @@ def _quickstart_rows(split: str) -> Iterator[DatasetSpec]:
     }
     name = f"quickstart_{split}"
     yield DatasetSpec(
-        f"{name}_panoptic", load_panoptic, images | instances | semantic | panoptic, panoptic_task_metadata(categories)
+        f"{name}_panoptic",
+        load_panoptic,
+        images | instances | semantic | panoptic,
+        lambda: panoptic_task_metadata(categories()),
     )
-    yield DatasetSpec(f"{name}_instance", load_instances, images | instances, instance_task_metadata(categories))
-    yield DatasetSpec(f"{name}_sem_seg", load_sem_seg, images | semantic, sem_seg_task_metadata(categories))
+    yield DatasetSpec(
+        f"{name}_instance", load_instances, images | instances, lambda: instance_task_metadata(categories())
+    )
+    yield DatasetSpec(f"{name}_sem_seg", load_sem_seg, images | semantic, lambda: sem_seg_task_metadata(categories()))
 
 
 def _nuclei_rows(split: str) -> Iterator[DatasetSpec]:
-    categories = load_categories("nuclei")
+    categories = functools.partial(load_categories, "nuclei")
     images = {"image_root": f"nuclei/images/{split}"}
     pngs = {"panoptic_root": f"nuclei/panoptic/panoptic_{split}"}
     panoptic_json = f"nuclei/annotations/panoptic_{split}.json"
     for subset in ("", "_fluo256"):
         instances = {"json_file": f"nuclei/annotations/instances_{split}{subset}.json"}
         yield DatasetSpec(
-            f"nuclei_{split}_instance{subset}", load_instances, images | instances, instance_task_metadata(categories)
+            f"nuclei_{split}_instance{subset}",
+            load_instances,
+            images | instances,
+            lambda: instance_task_metadata(categories()),
         )
         yield DatasetSpec(
             f"nuclei_{split}_panoptic{subset}",
             load_panoptic_subset if subset else load_panoptic,
             images | instances | pngs | {"subset_of" if subset else "panoptic_json": panoptic_json},
-            panoptic_task_metadata(categories),
+            lambda: panoptic_task_metadata(categories()),
         )
 
 

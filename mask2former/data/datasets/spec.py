@@ -23,13 +23,14 @@ class DatasetSpec:
         name: in Detectron2's catalogs.
         load: from the metadata to the list of data set dicts.
         paths: metadata key -> path below the root.
-        metadata: all other metadata; None for data sets that Detectron2 registers itself, whose facts are kept.
+        metadata: makes all other metadata, once it is asked for; None for data sets that Detectron2 registers itself,
+            whose facts are kept.
     """
 
     name: str
     load: Callable[[Metadata], list[Record]]
     paths: dict[str, str]
-    metadata: dict[str, Any] | None
+    metadata: Callable[[], dict[str, Any]] | None
 
 
 # Loaders: metadata -> data set dicts.

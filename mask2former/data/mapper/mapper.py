@@ -40,7 +40,12 @@ class Mapper:
     """Reads an image and its annotation, augments them together and makes tensors.
 
     Picklable, so it works in the data loader's worker processes.
+
+    Attributes:
+        preset: one of :data:`PRESETS`, for subclasses; None: ``INPUT.DATASET_MAPPER_NAME`` says it.
     """
+
+    preset: str | None = None
 
     @configurable
     def __init__(
@@ -68,7 +73,7 @@ class Mapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """The preset named by ``INPUT.DATASET_MAPPER_NAME``; with ``is_train=False`` resize for the test."""
+        """Read the preset of the class, or else of ``INPUT.DATASET_MAPPER_NAME``; ``is_train=False``: resize alone."""
         arguments = {"image_format": cfg.INPUT.FORMAT, "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
         if not is_train:
             return {
@@ -76,7 +81,7 @@ class Mapper:
                 "augmentations": [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)],
                 "read_targets": None,
             }
-        name = cfg.INPUT.DATASET_MAPPER_NAME
+        name = cls.preset or cfg.INPUT.DATASET_MAPPER_NAME
         if name not in PRESETS:
             raise ValueError(f"INPUT.DATASET_MAPPER_NAME is {name!r}; the names are {', '.join(PRESETS)}.")
         task, augmentation = PRESETS[name]

@@ -11,6 +11,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from mask2former.modeling.pixel_decoder import PixelDecoderOutput
+from mask2former.modeling.transformer_decoder import find_transformer_decoder
 
 MULTI_SCALE, ENCODED, MASK_FEATURES = "multi_scale_pixel_decoder", "transformer_encoder", "pixel_embedding"
 
@@ -34,8 +35,9 @@ def transformer_decoder_from_config(cfg: CfgNode, input_shape: Mapping[str, Shap
     head = cfg.MODEL.SEM_SEG_HEAD
     in_feature = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
     decoder_name = cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME
-    decoder = SEM_SEG_HEADS_REGISTRY.get(decoder_name)
-    if decoder.multi_scale != (in_feature == MULTI_SCALE):
+    decoder = find_transformer_decoder(decoder_name)
+    # A decoder from elsewhere need not say what it attends to.
+    if getattr(decoder, "multi_scale", in_feature == MULTI_SCALE) != (in_feature == MULTI_SCALE):
         wants = repr(MULTI_SCALE) if decoder.multi_scale else "one feature"
         raise ValueError(
             f"MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME is {decoder_name}, which attends to {wants}, "

@@ -12,6 +12,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.modeling.meta_arch.decoder_input import (
     pixel_decoder_from_config,
     select_decoder_input,
@@ -56,6 +57,8 @@ class PerPixelBaselineHead(nn.Module):
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
         self.common_stride = common_stride
+        # Here, because the whole model is Detectron2's SemanticSegmentor.
+        convert_on_load(self, "sem_seg_head.")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:

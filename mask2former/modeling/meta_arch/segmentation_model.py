@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import Self
 
+from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process
 from mask2former.structures import MaskPrediction, MaskTargets
 
@@ -81,6 +82,7 @@ class SegmentationModel(nn.Module):
         self.size_divisibility = size_divisibility
         self.post_processing = post_processing
         self.metadata = metadata
+        convert_on_load(self)
 
     def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
         """Predict masks.

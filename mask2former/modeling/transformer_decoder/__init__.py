@@ -2,5 +2,11 @@
 
 from mask2former.modeling.transformer_decoder.mask2former_transformer_decoder import MultiScaleMaskedTransformerDecoder
 from mask2former.modeling.transformer_decoder.maskformer_transformer_decoder import StandardTransformerDecoder
+from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODER_REGISTRY, find_transformer_decoder
 
-__all__ = ["MultiScaleMaskedTransformerDecoder", "StandardTransformerDecoder"]
+__all__ = [
+    "TRANSFORMER_DECODER_REGISTRY",
+    "MultiScaleMaskedTransformerDecoder",
+    "StandardTransformerDecoder",
+    "find_transformer_decoder",
+]

@@ -7,13 +7,13 @@ from typing import Any
 import fvcore.nn.weight_init as weight_init
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.mlp import MLP
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.residual import CrossAttention, FeedForward, SelfAttention
 from mask2former.modeling.transformer_decoder.queries import queries_from_config
+from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODER_REGISTRY
 from mask2former.structures import FactoredMasks, MaskPrediction, resize_frames
 
 
@@ -33,7 +33,7 @@ class MaskedDecoderLayer(nn.Module):
         return self.feed_forward(x)
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
+@TRANSFORMER_DECODER_REGISTRY.register()
 class MultiScaleMaskedTransformerDecoder(nn.Module):
     """Masked-attention transformer decoder (Mask2Former, arXiv 2112.01527, section 3.2), for images and clips.
 

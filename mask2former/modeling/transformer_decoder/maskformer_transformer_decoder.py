@@ -6,17 +6,17 @@ from typing import Any
 
 import fvcore.nn.weight_init as weight_init
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from mask2former.modeling.layers.mlp import MLP
 from mask2former.modeling.layers.position_encoding import SinePositionEncoding
 from mask2former.modeling.layers.transformer import DecoderLayer, EncoderLayer
 from mask2former.modeling.transformer_decoder.queries import queries_from_config
+from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODER_REGISTRY
 from mask2former.structures import FactoredMasks, MaskPrediction
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
+@TRANSFORMER_DECODER_REGISTRY.register()
 class StandardTransformerDecoder(nn.Module):
     """Transformer decoder of MaskFormer (arXiv 2107.06278, section 3.4), which is DETR's (arXiv 2005.12872).
 

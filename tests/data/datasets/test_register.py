@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import json
 import os
-import runpy
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from PIL import Image
 
 from mask2former.data import register_all
 from mask2former.data.checks import check_dataset
-from mask2former.data.datasets import register
+from mask2former.data.datasets import register_at_import
 from mask2former.data.datasets.categories import load_categories, panoptic_metadata
 from mask2former.data.mapper.annotations import semantic_objects
 
@@ -51,15 +55,12 @@ PATH_KEYS = (
 @pytest.fixture(autouse=True)
 def catalogs_as_at_import() -> Iterator[None]:
     """Each test starts with what Detectron2 registers itself, and leaves what it found."""
-    saved = dict(DatasetCatalog.data), dict(MetadataCatalog.data), set(register._registered)
+    saved = dict(DatasetCatalog.data), dict(MetadataCatalog.data)
     for name in OWN:
         DatasetCatalog.data.pop(name, None)
         MetadataCatalog.data.pop(name, None)
-    register._registered.clear()
     yield
-    DatasetCatalog.data, MetadataCatalog.data = saved[0], saved[1]
-    register._registered.clear()
-    register._registered.update(saved[2])
+    DatasetCatalog.data, MetadataCatalog.data = saved
 
 
 def test_every_name_is_registered_without_reading_a_file() -> None:
@@ -128,10 +129,67 @@ def test_a_name_taken_by_somebody_else_is_an_error() -> None:
         register_all("/some/root")
 
 
-def test_importing_registers_nothing() -> None:
-    before = dict(DatasetCatalog.data)
-    runpy.run_path(register.__file__)
-    assert dict(DatasetCatalog.data) == before
+def test_an_import_leaves_what_a_user_has_registered(caplog: pytest.LogCaptureFixture) -> None:
+    DatasetCatalog.register("camvid_val_sem_seg", list)
+    MetadataCatalog.get("camvid_val_sem_seg").set(image_root="/mine")
+    register_at_import()
+    assert DatasetCatalog["camvid_val_sem_seg"] is list
+    assert MetadataCatalog.get("camvid_val_sem_seg").as_dict() == {"name": "camvid_val_sem_seg", "image_root": "/mine"}
+    assert "left as they are: camvid_val_sem_seg." in caplog.text
+    assert set(OWN) <= set(DatasetCatalog.list())
+    register_at_import()  # again, without harm
+    assert DatasetCatalog["camvid_val_sem_seg"] is list
+
+
+IMPORT = """
+import sys
+opened = []
+sys.addaudithook(lambda event, values: event == "open" and opened.append(str(values[0])))
+import {first}
+import mask2former
+from detectron2.data import DatasetCatalog, MetadataCatalog
+tables = [file for file in opened if file.endswith(".json")]
+assert not tables, tables
+assert MetadataCatalog.get("ade20k_full_sem_seg_val").image_root.startswith("/elsewhere/ADE20K")
+before = len(opened)
+assert len(MetadataCatalog.get("ade20k_full_sem_seg_val").stuff_classes) == 847
+tables = [file for file in opened[before:] if file.endswith(".json")]
+assert len(tables) == 1 and tables[0].endswith("ade20k_full.json"), tables
+print(sorted(DatasetCatalog.list()))
+"""
+
+
+@pytest.mark.parametrize("first", ["sys", "detectron2.config"])
+def test_importing_registers_below_the_variable_and_reads_no_table(first: str) -> None:
+    environment = {**os.environ, "DETECTRON2_DATASETS": "/elsewhere"}
+    command = [sys.executable, "-c", IMPORT.format(first=first)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert set(OWN + DETECTRON2S) <= set(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
+def test_metadata_is_whole_whatever_is_asked_first() -> None:
+    register_all("/some/root")
+    name = "ade20k_panoptic_val"
+    whole = MetadataCatalog.get(name).as_dict()
+    questions = (
+        lambda metadata: metadata.thing_classes,
+        lambda metadata: metadata.get("thing_classes"),
+        lambda metadata: metadata.as_dict()["thing_classes"],
+        lambda metadata: copy.deepcopy(metadata).thing_classes,
+        lambda metadata: pickle.loads(pickle.dumps(metadata)).thing_classes,
+        lambda metadata: metadata.set(thing_classes=whole["thing_classes"]).thing_classes,
+    )
+    for question in questions:
+        MetadataCatalog.remove(name)
+        DatasetCatalog.remove(name)
+        register_all("/some/root")
+        assert question(MetadataCatalog.get(name)) == whole["thing_classes"]
+        assert MetadataCatalog.get(name).as_dict() == whole
+        with pytest.raises(AttributeError, match="'nonsense' does not exist in the metadata of dataset"):
+            _ = MetadataCatalog.get(name).nonsense
+        with pytest.raises(AssertionError, match="cannot be set"):
+            MetadataCatalog.get(name).thing_classes = ["another"]
 
 
 IN_TABLE_ORDER = ("ade20k", "mapillary")

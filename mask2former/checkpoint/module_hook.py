@@ -1,0 +1,60 @@
+"""Weights of every known format through ``load_state_dict`` itself, so through every door that a Detectron2 user has.
+
+``DetectionCheckpointer``, ``DefaultPredictor``, ``DefaultTrainer.resume_or_load`` and a plain ``model.load_state_dict``
+all end there. A model that called :func:`convert_on_load` on itself takes published names, Hugging Face's and those of
+backbones in each of them, and refuses weights that leave a part of it with nothing (see
+:mod:`mask2former.checkpoint.report`).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+from torch import nn
+
+from mask2former.checkpoint.formats import UNKNOWN, to_ours
+from mask2former.checkpoint.report import compare
+
+logger = logging.getLogger(__name__)
+
+
+def convert_on_load(module: nn.Module, place: str = "") -> None:
+    """Let ``module.load_state_dict`` take weights of every format that :func:`to_ours` knows.
+
+    It then raises ValueError where nothing fits, or a part of the model finds nothing. Embeddings of another number of
+    classes or queries than the model's are left out with a warning: they stay as initialised where loading is not
+    strict, and are missing where it is. Any other shape that differs is PyTorch's error.
+
+    Args:
+        module: a whole model, or a part of one.
+        place: where ``module`` stands in a whole model, such as "sem_seg_head."; formats are told from whole names.
+    """
+    module.register_load_state_dict_pre_hook(functools.partial(_convert, place=place))
+
+
+def _convert(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any, place: str) -> None:
+    """Change ``state`` in place, as PyTorch has it of such hooks.
+
+    Args:
+        module: what is loaded.
+        state: weights. Names of those for ``module`` begin with ``prefix``.
+        prefix: where ``module`` stands in the module that ``load_state_dict`` was called on.
+        place: see :func:`convert_on_load`.
+    """
+    given = {name: place + name.removeprefix(prefix) for name in state if name.startswith(prefix)}
+    if not given:
+        return
+    model = {place + name: value for name, value in module.state_dict().items()}
+    format, ours = to_ours({whole: state[name] for name, whole in given.items()}, model)
+    report = compare(format, ours, model)
+    report.check()
+    if format != UNKNOWN:
+        logger.info(report.lines()[0])
+    for line in report.resized_lines():
+        logger.warning(line)
+    for name in given:
+        del state[name]
+    left_out = {name for name, *_ in report.resized}
+    state.update({prefix + name.removeprefix(place): ours[name] for name in ours if name not in left_out})
