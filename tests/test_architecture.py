@@ -88,7 +88,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.meta_arch",
         "modeling.postprocess",
         "tiling",
-        "data",
         "data.rle",
         "data.coco",
         "data.mapper",
