@@ -1,9 +1,9 @@
-"""The formats of weights: told from the names, and converted to ours and from ours."""
+"""Formats of weights: told from the names, and converted to ours and from ours."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,42 @@ UNKNOWN = "ours or unknown"
 _OURS = "sem_seg_head.pixel_decoder."
 
 
-def to_ours(state: Mapping[str, Any], model: Mapping[str, Tensor] | None = None) -> tuple[str, dict[str, Tensor]]:
-    """Weights of any known format under our names.
+State = Mapping[str, Tensor]
+
+
+class Format(NamedTuple):
+    """One format of weights.
+
+    Attributes:
+        name: for reports.
+        recognises: tells it from the names.
+        to_ours: (weights, parameters that they are meant for, or None) -> weights under our names.
+    """
+
+    name: str
+    recognises: Callable[[State], bool]
+    to_ours: Callable[[State, State | None], dict[str, Tensor]]
+
+
+# Asked in this order. A new member of the family adds a line of its own by register_format.
+FORMATS = [
+    Format("Hugging Face", is_hf, lambda state, _: _from_hf(state)),
+    Format("published", is_published, lambda state, _: from_published(state)),
+    Format("Swin classifier", is_swin, from_swin),
+    Format("torchvision or timm ResNet", is_torchvision, lambda state, _: from_torchvision(state)),
+    Format("Detectron2 ResNet", is_detectron2, lambda state, _: from_detectron2(state)),
+    Format("Caffe2 ResNet, of BGR images", is_caffe2, lambda state, _: from_caffe2(state)),
+]
+
+
+def register_format(format: Format) -> Format:
+    """Ask this format before those that are known already."""
+    FORMATS.insert(0, format)
+    return format
+
+
+def to_ours(state: Mapping[str, Any], model: State | None = None) -> tuple[str, dict[str, Tensor]]:
+    """Bring weights of any known format under our names.
 
     Args:
         state: tensors or arrays by name; a ``module.`` before all of them is dropped.
@@ -41,30 +75,24 @@ def to_ours(state: Mapping[str, Any], model: Mapping[str, Tensor] | None = None)
     tensors = {name: torch.as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in state.items()}
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    if is_hf(tensors):
-        converted = from_hf(tensors)
-        if any(name.startswith(hf_resnet.ENCODER) for name in converted):
-            raise NotImplementedError(
-                "These are Hugging Face weights with a backbone other than Swin and ResNet, whose layout this release "
-                "does not convert; loaded without it, the model would be worthless. Weights of the published system "
-                "load."
-            )
-        return "Hugging Face", converted
-    if is_published(tensors):
-        return "published", from_published(tensors)
-    if is_swin(tensors):
-        return "Swin classifier", from_swin(tensors, model)
-    if is_torchvision(tensors):
-        return "torchvision or timm ResNet", from_torchvision(tensors)
-    if is_detectron2(tensors):
-        return "Detectron2 ResNet", from_detectron2(tensors)
-    if is_caffe2(tensors):
-        return "Caffe2 ResNet, of BGR images", from_caffe2(tensors)
+    for format in FORMATS:
+        if format.recognises(tensors):
+            return format.name, format.to_ours(tensors, model)
     return UNKNOWN, tensors
 
 
+def _from_hf(state: State) -> dict[str, Tensor]:
+    converted = from_hf(state)
+    if any(name.startswith(hf_resnet.ENCODER) for name in converted):
+        raise NotImplementedError(
+            "These are Hugging Face weights with a backbone other than Swin and ResNet, whose layout this release "
+            "does not convert; loaded without it, the model would be worthless. Weights of the published system load."
+        )
+    return converted
+
+
 def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
-    """Weights of any known format in another.
+    """Convert weights of any known format to another.
 
     Args:
         state: tensors or arrays by name.

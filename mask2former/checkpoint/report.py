@@ -5,11 +5,11 @@ user's. The parts are the backbone, the pixel decoder and the predictor (the tra
 
 1. nothing fits the model; or
 2. a part finds nothing, although the file has names of that part: they are those of another network; or
-3. a part finds nothing, although the file is of a whole model: its names are the published ones or Hugging Face's, or
-   it fills a part of the head, and has names besides that the model has no place for (renamed by halves, for example).
+3. a part finds nothing, although the file is of a whole model: its names are the published ones or Hugging Face's; or
+   it fills a part of the head, and the backbone too, or has names that the model has no place for (renamed by halves).
 
-So a backbone alone (ImageNet's, or a detector's with its other parts) is welcome, and so are some of the model's own
-names, all of which fit: ``load_state_dict({...}, strict=False)``. Parts that a subclass adds are not asked after.
+So a backbone alone is welcome (ImageNet's, or a detector's with its other parts), and so is the head or a part of it:
+``load_state_dict({...}, strict=False)``. Parts that a subclass adds are not asked after.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class LoadReport:
         others = " ".join(self.lines()[1:])
         if not self.matched and self.total:
             raise ValueError(f"Nothing in the file fits the model. {others}")
-        fills_head = any(part != BACKBONE and part not in self.empty for part in self.named)
-        whole = self.format in WHOLE_MODELS or (fills_head and bool(self.left_over))
+        filled = set(self.named) - set(self.empty)
+        fills_head = bool(filled - {BACKBONE})
+        whole = self.format in WHOLE_MODELS or (fills_head and (BACKBONE in filled or bool(self.left_over)))
         if refused := [part for part in self.empty if whole or part in self.named]:
             raise ValueError(
                 f"The weights (format: {self.format}) have nothing that fits {' and '.join(_spelled(refused))}, which "

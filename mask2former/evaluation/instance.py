@@ -198,8 +198,8 @@ class InstanceSegEvaluator(InstanceEvaluator):
     """:class:`InstanceEvaluator` with the arguments of the published one, which are those of ``COCOEvaluator``.
 
     Args:
-        dataset_name, output_dir, max_dets_per_image: see :class:`InstanceEvaluator`. ``max_dets_per_image``
-            None means COCO's 100.
+        dataset_name, output_dir: see :class:`InstanceEvaluator`.
+        max_dets_per_image: the same; None: COCO's 100.
         tasks, distributed, use_fast_impl, kpt_oks_sigmas: taken and not read: boxes and masks are scored, results of
             all processes are gathered, and the implementation is the fastest one that is installed.
     """

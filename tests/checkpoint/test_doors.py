@@ -201,6 +201,7 @@ def unlike(state: State, old: str, new: str) -> State:
 BROKEN = [
     ("ours", PREDICTOR, PREDICTOR + "renamed.", "predictor"),
     ("ours", PREDICTOR, "decoder.", "predictor"),
+    ("ours", PREDICTOR, "", "predictor"),
     ("ours", "backbone.", "trunk.", "backbone"),
     ("ours", "backbone.", "backbone.body.", "backbone"),
     ("ours", "sem_seg_head.pixel_decoder.", "sem_seg_head.pixels.", "pixel_decoder"),
