@@ -45,7 +45,7 @@ def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int]:
     if sizes is None:
         raise ConfigError(
             f"{_place(node.start_mark)}: refused to evaluate {text[:80]!r}: no code is run. Lists of sizes are "
-            "understood in the form [int(x * 0.1 * 640) for x in range(5, 21)]; instead of anything else write the value "
+            "understood in the form [int(x * 0.1 * 640) for x in range(5, 21)]; for anything else write the value "
             "itself, as in KEY: [320, 384, 448]."
         )
     factor, size, first, end = float(sizes[1]), *map(int, sizes.group(2, 3, 4))

@@ -24,7 +24,7 @@ def drawn(segmentation: Any) -> np.ndarray:
 
 @given(outline=st.lists(points, min_size=3, max_size=7, unique=True))
 def test_polygons_are_clipped_to_the_image(outline: list[tuple[int, int]]) -> None:
-    """Crossing itself or not: pixels whose centre is more than a pixel from every edge are in it by the even-odd rule."""
+    """Crossing itself or not: pixels more than a pixel from every edge are in it by the even-odd rule."""
     y, x = np.mgrid[:H, :W] + 0.5
     inside, near = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
     for (ax, ay), (bx, by) in zip(outline, [*outline[1:], outline[0]], strict=True):
