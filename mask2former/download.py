@@ -1,4 +1,4 @@
-"""Files of weights from the network: with progress, resumed where they broke off, checked, and cached.
+"""Files from the network, weights above all: with progress, resumed where they broke off, checked, and cached.
 
 The cache is that of Detectron2 and iopath (``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``); what either has fetched
 from the host of the published weights is found. Their own download cannot resume: it drops what it has when the
@@ -12,7 +12,9 @@ import http.client
 import logging
 import os
 import posixpath
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.error import HTTPError, URLError
 from urllib.parse import urldefrag, urlparse
 from urllib.request import Request, urlopen
@@ -77,6 +79,22 @@ def fetch(url: str) -> str:
     return str(path)
 
 
+def read_url(url: str, most_bytes: int) -> bytes:
+    """Read what is at a URL into memory.
+
+    Raises:
+        DownloadError: no network, no such file, or more than ``most_bytes``.
+    """
+    try:
+        with _open(url) as answer:
+            content: bytes = answer.read(most_bytes + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise DownloadError(f"{url}: {_reason(error)}. Download it by hand, and give its path.") from error
+    if len(content) > most_bytes:
+        raise DownloadError(f"{url}: more than {most_bytes >> 20} MiB. Download it by hand, and give its path.")
+    return content
+
+
 def fetch_from_hub(address: str) -> str:
     """Download ``hf://org/name``'s weights through the package huggingface_hub, which resumes, checks and caches.
 
@@ -126,10 +144,10 @@ def _download(url: str, part: Path) -> None:
 
 def _stream(url: str, part: Path) -> None:
     tag = part.with_name(part.name + ".tag")  # tells whether the server's file is the one that was begun
-    headers = {"User-Agent": "mask2former"}
+    headers: dict[str, str] = {}
     if _size(part) and tag.is_file():
         headers |= {"Range": f"bytes={_size(part)}-", "If-Range": tag.read_text()}
-    with urlopen(Request(url, headers=headers), timeout=_TIMEOUT) as answer:
+    with _open(url, headers) as answer:
         if answer.headers.get_content_type() == "text/html":
             raise OSError("the answer is a web page, not a file of weights")
         start = _size(part) if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
@@ -149,6 +167,13 @@ def _stream(url: str, part: Path) -> None:
     if total is not None and _size(part) != total:
         raise OSError(f"it broke off after {_size(part)} of {total} bytes")
     tag.unlink(missing_ok=True)
+
+
+def _open(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> http.client.HTTPResponse:
+    answer: http.client.HTTPResponse = urlopen(
+        Request(url, headers={"User-Agent": "mask2former", **headers}), timeout=_TIMEOUT
+    )
+    return answer
 
 
 def _check(part: Path, digest: str | None) -> None:

@@ -25,7 +25,7 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
         config_file: a YAML file; None or "" for the defaults alone.
         opts: ``["KEY", "value", ...]`` as on a command line.
         allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for a file that you trust;
-            arithmetic in ``!!python/object/apply:eval``, as in published files, is understood without it.
+            the lists of sizes in ``!!python/object/apply:eval`` of published files are understood without it.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a value of the wrong type, or code in the file.

@@ -1,24 +1,30 @@
-"""YAML files with bases, read without running code.
+"""YAML files with bases, read without running code, in bounded time and memory.
 
-Published configuration files hold lines such as ``!!python/object/apply:eval ["[int(x * 0.1 * 640) for x in range(5,
-21)]"]``. PyYAML offers to refuse them or to run whatever they say; here ``expressions.evaluate`` works out the value.
+Published configuration files hold lists of sizes, ``!!python/object/apply:eval ["[int(x * 0.1 * 640) for x in range(5,
+21)]"]``. PyYAML offers to refuse them or to run whatever they say; here this one form is worked out.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any
 
 import yaml
 from detectron2.utils.file_io import PathManager
 
-from mask2former.config.expressions import ExpressionError, evaluate
-
 logger = logging.getLogger(__name__)
 
 BASE_KEY = "_BASE_"
 EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
+SIZES = re.compile(r"\s*\[int\(x \* (\d{1,3}(?:\.\d{1,6})?) \* (\d{1,6})\) for x in range\((\d{1,3}), (\d{1,3})\)\]\s*")
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# No configuration comes near these; files from strangers may.
+MOST_CHARACTERS = 1_000_000
+MOST_VALUES = 20_000  # aliases and merged keys counted wherever they are used
+MOST_DIGITS = 100  # of a number; in YAML's base 60 (1:30:00) long ones take hours
+MOST_FILES = 100
 
 
 class ConfigError(ValueError):
@@ -29,19 +35,21 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, and the one python tag that the published files use."""
 
 
-def _construct_eval(loader: _Loader, node: yaml.Node) -> Any:
+def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int]:
     match node:
         case yaml.SequenceNode(value=[yaml.ScalarNode(value=str() as text, tag="tag:yaml.org,2002:str")]):
             pass
         case _:
             raise ConfigError(f'{_place(node.start_mark)}: eval wants a list of one text, as in ["[1, 2]"].')
-    try:
-        return evaluate(text)
-    except ExpressionError as error:
+    sizes = SIZES.fullmatch(text)
+    if sizes is None:
         raise ConfigError(
-            f"{_place(node.start_mark)}: refused to evaluate {text[:80]!r}: {error}. Arithmetic on numbers, lists, "
-            "int, float, round, min, max and range is understood, and no other code is run; write the value itself."
-        ) from error
+            f"{_place(node.start_mark)}: refused to evaluate {text[:80]!r}: no code is run. Lists of sizes are "
+            "understood in the form [int(x * 0.1 * 640) for x in range(5, 21)]; for anything else write the value "
+            "itself, as in KEY: [320, 384, 448]."
+        )
+    factor, size, first, end = float(sizes[1]), *map(int, sizes.group(2, 3, 4))
+    return [int(x * factor * size) for x in range(first, end)]
 
 
 _Loader.add_constructor(EVAL_TAG, _construct_eval)
@@ -50,20 +58,25 @@ _Loader.add_constructor(EVAL_TAG, _construct_eval)
 def read_with_bases(path: str, allow_unsafe: bool = False) -> dict[str, Any]:
     """The content of the YAML file ``path``, merged into that of the files which its key ``_BASE_`` names.
 
-    ``_BASE_`` is a path or a list of them, relative to the file itself unless absolute or a URL; ``~`` is the home
-    folder. Later files go before earlier ones, mappings are merged key by key, and any other value replaces.
+    ``_BASE_`` is a path or a list of them, relative to the file itself unless absolute; ``~`` is the home folder. Later
+    files go before earlier ones, mappings are merged key by key, and any other value replaces.
 
     Args:
         path: anything that Detectron2's path manager opens.
-        allow_unsafe: run the code of tags that are refused otherwise. Only for files that you trust.
+        allow_unsafe: run the code of tags, and fetch the URLs in ``_BASE_``, that are refused otherwise. Only for files
+            that you trust.
 
     Raises:
-        ConfigError: not YAML, not a mapping, code in it, a base that does not exist or that is based on itself.
+        ConfigError: not YAML, not a mapping, code in it, larger than any configuration, a base that does not exist or
+            that is based on itself.
     """
-    return _read(path, allow_unsafe, ())
+    return _read(path, allow_unsafe, (), [])
 
 
-def _read(path: str, allow_unsafe: bool, within: tuple[str, ...]) -> dict[str, Any]:
+def _read(path: str, allow_unsafe: bool, within: tuple[str, ...], read: list[str]) -> dict[str, Any]:
+    read.append(path)
+    if len(read) > MOST_FILES:
+        raise ConfigError(f"{path}: the {BASE_KEY} of these files name more than {MOST_FILES} files.")
     if path in within:
         raise ConfigError(f"{path}: its {BASE_KEY} leads back to itself: {' -> '.join((*within, path))}.")
     content = _read_one(path, allow_unsafe)
@@ -75,10 +88,17 @@ def _read(path: str, allow_unsafe: bool, within: tuple[str, ...]) -> dict[str, A
         if not isinstance(base, str):
             raise ConfigError(f"{path}: its {BASE_KEY} is a path or a list of paths, not {base!r}.")
         base_path = _resolve(base, path)
+        if "://" in base_path and not allow_unsafe:
+            raise ConfigError(
+                f"{path}: its {BASE_KEY} is the address {base_path}. Download that file and name its path here, or, if "
+                "you trust both, give --allow-unsafe-config."
+            )
         try:
-            _merge(_read(base_path, allow_unsafe, (*within, path)), result, path)
+            _merge(_read(base_path, allow_unsafe, (*within, path), read), result, path)
         except FileNotFoundError as error:
             raise ConfigError(f"{path}: its {BASE_KEY} names {base_path}, which does not exist.") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: its {BASE_KEY} names {base_path}, which cannot be read ({error}).") from error
     _merge(content, result, path)
     return result
 
@@ -102,13 +122,40 @@ def _read_one(path: str, allow_unsafe: bool) -> dict[str, Any]:
 def _read_safely(path: str) -> Any:
     try:
         with PathManager.open(path, "r") as file:
-            return yaml.load(file, _Loader)
+            text = file.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters; that is no configuration.")
+        loader = _Loader(text)
+        loader.name = path
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_small(node)
+        return loader.construct_document(node)
     except yaml.constructor.ConstructorError as error:
         raise ConfigError(_refusal(error, path)) from error
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{_place(error.problem_mark, path)}: not valid YAML: {error.problem}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # dates such as 2001-99-99
         raise ConfigError(f"{path}: not valid YAML: {error}.") from error
+
+
+def _require_small(node: yaml.Node) -> None:
+    """Refuse what would take long to construct, or to copy: values that aliases repeat, and numbers of many digits."""
+    waiting, values = [node], 0
+    while waiting:
+        node, values = waiting.pop(), values + 1
+        if values > MOST_VALUES:
+            raise ConfigError(f"{_place(node.start_mark)}: more than {MOST_VALUES:,} values, those of aliases counted.")
+        if isinstance(node, yaml.ScalarNode):
+            if node.tag in NUMBERS and len(node.value) > MOST_DIGITS:
+                raise ConfigError(f"{_place(node.start_mark)}: a number of more than {MOST_DIGITS} digits.")
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        else:
+            waiting += node.value
 
 
 def _read_unsafely(path: str) -> Any:

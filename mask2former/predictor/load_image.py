@@ -8,20 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlparse
-from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES
 from mask2former.data.mapper.image_io import read_image, require_8_bits
-from mask2former.download import DownloadError
+from mask2former.download import read_url
 
 URL_SCHEMES = ("http://", "https://")
 MOST_BYTES = 64 << 20  # of an image from the network
-_TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
@@ -125,16 +122,7 @@ def _from_pil(image: Image.Image, source: str) -> np.ndarray:
 
 
 def _from_url(url: str) -> LoadedImage:
-    try:
-        with urlopen(Request(url, headers={"User-Agent": "mask2former"}), timeout=_TIMEOUT) as answer:
-            data = answer.read(MOST_BYTES + 1)
-    except HTTPError as error:
-        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}.") from error
-    except (OSError, ValueError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        raise DownloadError(f"{url}: cannot be had ({reason}). Download it by hand, and give its path.") from error
-    if len(data) > MOST_BYTES:
-        raise DownloadError(f"{url}: more than {MOST_BYTES >> 20} MiB. Download it by hand, and give its path.")
+    data = read_url(url, MOST_BYTES)
     try:
         with Image.open(io.BytesIO(data)) as image:
             pixels = _from_pil(image, url)

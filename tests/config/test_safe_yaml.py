@@ -33,6 +33,73 @@ def test_bases_merge_as_in_fvcore(tmp_path):
         read_with_bases(clash)
 
 
+@pytest.mark.parametrize("size", [512, 640, 1024, 2048])
+def test_lists_of_sizes_are_pythons(tmp_path, size):
+    text = f"[int(x * 0.1 * {size}) for x in range(5, 21)]"
+    path = write(tmp_path / "a.yaml", f'A: !!python/object/apply:eval ["{text}"]\n')
+    assert read_with_bases(path) == {"A": eval(text)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[int(x * 0.1 * 10 ** 9) for x in range(5, 21)]",
+        "[int(x * 0.1 * 640) for x in range(5, 10 ** 9)]",
+        "[int(x * 0.1 * 640) for x in range(5, 999999999)]",
+        "[int(x * 0.1 * 640) for x in range(5, 21)] + [1]",
+        "max(x for x in range(10 ** 12))",
+        "9 ** 9 ** 9",
+        "1",
+    ],
+)
+def test_other_expressions_are_refused_with_what_to_write(tmp_path, text):
+    path = write(tmp_path / "a.yaml", f'A:\n  B: !!python/object/apply:eval ["{text}"]\n')
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 2: refused to evaluate .*write the value itself") as error:
+        read_with_bases(path)
+    assert text[:80] in str(error.value)
+
+
+BOMB = [
+    "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
+    *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)),
+]
+MERGED = ["a0: &a0 {x: 1}", *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12))]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("\n".join(BOMB), "more than 20,000 values"),
+        ("\n".join(MERGED), "more than 20,000 values"),
+        ("A: &a [*a]\n", "more than 20,000 values"),
+        ("A: " + "1:" * 40_000 + "1\n", "line 1: a number of more than 100 digits"),
+        ("A: " + "9" * 5000 + "\n", "line 1: a number of more than 100 digits"),
+        ("A: 2001-99-99\n", "not valid YAML"),
+        ("A: " + "[" * 20_000 + "\n", "not valid YAML"),
+        ("# " + "x" * 1_000_000 + "\n", "longer than 1,000,000 characters"),
+        ("_BASE_: http://127.0.0.1:9/a.yaml\n", "Download that file"),
+        ("_BASE_: .\n", "cannot be read"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_would_take_for_ever_is_refused(tmp_path, text, says):
+    with pytest.raises(ConfigError, match=r"(?s)a\.yaml.*" + says):
+        read_with_bases(write(tmp_path / "a.yaml", text))
+
+
+def test_aliases_and_merged_keys_within_reason(tmp_path):
+    text = "A: &a {X: 1, Y: [1, 2]}\nB: {<<: *a, X: 3}\nC: *a\nD: 1:30\n"
+    assert read_with_bases(write(tmp_path / "a.yaml", text)) == yaml.safe_load(text)
+
+
+def test_files_that_name_each_other_over_and_over(tmp_path):
+    for level in range(12):
+        write(tmp_path / f"{level}.yaml", f"_BASE_: [{level + 1}.yaml, {level + 1}.yaml]\n")
+    write(tmp_path / "12.yaml", "A: 1\n")
+    with pytest.raises(ConfigError, match="more than 100 files"):
+        read_with_bases(str(tmp_path / "0.yaml"))
+
+
 @pytest.mark.parametrize("where", ["absolute", "home"])
 def test_base_by_absolute_path_and_home(tmp_path, monkeypatch, where):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

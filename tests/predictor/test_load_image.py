@@ -120,7 +120,7 @@ def test_urls(server: str, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_network() -> None:
-    with pytest.raises(DownloadError, match=r"cannot be had.*by hand"):
+    with pytest.raises(DownloadError, match=r"cannot be reached.*by hand"):
         load_image("http://host.invalid/a.jpg")
 
 
