@@ -16,6 +16,9 @@ from torch.utils.checkpoint import checkpoint
 def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module]) -> None:
     """Have the layers of some parts of a network keep nothing but their inputs for the backward pass, in place.
 
+    PyTorch's ``checkpoint_wrapper`` puts a module around each layer, so that the names of parameters and ``isinstance``
+    change, and moves batch normalisation's running statistics twice; hence this.
+
     Losses and gradients stay the same, running statistics of batch normalisation too. A part says which classes of its
     layers can be taken one by one, by an attribute ``checkpoint_layers``; without it, they are the residual blocks of
     Detectron2's backbones.

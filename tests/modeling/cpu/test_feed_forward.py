@@ -49,7 +49,7 @@ def test_dropout_still_drops(gradients: bool, monkeypatch: pytest.MonkeyPatch) -
     torch.nn.init.constant_(layer.linear2.weight, 1.0)
     with torch.set_grad_enabled(gradients):
         hidden_sums = layer(torch.ones(1, 40, 4))[..., 0]
-    assert hidden_sums.std() > 0  # without dropout all were alike
+    assert hidden_sums.std() > 1  # without dropout all were alike, but for rounding
 
 
 def test_gradients_are_the_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:

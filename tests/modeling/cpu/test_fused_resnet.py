@@ -209,5 +209,6 @@ def test_the_attached_form_falls_back_on_detectron2s() -> None:
     for watched in (False, True):
         if watched:
             inner.register_forward_hook(lambda *_: seen.append("inner"))
+        assert can_fuse(model, images) != watched
         torch.testing.assert_close(model(images)["res5"], expected, atol=1e-5, rtol=1e-4)
     assert seen == ["whole", "inner", "whole"]
