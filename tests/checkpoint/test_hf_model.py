@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.hf import from_hf, to_hf
+from mask2former.modeling.cpu import make_plain
 
 transformers = pytest.importorskip("transformers")
 ENCODER = "model.pixel_level_module.encoder."
@@ -146,6 +147,7 @@ def test_a_file_gives_the_same_results(theirs: nn.Module, tmp_path: Path, older:
     assert report.matched == report.total and report.format == "Hugging Face"
     assert not report.missing and not report.left_over and not report.reshaped
 
+    make_plain(ours)  # another rounding can put a pixel on the other side of the attention masks' threshold
     images = torch.randn(2, 3, 96, 160)
     expected = theirs(pixel_values=images, output_auxiliary_logits=True)
     found = ours.sem_seg_head(ours.backbone(images))
