@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Activation = Literal["sigmoid", "softmax"]
-"""How mask logits become probabilities: each by itself, or as a softmax over all queries at each pixel."""
+"""Function from mask logits to probabilities: each logit by itself, or over all queries at each pixel."""
 
 
 Matching = tuple[Tensor, Tensor]

@@ -79,7 +79,7 @@ def models() -> dict[str, Model]:
 
 
 def find_model(name: str) -> Model | None:
-    """Return the published model of this name, or None. A name may also end in ``swin_tiny`` for its ``swin``."""
+    """Return the published model of this name, or None. The smallest Swin may also be called ``swin_tiny``."""
     return models().get(name) or models().get(name.removesuffix("_tiny"))
 
 

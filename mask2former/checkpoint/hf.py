@@ -61,7 +61,7 @@ def is_hf(state: Mapping[str, object]) -> bool:
 
 
 def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert their names to ours, packing the three projections of an attention into one. Unknown names are kept.
+    """Convert their names to ours, packing three projections of self-attention into one. Unknown names are kept.
 
     Raises:
         NotImplementedError: a variant of timm's ResNets that Detectron2 lacks.

@@ -240,7 +240,7 @@ class WithSettings(nn.Module):
         super().__init__()
         self.model = model
         self.settings = settings
-        self.training = getattr(model, "training", False)
+        self.training = getattr(model, "training", False)  # Detectron2's evaluation restores it, in the model too
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Infer, like the model in evaluation mode."""
