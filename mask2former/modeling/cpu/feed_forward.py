@@ -85,7 +85,7 @@ def _chunks(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _space(x: Tensor, weight: Tensor) -> Tensor:
-    """Allocate memory for the hidden activations of all chunks; one allocation for each would fragment memory."""
+    """Allocate the memory that all chunks share for hidden activations; one allocation each would fragment memory."""
     return weight.new_empty(min(chunk_size(x), x.shape[:-1].numel()), len(weight))
 
 

@@ -21,8 +21,8 @@ class MatchedTargets(NamedTuple):
 
     Attributes:
         masks: [N * T, H', W'] bool.
-        rows: [R * T] int64, the index in ``masks`` for each frame of each predicted mask. Equal indices in a row are
-            read together.
+        rows: [R * T] int64, the index in ``masks`` for each frame of each predicted mask. Consecutive equal indices
+            are read together.
         per_mask: number of predicted masks compared with the same target, one of each layer; never split by a chunk.
     """
 

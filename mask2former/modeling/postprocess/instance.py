@@ -51,7 +51,10 @@ class InstanceAccumulator:
             self.masks[mine, rows] = inside[self.place[mine] - own.start]
 
     def result(self) -> Instances:
-        """Return ``pred_masks`` bool [n, H, W], ``pred_boxes`` in pixels, ``scores``, ``pred_classes``, in no order."""
+        """Return instances in any order.
+
+        They have ``pred_masks`` bool [n, H, W], ``pred_boxes`` around them in pixels, ``scores`` and ``pred_classes``.
+        """
         result = Instances((self.masks.shape[1], self.masks.shape[2]))
         result.pred_masks = self.masks
         result.pred_boxes = Boxes(bounding_boxes(self.masks))

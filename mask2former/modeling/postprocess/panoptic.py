@@ -77,7 +77,10 @@ class PanopticMerger:
         self.inside[rows] = torch.where(better, covered.gather(0, winner[None])[0], self.inside[rows])
 
     def result(self) -> tuple[Tensor, list[dict[str, Any]]]:
-        """Return segment ids, int32 [H, W], 0 for none, and each segment's ``id``, ``isthing``, ``category_id``."""
+        """Return segment ids, int32 [H, W], and segments.
+
+        Id 0 is no segment. Each segment has ``id``, ``isthing`` and ``category_id`` in [0, K).
+        """
         count = len(self.queries)
         won = torch.bincount(self.owner.flatten() + 1, minlength=count + 1)[1:]
         drawn = torch.bincount(self.owner[self.inside], minlength=count)
