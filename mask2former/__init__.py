@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from mask2former import compat
 
-compat.apply()  # a Detectron2 0.6 that nobody has mended on the disk needs it before anything imports a submodule
+compat.apply()  # an unpatched Detectron2 0.6 needs this before anything imports one of its submodules
 
 with warnings.catch_warnings():
-    # Detectron2 scripts some functions while it is imported. PyTorch warns of that; its users can do nothing about it.
+    # Detectron2 scripts some functions while it is imported. PyTorch warns of it, and users can do nothing about it.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     from mask2former import drop_in, modeling
     from mask2former.config import add_maskformer2_config
@@ -65,7 +65,7 @@ _ON_DEMAND = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what building a model does not need when it is first asked for."""
+    """Import a name of ``_ON_DEMAND`` when it is first used: building a model needs none of them."""
     if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_ON_DEMAND[name]), name)

@@ -1,11 +1,11 @@
-"""What Detectron2 0.6 needs on today's NumPy and Pillow, and without its own compiled code.
+"""Fixes that let Detectron2 0.6 run on today's NumPy and Pillow, and without its own compiled code.
 
 Detectron2 0.6 was released in 2021 and reads names that NumPy and Pillow have since removed. The package
 registry's copy of it also lacks ``detectron2._C``, whose operators (deformable convolution, rotated boxes) a mask
 architecture never calls but whose import must succeed.
 
-Every step is conditional on the fault that it mends: on Detectron2's main branch :func:`apply` changes nothing, and on
-a 0.6 that ``tools/patch_detectron2.py`` has mended on the disk, as ``make setup`` does, neither.
+Each fix is made only where its fault is found: :func:`apply` changes nothing on a compiled main branch of Detectron2,
+nor on a 0.6 that ``tools/patch_detectron2.py`` has patched on disk, as ``make setup`` does.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ import PIL.Image
 
 
 def apply() -> None:
-    """Mend what is missing. Has to run before the first import of a Detectron2 submodule; safe to repeat."""
+    """Fix what is missing. Call it before the first import of a Detectron2 submodule; it is safe to repeat."""
     spec = importlib.util.find_spec("detectron2")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -32,7 +32,7 @@ def apply() -> None:
 
 
 def _reads_removed_names(package: Path) -> bool:
-    """By its source: 0.6 and the main branch give the same version number."""
+    """Tell from the source, because 0.6 and the main branch give the same version number."""
     return "Image.LINEAR" in (package / "data" / "transforms" / "transform.py").read_text(encoding="utf-8")
 
 
@@ -52,7 +52,7 @@ def _stand_in_for_compiled_code() -> None:
     stand_in.has_cuda = lambda: False  # type: ignore[attr-defined]
     sys.modules["detectron2._C"] = stand_in
 
-    # Its faster COCO evaluation is compiled too; the official one gives the same numbers.
+    # Detectron2's faster COCO evaluation is compiled too; pycocotools' own gives the same numbers.
     from pycocotools.cocoeval import COCOeval
 
     fast_eval_api = types.ModuleType("detectron2.evaluation.fast_eval_api")

@@ -1,8 +1,8 @@
-"""Files from the network, weights above all: with progress, resumed where they broke off, checked, and cached.
+"""Downloads, mostly of weights: with a progress bar, resumed after an interruption, checked, and cached.
 
-The cache is that of Detectron2 and iopath (``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``); what either has fetched
-from the host of the published weights is found. Their own download cannot resume: it drops what it has when the
-connection breaks. And it mixes up hosts: two files of the same path are one to it.
+The cache is the one of Detectron2 and iopath (``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``), so files that they
+have fetched from the host of the published weights are found. Their own download cannot resume: it discards what it has
+when the connection breaks. It also ignores the host: two URLs with the same path share one file.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 class DownloadError(OSError):
-    """A file that could not be had; the message says why and how to place it by hand."""
+    """A file that could not be downloaded; the message says why, and how to place it by hand."""
 
 
 def cache_path(url: str) -> Path:
-    """Where the file of a URL lies once it is fetched.
+    """Return the path in the cache for the file of a URL.
 
     Raises:
         ValueError: the URL would lead out of the cache, or names no file.
@@ -53,15 +53,15 @@ def cache_path(url: str) -> Path:
 
 
 def fetch(url: str) -> str:
-    """Download a file, unless it is in the cache. An earlier download that broke off is resumed.
+    """Download a file, unless it is in the cache. An interrupted download is resumed.
 
-    The size is checked against the server's word, and the SHA-256 digest where the URL ends in ``#sha256=...``.
+    The size is checked if the server gives it, and the SHA-256 digest if the URL ends in ``#sha256=...``.
 
     Returns:
         The path of the file in the cache.
 
     Raises:
-        DownloadError: no network, no such file, or not the right content.
+        DownloadError: no network, no such file, or the wrong content.
     """
     url, fragment = urldefrag(url)
     digest = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
@@ -80,7 +80,7 @@ def fetch(url: str) -> str:
 
 
 def read_url(url: str, most_bytes: int) -> bytes:
-    """Read what is at a URL into memory.
+    """Read the content of a URL into memory.
 
     Raises:
         DownloadError: no network, no such file, or more than ``most_bytes``.
@@ -96,9 +96,9 @@ def read_url(url: str, most_bytes: int) -> bytes:
 
 
 def fetch_from_hub(address: str) -> str:
-    """Download ``hf://org/name``'s weights through the package huggingface_hub, which resumes, checks and caches.
+    """Download the weights of ``hf://org/name`` with the package huggingface_hub, which resumes, checks and caches.
 
-    ``hf://org/name/file`` names a file, ``hf://org/name@revision`` a branch, tag or commit.
+    ``hf://org/name/file`` names a file, ``hf://org/name@revision`` a branch, tag or commit. Returns the file's path.
 
     Raises:
         ImportError: huggingface_hub is not installed.
@@ -127,7 +127,7 @@ def fetch_from_hub(address: str) -> str:
 
 
 def _download(url: str, part: Path) -> None:
-    """Fetch into ``part``, going on where it ends if the server still has the same file."""
+    """Download into ``part``, continuing where it ends if the server still has the same file."""
     for attempt in range(_ATTEMPTS):
         before = _size(part)
         try:
@@ -143,7 +143,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def _stream(url: str, part: Path) -> None:
-    tag = part.with_name(part.name + ".tag")  # tells whether the server's file is the one that was begun
+    tag = part.with_name(part.name + ".tag")  # identifies the server's file that the download began with
     headers: dict[str, str] = {}
     if _size(part) and tag.is_file():
         headers |= {"Range": f"bytes={_size(part)}-", "If-Range": tag.read_text()}

@@ -1,4 +1,4 @@
-"""From scores of classes to labels."""
+"""Class labels from class scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PIXELS = 4096  # of all classes at a time, about: they stay in a core's cache
-_MOST = 255  # classes that a byte tells apart, and 0 for none
+_PIXELS = 4096  # pixels at a time, about: their scores for all classes stay in a core's cache
+_MOST = 255  # classes that fit in a byte, beside 0 for "none"
 
 
 def argmax_labels(scores: Tensor) -> Tensor:
-    """For each pixel the class of the greatest score; of equal ones the first. A NaN is greater than all numbers.
+    """Return the class with the greatest score at each pixel, the first one of equals. NaN beats every number.
 
-    On a CPU it takes a fifth to a half of the time of ``scores.max(0)``, whose search for the place is not vectorised:
-    here the maximum is found first, and then where it is.
+    On a CPU it takes a fifth to a half of the time of ``scores.max(0)``, whose search for the index is not vectorised:
+    here the maximum is found first, then its index.
 
     Args:
         scores: [K, H, W].
@@ -30,7 +30,7 @@ def argmax_labels(scores: Tensor) -> Tensor:
     classes, height, width = scores.shape
     planes = scores.detach().numpy()
     labels = np.empty((height, width), np.int16)
-    # The first of the classes that are the greatest has the greatest code; no class: 0.
+    # Earlier classes have greater codes, so the maximum picks the first class that has the greatest score; 0: none has.
     codes = np.arange(classes, 0, -1, dtype=np.uint8)[:, None, None]
     rows = max(1, _PIXELS // max(1, width))
     found = np.empty((classes, rows, width), bool)
@@ -49,10 +49,10 @@ def argmax_labels(scores: Tensor) -> Tensor:
 
 
 def semantic_labels(output: Mapping[str, Any]) -> Tensor:
-    """Give the labels, integers [H, W], of a model's output: ``sem_seg_labels``, or the best classes of ``sem_seg``.
+    """Return the labels, integers [H, W], of a model's output: ``sem_seg_labels``, or the best classes of ``sem_seg``.
 
     Raises:
-        ValueError: ``sem_seg`` is no [K, H, W].
+        ValueError: ``sem_seg`` is not [K, H, W].
     """
     if "sem_seg_labels" in output:
         return output["sem_seg_labels"]

@@ -1,7 +1,7 @@
-"""Tell what this processor can compute. The package and its tests ask here, and nowhere else.
+"""Checks of what this processor can compute, for the whole package and its tests.
 
-oneDNN decides for itself, and sees ``ONEDNN_MAX_CPU_ISA``; what it lacks is left to PyTorch's own code. The compiled
-operator chooses among its variants in C++ (:func:`mask2former.ops.library.cpu_instructions`).
+oneDNN decides for itself and obeys ``ONEDNN_MAX_CPU_ISA``; PyTorch's own code does what it lacks. The compiled operator
+chooses among its variants in C++ (:func:`mask2former.ops.library.cpu_instructions`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SUPPORTED = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_m
 
 
 def fuses_convolutions(dtype: torch.dtype) -> bool:
-    """Tell whether oneDNN convolves in ``dtype`` with ReLU and sum fused into the convolution.
+    """Tell whether oneDNN can fuse ReLU and sum into convolutions in ``dtype``.
 
-    A build of PyTorch may lack these operators. They know no float64, and half formats only where the processor has
-    instructions for them (AVX-512 or newer); without these, they raise.
+    A build of PyTorch may lack these operators. They do not take float64, and take half formats only where the
+    processor has instructions for them (AVX-512 or newer); elsewhere they raise.
     """
     mkldnn = torch.backends.mkldnn
     if not mkldnn.is_available() or not mkldnn.enabled or not all(hasattr(torch.ops.mkldnn, name) for name in _FUSED):
@@ -48,8 +48,8 @@ def _say_once(dtype: torch.dtype) -> None:
 def computes_bfloat16() -> bool:
     """Tell whether the processor has matrix instructions for bfloat16; False where PyTorch is too old to say.
 
-    AVX-512's are not enough: on an Intel Xeon with them but without AMX, convolutions took 1.8 times as long in
-    bfloat16 as in float32, a training step of the quickstart 1.35 times.
+    AVX-512 is not enough: on an Intel Xeon with it but without AMX, convolutions took 1.8 times as long in bfloat16 as
+    in float32, and a training step of the quickstart 1.35 times.
     """
     if not hasattr(torch.cpu, "get_capabilities"):
         return False

@@ -27,22 +27,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Activation = Literal["sigmoid", "softmax"]
-"""How mask logits become probabilities: each by itself, or all queries of a pixel against each other."""
+"""Function from mask logits to probabilities: each logit by itself, or over all queries at each pixel."""
 
 
 Matching = tuple[Tensor, Tensor]
-"""Of one image: indices of matched queries and of their targets, int64 [L, M'] each, M' = min(Q, N)."""
+"""Indices of one image's matched queries and of their targets, int64 [L, M'] each, M' = min(Q, N)."""
 
 
 @dataclass
 class MaskTargets:
-    """Hold what one image (or clip) shows.
+    """Ground truth of one image (or clip).
 
     Attributes:
         classes: [N] int64, in [0, K).
         masks: [N, T, H, W] bool, over the padded input.
-        void: [T, H, W] bool, pixels that no loss term should look at (crowds, unlabelled); None where nobody says.
-        semantic: [T, H, W] int64, the class of each pixel, for terms that ask for it; None where nobody says.
+        void: [T, H, W] bool, pixels that no loss term should look at (crowds, unlabelled); None if not known.
+        semantic: [T, H, W] int64, the class of each pixel, for terms that need it; None if not known.
     """
 
     classes: Tensor
@@ -69,10 +69,10 @@ class MaskTargets:
 
 
 class Masks(Protocol):
-    """Mask logits of a batch, in a form that is cheap for its decoder.
+    """Mask logits of a batch, in the form that is cheapest for its decoder.
 
-    The logits are linear in ``features``: bilinear interpolation commutes with :meth:`combine`. So losses and
-    post-processing sample or resize the features, and combine only what they look at.
+    The logits are linear in ``features``, so bilinear interpolation commutes with :meth:`combine`. Losses and
+    post-processing therefore sample or resize the features, and combine only what they need.
 
     Attributes:
         activation: how logits become probabilities.
@@ -82,34 +82,35 @@ class Masks(Protocol):
 
     @property
     def features(self) -> Tensor:
-        """Give what may be interpolated, [B, C, T, H, W]."""
+        """Features that may be interpolated, [B, C, T, H, W]."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Give (H, W) of the features."""
+        """(H, W) of the features."""
 
     @property
     def num_queries(self) -> int:
-        """Give Q."""
+        """Q."""
 
     def combine(self, image: int, sampled: Tensor, queries: Tensor | None = None) -> Tensor:
-        """Make logits of features of one image, wherever they were sampled.
+        """Compute logits from sampled features of one image.
 
         Args:
-            sampled: [C, ...] of ``features[image]``.
-            queries: [n] int64, these queries alone; all when None.
+            image: index in the batch.
+            sampled: [C, ...], sampled anywhere in ``features[image]``.
+            queries: [n] int64, the queries wanted; None: all.
 
         Returns:
             [n, ...].
         """
 
     def logits(self, image: int | None = None, queries: Tensor | None = None, rows: slice | None = None) -> Tensor:
-        """Make logits at the features' own size.
+        """Compute logits at the features' own size.
 
         Args:
-            image: this image alone; all when None.
-            queries: [n] int64, these queries alone (needs ``image``); all when None.
-            rows: these rows of pixels alone (needs ``image``); all when None.
+            image: the image wanted; None: all.
+            queries: [n] int64, the queries wanted (needs ``image``); None: all.
+            rows: rows of pixels wanted (needs ``image``); None: all.
 
         Returns:
             [B, Q, T, H, W], or [n, T, H, W] of one image.
@@ -117,7 +118,7 @@ class Masks(Protocol):
 
 
 class _MaskLogits:
-    """Share what both forms of masks do alike."""
+    """Common base of both forms of masks."""
 
     @property
     def features(self) -> Tensor:
@@ -146,11 +147,11 @@ class _MaskLogits:
 
 @dataclass
 class FactoredMasks(_MaskLogits):
-    """Mask logits kept as the two factors of their product, multiplied only where somebody looks.
+    """Mask logits kept as the two factors of their product, multiplied only where they are needed.
 
     ``logits[b, q, t, y, x] = sum_c mask_embed[b, q, c] * mask_features[b, c, t, y, x]`` (Mask2Former, section 3.1).
     Resizing or sampling the features first costs C channels once instead of Q masks for each prediction. Predictions
-    that share their features (the same tensor) are sampled together; others have features of their own.
+    that share their features (the same tensor) are sampled together.
 
     Attributes:
         mask_embed: [B, Q, C].
@@ -181,7 +182,7 @@ class FactoredMasks(_MaskLogits):
 
 @dataclass
 class DenseMasks(_MaskLogits):
-    """Mask logits as they are: for decoders whose masks are no product of two factors.
+    """Mask logits as they are, for decoders whose masks are not a product of two factors.
 
     Attributes:
         mask_logits: [B, Q, T, H, W].
@@ -213,8 +214,8 @@ class MaskPrediction:
     Attributes:
         class_logits: [B, Q, K + 1]; the last column is "no object".
         masks: the masks' logits.
-        aux: the same from earlier decoder layers, first layer first; supervised, not used at inference.
-        extras: what else a network gives its own loss terms and results, by name (semantic logits, pixel embeddings).
+        aux: predictions of the earlier decoder layers, first layer first; supervised, not used at inference.
+        extras: other outputs for a network's own loss terms and results, by name (semantic logits, pixel embeddings).
     """
 
     class_logits: Tensor
@@ -224,15 +225,15 @@ class MaskPrediction:
 
 
 def sharing_features(predictions: Sequence[MaskPrediction]) -> list[list[int]]:
-    """Group predictions whose masks share their features, so that these are sampled once; indices, in order."""
-    groups: dict[int, list[int]] = {}
+    """Group the indices of predictions whose masks share their features, so that these are sampled once."""
+    groups: dict[int, list[int]] = {}  # by identity: comparing values would read every pixel
     for index, prediction in enumerate(predictions):
         groups.setdefault(id(prediction.masks.features), []).append(index)
     return list(groups.values())
 
 
 def require_sigmoid(predictions: Sequence[MaskPrediction], who: str) -> None:
-    """Refuse masks that exclude each other where each is compared by itself.
+    """Check that each mask has a probability of its own, as losses that compare single masks require.
 
     Raises:
         ValueError: a prediction's masks are a softmax over queries.
@@ -245,7 +246,7 @@ def require_sigmoid(predictions: Sequence[MaskPrediction], who: str) -> None:
 
 
 def resize_frames(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize [N, T, H, W] bilinearly (``align_corners=False``) to [N, T, *size]; N and T are left as they are."""
+    """Resize [N, T, H, W] bilinearly (``align_corners=False``) to [N, T, *size]."""
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks
     return F.interpolate(masks, size=tuple(size), mode="bilinear", align_corners=False)

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from mask2former.download import HUB, DownloadError, cache_path, fetch, fetch_from_hub
 
-# Detectron2's own weights of backbones; what its PathManager makes of them.
+# Addresses of Detectron2's backbone weights, and the URL that its PathManager maps them to.
 _DETECTRON2, _DETECTRON2_URL = "detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"
 logger = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ class Model:
 
     Attributes:
         name: such as ``coco/panoptic/r50``; its configuration is ``configs/<name>.yaml``.
-        published_config: the file of the published repository that it was trained with.
-        model_id: of the published table.
+        published_config: configuration file of the published repository that it was trained with.
+        model_id: its id in the published table.
         schedule: length of training, in epochs or thousands of iterations.
-        scores: in percent, on the validation set, as published.
-        weights: URL.
-        licence: of the weights.
+        scores: percent by metric, on the validation set, as published.
+        weights: URL of the weights.
+        licence: licence of the weights.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Model:
         return f"configs/{self.name}.yaml"
 
     def config_file(self) -> Path:
-        """Its configuration, of the checkout or of the installed package."""
+        """Return the configuration file of the checkout, or else of the installed package."""
         package = Path(__file__).parent
         beside, inside = package.parent / self.config, package / self.config
         return beside if beside.is_file() else inside
@@ -61,7 +61,7 @@ class Model:
         return cache_path(self.weights).is_file()
 
     def fetch(self) -> str:
-        """Download the weights, unless they are in the cache, and say under which licence they come.
+        """Download the weights and log their licence, unless they are in the cache.
 
         Returns:
             The path of the file.
@@ -73,27 +73,27 @@ class Model:
 
 @cache
 def models() -> dict[str, Model]:
-    """All published image models by name."""
+    """Return all published image models by name."""
     table = json.loads(resources.files("mask2former").joinpath("zoo.json").read_text())
     return {name: Model(name=name, licence=table["licence"], **row) for name, row in table["models"].items()}
 
 
 def find_model(name: str) -> Model | None:
-    """The published model of a name; None if there is none. Swin's smallest may be called ``swin_tiny`` too."""
+    """Return the published model of this name, or None. The smallest Swin may also be called ``swin_tiny``."""
     return models().get(name) or models().get(name.removesuffix("_tiny"))
 
 
 def weights_file(weights: str) -> str:
-    """What ``MODEL.WEIGHTS`` may say, as the path of a file on this machine.
+    """Return the path on this machine of what ``MODEL.WEIGHTS`` names, downloading it if necessary.
 
     Args:
         weights: a path; the name of a published model; a URL (``#sha256=...`` at its end is checked);
-            ``hf://org/name``, with ``@revision`` or ``/file`` behind it if need be; or an address that a handler of
-            Detectron2's PathManager knows, which is returned as it is. A file that is there goes before a name.
+            ``hf://org/name``, optionally followed by ``@revision`` or ``/file``; or another address that a handler of
+            Detectron2's PathManager knows, which is returned unchanged. An existing file takes precedence over a name.
 
     Raises:
         FileNotFoundError: there is no such file, and no model of that name.
-        DownloadError: it cannot be had from the network.
+        DownloadError: it cannot be downloaded.
     """
     if Path(weights).expanduser().is_file():
         return str(Path(weights).expanduser())
@@ -116,7 +116,7 @@ def weights_file(weights: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; ``arguments`` are those after its name. Returns its status."""
+    """Run the command with ``arguments`` (``sys.argv[1:]`` if None) and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m mask2former.zoo",
         description="List the published image models, or fetch some of them.",

@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, able to read published weights, and not to run code from files."""
+"""Detectron2's checkpointer, extended to read weights of other formats without running code from files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mask2former.zoo import weights_file
 
 
 class MaskFormerCheckpointer(DetectionCheckpointer):
-    """Tells the format of weights from their names and converts them while loading. Saves under our names.
+    """Checkpointer that recognises the format of weights from their names and converts them. It saves our names.
 
     Attributes:
-        report: what became of the weights that were loaded last; None before.
+        report: which weights of the last load were matched; None before.
     """
 
     report: LoadReport | None = None
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Detectron2's, where ``path`` is all that :func:`mask2former.zoo.weights_file` understands, or empty.
+        """Load as Detectron2 does; ``path`` is empty or anything that :func:`mask2former.zoo.weights_file` takes.
 
         Raises:
             ValueError: the file holds more than weights, or nothing in it fits the model or a part of it.
@@ -34,10 +34,10 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
         return read(filename, self.path_manager.open)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        # Before Detectron2 compares shapes by name: the model's own hook (module_hook.py) would come after that.
+        # Convert before Detectron2 compares shapes by name; the model's own hook (module_hook.py) runs after that.
         model = self.model.state_dict()
         format, state = to_ours(checkpoint["model"], model)
-        if checkpoint.pop("matching_heuristics", None) and format == UNKNOWN:  # no table has converted the names
+        if checkpoint.pop("matching_heuristics", None) and format == UNKNOWN:  # no rules have converted the names
             state = align_and_update_state_dicts(model, state, c2_conversion=checkpoint.get("__author__") == "Caffe2")
         self.report = compare(format, state, model)
         self.report.check()

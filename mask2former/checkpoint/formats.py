@@ -1,4 +1,4 @@
-"""Formats of weights: told from the names, and converted to ours and from ours."""
+"""Formats of weights: recognised from the names, and converted to ours and from ours."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Format(NamedTuple):
 
     Attributes:
         name: for reports.
-        recognises: tells it from the names.
-        to_ours: (weights, parameters that they are meant for, or None) -> weights under our names.
+        recognises: tells from the names whether weights have this format.
+        to_ours: (weights, the model's parameters or None) -> weights under our names.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Format(NamedTuple):
     to_ours: Callable[[State, State | None], dict[str, Tensor]]
 
 
-# Asked in this order. A new member of the family adds a line of its own by register_format.
+# Tried in this order; the first that recognises the names is taken. New models add theirs by register_format.
 FORMATS = [
     Format("Hugging Face", is_hf, lambda state, _: _from_hf(state)),
     Format("published", is_published, lambda state, _: from_published(state)),
@@ -54,17 +54,17 @@ FORMATS = [
 
 
 def register_format(format: Format) -> Format:
-    """Ask this format before those that are known already."""
+    """Register a format, to be tried before the others."""
     FORMATS.insert(0, format)
     return format
 
 
 def to_ours(state: Mapping[str, Any], model: State | None = None) -> tuple[str, dict[str, Tensor]]:
-    """Bring weights of any known format under our names.
+    """Convert weights of any known format to our names.
 
     Args:
-        state: tensors or arrays by name; a ``module.`` before all of them is dropped.
-        model: parameters that they are meant for, where a format's tables depend on their sizes.
+        state: tensors or arrays by name; the prefix ``module.`` is dropped if all names have it.
+        model: the model's parameters, for formats whose tables are resized to it; None: tables keep their size.
 
     Returns:
         The format's name for reports (:data:`UNKNOWN` where the names are kept), and the weights.

@@ -1,6 +1,6 @@
 """Parameter names of Hugging Face's ``Mask2FormerForUniversalSegmentation``, to and from ours.
 
-Of the backbones Swin and ResNet (theirs, and timm's) are known; names of others are kept as they are.
+Swin and ResNet backbones (theirs, and timm's) are known; names of other backbones are kept.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ RULES: list[Rule] = [
     *hf_resnet.RULES,
 ]
 _EMPTY_WEIGHT = "criterion.empty_weight"
-# Projections that are one parameter in our names, and three in theirs.
+# Projections of query, key and value: one parameter in ours, three in theirs.
 _PARTS = ("q_proj", "k_proj", "v_proj")
 _PACKED = [(".self_attention.attention.in_proj_", ".self_attention.attention."), (".attn.qkv.", ".attn.")]
 
 
 def is_hf(state: Mapping[str, object]) -> bool:
-    """Whether the names are Hugging Face's."""
+    """Tell whether the names are Hugging Face's."""
     return any(name.startswith((_THEIR_PIXEL, _THEIR_DECODER)) for name in state)
 
 
 def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their names -> ours; the three projections of a self-attention are packed into one. Others are kept.
+    """Convert their names to ours, packing three projections of self-attention into one. Unknown names are kept.
 
     Raises:
-        NotImplementedError: one of timm's ResNets that Detectron2 has not.
+        NotImplementedError: a variant of timm's ResNets that Detectron2 lacks.
     """
     timm = {name.removeprefix(hf_resnet.TIMM): value for name, value in state.items() if hf_resnet.is_timm(name)}
     converted = from_torchvision(timm)
@@ -86,7 +86,7 @@ def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names -> theirs (of current releases); the inverse of :func:`from_hf`."""
+    """Convert our names to theirs (of current releases), the inverse of :func:`from_hf`."""
     converted: dict[str, Tensor] = {}
     for name, value in state.items():
         together, apart = next((pair for pair in _PACKED if pair[0] in name), (None, ""))

@@ -1,6 +1,6 @@
 """Parameter names of Hugging Face's ``ResNetBackbone`` and timm's ResNets inside their Mask2Former, and ours.
 
-They stride in the 3x3 convolutions, as ``MODEL.RESNETS.STRIDE_IN_1X1`` False does.
+Their stride is in the 3x3 convolutions: ``MODEL.RESNETS.STRIDE_IN_1X1`` False.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from mask2former.checkpoint.renaming import Rule
 
 ENCODER = "model.pixel_level_module.encoder."
-TIMM = ENCODER + "_backbone."  # behind it stand timm's names, which are torchvision's
+TIMM = ENCODER + "_backbone."  # timm's names follow, which are torchvision's
 _STEM, _OUR_STEM = ENCODER + "embedder.embedder.", "backbone.stem.conv1."
 _BLOCK, _OUR_BLOCK = ENCODER + "encoder.stages.{stage}.layers.{{}}.", "backbone.res{ours}.{{}}."
 
@@ -35,10 +35,10 @@ RULES: list[Rule] = [
 
 
 def is_timm(name: str) -> bool:
-    """Whether a parameter is of timm's backbone."""
+    """Tell whether a parameter belongs to timm's backbone."""
     return name.startswith(TIMM)
 
 
 def is_derived(name: str) -> bool:
-    """Whether a parameter of theirs has none of ours: counts of training steps."""
+    """Tell whether a parameter of theirs has no counterpart in ours: counts of training steps."""
     return name.startswith(ENCODER) and name.endswith("num_batches_tracked")

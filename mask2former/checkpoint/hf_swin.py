@@ -22,7 +22,7 @@ RULES: list[Rule] = [
     (_SWIN + "encoder.layers.{}.downsample.", "backbone.layers.{}.downsample."),
     *((ENCODER + f"hidden_states_norms.stage{i + 1}.", f"backbone.norm{i}.") for i in range(4)),
 ]
-# How earlier releases, and with them most files that are about, spell the same.
+# Names of earlier releases, which most published files have, and their current spelling.
 _OLD_BLOCKS: list[Rule] = [
     *(
         (_THEIR_BLOCK + f"attention.self.{old}.", _THEIR_BLOCK + f"attention.{new}_proj.")
@@ -36,7 +36,7 @@ _OLD_BLOCKS: list[Rule] = [
 
 
 def is_derived(name: str) -> bool:
-    """Whether a parameter of theirs has none of ours: a table of indices, and a norm that the backbone never uses."""
+    """Tell whether a parameter of theirs has no counterpart in ours: a table of indices, or an unused norm."""
     return name.startswith(ENCODER) and (
         name.endswith("relative_position_index")
         or name.removeprefix(ENCODER).startswith(("swin.layernorm.", "layernorm."))
@@ -44,7 +44,7 @@ def is_derived(name: str) -> bool:
 
 
 def current(name: str) -> str:
-    """The current spelling of a name of theirs that may be of an earlier release."""
+    """Return the current spelling of a name of theirs that may come from an earlier release."""
     if name.startswith((ENCODER + "embeddings.", ENCODER + "encoder.layers.")):
         name = name.replace(ENCODER, _SWIN, 1)
     return rename(name, _OLD_BLOCKS) or name

@@ -1,8 +1,8 @@
-"""Weights of every known format through ``load_state_dict`` itself, so through every door that a Detectron2 user has.
+"""Conversion of weights of every known format in ``load_state_dict``.
 
 ``DetectionCheckpointer``, ``DefaultPredictor``, ``DefaultTrainer.resume_or_load`` and a plain ``model.load_state_dict``
-all end there. A model that called :func:`convert_on_load` on itself takes published names, Hugging Face's and those of
-backbones in each of them, and refuses weights that leave a part of it with nothing (see
+all end there. With any of them, a model that called :func:`convert_on_load` on itself takes published names, Hugging
+Face's and those of backbones, and refuses weights that leave a part of it without any (see
 :mod:`mask2former.checkpoint.report`).
 """
 
@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 def convert_on_load(module: nn.Module, place: str = "") -> None:
     """Let ``module.load_state_dict`` take weights of every format that :func:`to_ours` knows.
 
-    It then raises ValueError where nothing fits, or a part of the model finds nothing. Embeddings of another number of
-    classes or queries than the model's are left out with a warning: they stay as initialised where loading is not
-    strict, and are missing where it is. Any other shape that differs is PyTorch's error.
+    It then raises ValueError if nothing fits, or in most cases if nothing fits a part of the model. Embeddings for
+    another number of classes or queries than the model's are left out with a warning: they stay as initialised if
+    loading is not strict, and are reported as missing if it is. PyTorch raises for any other shape that differs.
 
     Args:
         module: a whole model, or a part of one.
-        place: where ``module`` stands in a whole model, such as "sem_seg_head."; formats are told from whole names.
+        place: prefix of ``module`` in the whole model, such as "sem_seg_head."; formats are recognised by whole names.
     """
     module.register_load_state_dict_pre_hook(functools.partial(_convert, place=place))
 
 
 def _convert(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any, place: str) -> None:
-    """Change ``state`` in place, as PyTorch has it of such hooks.
+    """Convert ``state`` in place, as PyTorch requires of such hooks.
 
     Args:
-        module: what is loaded.
-        state: weights. Names of those for ``module`` begin with ``prefix``.
-        prefix: where ``module`` stands in the module that ``load_state_dict`` was called on.
+        module: the module that is loaded.
+        state: weights; those for ``module`` begin with ``prefix``.
+        prefix: prefix of ``module`` in the module on which ``load_state_dict`` was called.
         place: see :func:`convert_on_load`.
     """
     given = {name: place + name.removeprefix(prefix) for name in state if name.startswith(prefix)}

@@ -52,19 +52,19 @@ _EMPTY_WEIGHT = "criterion.empty_weight"
 _OLD_QUERY = _DECODER + "static_query."
 _FPN = r"sem_seg_head\.(?:pixel_decoder\.)?(?:adapter|layer)_\d"
 _TABLE, _INDEX = ".relative_position_bias_table", ".relative_position_index"
-_NO_OBJECT_WEIGHT = 0.1  # of every published model
+_NO_OBJECT_WEIGHT = 0.1  # in every published model
 
 
 def is_published(state: Mapping[str, object]) -> bool:
-    """Whether the names are the published ones."""
+    """Tell whether the names are the published ones."""
     return any(rename(name, RULES) is not None or name.startswith(_OLD_QUERY) or re.match(_FPN, name) for name in state)
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names -> ours. Names that no rule knows are kept.
+    """Convert published names to ours; unknown names are kept.
 
-    Two older spellings are understood: ``static_query`` for ``query_feat``, and files whose pixel decoder lacks its
-    ``pixel_decoder.`` level.
+    Two older spellings are understood: ``static_query`` for ``query_feat``, and names of the pixel decoder without
+    ``pixel_decoder.``.
     """
     rules = _fpn_rules(state) + RULES
     converted = {}
@@ -79,7 +79,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names -> published ones, with the loss's class weights and Swin's indices, which published files hold."""
+    """Convert our names to published ones, adding the loss's class weights and Swin's indices as published files do."""
     rules = _fpn_rules(state) + RULES
     converted = {rename(name, rules, reverse=True) or name: value for name, value in state.items()}
     classes = converted.get(_DECODER + "class_embed.bias")
@@ -93,7 +93,7 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _relative_position_index(rows: int) -> Tensor:
-    """Row of a table of (2 M - 1)^2 offsets for each pair of the M * M pixels of a window."""
+    """Return the row, in a table of (2 M - 1)^2 offsets, of each pair of the M * M pixels of a window."""
     side = math.isqrt(rows)
     y, x = torch.meshgrid(*[torch.arange((side + 1) // 2)] * 2, indexing="ij")
     corner = (y * side + x).flatten()
@@ -101,7 +101,7 @@ def _relative_position_index(rows: int) -> Tensor:
 
 
 def _fpn_rules(state: Mapping[str, object]) -> list[Rule]:
-    """The published FPN counts from the finest level and from 1, ours in the order of computation and from 0."""
+    """Return rules for the FPN: published names count from 1 at the finest level, ours from 0 at the coarsest."""
     rules = []
     for theirs, ours in (("adapter", "lateral_convs"), ("layer", "output_convs")):
         pattern = rf"sem_seg_head\.(?:pixel_decoder\.)?(?:{theirs}_|{ours}\.)(\d+)\."

@@ -1,4 +1,4 @@
-"""Renaming of parameters by rules that read the same in both directions."""
+"""Renaming of parameters by rules that work in both directions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 from collections.abc import Sequence
 
 Rule = tuple[str, str]
-"""Two spellings of a name's beginning; ``{}`` stands for a number. The first rule that fits applies."""
+"""Two spellings of the beginning of a name; ``{}`` stands for a number. The first rule that matches applies."""
 
 
 def rename(name: str, rules: Sequence[Rule], *, reverse: bool = False) -> str | None:
-    """Spell ``name`` the other way; None when no rule fits.
+    """Rename a parameter by the first rule that matches; return None if none does.
 
     Args:
-        name: a parameter's name.
+        name: the parameter's name.
         rules: pairs (theirs, ours).
-        reverse: from ours to theirs.
+        reverse: rename from ours to theirs.
     """
     for theirs, ours in rules:
         source, target = (ours, theirs) if reverse else (theirs, ours)

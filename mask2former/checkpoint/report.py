@@ -1,15 +1,15 @@
-"""What becomes of a file's weights in a model, and when that is an error.
+"""Report of which weights of a file a model takes, and when that is an error.
 
-A network of which a part stays random gives results all the same, so weights are refused where that is no choice of the
-user's. The parts are the backbone, the pixel decoder and the predictor (the transformer decoder). It is an error if
+A network with a random part still gives results, so weights are refused unless the user seems to want that. The parts
+are the backbone, the pixel decoder and the predictor (the transformer decoder). It is an error if
 
 1. nothing fits the model; or
-2. a part finds nothing, although the file has names of that part: they are those of another network; or
-3. a part finds nothing, although the file is of a whole model: its names are the published ones or Hugging Face's; or
-   it fills a part of the head, and the backbone too, or has names that the model has no place for (renamed by halves).
+2. nothing fits a part, although the file has names of that part: it holds another network; or
+3. nothing fits a part, although the file holds a whole model: its names are the published ones or Hugging Face's; or
+   it fills a part of the head, and either the backbone too, or has names that the model lacks (half renamed).
 
-So a backbone alone is welcome (ImageNet's, or a detector's with its other parts), and so is the head or a part of it:
-``load_state_dict({...}, strict=False)``. Parts that a subclass adds are not asked after.
+So a backbone alone is accepted (ImageNet's, or a detector's with its other parts), and so is the head or a part of it:
+``load_state_dict({...}, strict=False)``. Parts that a subclass adds are not checked.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 Shape = tuple[int, ...]
 BACKBONE, PIXEL_DECODER, PREDICTOR = "backbone.", "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 PARTS = (BACKBONE, PIXEL_DECODER, PREDICTOR)
-WHOLE_MODELS = ("published", "Hugging Face")  # formats that nothing but a whole model has
-# Parts of the model that another number of something changes.
+WHOLE_MODELS = ("published", "Hugging Face")  # formats that only whole models have
+# Parameters whose shape depends on the number of something.
 _HEADS = {
     "classes": ("predictor.class_embed.", "sem_seg_head.predictor.weight", "sem_seg_head.predictor.bias"),
     "queries": ("predictor.query_feat.", "predictor.query_embed."),
@@ -32,18 +32,17 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was matched and what was not.
+    """Weights that were matched, and those that were not.
 
     Attributes:
-        format: of the file.
-        matched: number of the model's parameters and buffers that the file gave.
-        total: number of them.
-        reshaped: (name, shape in the file, shape in the model) of those that keep their initial values because the
-            shapes differ.
-        missing: names of those that keep their initial values because the file lacks them.
+        format: format of the file.
+        matched: number of the model's parameters and buffers that the file fills.
+        total: number of the model's parameters and buffers, without counts of training steps.
+        reshaped: (name, shape in the file, shape in the model) where the shapes differ.
+        missing: names of the model's that the file lacks.
         left_over: names in the file that the model lacks.
-        empty: those of :data:`PARTS` that the model has and the file gave nothing of.
-        named: those of :data:`PARTS` that the file has names of, whether they fit or not.
+        empty: :data:`PARTS` of the model of which the file fills nothing.
+        named: :data:`PARTS` of which the file has names, whether they fit or not.
     """
 
     format: str
@@ -57,20 +56,20 @@ class LoadReport:
 
     @property
     def resized(self) -> list[tuple[str, Shape, Shape]]:
-        """Those of ``reshaped`` that another number of classes or queries explains."""
+        """Rows of ``reshaped`` that another number of classes or queries explains."""
         return [row for parts in _HEADS.values() for row in self._rows(parts)]
 
     @property
     def foreign(self) -> list[tuple[str, Shape, Shape]]:
-        """The others of ``reshaped``: it is another network."""
+        """Rows of ``reshaped`` that it does not explain: the file holds another network."""
         resized = self.resized
         return [row for row in self.reshaped if row not in resized]
 
     def check(self) -> None:
-        """Raise where weights must not be used: see the rule at the top of this module.
+        """Refuse weights by the rules at the top of this module.
 
         Raises:
-            ValueError: says which part found nothing, and what the file has instead.
+            ValueError: nothing fits the model or a part of it; the message names the part and what the file holds.
         """
         others = " ".join(self.lines()[1:])
         if not self.matched and self.total:
@@ -86,7 +85,7 @@ class LoadReport:
             )
 
     def lines(self) -> list[str]:
-        """For people: first what was matched, then what was not."""
+        """Return lines for the log: first what was matched, then what was not."""
         result = [f"Weights (format: {self.format}): {self.matched} of {self.total} parameters and buffers matched."]
         result += self.resized_lines()
         if self.foreign:
@@ -99,7 +98,7 @@ class LoadReport:
         return result
 
     def resized_lines(self) -> list[str]:
-        """For people: what another number of classes or queries leaves as initialised."""
+        """Return lines for the log on what stays as initialised because the number of classes or queries differs."""
         result = []
         for what, parts in _HEADS.items():
             if rows := self._rows(parts):
@@ -117,14 +116,14 @@ class LoadReport:
 
 
 def compare(format: str, state: Mapping[str, Any], model: Mapping[str, Any]) -> LoadReport:
-    """Say what will become of weights in a model, before they are loaded.
+    """Report which weights a model will take, before they are loaded.
 
     Args:
-        format: of the weights, for people.
-        state: weights by the model's names.
-        model: the model's own ``state_dict()``, or a part's by the names that it has in the whole.
+        format: format of the weights, for the report.
+        state: weights under the model's names.
+        model: the model's own ``state_dict()``, or a part's under its names in the whole model.
     """
-    # The count of training steps is absent from weights of frozen normalisation, and nobody reads it.
+    # The count of training steps is never read, and weights of frozen normalisation lack it.
     wanted = [name for name in model if not name.endswith("num_batches_tracked")]
     shapes = {name: (_shape(state[name]), _shape(model[name])) for name in state if name in model}
     reshaped = [(name, *both) for name, both in shapes.items() if both[0] != both[1]]

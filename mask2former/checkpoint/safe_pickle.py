@@ -1,8 +1,8 @@
-"""Reading ``.pkl`` weights without running what is in them.
+"""Reading of ``.pkl`` weights without running code in them.
 
-NumPy's own functions for unpickling are not used: they believe whatever a file says of its data types, and a type that
-hides an object pointer among its fields makes memory of the file's choice an object. Here arrays are put together from
-plain numbers, and of types nothing but their letter and byte order is read.
+NumPy's own functions for unpickling are not used: they trust what a file says of its data types, and a type that hides
+an object pointer among its fields turns memory of the file's choice into an object. Here arrays are built from plain
+numbers, and only the letter and byte order of a type are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16)")
 
 
 class _Type:
-    """Stands for a ``numpy.dtype``."""
+    """Stand-in for a ``numpy.dtype``."""
 
     def __init__(self, code: str, *flags: object) -> None:
         if not isinstance(code, str) or not _PLAIN.fullmatch(code):
@@ -32,19 +32,19 @@ class _Type:
         self.dtype = self.dtype.newbyteorder(order)
 
     def array(self, data: bytes | str, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
-        if isinstance(data, str):  # of Python 2
+        if isinstance(data, str):  # written by Python 2
             data = data.encode("latin1")
         values = np.frombuffer(data, self.dtype).reshape(shape, order="F" if fortran else "C")
         return values.astype(self.dtype.newbyteorder("="), order="K")
 
 
 class _Array:
-    """Stands for a ``numpy.ndarray`` whose content is yet to come."""
+    """Stand-in for a ``numpy.ndarray`` whose content follows."""
 
     value: np.ndarray | None = None
 
     def __init__(self, *arguments: object) -> None:
-        """Takes what NumPy's ``_reconstruct`` does, an empty array of no meaning."""
+        """Accept the arguments of NumPy's ``_reconstruct``, which describe a meaningless empty array."""
 
     def __setstate__(self, state: tuple) -> None:
         *_, shape, kind, fortran, data = state
@@ -60,14 +60,14 @@ def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str, *
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How the oldest formats spell bytes. Other encodings import modules and unpack archives."""
+    """Decode bytes as the oldest protocols spell them. Other encodings could import modules or unpack archives."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it has text in {encoding}")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """How they spell none at all."""
+    """Decode empty bytes as those protocols spell them."""
     return b""
 
 
@@ -79,7 +79,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,
 }
-for _package in ("numpy.core", "numpy._core"):  # depends on the NumPy that wrote the file
+for _package in ("numpy.core", "numpy._core"):  # depending on the NumPy that wrote the file
     _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _Array
     _ALLOWED[f"{_package}.multiarray", "scalar"] = _scalar
     _ALLOWED[f"{_package}.numeric", "_frombuffer"] = _from_buffer
@@ -101,7 +101,7 @@ def load_arrays(file: IO[bytes], name: str) -> Any:
 
     Args:
         file: opened for reading bytes.
-        name: of the file, for errors.
+        name: name of the file, for errors.
 
     Raises:
         ValueError: the file holds anything else, or is broken.
@@ -119,7 +119,7 @@ def load_arrays(file: IO[bytes], name: str) -> Any:
 
 
 def _finished(value: Any, known: dict[int, Any]) -> Any:
-    """``value`` with arrays in the place of what stood for them. ``known``: results by the identity of values."""
+    """Replace stand-ins in ``value`` by arrays and types. ``known`` holds results by the identity of values."""
     if id(value) in known:
         return known[id(value)]
     if isinstance(value, _Array):

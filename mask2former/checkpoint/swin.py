@@ -12,37 +12,37 @@ from torch.nn import functional as F
 _BACKBONE = "backbone."
 _TABLE = "relative_position_bias_table"
 _ABSOLUTE = "absolute_pos_embed"
-# Their classifier and the norm before it, and what follows from the size of images and windows.
+# Dropped: their classifier and the norm before it; derived: tables that follow from the size of images and windows.
 _DROPPED = ("head.", "norm.")
 _DERIVED = ("relative_position_index", "attn_mask")
 
 
 def is_swin(state: Mapping[str, object]) -> bool:
-    """Whether the names are those of a Swin Transformer by itself."""
+    """Tell whether the names are those of a stand-alone Swin Transformer."""
     return f"layers.0.blocks.0.attn.{_TABLE}" in state
 
 
 def from_swin(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Names of a Swin Transformer by itself -> ours of the backbone.
+    """Convert names of a stand-alone Swin Transformer to ours of the backbone.
 
     Tables of relative position bias for windows of another size than the model's are resized bicubically as maps of
     (2 M - 1) x (2 M - 1) offsets (arXiv 2103.14030, section 3.2, "Relative position bias"), and so is the absolute
     position embedding, which their files hold as a list of patches.
 
     Args:
-        state: theirs.
-        model: parameters of ours, for the sizes of its tables; None: tables stay as large as they are.
+        state: their weights.
+        model: the model's parameters, for the sizes of its tables; None: tables keep their size.
     """
     converted = {}
     late = not any(name.startswith("layers.0.downsample.") for name in state)
     for name, value in state.items():
         if name.startswith(_DROPPED) or name.endswith(_DERIVED):
             continue
-        if name.startswith(_BACKBONE):  # Detectron2's matching by likeness has found its place already
+        if name.startswith(_BACKBONE):  # already renamed by Detectron2's heuristic matching
             converted[name] = value
             continue
         if late and (match := re.match(r"layers\.(\d+)\.downsample\.", name)):
-            # timm's releases count the step between two stages to the second one
+            # recent releases of timm assign the downsampling between two stages to the second one
             name = f"layers.{int(match[1]) - 1}.downsample." + name[match.end() :]
         ours = _BACKBONE + name
         target = None if model is None else model.get(ours)
@@ -57,7 +57,7 @@ def from_swin(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | None = 
 
 
 def _table_to_map(table: Tensor) -> Tensor:
-    """[side * side, C] -> [1, C, side, side]."""
+    """Reshape [side * side, C] to [1, C, side, side]."""
     side = math.isqrt(len(table))
     return table.T.unflatten(1, (side, side))[None]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
-    # timm's stem of three convolutions (resnet50c and such) is DeepLab's.
+    # timm's stem of three convolutions (such as resnet50c's) is DeepLab's.
     (r"^conv1\.([036])\.", lambda match: f"stem.conv{int(match[1]) // 3 + 1}."),
     (r"^conv1\.([14])\.", lambda match: f"stem.conv{int(match[1]) // 3 + 1}.norm."),
     (r"^(conv1|bn1)\.", r"stem.\1."),
@@ -20,18 +20,18 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 
 def is_torchvision(state: Mapping[str, object]) -> bool:
-    """Whether the names are those of torchvision's ResNets."""
+    """Tell whether the names are those of torchvision's ResNets."""
     return "bn1.running_mean" in state and "layer1.0.conv1.weight" in state
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their names -> ours of the backbone, without the classifier.
+    """Convert their names to ours of the backbone, without the classifier.
 
-    torchvision strides in the 3x3 convolutions and wants RGB images: ``MODEL.RESNETS.STRIDE_IN_1X1`` False,
+    torchvision's stride is in the 3x3 convolutions and its images are RGB: ``MODEL.RESNETS.STRIDE_IN_1X1`` False,
     ``INPUT.FORMAT`` RGB, as in ``configs/_base_/mask2former.yaml``.
 
     Raises:
-        NotImplementedError: one of timm's variants that Detectron2 has not (pooled shortcuts, squeeze and excitation).
+        NotImplementedError: a variant of timm's that Detectron2 lacks (pooled shortcuts, squeeze and excitation).
     """
     unlike = [name for name in state if re.search(r"\.downsample\.2\.|\.se\.|\.aa\.", name)]
     if unlike:

@@ -1,4 +1,4 @@
-"""Files of weights, read without running what is in them: ``.pkl``, ``.safetensors``, and PyTorch's own formats."""
+"""Files of weights, read without running code in them: ``.pkl``, ``.safetensors``, and PyTorch's own formats."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from mask2former.checkpoint.safe_pickle import load_arrays
 
-# Where training programs keep the model among other things: Detectron2's and Swin's, pycls', most others'.
+# Keys under which training programs save the model: Detectron2's and Swin's, pycls', most others'.
 _MODEL = ("model", "model_state", "state_dict")
 
 
 def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[str, Any]:
-    """What a file holds; its weights under "model", as tensors or arrays by name.
+    """Read a file; its weights are under "model", tensors or arrays by name.
 
     Raises:
-        ValueError: it holds other things than weights, which could run code, or is broken.
+        ValueError: it holds anything but weights, which could run code, or is broken.
     """
     if filename.endswith(".safetensors"):
         from safetensors import SafetensorError
@@ -48,7 +48,7 @@ def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[
 
 
 def _of_detectron2(data: Any, filename: str) -> dict[str, Any]:
-    """Detectron2's own, and Caffe2's, whose names it matches."""
+    """Put Detectron2's and Caffe2's weights under "model"; Detectron2 matches the names of the latter."""
     if not isinstance(data, dict):
         raise ValueError(f"{filename} is not loaded: it holds no weights by name but a {type(data).__name__}.")
     if isinstance(data.get("model"), dict):
@@ -64,8 +64,8 @@ def write(state: Mapping[str, Tensor], filename: str, *, nested: bool = True) ->
 
     Args:
         state: tensors by name.
-        filename: of the file.
-        nested: PyTorch's formats hold them under "model", as Detectron2 does.
+        filename: path of the file.
+        nested: save them under "model" in PyTorch's formats, as Detectron2 does.
 
     Raises:
         ValueError: the format cannot hold a tensor's type.

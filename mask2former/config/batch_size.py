@@ -1,4 +1,4 @@
-"""Another number of images a step than a configuration was made for."""
+"""Adaptation of a configuration to another batch size."""
 
 from collections.abc import Collection
 
@@ -8,18 +8,19 @@ _ITERATIONS = ("SOLVER.MAX_ITER", "SOLVER.STEPS", "SOLVER.WARMUP_ITERS", "SOLVER
 
 
 def scale_to_batch(cfg: CfgNode, file_batch: int, given: Collection[str] = ()) -> str:
-    """Scale ``SOLVER.BASE_LR`` by n / ``file_batch``, in place, and all that is counted in iterations inversely.
+    """Scale ``SOLVER.BASE_LR`` by n / ``file_batch`` and numbers of iterations inversely, in place.
 
-    n is ``SOLVER.IMS_PER_BATCH``: this is the linear rule (arXiv 1706.02677, section 2.1), by which the training sees
-    as many images as before. Detectron2's ``SOLVER.REFERENCE_WORLD_SIZE`` scales likewise, but by the number of
-    GPUs, and the batch too; it stays what it is.
+    n is ``SOLVER.IMS_PER_BATCH``. This is the linear rule (arXiv 1706.02677, section 2.1), by which training sees as
+    many images as before. Detectron2's ``SOLVER.REFERENCE_WORLD_SIZE`` scales in the same way, but by the number of
+    GPUs, and the batch too; it is left alone.
 
     Args:
+        cfg: the configuration.
         file_batch: the ``SOLVER.IMS_PER_BATCH`` that the other values of ``cfg`` are for.
-        given: keys that somebody has set for this very run, which are left as they are.
+        given: keys that were set for this run, which are left as they are.
 
     Returns:
-        What was changed, in words.
+        A line for the log that lists the changes.
     """
     scale = cfg.SOLVER.IMS_PER_BATCH / file_batch
     changes = []
@@ -43,5 +44,5 @@ def scale_to_batch(cfg: CfgNode, file_batch: int, given: Collection[str] = ()) -
 
 
 def _scaled(iterations: int, scale: float) -> int:
-    """At least 1, but 0 stays 0: it means "never"."""
+    """Scale a number of iterations to at least 1, but leave 0, which means "never"."""
     return max(1, round(iterations / scale)) if iterations > 0 else iterations

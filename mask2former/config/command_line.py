@@ -1,4 +1,4 @@
-"""Arguments of command lines: those of training, and what several have alike."""
+"""Arguments of command lines: those of training, and those that several commands share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ datasets/README.md. Checkpoints, log.txt, metrics.json and TensorBoard files go 
 
 
 def training_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments of a training, and this project's."""
+    """Create the parser of training: Detectron2's arguments, and this project's."""
     result = default_argument_parser(epilog=TRAINING_EXAMPLES)
     result.description = "Train or evaluate a model of a configuration file."
     result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
@@ -49,7 +49,7 @@ def training_parser() -> argparse.ArgumentParser:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """``--allow-unsafe-config``, for :func:`mask2former.engine.load_config`."""
+    """Add ``--allow-unsafe-config``, for :func:`mask2former.config.load_config`."""
     parser.add_argument(
         "--allow-unsafe-config",
         action="store_true",
@@ -58,5 +58,5 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """``KEY VALUE`` pairs, last on the line."""
+    """Add ``KEY VALUE`` pairs, last on the line."""
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="of the configuration, at the end")

@@ -1,7 +1,7 @@
-"""Every configuration key that this project adds to Detectron2's, with its unit and meaning.
+"""Configuration keys that this project adds to Detectron2's, with their units and meanings.
 
-Names and defaults are those of the published Mask2Former, so that YAML files written for it go on working. The
-defaults come from MaskFormer (v1) for its sake; the files below ``configs/_base_`` set what Mask2Former uses.
+Names and defaults are those of the published Mask2Former, so that YAML files written for it keep working. Its defaults
+still suit MaskFormer (v1); the files below ``configs/_base_`` set what Mask2Former uses.
 """
 
 from detectron2.config import CfgNode as CN
@@ -11,8 +11,8 @@ from detectron2.config import get_cfg
 def add_maskformer2_config(cfg: CN) -> None:
     """Add all keys to ``cfg`` (the result of ``detectron2.config.get_cfg()``), in place.
 
-    Keys that are there already keep their values, so other projects' keys (``add_deeplab_config``) may be added before
-    or after, and these twice.
+    Existing keys keep their values, so other projects' keys (``add_deeplab_config``) may be added before or after, and
+    these may be added twice.
     """
     defaults = get_cfg()
     for add in (_add_input, _add_solver, _add_head, _add_mask_former, _add_backbones, _add_evaluation, _add_wandb):
@@ -30,14 +30,14 @@ def _add_missing(cfg: CN, defaults: CN) -> None:
 
 def _add_input(cfg: CN) -> None:
     inputs = cfg.INPUT
-    # Preset of the one data mapper: mask_former_semantic, mask_former_panoptic, mask_former_instance (resize and
-    # crop), coco_panoptic_lsj, coco_instance_lsj (large-scale jitter).
+    # Preset of the data mapper: mask_former_semantic, mask_former_panoptic, mask_former_instance (resize and crop),
+    # coco_panoptic_lsj, coco_instance_lsj (large-scale jitter).
     inputs.DATASET_MAPPER_NAME = "mask_former_semantic"
-    # Random brightness, contrast, saturation and hue in the manner of SSD.
+    # Vary brightness, contrast, saturation and hue at random, as SSD does.
     inputs.COLOR_AUG_SSD = False
-    # A random crop is drawn again while one category covers more than this share of it; 1.0: never.
+    # Redraw a random crop while one category covers more than this share of it; 1.0: never.
     inputs.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
-    # Training images are padded to a multiple of this, in pixels; -1: no padding by the mapper.
+    # The mapper pads training images to a multiple of this, in pixels; -1: no padding.
     inputs.SIZE_DIVISIBILITY = -1
 
     # Large-scale jitter: side of the square crop in pixels, and the range of the random scale relative to it.
@@ -45,7 +45,8 @@ def _add_input(cfg: CN) -> None:
     inputs.MIN_SCALE = 0.1
     inputs.MAX_SCALE = 2.0
 
-    # Clips (video): frames of a clip; how far from the first one the others are drawn, in frames; their order.
+    # Clips (video): frames of a clip; the greatest distance of the others from the first one, in frames; whether they
+    # are shuffled.
     inputs.SAMPLING_FRAME_NUM = 2
     inputs.SAMPLING_FRAME_RANGE = 20
     inputs.SAMPLING_FRAME_SHUFFLE = False
@@ -60,15 +61,15 @@ def _add_solver(cfg: CN) -> None:
     solver.BACKBONE_MULTIPLIER = 0.1
     # Weight decay of embeddings (queries, levels); SOLVER.WEIGHT_DECAY_NORM is that of normalisation layers.
     solver.WEIGHT_DECAY_EMBED = 0.0
-    # SOLVER.LR_SCHEDULER_NAME = "WarmupPolyLR": rate = base * (1 - iteration / MAX_ITER) ** power, not below
-    # base * constant ending (where that is over 0).
+    # SOLVER.LR_SCHEDULER_NAME = "WarmupPolyLR": rate = base * (1 - iteration / MAX_ITER) ** power, and not below
+    # base * constant ending, if that is above 0.
     solver.POLY_LR_POWER = 0.9
     solver.POLY_LR_CONSTANT_ENDING = 0.0
-    # Number format of mixed precision (SOLVER.AMP.ENABLED): float16, bfloat16, or auto: float16 with loss scaling
-    # on a GPU as published; bfloat16 on a CPU that computes in it, float32 on others.
+    # Number format of mixed precision (SOLVER.AMP.ENABLED): float16, bfloat16, or auto. Auto is float16 with loss
+    # scaling on a GPU, as published, bfloat16 on a CPU that computes in it, and float32 on other CPUs.
     solver.AMP.DTYPE = "auto"
-    # The images of a step (IMS_PER_BATCH) are taken in this many parts, one after the other: the memory of a part,
-    # the learning of the whole, but that each part divides its losses by its own number of masks.
+    # Split the images of a step (IMS_PER_BATCH) into this many parts and accumulate their gradients. That takes the
+    # memory of a part and trains like the whole, except that each part divides its losses by its own number of masks.
     solver.ACCUMULATE_STEPS = 1
 
 
@@ -79,15 +80,15 @@ def _add_head(cfg: CN) -> None:
     head.MASK_DIM = 256
     # Transformer layers of the pixel decoder.
     head.TRANSFORMER_ENC_LAYERS = 0
-    # Multi-scale deformable attention: backbone features it runs over, sampling points of each head in each level.
-    # Its heads are MASK_FORMER.NHEADS; N_HEADS is a name of the published system that it never reads.
+    # Multi-scale deformable attention: the backbone features that it encodes, and the sampling points of each head in
+    # each level. It has MASK_FORMER.NHEADS heads; N_HEADS exists because the published system has it, and is not read.
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
     # Channels of its feed-forward layers.
     head.DEFORMABLE_TRANSFORMER_ENCODER_DIM_FEEDFORWARD = 1024
 
-    # Read by Detectron2's DeepLab heads only; here so that files that name them load.
+    # Read only by Detectron2's DeepLab heads; defined here so that files that name them can be loaded.
     head.LOSS_TYPE = "hard_pixel_mining"
     head.PROJECT_FEATURES = ["res2"]
     head.PROJECT_CHANNELS = [48]
@@ -100,14 +101,15 @@ def _add_head(cfg: CN) -> None:
 def _add_mask_former(cfg: CN) -> None:
     node = cfg.MODEL.MASK_FORMER = CN()
 
-    # Losses. How masks are compared, in the loss and in the matching: "points", binary cross-entropy at sampled points
-    # (Mask2Former); "focal", sigmoid focal loss (alpha 0.25, gamma 2) over whole masks, as MaskFormer was trained.
+    # Losses. Comparison of masks, in the loss and in the matching: "points", binary cross-entropy at sampled points
+    # (Mask2Former); "focal", sigmoid focal loss (alpha 0.25, gamma 2) over whole masks, with which MaskFormer was
+    # trained; or a registered class.
     node.MASK_LOSS = "points"
-    # Registered parts of the training: criterion, matcher, and the terms of the loss.
+    # Registered criterion and matcher, and the registered terms of the loss.
     node.CRITERION = "SetCriterion"
     node.MATCHER = "HungarianMatcher"
     node.LOSS_TERMS = ["ClassLoss", "MaskAndDiceLoss"]
-    # Weights of classification, loss of the mask and dice, in the loss and in the matching.
+    # Weights of classification, mask loss and dice loss, in the loss and in the matching.
     node.CLASS_WEIGHT = 1.0
     node.MASK_WEIGHT = 20.0
     node.DICE_WEIGHT = 1.0
@@ -115,15 +117,15 @@ def _add_mask_former(cfg: CN) -> None:
     node.NO_OBJECT_WEIGHT = 0.1
     # Supervise the prediction of every decoder layer.
     node.DEEP_SUPERVISION = True
-    # For "points": points sampled in a mask for matching and for the mask losses; candidates drawn for each point of
-    # the loss; share of the points that are the most uncertain candidates (the others are random).
+    # For "points": points sampled in a mask, for the matching and for the mask losses; candidates drawn for each point
+    # of the loss; share of its points that are the most uncertain candidates (the others are random).
     node.TRAIN_NUM_POINTS = 112 * 112
     node.OVERSAMPLE_RATIO = 3.0
     node.IMPORTANCE_SAMPLE_RATIO = 0.75
 
     # Transformer decoder.
     node.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
-    # Backbone feature the decoder attends to, "transformer_encoder", "pixel_embedding", or
+    # Features that the decoder attends to: a backbone feature, "transformer_encoder", "pixel_embedding", or
     # "multi_scale_pixel_decoder" (Mask2Former).
     node.TRANSFORMER_IN_FEATURE = "res5"
     # Channels of queries and attention, attention heads, channels of the feed-forward layers.
@@ -132,48 +134,49 @@ def _add_mask_former(cfg: CN) -> None:
     node.DIM_FEEDFORWARD = 2048
     node.DROPOUT = 0.1
     node.PRE_NORM = False
-    # Encoder layers before the decoder (MaskFormer v1). Predictions of the decoder: one from the learnt queries and
-    # one from each layer, so 10 means nine layers.
+    # ENC_LAYERS: encoder layers before the decoder (MaskFormer v1). DEC_LAYERS: predictions of the decoder. MaskFormer
+    # makes one after each layer; Mask2Former also makes one from the learnt queries, so 10 means nine layers.
     node.ENC_LAYERS = 0
     node.DEC_LAYERS = 6
     # Not read by PerPixelBaselinePlusHead, whose queries are the classes.
     node.NUM_OBJECT_QUERIES = 100
-    # Project the input by a 1x1 convolution even if its channels fit.
+    # Project the input by a 1x1 convolution even if it has HIDDEN_DIM channels.
     node.ENFORCE_INPUT_PROJ = False
 
-    # Images are padded to a multiple of this, in pixels.
+    # The model pads images to a multiple of this, in pixels; 0 or less: the backbone's own multiple.
     node.SIZE_DIVISIBILITY = 32
 
     node.TEST = CN()
-    # Results that inference gives.
+    # Results of inference.
     node.TEST.SEMANTIC_ON = True
     node.TEST.INSTANCE_ON = False
     node.TEST.PANOPTIC_ON = False
-    # Panoptic: least score of a query that is kept, and least share of a mask that must survive the argmax.
+    # Panoptic: a query is kept if its score is above the first; a segment if the query wins at least this share (the
+    # second) of the pixels of its mask.
     node.TEST.OBJECT_MASK_THRESHOLD = 0.0
     node.TEST.OVERLAP_THRESHOLD = 0.0
-    # Registered rule that makes a panoptic image of masks.
+    # Registered rule that merges masks into a panoptic map.
     node.TEST.PANOPTIC_RULE = "PanopticMerger"
-    # Resize masks to the image before the semantic sum over queries, not after it. Panoptic and instance results
-    # imply it.
+    # Resize masks to the image before the semantic sum over queries instead of after it. Panoptic and instance results
+    # imply this.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
 
 
 def _add_backbones(cfg: CN) -> None:
-    # Parts whose layers compute activations again in the backward pass to save memory, of: backbone (ResNet, Swin),
-    # pixel_decoder, transformer_decoder. Same losses and gradients.
+    # Parts whose layers recompute activations in the backward pass to save memory, among backbone (ResNet, Swin),
+    # pixel_decoder and transformer_decoder. Losses and gradients stay the same.
     cfg.MODEL.CHECKPOINT = []
 
-    # The ResNets are Detectron2's; these two keys are read for the DeepLab variant.
+    # The ResNets are Detectron2's; only their DeepLab variant reads these two keys.
     cfg.MODEL.RESNETS.RES4_DILATION = 1
     cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 2, 4]
-    # "basic" is Detectron2's stem; "deeplab" three 3x3 convolutions.
+    # Stem of the DeepLab variant: "basic", Detectron2's; or "deeplab", three 3x3 convolutions.
     cfg.MODEL.RESNETS.STEM_TYPE = "deeplab"
 
     swin = cfg.MODEL.SWIN = CN()
     swin.PRETRAIN_IMG_SIZE = 224  # pixels; size of the absolute position embedding, where there is one
     swin.PATCH_SIZE = 4  # pixels
-    swin.EMBED_DIM = 96  # channels of the first stage; doubled by each further one
+    swin.EMBED_DIM = 96  # channels of the first stage; each later stage doubles them
     swin.DEPTHS = [2, 2, 6, 2]  # blocks of each stage
     swin.NUM_HEADS = [3, 6, 12, 24]
     swin.WINDOW_SIZE = 7  # patches
@@ -189,32 +192,32 @@ def _add_backbones(cfg: CN) -> None:
     swin.USE_CHECKPOINT = False  # recompute activations in the backward pass to save memory
 
     # MODEL.BACKBONE.NAME: TimmBackbone. Its features are named by stride: 4, 8, 16, 32 are res2, res3, res4, res5.
-    # Images are normalised by MODEL.PIXEL_MEAN and PIXEL_STD, as everywhere; a few models want others.
+    # MODEL.PIXEL_MEAN and PIXEL_STD normalise images here too; a few models of timm need other values.
     node = cfg.MODEL.TIMM = CN()
-    node.NAME = "convnext_tiny"  # any model of timm that gives a pyramid; "convnext_tiny.fb_in22k" with its weights
-    node.PRETRAINED = True  # timm loads the weights of that name, where MODEL.WEIGHTS names none
-    node.OUT_INDICES = []  # numbers of timm's levels; empty: those of strides 4 to 32
-    node.FREEZE_NORM = False  # batch normalisation keeps its statistics, as in Detectron2's ResNets
-    node.ARGUMENTS = CN(new_allowed=True)  # further ones of timm.create_model, such as drop_path_rate: 0.2
+    node.NAME = "convnext_tiny"  # any model of timm with a feature pyramid; "convnext_tiny.fb_in22k" names weights too
+    node.PRETRAINED = True  # let timm load the weights of that name, unless MODEL.WEIGHTS names some
+    node.OUT_INDICES = []  # indices of timm's levels; empty: those of strides 4 to 32
+    node.FREEZE_NORM = False  # freeze batch normalisation, as in Detectron2's ResNets
+    node.ARGUMENTS = CN(new_allowed=True)  # further arguments of timm.create_model, such as drop_path_rate: 0.2
 
 
 def _add_evaluation(cfg: CN) -> None:
-    # Ours, not the published system's. Wherever instances are scored by COCO's code: average precision by Boundary IoU
-    # too (arXiv 2103.16562).
+    # Score instances by Boundary IoU too (arXiv 2103.16562), wherever COCO's code scores them. The keys of this section
+    # are not the published system's.
     cfg.TEST.BOUNDARY_AP = False
-    # Wherever Detectron2's evaluator scores semantic results: its main branch's Boundary IoU too (0.6 has none), which
-    # takes a boundary of the map of labels and so depends on how the classes are numbered.
+    # Score semantic results by Boundary IoU too, wherever Detectron2's evaluator scores them. This is the score of its
+    # main branch (0.6 has none), which takes boundaries of the label map and so depends on the numbering of classes.
     cfg.TEST.BOUNDARY_IOU = False
-    # On panoptic data sets: panoptic quality also of the segments that the semantic result makes by itself.
+    # On panoptic data sets, compute the panoptic quality of the segments of the semantic result too.
     cfg.TEST.SEMANTIC_PQ = False
-    # Evaluation writes report.html and scores.json into OUTPUT_DIR.
+    # Write report.html and scores.json into OUTPUT_DIR after evaluation.
     cfg.TEST.REPORT = True
 
 
 def _add_wandb(cfg: CN) -> None:
-    # Scalars of the training to Weights & Biases as well; needs its package (pip install wandb) and an account, or its
-    # mode "offline" (environment variable WANDB_MODE).
+    # Send the scalars of training to Weights & Biases as well. That needs its package (pip install wandb) and an
+    # account, or its mode "offline" (environment variable WANDB_MODE).
     cfg.WANDB = CN()
     cfg.WANDB.ENABLED = False
     cfg.WANDB.PROJECT = "mask2former"
-    cfg.WANDB.NAME = ""  # of the run; empty: the output folder's
+    cfg.WANDB.NAME = ""  # name of the run; empty: that of the output folder

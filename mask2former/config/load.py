@@ -1,4 +1,4 @@
-"""Reading configuration files, with errors that say what to change."""
+"""Loading of configuration files, with errors that say what to change."""
 
 import difflib
 import logging
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_unsafe: bool = False) -> CfgNode:
-    """Detectron2's defaults, then this project's, then ``config_file`` and its bases, then ``opts``.
+    """Merge Detectron2's defaults, this project's, ``config_file`` with its bases, and ``opts``, in this order.
 
-    ``MODEL.DEVICE`` becomes ``cpu``, with one logged line, where it asks for a GPU and PyTorch sees none.
+    ``MODEL.DEVICE`` becomes ``cpu``, with one logged line, if it is a GPU and PyTorch sees none.
 
     Args:
         config_file: a YAML file; None or "" for the defaults alone.
         opts: ``["KEY", "value", ...]`` as on a command line.
-        allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for a file that you trust;
-            the lists of sizes in ``!!python/object/apply:eval`` of published files are understood without it.
+        allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for files that you trust; the
+            lists of sizes in ``!!python/object/apply:eval`` of published files are understood without it.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a value of the wrong type, or code in the file.
@@ -50,7 +50,7 @@ def _merge_file(cfg: CfgNode, config_file: str, allow_unsafe: bool) -> None:
 
 
 def _merge_version(cfg: CfgNode, loaded: CfgNode, config_file: str) -> None:
-    """Merge in place; files of Detectron2's version 1, whose keys had other names, are brought up to date."""
+    """Merge in place, after upgrading files of Detectron2's version 1, whose keys had other names."""
     version = loaded.get("VERSION", None)
     if version is None:
         version = guess_version(loaded, config_file)

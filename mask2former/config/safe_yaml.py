@@ -1,7 +1,7 @@
 """YAML files with bases, read without running code, in bounded time and memory.
 
 Published configuration files hold lists of sizes, ``!!python/object/apply:eval ["[int(x * 0.1 * 640) for x in range(5,
-21)]"]``. PyYAML offers to refuse them or to run whatever they say; here this one form is worked out.
+21)]"]``. PyYAML can only refuse them or run any code; here this one form is computed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ BASE_KEY = "_BASE_"
 EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
 SIZES = re.compile(r"\s*\[int\(x \* (\d{1,3}(?:\.\d{1,6})?) \* (\d{1,6})\) for x in range\((\d{1,3}), (\d{1,3})\)\]\s*")
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-# No configuration comes near these; files from strangers may.
+# Limits far above any configuration, against files from strangers.
 MOST_CHARACTERS = 1_000_000
 MOST_VALUES = 20_000  # aliases and merged keys counted wherever they are used
-MOST_DIGITS = 100  # of a number; in YAML's base 60 (1:30:00) long ones take hours
+MOST_DIGITS = 100  # of a number; long ones in YAML's base 60 (1:30:00) take hours
 MOST_FILES = 100
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file or the option, and the way out."""
+    """A configuration that cannot be used; the message names the file or the option, and what to do."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, and the one python tag that the published files use."""
+    """PyYAML's safe loader, with the one python tag that the published files use."""
 
 
 def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int]:
@@ -56,19 +56,19 @@ _Loader.add_constructor(EVAL_TAG, _construct_eval)
 
 
 def read_with_bases(path: str, allow_unsafe: bool = False) -> dict[str, Any]:
-    """The content of the YAML file ``path``, merged into that of the files which its key ``_BASE_`` names.
+    """Read the YAML file ``path``, merged into the files that its key ``_BASE_`` names.
 
     ``_BASE_`` is a path or a list of them, relative to the file itself unless absolute; ``~`` is the home folder. Later
-    files go before earlier ones, mappings are merged key by key, and any other value replaces.
+    files override earlier ones: mappings are merged key by key, and any other value is replaced.
 
     Args:
         path: anything that Detectron2's path manager opens.
-        allow_unsafe: run the code of tags, and fetch the URLs in ``_BASE_``, that are refused otherwise. Only for files
-            that you trust.
+        allow_unsafe: run code in tags and fetch URLs in ``_BASE_``, which are refused otherwise. Only for files that
+            you trust.
 
     Raises:
-        ConfigError: not YAML, not a mapping, code in it, larger than any configuration, a base that does not exist or
-            that is based on itself.
+        ConfigError: not YAML, not a mapping, code in it, larger than any configuration, or a base that does not exist
+            or leads back to itself.
     """
     return _read(path, allow_unsafe, (), [])
 
@@ -143,7 +143,7 @@ def _read_safely(path: str) -> Any:
 
 
 def _require_small(node: yaml.Node) -> None:
-    """Refuse what would take long to construct, or to copy: values that aliases repeat, and numbers of many digits."""
+    """Refuse content that takes long to construct or copy: values that aliases repeat, and numbers of many digits."""
     waiting, values = [node], 0
     while waiting:
         node, values = waiting.pop(), values + 1

@@ -1,4 +1,4 @@
-"""For code that was written for the published package: its import paths, and what this one has no other use for."""
+"""Compatibility with code written for the published package: its import paths, and classes that only such code uses."""
 
 from mask2former.drop_in.paths import install
 

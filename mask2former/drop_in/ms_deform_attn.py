@@ -12,10 +12,10 @@ from mask2former.ops import ms_deform_attn, ms_deform_attn_reference
 
 
 class MSDeformAttn(nn.Module):
-    """Deformable attention (Deformable DETR, arXiv 2010.04159, equation 3) for code of one's own.
+    """Deformable attention (Deformable DETR, arXiv 2010.04159, equation 3) for users' own code.
 
     Parameters have the published names. The pixel decoder of this package uses
-    :class:`mask2former.modeling.layers.deformable_attention.MSDeformAttn` in its place.
+    :class:`mask2former.modeling.layers.deformable_attention.MSDeformAttn` instead.
 
     Args:
         d_model: channels C.
@@ -35,12 +35,12 @@ class MSDeformAttn(nn.Module):
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        """Point p of a head lies p + 1 pixels away in the head's own direction at first (section 4.1)."""
+        """Initialise each head to look in a direction of its own, point p at a distance of p + 1 pixels."""
         for zeroed in (self.sampling_offsets.weight, self.attention_weights.weight, self.attention_weights.bias):
             nn.init.zeros_(zeroed)
         angle = torch.arange(self.n_heads, dtype=torch.float32) * (2 * math.pi / self.n_heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        direction = direction / direction.abs().amax(dim=-1, keepdim=True)  # on the square of side 2
+        direction = direction / direction.abs().amax(dim=-1, keepdim=True)  # maximum norm, as published
         distance = torch.arange(1, self.n_points + 1, dtype=torch.float32)
         offsets = direction[:, None, None] * distance[:, None]
         with torch.no_grad():
@@ -63,15 +63,18 @@ class MSDeformAttn(nn.Module):
 
         Args:
             query: [B, Q, C].
-            reference_points: [B, Q, L, 2] (x, y) in [0, 1]; or [B, Q, L, 4], boxes (x, y, width, height), of which
-                offsets are then parts.
+            reference_points: [B, Q, L, 2] (x, y) in [0, 1]; or [B, Q, L, 4], boxes (x, y, width, height), to whose
+                sizes offsets are then relative.
             input_flatten: [B, S, C], level after level, row by row.
-            input_spatial_shapes: [L, 2] (H, W) of each level. From a GPU it is copied to the host.
-            input_level_start_index: not needed: it follows from the shapes.
-            input_padding_mask: [B, S] bool, True where there is no picture; such values count as zero.
+            input_spatial_shapes: [L, 2] (H, W) of each level; copied to the host if it is on a GPU.
+            input_level_start_index: not read, because it follows from the shapes.
+            input_padding_mask: [B, S] bool, True in padding, whose values count as zero.
 
         Returns:
             [B, Q, C].
+
+        Raises:
+            ValueError: reference points that are neither points nor boxes.
         """
         shapes = _as_pairs(input_spatial_shapes)
         value = self.value_proj(input_flatten)
@@ -93,7 +96,7 @@ class MSDeformAttn(nn.Module):
 
 
 class MSDeformAttnFunction:
-    """``apply`` of the published autograd function, which is an operator with derivatives of its own here."""
+    """Stand-in for the published autograd function; here the operator has derivatives of its own."""
 
     @staticmethod
     def apply(
@@ -104,17 +107,17 @@ class MSDeformAttnFunction:
         attention_weights: Tensor,
         im2col_step: Any = None,
     ) -> Tensor:
-        """See :func:`mask2former.ops.ms_deform_attn`. Start indices and step are not needed."""
+        """Call :func:`mask2former.ops.ms_deform_attn`. Start indices and step are not read."""
         return ms_deform_attn(value, _as_pairs(value_spatial_shapes), sampling_locations, attention_weights)
 
 
 def ms_deform_attn_core_pytorch(
     value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
-    """See :func:`mask2former.ops.ms_deform_attn_reference`."""
+    """Call :func:`mask2former.ops.ms_deform_attn_reference`."""
     return ms_deform_attn_reference(value, _as_pairs(value_spatial_shapes), sampling_locations, attention_weights)
 
 
 def _as_pairs(shapes: Tensor) -> list[tuple[int, int]]:
-    """[L, 2] -> (H, W) of each level."""
+    """Convert [L, 2] to (H, W) of each level."""
     return [(int(height), int(width)) for height, width in torch.as_tensor(shapes).tolist()]

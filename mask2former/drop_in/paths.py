@@ -1,8 +1,8 @@
-"""Import paths of the published package that are not this one's, in two tables.
+"""Import paths of the published package that this one lacks, in two tables.
 
-``import mask2former.maskformer_model`` finds no such file here. A finder behind Python's own ones makes the module
-when somebody asks for it, with the names of :data:`MODULES`. Modules of ours that are missing a published name are
-listed in :data:`NAMES`. `docs/migration.md` says what works beyond the import.
+``import mask2former.maskformer_model`` finds no such file here. A finder after Python's own creates the module when it
+is imported, with the names of :data:`MODULES`. Modules of ours that lack a published name are listed in :data:`NAMES`.
+`docs/migration.md` says what works beyond the import.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _ATTENTION = "drop_in.ms_deform_attn"
 _OPS = {"MSDeformAttn": _ATTENTION}
 _FUNCTIONS = {"MSDeformAttnFunction": _ATTENTION, "ms_deform_attn_core_pytorch": _ATTENTION}
 
-# Published module -> its names, and the module here that has each. Modules without names register data sets there,
-# which here the package does when it is imported; or they are packages.
+# Published module -> its names, and the module here that has each. Modules without names are packages, or they
+# registered data sets, which this package does when it is imported.
 MODULES: dict[str, dict[str, str]] = {
     "maskformer_model": {"MaskFormer": _HEADS},
     "test_time_augmentation": {"SemanticSegmentorWithTTA": "evaluation.tta"},
@@ -55,7 +55,7 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 class _Published(MetaPathFinder, Loader):
-    """Finds and makes the modules of :data:`MODULES`."""
+    """Finder and loader of the modules of :data:`MODULES`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -76,7 +76,7 @@ class _Published(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let published paths be imported. The modules of :data:`NAMES` have to be imported already; safe to repeat."""
+    """Make published paths importable. Import the modules of :data:`NAMES` before; it is safe to repeat."""
     if not any(isinstance(finder, _Published) for finder in sys.meta_path):
         sys.meta_path.append(_Published())
     for module, names in NAMES.items():

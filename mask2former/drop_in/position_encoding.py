@@ -11,12 +11,12 @@ _EPS = 1e-6
 
 
 class PositionEmbeddingSine(nn.Module):
-    """For code of one's own; the decoders of this package use ``SinePositionEncoding``, which takes sizes.
+    """Sine position encoding for users' own code; this package's decoders use ``SinePositionEncoding``, from sizes.
 
     Args:
-        num_pos_feats: half the channels: as many for y, then as many for x.
-        temperature: ratio of the highest to the lowest frequency, about.
-        normalize: bring positions into (0, ``scale``].
+        num_pos_feats: half the channels: this many for y, then as many for x.
+        temperature: approximate ratio of the highest to the lowest frequency.
+        normalize: scale positions to (0, ``scale``].
         scale: 2 pi when None.
     """
 
@@ -35,8 +35,8 @@ class PositionEmbeddingSine(nn.Module):
         """Encode the pixels of a feature map.
 
         Args:
-            x: [B, C, H, W], for its size and device.
-            mask: [B, H, W] bool, True where there is no picture; such pixels are not counted.
+            x: [B, C, H, W], of which only size and device are used.
+            mask: [B, H, W] bool, True in padding, which is not counted.
 
         Returns:
             [B, 2 * num_pos_feats, H, W] float32.
@@ -52,7 +52,7 @@ class PositionEmbeddingSine(nn.Module):
         return torch.cat(parts, dim=-1).permute(0, 3, 1, 2)
 
     def _encode(self, position: Tensor) -> Tensor:
-        """[B, H, W] -> [B, H, W, num_pos_feats]: sine and cosine of each frequency in turn."""
+        """Encode [B, H, W] as [B, H, W, num_pos_feats]: sine and cosine of each frequency in turn."""
         exponent = torch.arange(0, self.num_pos_feats, 2, dtype=torch.float32, device=position.device)
         angle = position[..., None] / self.temperature ** (exponent / self.num_pos_feats)
         return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)

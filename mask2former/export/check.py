@@ -1,4 +1,4 @@
-"""An exported file beside PyTorch: how far results differ, and how long both take."""
+"""Comparison of an exported file with PyTorch: differences of results, and times."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PER_PIXEL = {"semantic": "classes", "instance": "masks", "panoptic": "segments"
 
 @dataclass(frozen=True)
 class Row:
-    """One size.
+    """Comparison at one size.
 
     Attributes:
         size: (H, W) of the image.
-        difference: largest absolute one of logits, or of scores; None where there are neither.
-        equal_pixels: share of pixels in which masks or maps are the same; of logits, mask logits of the same sign.
-        eager_ms, exported_ms: medians of runs in turn, in milliseconds; None where no time was taken.
+        difference: largest absolute difference of logits, or of scores; None if there are neither.
+        equal_pixels: share of pixels that are equal in masks or maps; for logits, whose mask logits have the same sign.
+        eager_ms, exported_ms: medians of alternating runs, in milliseconds; None if none were timed.
     """
 
     size: tuple[int, int]
@@ -45,14 +45,14 @@ def compare(
     sizes: Sequence[tuple[int, int]] = SIZES,
     repeats: int = 0,
 ) -> list[Row]:
-    """A row for each size, from images of smooth noise.
+    """Compare a program with its network on images of smooth noise; return a row for each size.
 
     Args:
-        network: PyTorch's side.
-        program: what :func:`mask2former.export.load` gave.
-        dtype: of the image.
+        network: the network in PyTorch.
+        program: its program, from :func:`mask2former.export.load`.
+        dtype: dtype of the image, a key of :data:`~mask2former.export.programs.DTYPES`.
         sizes: (H, W) of the images.
-        repeats: timed runs of each side, in turn.
+        repeats: timed runs of each, in turn.
     """
     rows = []
     for size in sizes:
@@ -90,7 +90,7 @@ def _equal_pixels(results: str, named: dict[str, tuple[Tensor, Tensor]]) -> floa
 
 
 def _paired(a: Tensor, b: Tensor, classes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Masks [n, H, W] of two lists, paired as they fit best: equal scores may stand in either order."""
+    """Pair the masks [n, H, W] of two lists by best fit, because equal scores may stand in either order."""
     pixels = a[0].numel()
     rows, columns = (masks.flatten(1).float() for masks in (a, b))
     differing = rows @ (1 - columns).T + (1 - rows) @ columns.T

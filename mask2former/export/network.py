@@ -13,8 +13,8 @@ from mask2former.modeling import PerPixelBaselineHead
 from mask2former.modeling.meta_arch import SegmentationModel
 from mask2former.structures import resize_frames
 
-MOST_PIXELS = 16384  # of a side; what programs are exported for
-_LEAST_STEPS = 2  # a side of one step would make levels of one pixel, for which tracing takes other ways
+MOST_PIXELS = 16384  # longest side that programs are exported for
+_LEAST_STEPS = 2  # a side of one step would make levels of one pixel, for which tracing takes other branches
 
 OUTPUTS = {
     "logits": ("class_logits", "mask_logits"),
@@ -22,20 +22,21 @@ OUTPUTS = {
     "instance": ("scores", "classes", "boxes", "masks"),
     "panoptic": ("segments", "segment_classes", "segment_scores"),
 }
-"""What a program gives for each kind of results, in this order; docs/export.md says what each tensor is."""
+"""Outputs of a program for each kind of results, in this order; docs/export.md describes the tensors."""
 
 Finish = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 class ExportedNetwork(nn.Module):
-    """Normalises an image, pads it, runs the network and gives results at the image's size.
+    """Module that normalises and pads an image, runs the network and returns results at the image's size.
 
     Args:
-        model: in evaluation mode.
+        model: a trained model; it is put in evaluation mode.
         results: a key of :data:`OUTPUTS`.
 
     Raises:
-        ValueError: the model predicts no masks, or has a head that classifies pixels; or no such results.
+        ValueError: the model predicts no masks, its head classifies pixels, there are no such results, or the model
+            does not know which classes are things and panoptic ones are wanted.
     """
 
     is_thing: Tensor
@@ -68,10 +69,14 @@ class ExportedNetwork(nn.Module):
         self.to(model.device)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``image``: [1, 3, H, W], in the channels' order and unit of ``INPUT.FORMAT``, 0 to 255.
+        """Infer.
+
+        Args:
+            image: [1, 3, H, W] with values from 0 to 255, channels in the order of ``INPUT.FORMAT``.
 
         Returns:
-            What :data:`OUTPUTS` names. Mask logits are those of the padded image, at a quarter of its size.
+            The outputs that :data:`OUTPUTS` names. Mask logits cover the padded image, at the stride of the mask
+            features (4).
         """
         height, width = image.shape[-2:]
         padded = self._padded(image)
@@ -82,7 +87,7 @@ class ExportedNetwork(nn.Module):
         return self._finish()(prediction.class_logits[0], masks)
 
     def _padded(self, image: Tensor) -> Tensor:
-        """Normalised, with zeros at the right and at the bottom up to a multiple of the size divisibility."""
+        """Normalise; pad with zeros at the right and at the bottom to a multiple of the size divisibility."""
         normalised = (image.float() - self.model.pixel_mean) / self.model.pixel_std
         height, width = image.shape[-2:]
         step = max(self.model.size_divisibility, 1)
@@ -106,13 +111,13 @@ class ExportedNetwork(nn.Module):
 
 
 def _steps(size: int, step: int) -> int:
-    """How many steps cover ``size``.
+    """Return how many steps cover ``size``.
 
     In a traced program the number is read from a tensor, so that it becomes a symbol of its own: all sizes in the
-    network are then simple multiples of two symbols. Written as quotients of the image's sides they are not, and
-    tracing takes minutes to simplify them (Swin: hours).
+    network are then simple multiples of two symbols. As quotients of the image's sides they would take tracing minutes
+    to simplify (Swin: hours).
     """
-    count = (size + step - 1) // step  # ONNX rounds quotients of negative numbers up
+    count = (size + step - 1) // step  # not -(-size // step): ONNX rounds quotients of negative numbers up
     if not torch.compiler.is_compiling():
         return count
     symbol = torch.scalar_tensor(count, dtype=torch.int64).item()

@@ -1,4 +1,4 @@
-"""Files of exported networks: writing them, and reading them back as functions."""
+"""Files of exported networks, written and read back as functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Program = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class ExportError(Exception):
-    """What was asked for cannot be exported or loaded; the message says what to do."""
+    """An export or a load that is not possible; the message says what to do."""
 
 
 def export(
@@ -42,11 +42,11 @@ def export(
     """Write a program for one image of any size.
 
     Args:
-        network: what to write.
+        network: the network to write.
         path: ``.pt2`` (``torch.export``) or ``.onnx``, which holds standard operators only.
-        metadata: goes into the file as JSON.
-        dtype: of the image, a key of :data:`DTYPES`.
-        portable: of a ``.pt2``: standard operators only, so that it loads without mask2former.
+        metadata: stored in the file as JSON; for ONNX, ``results`` must name the network's results.
+        dtype: dtype of the image, a key of :data:`DTYPES`.
+        portable: use only standard operators in a ``.pt2`` too, so that it loads without mask2former.
 
     Raises:
         ExportError: another suffix or dtype, no such folder, or a package that is missing.
@@ -60,7 +60,7 @@ def export(
         raise ExportError(f"{path}: there is no folder {path.parent}.")
     if path.suffix == ".onnx":
         _import_onnx()
-        # Fused attention lays out its result in a way of its own, which the exporter's rewriting does not keep.
+        # Fused attention has a memory layout of its own, which the exporter's rewriting does not preserve.
         with plain_pytorch(), sdpa_kernel(SDPBackend.MATH):
             _write_onnx(_trace(network, dtype), path, metadata)
         return
@@ -71,17 +71,17 @@ def export(
 
 def _trace(network: ExportedNetwork, dtype: str) -> torch.export.ExportedProgram:
     step = max(network.model.size_divisibility, 1)
-    size = (5 * step - 1, 7 * step - 2)  # of no consequence: both become symbols
+    size = (5 * step - 1, 7 * step - 2)  # any will do, because both become symbols
     image = torch.zeros((1, 3, *size), dtype=DTYPES[dtype], device=network.model.device)
     dynamic = torch.export.Dim.DYNAMIC
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about buffers that are not persistent: they are constants here
+        warnings.simplefilter("ignore")  # they concern non-persistent buffers, which are constants here
         return torch.export.export(network, (image,), dynamic_shapes={"image": {2: dynamic, 3: dynamic}}, strict=False)
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     results = metadata["results"]
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # a line for each node that it leaves as it is
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it logs a line for each node that it does not change
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
@@ -98,14 +98,14 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dic
 
 
 def load(path: str | Path, threads: int | None = None) -> tuple[Program, dict[str, Any]]:
-    """Read a file that :func:`export` wrote: a function of an image [1, 3, H, W], and the metadata.
+    """Load a file that :func:`export` wrote; return a function of an image [1, 3, H, W], and the metadata.
 
     Args:
-        path: of the file.
-        threads: of onnxruntime; None: its own choice.
+        path: path of the file.
+        threads: number of onnxruntime's threads; None: its own choice.
 
     Raises:
-        ExportError: no such file, not written by :func:`export`, not whole, or a package that is missing.
+        ExportError: no such file, not written by :func:`export`, incomplete, or a package that is missing.
     """
     path = Path(path).expanduser()
     if not path.is_file():

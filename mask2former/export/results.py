@@ -1,7 +1,7 @@
-"""Results as tensors of fixed shape: post-processing that a graph without branches can hold.
+"""Results as tensors of fixed shape: post-processing for a graph without branches.
 
-The same arithmetic as :mod:`mask2former.modeling.postprocess` on all Q queries at once; queries that do not count are
-marked instead of left out. Letters of shapes: :mod:`mask2former.structures`.
+It does the arithmetic of :mod:`mask2former.modeling.postprocess` on all Q queries at once; queries that do not count
+are marked instead of left out. Letters of shapes: :mod:`mask2former.structures`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def semantic_map(class_logits: Tensor, masks: Tensor) -> Tensor:
-    """The class of each pixel, int64 [H, W], from class logits [Q, K + 1] and mask logits [Q, H, W]."""
+    """Compute the class of each pixel, int64 [H, W], from class logits [Q, K + 1] and mask logits [Q, H, W]."""
     probability = class_logits.softmax(-1)[:, :-1]
     return torch.einsum("qk,qhw->khw", probability, masks.sigmoid()).argmax(0)
 
@@ -19,13 +19,13 @@ def semantic_map(class_logits: Tensor, masks: Tensor) -> Tensor:
 def best_instances(
     class_logits: Tensor, masks: Tensor, *, top_k: int, countable: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The ``top_k`` best (query, class) pairs, best first.
+    """Choose the ``top_k`` most probable (query, class) pairs; return them by falling score.
 
     Args:
         class_logits: [Q, K + 1].
         masks: mask logits [Q, H, W].
-        top_k: n; Q * K where there are fewer pairs.
-        countable: bool [K]; a pair of another class gets the score 0.
+        top_k: n; if there are fewer pairs, n is Q * K.
+        countable: bool [K]; pairs of other classes get the score 0.
 
     Returns:
         Scores float32 [n], classes int64 [n], boxes float32 [n, 4] (x0, y0, x1, y1) in pixels, right and bottom
@@ -44,7 +44,7 @@ def best_instances(
 
 
 def _boxes(masks: Tensor) -> Tensor:
-    """float32 [Q, 4] around bool [Q, H, W]; zeros where a mask is empty."""
+    """Compute boxes, float32 [Q, 4], around masks, bool [Q, H, W]; zeros for empty masks."""
     ends = []
     for occupied in (masks.any(dim=1), masks.any(dim=2)):  # columns, rows
         place = torch.arange(occupied.shape[1], device=masks.device)
@@ -63,7 +63,7 @@ def panoptic_map(
     object_mask_threshold: float,
     overlap_threshold: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Segments, numbered from 1 in the order of their queries.
+    """Compute segments, numbered from 1 in the order of their queries.
 
     Args:
         class_logits: [Q, K + 1].
@@ -72,8 +72,8 @@ def panoptic_map(
         object_mask_threshold, overlap_threshold: see :func:`mask2former.modeling.postprocess.panoptic_inference`.
 
     Returns:
-        Ids int32 [H, W], 0 where there is no segment; the class of segment i + 1 at place i, int64 [Q], -1 behind the
-        last one; and its score, float32 [Q].
+        Ids int32 [H, W], 0 for no segment; the class of segment i + 1 at index i, int64 [Q], -1 after the last one; and
+        its score, float32 [Q], 0 after the last one.
     """
     queries = torch.arange(class_logits.shape[0], device=masks.device)
     scores, classes = class_logits.softmax(-1).max(-1)
@@ -98,7 +98,7 @@ def panoptic_map(
     leads = valid & (leader == queries)
     ids = leads.long().cumsum(0)
     segment_of = torch.where(valid, ids[leader], 0)
-    place = torch.where(leads, ids - 1, len(queries))  # others write into a place that is cut off
+    place = torch.where(leads, ids - 1, len(queries))  # others write to a last place, which is cut off
     table = torch.full((len(queries) + 1,), -1, device=masks.device).scatter(0, place, classes)[:-1]
     table_scores = torch.zeros(len(queries) + 1, device=masks.device).scatter(0, place, scores)[:-1]
     return (segment_of[owner] * inside).int(), table, table_scores

@@ -1,4 +1,4 @@
-"""Activation checkpointing: layers whose activations are computed again in the backward pass instead of kept."""
+"""Activation checkpointing: layers recompute their activations in the backward pass instead of keeping them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module]) -> None:
-    """Have the layers of some parts of a network keep nothing but their inputs for the backward pass, in place.
+    """Make the layers of some parts of a network keep only their inputs for the backward pass, in place.
 
     PyTorch's ``checkpoint_wrapper`` puts a module around each layer, so that the names of parameters and ``isinstance``
     change, and moves batch normalisation's running statistics twice; hence this.
@@ -28,7 +28,7 @@ def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module])
         parts: the network's parts by name.
 
     Raises:
-        ValueError: an unknown name, or a part without layers of a kind that can be taken one by one.
+        ValueError: an unknown name, or a part that has no layers of these classes.
     """
     for name in names:
         if name not in parts:
@@ -57,11 +57,11 @@ def _contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _statistics_left_alone(layer: nn.Module) -> Iterator[None]:
-    """The second time, batch normalisation does not move its running statistics again."""
+    """Keep batch normalisation from updating its running statistics a second time, in the recomputation."""
     norms = [m for m in layer.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     tracked = [(norm, norm.momentum, n, n.clone()) for norm in norms if (n := norm.num_batches_tracked) is not None]
     for norm, *_ in tracked:
-        norm.momentum = 0.0  # not track_running_stats: both times the same tensors have to be kept
+        norm.momentum = 0.0  # not track_running_stats: both passes must save the same tensors
     try:
         yield
     finally:

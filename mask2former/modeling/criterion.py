@@ -28,10 +28,10 @@ def build_criterion(cfg: CfgNode) -> nn.Module:
 
 @CRITERION_REGISTRY.register()
 class SetCriterion(nn.Module):
-    """Match queries to targets, then sum up the terms over every decoder layer.
+    """Training loss: match queries to targets in every decoder layer, then compute the terms of each.
 
     Args:
-        matcher: assigns queries to targets, for each layer by itself.
+        matcher: assigns queries to targets, separately for each layer.
         terms: the losses of matched predictions.
         deep_supervision: supervise the earlier layers too.
     """
@@ -55,15 +55,15 @@ class SetCriterion(nn.Module):
         """Compute the weighted losses.
 
         Args:
-            prediction: of the last layer, with those of the earlier ones in ``aux``.
+            prediction: the last layer's prediction, with those of the earlier layers in ``aux``.
             targets: one for each image.
 
         Returns:
-            Scalars: each term's losses (``loss_ce``, ``loss_mask``, ``loss_dice``) and, for the i-th earlier layer, the
-            same with ``_i``.
+            Scalars: the last layer's losses (``loss_ce``, ``loss_mask``, ``loss_dice``), and those of the i-th earlier
+            layer, counted from 0, with the suffix ``_i``.
 
         Raises:
-            ValueError: two terms give a loss of the same name.
+            ValueError: two terms return a loss of the same name.
         """
         layers = [*(prediction.aux if self.deep_supervision else []), prediction]
         matchings = self.matcher(layers, targets)

@@ -30,13 +30,13 @@ def build_matcher(cfg: CfgNode) -> nn.Module:
 
 @MATCHER_REGISTRY.register()
 class HungarianMatcher(nn.Module):
-    """Assigns to every target the query that is cheapest over all (Mask2Former, arXiv 2112.01527, section 3.3).
+    """One-to-one assignment of queries to targets at the least total cost (Mask2Former, arXiv 2112.01527, section 3.3).
 
-    cost = class_weight * (-probability) + mask_weight * loss of the pixels + dice_weight * dice.
+    cost = class_weight * (-probability) + mask_weight * pixel loss + dice_weight * dice loss.
 
     Args:
         class_weight, mask_weight, dice_weight: weights of the terms.
-        mask_loss: the loss of a pixel, and which pixels are compared.
+        mask_loss: the pixel loss, and the pixels at which masks are compared.
     """
 
     @configurable
@@ -59,11 +59,12 @@ class HungarianMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTargets]) -> list[Matching]:
-        """Match each of several predictions (those of all decoder layers) to the targets.
+        """Match each prediction (one for each decoder layer) to the targets.
+
+        All costs go to the CPU in one copy and all indices return in another, because each copy waits for the device.
 
         Returns:
-            A matching for each image. All costs reach the CPU in one copy, and all indices the device in another: one
-            by one each would wait for the device.
+            A matching for each image.
         """
         require_sigmoid(predictions, type(self).__name__)
         costs = [self.cost(predictions, image, target) for image, target in enumerate(targets)]
@@ -78,13 +79,13 @@ class HungarianMatcher(nn.Module):
     def cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
         """Compute the cost of every pair of one image: [L, Q, N] float32.
 
-        Predictions that share their features are compared at the same places.
+        Predictions that share their features are compared at the same points.
         """
         costs: dict[int, Tensor] = {}
         for group in sharing_features(predictions):
             features = predictions[group[0]].masks.features[image].float()
             sampled, truth = self.mask_loss.matching_samples(features, target)
-            # One prediction at a time: logits of all of them would be by far the largest array of the losses.
+            # One prediction at a time: the logits of all of them would be by far the largest array of the losses.
             for index in group:
                 costs[index] = self._cost_of_one(predictions[index], image, sampled, truth, target.classes)
         return torch.stack([costs[index] for index in range(len(predictions))])
@@ -92,7 +93,7 @@ class HungarianMatcher(nn.Module):
     def _cost_of_one(
         self, prediction: MaskPrediction, image: int, sampled: Tensor, truth: Tensor, classes: Tensor
     ) -> Tensor:
-        """[Q, N] float32, from features [C, S] and targets [N, S] at the same places."""
+        """Compute costs [Q, N] float32 from features [C, S] and targets [N, S] at the same points."""
         probability = prediction.class_logits[image].float().softmax(-1)
         with torch.autocast(sampled.device.type, enabled=False):
             logits = prediction.masks.combine(image, sampled)
@@ -102,15 +103,15 @@ class HungarianMatcher(nn.Module):
 
 
 def _pairwise_dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """Dice loss (V-Net, arXiv 1606.04797) of each pair of rows, smoothed by one: [..., Q, N]."""
+    """Compute the dice loss (V-Net, arXiv 1606.04797) of each pair of rows, smoothed by one: [..., Q, N]."""
     mask = logits.sigmoid()
     overlap = 2 * (mask @ truth.T)
     return 1 - (overlap + 1) / (mask.sum(-1, keepdim=True) + truth.sum(-1) + 1)
 
 
 def _assign(cost: np.ndarray) -> np.ndarray:
-    """Rows and columns, int64 [2, M], of the cheapest assignment."""
-    # A diverged network gives NaN. The loss says so with the iteration; here it must only not crash first.
+    """Return the rows and columns, int64 [2, M], of the cheapest assignment."""
+    # A diverged network gives NaN. The trainer reports it with the iteration, so matching must not fail before that.
     finite = np.nan_to_num(cost, nan=_FORBIDDEN, posinf=_FORBIDDEN, neginf=-_FORBIDDEN)
     from scipy.optimize import linear_sum_assignment  # only training needs it, and it takes a second to import
 

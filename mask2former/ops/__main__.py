@@ -1,4 +1,4 @@
-"""``python -m mask2former.ops``: what runs multi-scale deformable attention here, and how to get the rest."""
+"""``python -m mask2former.ops`` prints which operators are compiled here, and how to get the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyTorch has to know about the compiled operators: the shapes of their results, and their derivatives."""
+"""Shapes and derivatives of the compiled operators, for PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def register() -> None:
-    """Once, when the library that holds the schema is loaded."""
+    """Register shapes and derivatives. Call it once, after loading the library that holds the schema."""
     for name, fake, fake_backward, differentiate in (
         ("ms_deform_attn", _fake, _fake_backward, _differentiate),
         ("ms_deform_attn_fused", _fake_fused, _fake_fused_backward, _differentiate_fused),
@@ -87,7 +87,7 @@ def _differentiate_fused(ctx, grad_output):  # type: ignore[no-untyped-def]
 
 
 def _references_from_offsets(grad_offsets: Tensor, spatial_shapes: Sequence[int], references: Tensor) -> Tensor:
-    """Moving a reference point by one image moves all its samples in a level by the level's size in pixels."""
+    """Compute gradients of reference points, which are in units of a level's size, from those of offsets in pixels."""
     moved = grad_offsets.sum((2, 4), dtype=references.dtype)  # [B, Q, L, 2]
     heights, widths = spatial_shapes[::2], spatial_shapes[1::2]
     levels = [

@@ -1,4 +1,4 @@
-"""What the operators' public functions ask of their arguments, and what autocast makes of these."""
+"""Checks of the operators' arguments, and their dtypes under autocast."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What is computed with: float32 for half formats, which are too coarse for places and sums."""
+    """Return the dtype of computation: float32 for half formats, which are too coarse for locations and sums."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def autocast(tensor: Tensor) -> Tensor:
-    """As PyTorch's own autocast rules do it: float64 is left alone."""
+    """Cast to autocast's dtype where it is on, except float64, as PyTorch's own autocast rules do."""
     device = tensor.device.type
     if device == "meta" or not torch.is_autocast_enabled(device) or tensor.dtype == torch.float64:
         return tensor
@@ -66,7 +66,7 @@ def checked_shapes(spatial_shapes: Sequence[tuple[int, int]]) -> list[tuple[int,
 
 
 def check_sizes(value: Tensor, shapes: list[tuple[int, int]], **samples: Tensor) -> None:
-    """``samples`` holds the [B, Q, heads, L, P, 2] argument and the [B, Q, heads, L, P] one, by their names."""
+    """Check that shapes fit; ``samples`` are the [B, Q, heads, L, P, 2] argument, then the [B, Q, heads, L, P] one."""
     (places, locations), (shares, weights) = samples.items()
     if value.ndim != 4:
         raise ValueError(f"value has to be [B, S, heads, C]; found {tuple(value.shape)}.")

@@ -1,14 +1,14 @@
-"""FLOPs of the operators: one formula for PyTorch's counter, which is told on import, and for ``tools/analyze.py``.
+"""FLOPs of the operators: one formula for PyTorch's counter, registered on import, and for ``tools/analyze.py``.
 
-Nothing of the package imports this module, for PyTorch's counter imports a compiler (a quarter of a second): import it
+The package does not import this module, because PyTorch's counter imports a compiler (a quarter of a second). Import it
 before ``torch.utils.flop_counter.FlopCounterMode`` counts a model.
 
-One FLOP is one multiplication with its addition here, as papers on detection count; PyTorch's counter takes twice that.
-For each channel of each sample a forward pass multiplies four neighbours by their shares and the sum by its attention
-weight. A backward pass takes the dot products of the gradient with the four neighbours, from which the derivatives by
-weight and place follow, weights the gradient, and adds its shares to the four neighbours' gradients. The softmax of the
-fused operator is an exponential, an addition and a division for each sample; backward it is made again, with a dot
-product and a product for its derivative. Arithmetic of places, of which there are few beside the channels, is free, as
+Here one FLOP is one multiplication with its addition, as papers on detection count; PyTorch's counter takes twice that.
+For each channel of each sample, a forward pass multiplies four neighbours by their shares and the sum by its attention
+weight. A backward pass computes the dot products of the gradient with the four neighbours, which give the derivatives
+of weight and location, weights the gradient, and adds its shares to the four neighbours' gradients. The softmax of the
+fused operator is an exponential, an addition and a division for each sample; the backward pass recomputes it, with a
+dot product and a product for its derivative. Arithmetic of locations, which is little beside the channels, is free, as
 element-wise functions are everywhere.
 """
 
@@ -23,20 +23,20 @@ from torch.utils.flop_counter import register_flop_formula
 
 from mask2former.ops.library import is_loaded
 
-SAMPLE, SAMPLE_BACKWARD = 4 + 1, 4 + 1 + 4  # for a channel
-SOFTMAX, SOFTMAX_BACKWARD = 3, 3 + 2  # for an element
+SAMPLE, SAMPLE_BACKWARD = 4 + 1, 4 + 1 + 4  # per channel
+SOFTMAX, SOFTMAX_BACKWARD = 3, 3 + 2  # per element
 Shape = Sequence[int]
 
 
 def ms_deform_attn_flops(value: Shape, spatial_shapes: Any, locations: Shape, weights: Shape) -> int:
-    """Count a forward pass of :func:`mask2former.ops.ms_deform_attn`, by the shapes of the operator's arguments."""
+    """Count a forward pass of :func:`mask2former.ops.ms_deform_attn`, from the shapes of the operator's arguments."""
     return SAMPLE * math.prod(weights) * value[-1]
 
 
 def ms_deform_attn_fused_flops(
     value: Shape, spatial_shapes: Any, references: Shape, offsets: Shape, logits: Shape
 ) -> int:
-    """Count a forward pass of :func:`mask2former.ops.ms_deform_attn_fused`, likewise."""
+    """Count a forward pass of :func:`mask2former.ops.ms_deform_attn_fused`, from the shapes of its arguments."""
     return (SAMPLE * value[-1] + SOFTMAX) * math.prod(logits)
 
 
@@ -57,7 +57,7 @@ def _twice(formula: Callable[..., int]) -> Callable[..., int]:
     return multiplications_and_additions
 
 
-if is_loaded("cpu"):  # it holds the schema
+if is_loaded("cpu"):  # the CPU library holds the schema
     for name, formula in (
         ("ms_deform_attn", ms_deform_attn_flops),
         ("ms_deform_attn_fused", ms_deform_attn_fused_flops),

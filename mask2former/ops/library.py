@@ -1,8 +1,8 @@
-"""The compiled operators: loads what was built, and tells whether a device has them.
+"""The compiled operators: loading their libraries, and choosing between them and plain PyTorch.
 
-The libraries hold no Python symbols and keep to PyTorch's stable ABI, so one file serves every Python version and every
+The libraries use no Python symbols and only PyTorch's stable ABI, so one file serves every Python version and every
 torch from 2.10 on. They are `libmask2former_cpu.so` (schema and CPU kernels) and, where it was built,
-`libmask2former_cuda.so`, by these names on all systems.
+`libmask2former_cuda.so`, under these names on all systems.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import torch
 from mask2former.ops import autograd
 
 FOLDER = Path(__file__).resolve().parent
-# By device type; the CPU library goes first, since it holds the schema.
+# By device type; the CPU library is loaded first, since it holds the schema.
 LIBRARIES = {"cpu": FOLDER / "libmask2former_cpu.so", "cuda": FOLDER / "libmask2former_cuda.so"}
 
 _logger = logging.getLogger(__name__)
 _loaded: set[str] = set()
 _warned: set[str] = set()
-_unfit: dict[str, str] = {}  # device type -> why its library was left out
+_unfit: dict[str, str] = {}  # device type -> why its library was not loaded
 _plain = False  # within plain_pytorch()
 
 
 def _load() -> None:
-    """Load what is there. A library that does not load is a broken installation: that is an error, not a slow run.
+    """Load the libraries that were built. One that fails to load is a broken installation, so it is an error.
 
-    One built for another major version of CUDA is not broken: the same wheel serves any torch, and its CPU code works.
+    The exception is one built for another major version of CUDA: the same wheel serves any torch, and its CPU code
+    works.
     """
     for device, path in LIBRARIES.items():
         if not path.exists() or (device == "cuda" and torch.version.cuda is None):
@@ -51,7 +52,7 @@ def _load() -> None:
 
 
 def is_loaded(device_type: str) -> bool:
-    """Whether compiled kernels for ``cpu`` or ``cuda`` are there."""
+    """Tell whether the compiled kernels for ``cpu`` or ``cuda`` are loaded."""
     return device_type in _loaded
 
 
@@ -63,13 +64,13 @@ def cpu_instructions() -> str:
 
 @torch.compiler.assume_constant_result
 def use_compiled(device_type: str) -> bool:
-    """Whether tensors of this kind of device go to the compiled operator; says once when they do not.
+    """Tell whether tensors on this type of device go to the compiled operator; warn once if there is none.
 
-    While ``torch.compile`` traces, this runs in Python as ever and its answer is taken as a constant.
+    While ``torch.compile`` traces, this runs as ordinary Python and its result is taken as a constant.
     """
     if _plain:
         return False
-    if is_loaded("cpu" if device_type == "meta" else device_type):  # on meta its schema and shapes are all it takes
+    if is_loaded("cpu" if device_type == "meta" else device_type):  # meta tensors need only the schema and shapes
         return True
     if device_type != "meta" and device_type not in _warned:
         _warned.add(device_type)
@@ -79,7 +80,7 @@ def use_compiled(device_type: str) -> bool:
 
 @contextmanager
 def plain_pytorch() -> Iterator[None]:
-    """Within it nothing goes to the compiled operators: for programs that have to run without them."""
+    """Use plain PyTorch inside the ``with`` block, to export programs that must run without the compiled operators."""
     global _plain
     before, _plain = _plain, True
     try:
@@ -89,7 +90,7 @@ def plain_pytorch() -> Iterator[None]:
 
 
 def how_to_speed_up(device_type: str) -> str:
-    """What the plain path costs on a device that has no compiled kernels, and how to get those."""
+    """Explain what plain PyTorch costs on a device without compiled kernels, and how to get those."""
     if device_type == "cpu":
         return (
             "That takes several times as long and as much memory as the compiled operator. To get it, run "

@@ -25,7 +25,7 @@ def ms_deform_attn(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """Sum values at a few places of each level, bilinearly interpolated, with the given weights.
+    """Sum bilinearly interpolated values at a few locations of each level, with the given weights.
 
     Equation 3 of Deformable DETR (arXiv 2010.04159): for each query and head, the sum over levels l and points p of
     ``attention_weights[l, p] * value_l(sampling_locations[l, p])``. Projections and softmax are the caller's;
@@ -34,25 +34,25 @@ def ms_deform_attn(
     Locations run from 0 to 1 over a level's width and height, with pixel centres at ``(i + 0.5) / size``; pixels
     outside are zero, as in ``grid_sample(align_corners=False)``. A location that is not finite adds nothing.
 
-    Half formats are summed in float32. Locations are always float32 (float64 where the values are): bfloat16 tells
-    only some 256 places apart. Under autocast, float32 values and weights are brought to autocast's dtype and locations
-    stay as they are.
+    Half formats are summed in float32. Locations are always float32 (float64 if the values are): bfloat16
+    distinguishes only some 256 of them. Under autocast, values and weights are cast to autocast's dtype unless they are
+    float64, and locations are not.
 
-    Runs the compiled operator where there is one for the device (``python -m mask2former.ops`` tells), else
-    :func:`ms_deform_attn_reference`. Gradients are those of all three tensors, once.
+    Runs the compiled operator if there is one for the device (``python -m mask2former.ops`` tells), else
+    :func:`ms_deform_attn_reference`. All three tensors have gradients, which cannot be differentiated again.
 
     Args:
         value: [B, S, heads, C] float32, float64, float16 or bfloat16; the S positions level after level, row by row.
         spatial_shapes: (H, W) in pixels of each of L levels, Python integers; their products add up to S.
-        sampling_locations: [B, Q, heads, L, P, 2] (x, y); a half format is widened.
-        attention_weights: [B, Q, heads, L, P], of the dtype of ``value``.
+        sampling_locations: [B, Q, heads, L, P, 2] (x, y); half formats are widened.
+        attention_weights: [B, Q, heads, L, P], in the dtype of ``value``.
 
     Returns:
-        [B, Q, heads * C], of the dtype of ``value`` (under autocast: of autocast's).
+        [B, Q, heads * C], in the dtype of ``value`` (under autocast: in autocast's).
 
     Raises:
-        TypeError: an argument is no tensor of floating point numbers, or dtypes differ.
-        ValueError: shapes or devices do not go together, or levels do not add up to S.
+        TypeError: an argument is not a tensor of floating point numbers, or dtypes differ.
+        ValueError: shapes or devices do not match, or levels do not add up to S.
     """
     check_tensors(value=value, sampling_locations=sampling_locations, attention_weights=attention_weights)
     shapes = checked_shapes(spatial_shapes)

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention from what a model's linear layers give: the function that models call."""
+"""Multi-scale deformable attention on the outputs of a model's linear layers: the function that models call."""
 
 from __future__ import annotations
 
@@ -27,31 +27,32 @@ def ms_deform_attn_fused(
     sampling_offsets: Tensor,
     attention_logits: Tensor,
 ) -> Tensor:
-    """Deformable attention with the softmax and the arithmetic of locations inside.
+    """Compute deformable attention, with the softmax and the arithmetic of locations inside.
 
     Equation 3 of Deformable DETR (arXiv 2010.04159): :func:`mask2former.ops.ms_deform_attn` at ``reference_points +
     sampling_offsets / (width, height)`` of each level, with the softmax of ``attention_logits`` over all points of all
-    levels as weights. Neither of the two is ever stored: that is most of the memory, and for autograd only the
-    arguments are kept. Softmax, locations and sums are float32, for half formats too.
+    levels as weights. The compiled operator stores neither locations nor weights, which would take most of the memory,
+    and keeps only the arguments for autograd. Softmax, locations and sums are float32 for half formats too.
 
-    Under autocast, ``value``, ``sampling_offsets`` and ``attention_logits`` are brought to autocast's dtype, and
-    reference points stay as they are. Runs the compiled operator where there is one for the device
-    (``python -m mask2former.ops`` tells), else plain PyTorch. Gradients are those of all four tensors, once.
+    Under autocast, ``value``, ``sampling_offsets`` and ``attention_logits`` are cast to autocast's dtype unless they
+    are float64, and reference points are not. Runs the compiled operator if there is one for the device
+    (``python -m mask2former.ops`` tells), else plain PyTorch. All four tensors have gradients, which cannot be
+    differentiated again.
 
     Args:
         value: [B, S, heads, C] float32, float64, float16 or bfloat16; the S positions level after level, row by row.
         spatial_shapes: (H, W) in pixels of each of L levels, Python integers; their products add up to S.
         reference_points: [B, Q, L, 2] (x, y) in [0, 1] of a level's width and height; each of B, Q and L may be 1 and
-            is then broadcast without a copy. Taken as float32 (float64 where ``value`` is).
-        sampling_offsets: [B, Q, heads, L, P, 2] (x, y) in pixels of the level, of the dtype of ``value``.
-        attention_logits: [B, Q, heads, L, P], of the dtype of ``value``.
+            is then broadcast without a copy. Used as float32 (float64 if ``value`` is).
+        sampling_offsets: [B, Q, heads, L, P, 2] (x, y) in pixels of the level, in the dtype of ``value``.
+        attention_logits: [B, Q, heads, L, P], in the dtype of ``value``.
 
     Returns:
-        [B, Q, heads * C], of the dtype of ``value`` (under autocast: of autocast's).
+        [B, Q, heads * C], in the dtype of ``value`` (under autocast: in autocast's).
 
     Raises:
-        TypeError: an argument is no tensor of floating point numbers, or dtypes differ.
-        ValueError: shapes or devices do not go together, or levels do not add up to S.
+        TypeError: an argument is not a tensor of floating point numbers, or dtypes differ.
+        ValueError: shapes or devices do not match, or levels do not add up to S.
     """
     check_tensors(
         value=value,

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in plain PyTorch: for any device and dtype, and to compare the compiled one with."""
+"""Multi-scale deformable attention in plain PyTorch, for any device and as the reference for the compiled operators."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def ms_deform_attn_reference(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """Equation 3 of Deformable DETR (arXiv 2010.04159) by ``grid_sample``, one level after the other.
+    """Compute equation 3 of Deformable DETR (arXiv 2010.04159) by ``grid_sample``, one level after the other.
 
     Arguments and result are those of :func:`mask2former.ops.ms_deform_attn`, which also checks them. Half formats are
-    summed in float32. Differentiable as often as ``grid_sample`` is, which is once.
+    summed in float32. Differentiable once, like ``grid_sample``.
     """
     batch, _, heads, channels = value.shape
     queries = sampling_locations.shape[1]
     dtype = torch.promote_types(value.dtype, torch.float32)
-    # More than a pixel outside counts as zero however far out it is. Bringing it near keeps `grid_sample` from turning
-    # huge numbers into integers, and NaN, which it reads as a place in the image, goes outside with the rest.
+    # A location more than a pixel outside is zero, however far. Clamping keeps `grid_sample` from converting huge
+    # numbers to integers, and moves NaN, which it would read as a location in the image, outside too.
     locations = sampling_locations.to(dtype).clamp(-2, 3).nan_to_num(nan=-2.0)
     grids = (2 * locations - 1).transpose(1, 2)  # [B, heads, Q, L, P, 2]
     weights = attention_weights.to(dtype).transpose(1, 2)  # [B, heads, Q, L, P]
@@ -46,9 +46,9 @@ def ms_deform_attn_fused_reference(
     sampling_offsets: Tensor,
     attention_logits: Tensor,
 ) -> Tensor:
-    """As :func:`mask2former.ops.ms_deform_attn_fused`, which also checks the arguments: one step after the other."""
+    """Compute :func:`mask2former.ops.ms_deform_attn_fused` step by step; that function also checks the arguments."""
     dtype = torch.promote_types(value.dtype, torch.float32)
-    # Made on the device: copying numbers there from Python would wait for it.
+    # Created on the device: copying numbers there from Python would wait for it.
     pixels = [torch.full((), 1 / size, dtype=dtype, device=value.device) for h, w in spatial_shapes for size in (w, h)]
     pixel_size = torch.stack(pixels).view(-1, 1, 2)  # [L, 1, 2]
     locations = reference_points.to(dtype)[:, :, None, :, None] + sampling_offsets.to(dtype) * pixel_size

@@ -1,4 +1,4 @@
-"""Images too large for memory: cut into overlapping tiles, whose results are joined where they meet."""
+"""Inference on images too large for memory: in overlapping tiles, whose results are joined."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Model = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 class TiledInference:
-    """Calls a model on overlapping tiles of each image; called as the model itself is.
+    """Inference on overlapping tiles of each image, called like the model itself.
 
-    Objects are joined across tiles where they have the same class and an IoU above 0.5 within the overlap of the two
-    tiles; stuff of one class is one segment, as ever. A pixel is decided by the tile in whose core it lies: the seams
-    run along the middle of overlaps. Images of at most one tile give what the model gives.
+    Objects are joined across tiles if they have the same class and an IoU above 0.5 within the overlap of the two
+    tiles; stuff of one class is one segment, as usual. In panoptic and semantic results, the tile in whose core a pixel
+    lies decides it: seams run along the middle of overlaps. An instance is the union of what tiles saw of it. Images of
+    at most one tile get the model's own result.
 
-    Results lie on the CPU, whatever the model's device and the image's size: there is room for them.
-
-    Memory is that of one tile, plus the results: a label map for panoptic, and with ``compact`` for the others too.
+    Results are on the CPU, whatever the model's device and the image's size, because there is room for them. Memory is
+    that of one tile, plus the results: a label map for panoptic, and with ``compact`` for semantic ones too.
 
     Args:
-        model: in evaluation mode; gives ``panoptic_seg``, ``instances`` and ``sem_seg``, or some of them.
+        model: in evaluation mode; returns ``panoptic_seg``, ``instances`` and ``sem_seg``, or some of them.
         tile: side of a tile, in pixels of the input image.
-        overlap: least overlap of neighbours, in pixels; about the size of what the model needs to recognise an object.
-        compact: in place of ``sem_seg`` scores float [K, H, W] give ``sem_seg_labels`` int16 [H, W]; in place of the
-            instances' ``pred_masks`` bool [n, H, W] give ``mask_crops``, a list of bool [h, w] masks that lie at
-            ``pred_boxes``.
+        overlap: least overlap of neighbours, in pixels; about as much as the model needs to recognise an object.
+        compact: return ``sem_seg_labels`` int16 [H, W] instead of ``sem_seg`` scores float [K, H, W], and the
+            instances' ``mask_crops``, a list of bool [h, w] masks at ``pred_boxes``, instead of ``pred_masks`` bool
+            [n, H, W].
 
     Raises:
         ValueError: see :func:`check_tiles`.
@@ -46,11 +46,14 @@ class TiledInference:
         self.compact = compact
 
     def __call__(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Results for each image; inputs as the model takes them: ``image`` [3, H, W], and optionally ``height`` and
-        ``width`` of the result.
+        """Compute the results of each image.
+
+        Args:
+            batched_inputs: ``image`` [3, H, W] of each, and optionally ``height`` and ``width`` of the result.
 
         Raises:
-            ValueError: a result so much smaller than its image that a tile has no pixel of it.
+            ValueError: a result so much smaller than its image that a tile has no pixel of it, or a kind of result that
+                cannot be joined.
         """
         return [self._results(dict(inputs)) for inputs in batched_inputs]
 
@@ -82,7 +85,7 @@ class TiledInference:
 
 
 def check_tiles(tile: int, overlap: int) -> None:
-    """Whether images can be cut into tiles of this side with this overlap, in pixels.
+    """Check that images can be cut into tiles of this side with this overlap, in pixels.
 
     Raises:
         ValueError: a tile without pixels, or an overlap that is negative or not smaller than half a tile.
@@ -96,7 +99,7 @@ def check_tiles(tile: int, overlap: int) -> None:
 
 
 def on_cpu(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's result for one image, with what lies on a device copied from there."""
+    """Copy a model's result for one image to the CPU."""
 
     def copied(value: Any) -> Any:
         if isinstance(value, tuple):  # panoptic ids and segments

@@ -1,4 +1,4 @@
-"""Where tiles lie."""
+"""The grid of tiles that covers an image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Span = tuple[int, int]  # [first, last) in pixels
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile, in pixels of the result unless told otherwise.
+    """A tile, in pixels of the result unless stated otherwise.
 
     Attributes:
         place: (row, column) in the grid.
-        source: rows and columns of the input image.
-        rows, columns: all that it covers.
-        core_rows, core_columns: what it decides; the cores of all tiles cover the image once.
+        source: rows and columns in the input image.
+        rows, columns: the part that it covers.
+        core_rows, core_columns: the part that it decides; the cores of all tiles cover the image once.
     """
 
     place: tuple[int, int]
@@ -36,21 +36,21 @@ class Tile:
 
     @property
     def core(self) -> tuple[slice, slice]:
-        """Rows and columns in the result."""
+        """Rows and columns of the core in the result."""
         return slice(*self.core_rows), slice(*self.core_columns)
 
     def own(self, rows: Span, columns: Span) -> tuple[slice, slice]:
-        """The same rows and columns, counted from the tile's corner."""
+        """Convert rows and columns of the result to those of the tile, counted from its corner."""
         top, left = self.rows[0], self.columns[0]
         return slice(rows[0] - top, rows[1] - top), slice(columns[0] - left, columns[1] - left)
 
     def core_of(self, x: Tensor) -> Tensor:
-        """Of [..., H, W] over the tile, the core."""
+        """Crop [..., H, W] over the tile to its core."""
         place = (..., *self.own(self.core_rows, self.core_columns))
         return x[place]
 
     def shared_with(self, other: Tile) -> tuple[Span, Span]:
-        """Rows and columns that both cover."""
+        """Return the rows and columns that both tiles cover."""
         rows, columns = (
             (max(one[0], two[0]), min(one[1], two[1]))
             for one, two in ((self.rows, other.rows), (self.columns, other.columns))
@@ -66,7 +66,7 @@ class Grid:
 
     @classmethod
     def over(cls, size: tuple[int, int], target: tuple[int, int], tile: int, overlap: int) -> Grid:
-        """Of an image of ``size`` (H, W) whose result has the size ``target``.
+        """Cover an image of ``size`` (H, W), whose result has the size ``target``, with tiles.
 
         Raises:
             ValueError: the result is so small that a tile has no pixel of it.
@@ -93,7 +93,7 @@ class Grid:
 
 
 def _axis(length: int, target: int, tile: int, overlap: int) -> list[tuple[Span, Span, Span]]:
-    """Of each tile along one axis what it covers in the input and in the result, and its core in the result."""
+    """Return, for each tile along an axis, its span in the input, its span in the result, and its core there."""
     count = max(1, math.ceil((length - overlap) / (tile - overlap)))
     starts = [round(index * (length - tile) / (count - 1)) for index in range(count)] if count > 1 else [0]
     sources = [(start, min(start + tile, length)) for start in starts]

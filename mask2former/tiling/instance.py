@@ -1,4 +1,4 @@
-"""Joining instances."""
+"""Joining of instances."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ class Piece:
 
 @dataclass
 class Strip:
-    """What a tile's objects look like in the overlap with a neighbour that is to come.
+    """The pieces of one tile inside its overlap with a neighbour.
 
     Attributes:
-        numbers: of the n pieces that reach into it.
+        rows, columns: the overlap, in pixels of the image.
+        numbers: numbers of the n pieces that reach into it.
         masks: float32 [n, h * w], 0 or 1.
     """
 
@@ -46,13 +47,13 @@ class Strip:
 
 @dataclass
 class InstanceCanvas:
-    """Objects that tiles bring, row by row from the left.
+    """Objects collected from tiles, which come row by row from the left.
 
-    Each is the union of what tiles saw of it, its score their mean weighed by area. Their number is not limited.
+    Each is the union of its pieces; its score is their mean weighted by area. The number of objects is not limited.
 
     Attributes:
         size: (H, W).
-        compact: give masks within their boxes.
+        compact: return masks cropped to their boxes.
     """
 
     size: tuple[int, int]
@@ -73,7 +74,7 @@ class InstanceCanvas:
         self.waiting.append((tile, numbers))
 
     def _keep(self, tile: Tile, instances: Instances) -> list[int]:
-        """Numbers of the pieces that are not empty."""
+        """Store the pieces that are not empty; return their numbers."""
         numbers = []
         masks = instances.pred_masks.cpu().bool()
         for mask, category, score in zip(
@@ -108,7 +109,7 @@ class InstanceCanvas:
                 self.groups.join(one, two)
 
     def result(self) -> Instances:
-        """Fields as the model gives them; see :class:`~mask2former.tiling.TiledInference` for ``compact``."""
+        """Return instances with the model's fields, or with ``mask_crops`` if ``compact``."""
         members: dict[int, list[Piece]] = {}
         for number, piece in enumerate(self.pieces):
             members.setdefault(self.groups.find(number), []).append(piece)
@@ -127,7 +128,7 @@ class InstanceCanvas:
 
 
 def whole_masks(instances: Instances, chosen: list[int]) -> Tensor:
-    """bool [n, H, W] of the chosen ones, of compact results: see :class:`~mask2former.tiling.TiledInference`."""
+    """Expand the chosen masks of compact results to bool [n, H, W]; see :class:`~mask2former.tiling.TiledInference`."""
     masks = torch.zeros(len(chosen), *instances.image_size, dtype=torch.bool)
     for number, mask in zip(chosen, masks, strict=True):
         left, top = (int(x) for x in instances.pred_boxes.tensor[number, :2])
@@ -150,7 +151,7 @@ def _united(pieces: list[Piece]) -> Piece:
 
 
 def _paste(piece: Piece, canvas: Tensor, top: int, left: int) -> None:
-    """Onto a bool [h, w] that begins at (top, left) of the image; what lies outside is left out."""
+    """Paste a piece onto a bool [h, w] whose corner is at (top, left) of the image, cropping it to that."""
     x0, y0, x1, y1 = piece.box
     first, last = max(y0, top), min(y1, top + canvas.shape[0])
     begin, end = max(x0, left), min(x1, left + canvas.shape[1])

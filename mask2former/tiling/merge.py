@@ -1,4 +1,4 @@
-"""Which segments of different tiles are the same."""
+"""Matching and grouping of segments that different tiles see."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LEAST_IOU = 0.5
 
 
 class UnionFind:
-    """Numbers from 0 on that are put together into groups."""
+    """Numbers from 0 on, joined into groups."""
 
     def __init__(self) -> None:
         self.parents: list[int] = []
@@ -18,9 +18,9 @@ class UnionFind:
         return self.parents[-1]
 
     def find(self, number: int) -> int:
-        """The smallest number of its group."""
+        """Return the smallest number of the group."""
         while self.parents[number] != number:
-            self.parents[number] = self.parents[self.parents[number]]
+            self.parents[number] = self.parents[self.parents[number]]  # shortens the path for the next search
             number = self.parents[number]
         return number
 
@@ -30,11 +30,11 @@ class UnionFind:
 
 
 def same(common: Tensor, one: Tensor, two: Tensor) -> list[tuple[int, int]]:
-    """Pairs with an IoU above LEAST_IOU.
+    """Return the pairs (i, j) of segments with an IoU above LEAST_IOU.
 
     Args:
-        common: [n, m] pixels that both have.
-        one, two: [n] and [m] pixels of each.
+        common: [n, m], numbers of pixels that both have.
+        one, two: [n] and [m], numbers of pixels of each.
     """
     union = one[:, None] + two - common
     return [(i, j) for i, j in (common > LEAST_IOU * union).nonzero().tolist()]

@@ -1,4 +1,4 @@
-"""Joining panoptic results."""
+"""Joining of panoptic results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mask2former.tiling.grid import Tile
 from mask2former.tiling.merge import UnionFind, same
 
 Panoptic = tuple[Tensor, list[dict[str, Any]]]
-BAND = 256  # rows at a time: numbers of pixels take twice the memory of labels, of all rows more than a tile
+BAND = 256  # rows at a time, because labels converted to indices (int64) take twice their memory
 
 
 class PanopticCanvas:
-    """A label map that tiles are drawn onto, row by row from the left.
+    """A label map onto which tiles are drawn, row by row from the left.
 
     Args:
         size: (H, W).
@@ -24,11 +24,11 @@ class PanopticCanvas:
     name = "panoptic_seg"
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.labels = torch.zeros(size, dtype=torch.int32)  # number of a segment + 1
+        self.labels = torch.zeros(size, dtype=torch.int32)  # number of a segment + 1; 0: none
         self.segments: list[dict[str, Any]] = []  # by number
         self.groups = UnionFind()
         self.stuff: dict[int, int] = {}
-        self.waiting: list[tuple[Tile, Tensor]] = []  # tiles that have neighbours to come, and their labels
+        self.waiting: list[tuple[Tile, Tensor]] = []  # tiles with neighbours still to come, and their labels
 
     def add(self, tile: Tile, result: Panoptic) -> None:
         local, segments = result
@@ -56,7 +56,7 @@ class PanopticCanvas:
         return number
 
     def _join(self, known: Tensor, labels: Tensor) -> None:
-        """Both: [h, w] of the same pixels."""
+        """Join things that match in two label maps [h, w] of the same pixels."""
         first, one = known.flatten().unique(return_inverse=True)
         second, two = labels.flatten().unique(return_inverse=True)
         common = torch.bincount(one * len(second) + two, minlength=len(first) * len(second))
@@ -67,7 +67,7 @@ class PanopticCanvas:
                 self.groups.join(mine, yours)
 
     def result(self) -> Panoptic:
-        """int32 [H, W] of segment ids, 0 where there is none, and the segments, numbered by their first tile."""
+        """Return segment ids, int32 [H, W], 0 for none, and the segments, in the order in which they first came."""
         roots = [self.groups.find(number) for number in range(len(self.segments))]
         present = torch.zeros(len(roots) + 1, dtype=torch.bool)
         for rows in self.labels.split(BAND):

@@ -1,4 +1,4 @@
-"""Joining semantic results."""
+"""Joining of semantic results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mask2former.tiling.grid import Tile
 
 
 class SemanticCanvas:
-    """Scores, or labels alone, that the cores of tiles are drawn onto.
+    """A map of scores, or of labels alone, onto which the cores of tiles are drawn.
 
     Args:
         size: (H, W).
-        compact: labels in place of scores.
+        compact: keep labels instead of scores.
     """
 
     def __init__(self, size: tuple[int, int], compact: bool) -> None:
@@ -23,7 +23,11 @@ class SemanticCanvas:
         self.map: Tensor | None = torch.zeros(size, dtype=torch.int16) if compact else None
 
     def add(self, tile: Tile, scores: Tensor) -> None:
-        """Take scores [K, h, w]; or labels [h, w], which ``compact`` alone can join."""
+        """Add scores [K, h, w], or labels [h, w], which need ``compact``.
+
+        Raises:
+            ValueError: labels without ``compact``.
+        """
         if scores.dim() == 2 and self.name == "sem_seg":
             raise ValueError("TiledInference(compact=False) joins scores, but the model gives labels.")
         core = tile.core_of(scores)

@@ -114,7 +114,7 @@ def graphed(case: Case, models: Models) -> dict[str, Any]:
     @torch.no_grad()
     def network() -> object:
         with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):  # a cache would outlive the graph
-            return model._network(inputs)
+            return model.predict_raw(inputs)
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

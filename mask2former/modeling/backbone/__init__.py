@@ -1,11 +1,11 @@
-"""Backbones: from images to features by name. The ResNets are Detectron2's."""
+"""Backbones: images to features by name. The ResNets are Detectron2's."""
 
 import contextlib
 
 from mask2former.modeling.backbone.swin import D2SwinTransformer
 from mask2former.modeling.backbone.timm_backbone import TimmBackbone
 
-# Registers the ResNet with DeepLab's stem (R101c). An installed Detectron2 may come without its projects.
+# This import registers the ResNet with DeepLab's stem (R101c). Detectron2 may be installed without its projects.
 with contextlib.suppress(ModuleNotFoundError):
     import detectron2.projects.deeplab  # noqa: F401
 

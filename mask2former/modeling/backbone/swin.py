@@ -1,4 +1,4 @@
-"""Swin Transformer backbone (arXiv 2103.14030). Parameter names are the published ones."""
+"""Swin Transformer backbone (arXiv 2103.14030). Parameters have their published names."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _FIRST_FEATURE = 2  # stage i gives "res{i + 2}"
 class D2SwinTransformer(Backbone):
     """Swin Transformer for images of any size.
 
-    Windows are shifted at every resolution, also where one window covers the whole map: so were the published
-    detection and segmentation models trained, unlike those for classification.
+    Windows are shifted at every resolution, even where one window covers the whole map: the published detection and
+    segmentation models were trained so, unlike those for classification.
 
     Args:
-        in_channels: of the images.
+        in_channels: channels of the images.
         patch_size: side of a patch, in pixels.
-        embed_dim: channels of the first stage; doubled by each further one.
+        embed_dim: channels of the first stage; each later stage doubles them.
         depths, num_heads: blocks, and attention heads, of each stage.
         window_size: side of a window, in patches.
         mlp_ratio: hidden channels of the feed-forward networks relative to their input's.
         qkv_bias, qk_scale: see :class:`mask2former.modeling.layers.window_attention.WindowAttention`.
         drop_rate, attn_drop_rate: dropout rates.
         drop_path_rate: stochastic depth of the last block; earlier ones grow to it linearly from 0.
-        absolute_position: side, in pixels, of the images that a learnt absolute position embedding is made for;
-            it is resized bicubically for others. None: no such embedding.
-        patch_norm: normalise the patches' embedding.
+        absolute_position: image side, in pixels, of the learnt absolute position embedding, which is resized
+            bicubically for other sizes. None: no such embedding.
+        patch_norm: normalise the patch embedding.
         out_features: names from "res2" on, one for each stage. Stages after the last of them are not built.
-        use_checkpoint: compute activations again in the backward pass, to save memory.
+        use_checkpoint: recompute activations in the backward pass, to save memory.
 
     Raises:
-        ValueError: a feature that no stage gives, or as many depths as heads are not given.
+        ValueError: no features or an unknown one, or depths and heads for different numbers of stages.
     """
 
     checkpoint_layers = (SwinBlock,)
@@ -131,11 +131,11 @@ class D2SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Images of other sizes work too, but the strides are then rounded up."""
+        """Multiple, in pixels, at which all strides are exact. Other sizes work too: features are then rounded up."""
         return self._size_divisibility
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images [B, 3, H, W], normalised -> features [B, C, H / stride, W / stride] by name."""
+        """Compute features [B, C, H / stride, W / stride] by name from normalised images [B, 3, H, W]."""
         x = self.patch_embed(x)
         if hasattr(self, "absolute_pos_embed"):
             embed: Tensor = self.absolute_pos_embed
@@ -150,7 +150,7 @@ class D2SwinTransformer(Backbone):
             if name in self._out_features:
                 norm: nn.Module = getattr(self, f"norm{index}")
                 normed = norm(feature).permute(0, 3, 1, 2)
-                # Channel by channel, as it is, is what convolutions on a CPU like best.
+                # On a CPU convolutions are fastest with the channels-last layout that this already has.
                 features[name] = normed if normed.device.type == "cpu" else normed.contiguous()
         return features
 

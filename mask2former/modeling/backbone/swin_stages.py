@@ -1,4 +1,4 @@
-"""What a Swin Transformer (arXiv 2103.14030) is made of: embedding, blocks, merging, stages."""
+"""Parts of a Swin Transformer (arXiv 2103.14030): embedding, blocks, merging, stages."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class SwinBlock(nn.Module):
 
     Args:
         channels: C.
-        shifted: whether windows are shifted by half their side.
+        shifted: shift windows by half their side.
         mlp_ratio: hidden channels of the feed-forward network relative to C.
         drop_path: probability that an image skips a branch in training.
-        dropout: rate of the feed-forward network.
+        dropout: rate on the output of the attention and in the feed-forward network.
         **attention: see :class:`WindowAttention`.
     """
 
@@ -51,14 +51,14 @@ class SwinBlock(nn.Module):
         self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        """x: [B, H, W, C]."""
+        """Transform x [B, H, W, C]."""
         windows = self.attn(grid.cut(self.norm1(x), shifted=self.shifted), grid.shift_mask if self.shifted else None)
         x = x + self.drop_path(grid.join(windows, shifted=self.shifted))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class PatchMerging(nn.Module):
-    """Each 2x2 neighbours become one patch of twice the channels (section 3.1): [B, H, W, C] -> [B, H/2, W/2, 2C].
+    """Merging of 2x2 patches into one of twice the channels (section 3.1): [B, H, W, C] -> [B, H/2, W/2, 2C].
 
     Odd heights and widths are padded with zeros.
     """
@@ -70,13 +70,13 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        # The weights expect the neighbours column by column.
+        # Published weights expect the four neighbours column by column.
         neighbours = torch.cat([x[:, dy::2, dx::2] for dx in (0, 1) for dy in (0, 1)], dim=-1)
         return self.reduction(self.norm(neighbours))
 
 
 class SwinStage(nn.Module):
-    """Blocks of one resolution, with and without shift in turn; ``downsample`` leads to the next stage, if any."""
+    """Blocks of one resolution, every second one shifted; ``downsample`` leads to the next stage, if any."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class SwinStage(nn.Module):
         self.downsample = PatchMerging(channels) if downsample else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, H, W, C] -> the same after the blocks, and what the next stage starts from."""
+        """Return x [B, H, W, C] after the blocks, and the input of the next stage."""
         grid = WindowGrid((x.shape[1], x.shape[2]), self.window, x.device)
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():

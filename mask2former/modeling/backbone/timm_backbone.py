@@ -10,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-STRIDES = (4, 8, 16, 32)  # of the levels that are taken where none are named
+STRIDES = (4, 8, 16, 32)  # strides of the default levels
 
 
 @BACKBONE_REGISTRY.register()
@@ -18,19 +18,19 @@ class TimmBackbone(Backbone):
     """The feature pyramid of a timm model: ConvNeXt, DINOv3's ConvNeXt, Swin, EfficientNet, ResNets and many others.
 
     A feature of stride 2 ** i is named ``res<i>``: strides 4, 8, 16, 32 are res2, res3, res4, res5. Channels and
-    strides are what timm says.
+    strides are those that timm reports.
 
     Args:
-        name: timm's, such as "convnext_tiny.fb_in22k" or "hf-hub:...".
+        name: timm's name, such as "convnext_tiny.fb_in22k" or "hf-hub:...".
         pretrained: load the weights of that name, which timm downloads and caches.
-        out_indices: numbers of timm's levels; () takes those of strides 4 to 32.
-        freeze_norm: batch normalisation uses and keeps the statistics it has.
-        arguments: further ones of ``timm.create_model``, such as ``drop_path_rate`` or ``img_size``.
+        out_indices: indices of timm's levels; (): those of strides 4 to 32.
+        freeze_norm: freeze the statistics and parameters of batch normalisation.
+        arguments: further arguments of ``timm.create_model``, such as ``drop_path_rate`` or ``img_size``.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
-        ValueError: timm has no features for this model, or they are no pyramid: two levels share a stride, as in a
-            plain ViT, or a stride is no power of 2.
+        ValueError: timm has no features for this model, or they do not form a pyramid: two levels share a stride, as in
+            a plain ViT, or a stride is not a power of 2.
     """
 
     @configurable
@@ -71,7 +71,10 @@ class TimmBackbone(Backbone):
         }
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """[B, 3, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)] by name (some models want multiples of 32)."""
+        """Compute features [B, C, ceil(H / stride), ceil(W / stride)] by name from images [B, 3, H, W].
+
+        Some models need sizes that are multiples of 32.
+        """
         features = dict(zip(self._names, self.net(x), strict=True))
         return {
             name: features[name].permute(0, 3, 1, 2).contiguous() if self._channels_last else features[name]
@@ -87,7 +90,7 @@ class TimmBackbone(Backbone):
 
 
 def _create(name: str, pretrained: bool, out_indices: Sequence[int], arguments: Mapping[str, Any]) -> nn.Module:
-    """The timm model with features only, once its features are known to be a pyramid."""
+    """Create the timm model with features only, and check that its features form a pyramid."""
     try:
         import timm
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
-"""Forms of the model's parts that take less time or memory, above all on a CPU, with the results of the plain ones.
+"""Variants of the model's parts that take less time or memory, mostly on a CPU, with the same results.
 
-The model reads, trains and infers without this room. Each form is a subclass of the plain part with a ``forward`` of
-its own, which falls back on the plain one where it would gain nothing; :func:`optimise_for_cpu` gives them to a model.
+The model works without this package. Each variant is a subclass of the plain part with its own ``forward``, which falls
+back on the plain one where it gains nothing; :func:`optimise_for_cpu` applies them to a model.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ _FORMS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def optimise_for_cpu(model: nn.Module) -> None:
-    """Give the parts of ``model`` their faster or leaner forms, in place; those of a user's own subclass stay.
+    """Replace the parts of ``model`` by their faster or leaner variants, in place, except users' own subclasses.
 
-    Parameters, names of the state and results stay the same (but for rounding), and ``isinstance`` too. Call it before
-    :func:`~mask2former.modeling.activation_checkpoint.checkpoint_activations`, which takes the layers as it finds them.
+    Parameters, ``state_dict`` names and results (but for rounding) stay the same, and so does ``isinstance``. Call it
+    before :func:`~mask2former.modeling.activation_checkpoint.checkpoint_activations`, which wraps the current
+    ``forward`` of each layer.
     """
     _exchange(model, _FORMS)
 
@@ -41,7 +42,7 @@ def make_plain(model: nn.Module) -> None:
 
 def _exchange(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> None:
     for module in model.modules():
-        # Another class for the same object keeps parameters, hooks and names, and can be copied and pickled.
+        # Changing the class of the object keeps parameters, hooks and names, and the result can be copied and pickled.
         module.__class__ = classes.get(type(module), type(module))
 
 

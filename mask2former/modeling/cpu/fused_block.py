@@ -1,4 +1,4 @@
-"""A residual block in training with frozen normalisation: what the backward pass needs is kept, and no more."""
+"""A residual block in training with frozen normalisation that keeps only what the backward pass needs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.autograd.function import once_differentiable
 class FusedBlock(torch.autograd.Function):
     """``relu(main path + shortcut)``, with batch normalisation folded into the convolutions.
 
-    Kept are input, result and what is between two convolutions; not the folded weights, which take a moment to make.
-    The backward pass zeroes in place what a ReLU blocks. x must lie in memory channel by channel (``channels_last``).
-    Not twice differentiable.
+    It keeps input, result and activations between two convolutions, but not the folded weights, which are quick to
+    compute. The backward pass applies the ReLU's gradient in place. x must be in the ``channels_last`` layout. Not
+    twice differentiable.
     """
 
     @staticmethod
     def forward(ctx: Any, block: BasicBlock | BottleneckBlock, x: Tensor, *weights: Tensor) -> Tensor:
-        """x [B, C, H, W]; ``weights`` those of :func:`convolutions` of the block, which autograd has to see."""
+        """Run the block on x [B, C, H, W]; ``weights`` are those of :func:`convolutions`, for autograd to see."""
         *first, last = main_path(block)
         kept = [x]
         for conv in first:
@@ -51,7 +51,7 @@ class FusedBlock(torch.autograd.Function):
             of_input, of_weights[conv] = _gradients(conv, weights[conv], x, grad, (needs_input, needs[conv]))
             return of_input
 
-        # All in the dtype that the forward pass had, whatever autocast would do now.
+        # Everything in the dtype of the forward pass, whatever autocast would do now.
         with torch.autocast("cpu", enabled=False):
             grad = torch.ops.aten.threshold_backward(grad, result, 0).contiguous(memory_format=torch.channels_last)
             of_inner = grad
@@ -74,25 +74,25 @@ def convolutions(block: BasicBlock | BottleneckBlock) -> list[Conv2d]:
 
 
 def folded(conv: Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution and the normalisation after it."""
+    """Fold the normalisation after a convolution into it; return weight and bias."""
     norm = conv.norm
     bias = norm.bias - norm.running_mean * _scale(conv).flatten()
     return _folded_weight(conv, conv.weight, dtype), bias.to(dtype)
 
 
 def convolve(conv: Conv2d, x: Tensor, activation: str) -> Tensor:
-    """``activation``: "relu" or "none". Without gradients."""
+    """Convolve, normalise and apply ``activation``, "relu" or "none", without gradients."""
     return torch.ops.mkldnn._convolution_pointwise(x, *folded(conv, x.dtype), *_geometry(conv), activation, [], "")
 
 
 def convolve_and_add(conv: Conv2d, x: Tensor, other: Tensor) -> Tensor:
-    """``relu(conv(x) + other)``, without gradients."""
+    """Compute ``relu(conv(x) + other)``, without gradients."""
     pointwise = torch.ops.mkldnn._convolution_pointwise.binary
     return pointwise(x, other, *folded(conv, x.dtype), *_geometry(conv), "add", 1.0, "relu", [], "")
 
 
 def convolve_and_add_(conv: Conv2d, x: Tensor, other: Tensor) -> Tensor:
-    """The same, written over ``other``."""
+    """Compute ``relu(conv(x) + other)`` into ``other``, without gradients."""
     pointwise = torch.ops.mkldnn._convolution_pointwise_.binary
     return pointwise(other, x, *folded(conv, x.dtype), *_geometry(conv), "add", 1.0, "relu", [], "")
 
@@ -102,7 +102,7 @@ def _geometry(conv: Conv2d) -> tuple[Sequence[int], Sequence[int], Sequence[int]
 
 
 def _scale(conv: Conv2d) -> Tensor:
-    """Of each output channel, [C, 1, 1, 1]."""
+    """Compute the normalisation's factor on each output channel, [C, 1, 1, 1]."""
     norm = conv.norm
     return (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None, None, None]
 
@@ -112,10 +112,10 @@ def _folded_weight(conv: Conv2d, weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _gradients(conv: Conv2d, own: Tensor, x: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Any, Any]:
-    """Of the input and of the convolution's ``own`` weight, None where not needed.
+    """Compute gradients of the input and of the convolution's ``own`` weight; None where not needed.
 
-    x and grad lie channel by channel in memory. The weight is that of the forward pass: the module's may be another one
-    by now.
+    x and grad are in the ``channels_last`` layout. ``own`` is the weight of the forward pass, which the module may have
+    replaced since.
     """
     weight = _folded_weight(conv, own, x.dtype)
     if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1:
@@ -128,7 +128,7 @@ def _gradients(conv: Conv2d, own: Tensor, x: Tensor, grad: Tensor, needs: tuple[
 
 
 def _products(x: Tensor, weight: Tensor, grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-    """Of a convolution that looks at one pixel: products of matrices, over the pixels of all images at once."""
+    """Compute the gradients of a 1x1 convolution as matrix products over the pixels of all images at once."""
     pixels, grads = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
     rows = grads.flatten(0, 2)
     of_x = (rows @ weight.flatten(1)).view(pixels.shape).permute(0, 3, 1, 2) if needs[0] else None

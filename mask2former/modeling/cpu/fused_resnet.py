@@ -1,4 +1,4 @@
-"""Detectron2's ResNet on a CPU, at inference or with frozen normalisation: the same numbers, less memory traffic."""
+"""Detectron2's ResNet on a CPU, at inference or with frozen normalisation: same results, less memory traffic."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ class FusedResNet(ResNet):
 
 
 def can_fuse(backbone: nn.Module, images: Tensor) -> bool:
-    """Tell whether :func:`fused_resnet` may stand in for the ``forward`` of ``backbone``.
+    """Tell whether :func:`fused_resnet` may replace the ``forward`` of ``backbone``.
 
-    Not where normalisation learns or takes the statistics of the batch, not where somebody follows the modules' calls
-    within it (tracing, compiling, hooks) or has changed them (activation checkpointing), and not on a GPU, where
-    nothing of this has been measured.
+    It may not where normalisation learns or uses batch statistics, where calls of inner modules are observed (tracing,
+    compiling, hooks) or changed (activation checkpointing), nor on a GPU, where it has not been measured.
     """
     if images.device.type != "cpu" or images.dtype != torch.float32:
         return False
@@ -70,11 +69,11 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def fused_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
-    """Features [B, C, H, W] by name, of images [B, 3, H, W].
+    """Compute features [B, C, H, W] by name from images [B, 3, H, W].
 
-    Batch normalisation is folded into the convolution before it, and pixels lie in memory channel by channel. ReLU and
-    the sum with the shortcut are done while the convolution writes its result. Weights are folded anew each time: that
-    takes 1 % of the pass, and nothing can go stale when they change.
+    Batch normalisation is folded into the convolution before it, and all data is in the ``channels_last`` layout. ReLU
+    and the sum with the shortcut are done while the convolution writes its result. Weights are folded on every call:
+    that takes 1 % of the pass, and nothing can become stale when they change.
     """
     if torch.is_autocast_enabled("cpu"):
         images = images.to(torch.get_autocast_dtype("cpu"))
@@ -89,7 +88,7 @@ def fused_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
 
 
 def _stem(conv: Conv2d, x: Tensor) -> Tensor:
-    if torch.is_grad_enabled():  # which the fused operator does not have
+    if torch.is_grad_enabled():  # the fused operator has no derivative
         x = F.conv2d(x, *folded(conv, x.dtype), conv.stride, conv.padding, conv.dilation, conv.groups).relu_()
     else:
         x = convolve(conv, x, "relu")
@@ -97,7 +96,7 @@ def _stem(conv: Conv2d, x: Tensor) -> Tensor:
 
 
 def _block(block: BasicBlock | BottleneckBlock, x: Tensor, *, reusable: bool) -> Tensor:
-    """``reusable``: without gradients, the result may be written over ``x``."""
+    """Run one block; if ``reusable``, the result may be written over ``x`` (without gradients)."""
     if torch.is_grad_enabled():
         return FusedBlock.apply(block, x, *(conv.weight for conv in convolutions(block)))
     *first, last = main_path(block)

@@ -1,4 +1,4 @@
-"""Blocks of the Swin Transformer, some windows and then some patches at a time, at inference on a CPU."""
+"""Blocks of the Swin Transformer in chunks of windows, then of patches, at inference on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mask2former.modeling.layers.window_attention import WindowGrid
 
 
 class ChunkedSwinBlock(SwinBlock):
-    """Take one image after the other, and of it some windows and then some patches at a time.
+    """Swin block of one image after the other, in chunks of windows, then of patches.
 
     What lies between the layers stays in the cache so, and padding, shifting and cutting are one look-up. Two blocks of
     Swin-T's first stage on an 800 x 1088 image: 527 ms for 757, 79 MiB for 352; the whole backbone: 2.71 s for 2.77,
@@ -26,7 +26,7 @@ class ChunkedSwinBlock(SwinBlock):
         return torch.cat([self._of_image(image, grid) for image in x.split(1)])
 
     def _of_image(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        """x: [1, H, W, C]."""
+        """Transform x [1, H, W, C]."""
         patches, places = patch_places(grid, shifted=self.shifted)
         length = chunk_size(x)
         count = max(1, length // patches.shape[1])
@@ -46,11 +46,11 @@ class ChunkedSwinBlock(SwinBlock):
 
 
 def patch_places(grid: WindowGrid, *, shifted: bool) -> tuple[Tensor, Tensor]:
-    """Tell by numbers what ``grid.cut`` and ``grid.join`` move; patches are counted row by row.
+    """Return the permutations of ``grid.cut`` and ``grid.join`` as indices; patches are counted row by row.
 
     Returns:
-        int64 [windows, M * M] of the patch at each place of a window, -1 for padding; and int64 [H * W] of the
-        place, counted through all windows, of each patch.
+        The patch at each place of a window, int64 [windows, M * M], -1 for padding; and the place of each patch,
+        counted through all windows, int64 [H * W].
     """
     height, width = grid.size
     numbers = torch.arange(1, height * width + 1, device=grid.device).view(1, height, width, 1)
@@ -60,6 +60,6 @@ def patch_places(grid: WindowGrid, *, shifted: bool) -> tuple[Tensor, Tensor]:
 
 
 def _pays(x: Tensor) -> bool:
-    """On a CPU, without gradients; not while a graph is made, which would have nodes for each chunk."""
+    """Tell whether chunks pay: on a CPU without gradients, and not while recording a graph, which would unroll them."""
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
     return x.device.type == "cpu" and not recorded

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 class MultiHeadAttention(nn.Module):
     """Multi-head attention (arXiv 1706.03762, section 3.2.2) with one packed projection of query, key and value.
 
-    ``torch.nn.MultiheadAttention`` has the same parameters but wants its mask repeated for every head; here one
+    ``torch.nn.MultiheadAttention`` has the same parameters but needs its mask repeated for every head; here one
     [B, 1, Q, S] mask is broadcast.
 
     Args:
         channels: C of queries, keys, values and output.
-        num_heads: heads; must divide ``channels``.
-        dropout: rate on the attention.
+        num_heads: attention heads; must divide ``channels``.
+        dropout: rate on the attention weights.
     """
 
     def __init__(self, channels: int, num_heads: int, *, dropout: float = 0.0) -> None:
@@ -53,5 +53,5 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """[B, S, C] -> [B, heads, S, C / heads]."""
+        """Reshape [B, S, C] to [B, heads, S, C / heads]."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

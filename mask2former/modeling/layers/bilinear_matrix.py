@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def resizing_rows(source: int, target: int, first: int, last: int) -> tuple[Tensor, int, int]:
-    """What resizes a column of ``source`` pixels to ``target`` (``align_corners=False``), for a part of the result.
+    """Compute the matrix that resizes ``source`` pixels to ``target`` (``align_corners=False``), or some of its rows.
 
     Args:
         source, target: lengths in pixels.
         first, last: the part [first, last) of the ``target`` pixels.
 
     Returns:
-        float64 [last - first, end - begin] weights, and the source pixels [begin, end) that they are of.
+        Weights, float64 [last - first, end - begin], then begin and end: they apply to source pixels [begin, end).
     """
     position = ((torch.arange(first, last, dtype=torch.float64) + 0.5) * (source / target) - 0.5).clamp(min=0)
     low = position.long()  # rounds down

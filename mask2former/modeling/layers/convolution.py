@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def pyramid_conv(in_channels: int, out_channels: int, norm: str, *, kernel_size: int, relu: bool = False) -> Conv2d:
-    """A convolution that keeps the size, then ``norm`` (Detectron2's names; "": none, and a bias), then ReLU."""
+    """Create a size-preserving convolution, then ``norm`` (Detectron2's names; "": a bias instead), then maybe ReLU."""
     conv = Conv2d(
         in_channels,
         out_channels,

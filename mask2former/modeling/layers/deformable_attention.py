@@ -14,7 +14,7 @@ from mask2former.ops import ms_deform_attn_fused
 
 
 class PixelGrid(NamedTuple):
-    """The pixels of all levels, level after level and row by row; S in all.
+    """The S pixels of all levels, level after level and row by row.
 
     Attributes:
         sizes: (H, W) of each of L levels.
@@ -38,7 +38,7 @@ class PixelGrid(NamedTuple):
 
 
 class MSDeformAttn(nn.Module):
-    """Every pixel of every level looks at a few points of all levels, whose offsets and weights it predicts.
+    """Attention of each query to a few points of every level, whose offsets and weights it predicts.
 
     Args:
         channels: C.
@@ -60,7 +60,10 @@ class MSDeformAttn(nn.Module):
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        """At first each head looks in a direction of its own, point p at a distance of p + 1 pixels (section 4.1)."""
+        """Initialise each head to look in a direction of its own, point p at a distance of p + 1 pixels.
+
+        Distances are measured in the maximum norm, as in the published operator package.
+        """
         heads, levels, points = self.shape
         angle = torch.arange(heads, dtype=torch.float32) * (2 * math.pi / heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
@@ -76,7 +79,7 @@ class MSDeformAttn(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def project_values(self, x: Tensor) -> Tensor:
-        """What is sampled from pixels [B, S, C], without position: [B, S, heads, C / heads]."""
+        """Project pixels [B, S, C], without position, to the values that are sampled: [B, S, heads, C / heads]."""
         return self.value_proj(x).unflatten(-1, (self.shape[0], -1))
 
     def forward(
@@ -87,7 +90,7 @@ class MSDeformAttn(nn.Module):
         Args:
             query: [B, Q, C], with position.
             values: see :meth:`project_values`.
-            reference_points: [1, Q, 2] where the queries lie, (x, y) in [0, 1], float32.
+            reference_points: [1, Q, 2] float32, positions (x, y) of the queries in [0, 1].
             sizes: (H, W) of each level of the values.
 
         Returns:
@@ -96,7 +99,7 @@ class MSDeformAttn(nn.Module):
         heads, levels, points = self.shape
         offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
         logits = self.attention_weights(query).unflatten(-1, (heads, levels, points))
-        # Reference points are those of all levels alike.
+        # Relative to its size, a reference point is the same in all levels.
         attended = ms_deform_attn_fused(values, sizes, reference_points[:, :, None], offsets, logits)
         return self.output_proj(attended)
 
@@ -111,7 +114,7 @@ class DeformableSelfAttention(ResidualBlock):
         self.attention = MSDeformAttn(channels, num_levels=num_levels, num_heads=num_heads, num_points=num_points)
 
     def forward(self, x: Tensor, position: Tensor, grid: PixelGrid) -> Tensor:
-        """x [B, S, C]; position [S, C]."""
+        """Attend; x [B, S, C], position [S, C]."""
         values = self.attention.project_values(x)
         places = grid.reference_points[None]
         return self.residual(x, lambda x: self.attention(x + position, values, places, grid.sizes))

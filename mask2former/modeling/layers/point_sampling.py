@@ -1,4 +1,4 @@
-"""Reading masks at points. Points are (x, y) in [0, 1] of the image; pixel i's centre lies at (i + 0.5) / size."""
+"""Sampling of masks at points, (x, y) in [0, 1] of the image. The centre of pixel i lies at (i + 0.5) / size."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_MASKS = 8  # made float at once: enough for several threads
+_MASKS = 8  # masks converted to float at a time: enough for several threads
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Sample [R, C, H, W] bilinearly at points [R, P, 2]; zero outside; returns [R, C, P]."""
+    """Sample maps [R, C, H, W] bilinearly at points [R, P, 2], with zeros outside; return [R, C, P]."""
     grid = (2.0 * points.unsqueeze(1)).sub_(1.0)
     return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False).squeeze(2)
 
 
 def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Sample bool masks bilinearly: the same as :func:`sample_points` of ``masks.float()``, which is never made whole.
+    """Sample bool masks bilinearly, like :func:`sample_points` of ``masks.float()`` but without that copy.
 
     Args:
         masks: [N, H, W] bool.
         points: [R, P, 2], or [P, 2] when all rows share them.
-        rows: [R] int64, the mask that each row of the result samples, without copying it; None: all masks in turn.
+        rows: [R] int64, the index of the mask that each row of the result samples; None: each mask once, in order.
 
     Returns:
         [R, P] float32 in [0, 1].
@@ -35,7 +35,7 @@ def sample_masks(masks: Tensor, points: Tensor, rows: Tensor | None = None) -> T
 
 
 def _sample_in_turn(masks: Tensor, points: Tensor, rows: Tensor) -> Tensor:
-    """Masks are made float, a few at a time. Elsewhere than on a CPU this would wait for the device."""
+    """Sample masks a few at a time, after converting them to float. On a GPU this would wait for the device."""
     sampled = points.new_empty(points.shape[:2])
     indices, counts = rows.unique_consecutive(return_counts=True)
     if len(indices) and (counts == counts[0]).all():
@@ -68,12 +68,12 @@ def _sample_together(masks: Tensor, points: Tensor, rows: Tensor) -> Tensor:
 
 
 def _neighbours(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """(Index, weight) of the pixels before and after each place along an axis; outside the image the weight is 0."""
+    """Return (index, weight) of the pixels before and after each place along an axis; outside, the weight is 0."""
     place = place * size - 0.5
     before = place.floor()
     after_weight = place - before
     return [
-        # Indices as whole numbers: in float32 their products could not count the pixels of very large images.
+        # Integer indices: float32 could not represent the flat index of every pixel of very large images.
         (index.clamp(0, size - 1).long(), weight * ((index >= 0) & (index < size)))
         for index, weight in ((before, 1 - after_weight), (before + 1, after_weight))
     ]

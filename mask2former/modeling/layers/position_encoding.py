@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-_EPS = 1e-6  # of the published system; keeps the encoding equal to it to the last digit
+_EPS = 1e-6  # as in the published system, so that encodings are equal to the last digit
 
 
 class SinePositionEncoding(nn.Module):
-    """Encodes (y, x), each normalised to (0, 2 pi], by sines and cosines of falling frequency.
+    """Encoding of (y, x), each normalised to (0, 2 pi], by sines and cosines of falling frequency.
 
     Args:
         channels: C of the encoding, divisible by 4: half of it for y, half for x.
-        temperature: ratio of the highest to the lowest frequency, about.
+        temperature: approximate ratio of the highest to the lowest frequency.
         with_time: add an encoding of the frame. It is not zero for a single frame, so images leave it off.
     """
 
@@ -34,10 +34,13 @@ class SinePositionEncoding(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Encode a grid of ``size`` (H, W) in ``num_frames`` frames; [C, T, H, W], computed in float32.
+        """Encode a grid of pixels: [C, T, H, W], computed in float32.
 
         Args:
-            dtype: format of the result: that of the weights, in a model moved to half precision too.
+            size: (H, W).
+            num_frames: T.
+            device: device of the result.
+            dtype: dtype of the result; that of the weights, so that a model in a half format can add them.
         """
         height, width = size
         y = self._encode(height, self.channels // 2, device)
@@ -50,7 +53,7 @@ class SinePositionEncoding(nn.Module):
         return grid.expand(-1, num_frames, -1, -1).to(dtype)
 
     def _encode(self, length: int, channels: int, device: torch.device | None) -> Tensor:
-        """[channels, length]: sine and cosine of each frequency in turn, at positions 1 to ``length``."""
+        """Compute [channels, length]: sine and cosine of each frequency in turn, at positions 1 to ``length``."""
         position = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + _EPS) * (2 * math.pi)
         exponent = torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels
         angle = position / self.temperature ** exponent[:, None]

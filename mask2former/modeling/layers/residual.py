@@ -10,7 +10,7 @@ from mask2former.modeling.layers.attention import MultiHeadAttention
 
 
 class ResidualBlock(nn.Module):
-    """``norm(x + f(x))`` (post-norm), or ``x + f(norm(x))`` with ``pre_norm``."""
+    """Base of sub-layers: ``norm(x + f(x))`` (post-norm), or ``x + f(norm(x))`` with ``pre_norm``."""
 
     def __init__(self, channels: int, *, pre_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
@@ -25,14 +25,14 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(ResidualBlock):
-    """Queries attend to each other; their position embedding is added to queries and keys, not to values."""
+    """Self-attention; the position embedding is added to queries and keys, not to values."""
 
     def __init__(self, channels: int, num_heads: int, *, pre_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__(channels, pre_norm=pre_norm, dropout=dropout)
         self.attention = MultiHeadAttention(channels, num_heads, dropout=dropout)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """x, position: [B, Q, C] (position may broadcast over B)."""
+        """Attend; x, position [B, Q, C] (position may broadcast over B)."""
 
         def attend(x: Tensor) -> Tensor:
             located = x + position
@@ -42,19 +42,19 @@ class SelfAttention(ResidualBlock):
 
 
 class CrossAttention(ResidualBlock):
-    """Queries attend to a memory of pixels."""
+    """Attention of queries to a memory of pixels."""
 
     def __init__(self, channels: int, num_heads: int, *, pre_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__(channels, pre_norm=pre_norm, dropout=dropout)
         self.attention = MultiHeadAttention(channels, num_heads, dropout=dropout)
 
     def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> Tensor:
-        """x [B, Q, C]; key, value [B, S, C]; attn_mask bool [B, 1, Q, S] or None: see :class:`MultiHeadAttention`."""
+        """Attend; x [B, Q, C], key and value [B, S, C], attn_mask as in :class:`MultiHeadAttention`."""
         return self.residual(x, lambda x: self.attention(x + position, key, value, attn_mask))
 
 
 class FeedForward(ResidualBlock):
-    """Two linear layers with ReLU between them, at each position by itself."""
+    """Two linear layers with ReLU between them, applied to each position separately."""
 
     def __init__(self, channels: int, hidden_channels: int, *, pre_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__(channels, pre_norm=pre_norm, dropout=dropout)
@@ -63,5 +63,5 @@ class FeedForward(ResidualBlock):
         self.hidden_dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, S, C]."""
+        """Transform x [B, S, C]."""
         return self.residual(x, lambda x: self.linear2(self.hidden_dropout(self.linear1(x).relu_())))

@@ -17,12 +17,12 @@ class EncoderLayer(nn.Module):
         init_xavier(self)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """x [B, S, C]; position [S, C]."""
+        """Transform x [B, S, C]; position [S, C]."""
         return self.feed_forward(self.self_attention(x, position))
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention among queries, their attention to pixels, then a feed-forward network."""
+    """Self-attention among queries, cross-attention to pixels, then a feed-forward network."""
 
     def __init__(self, channels: int, *, num_heads: int, dim_feedforward: int, dropout: float, pre_norm: bool) -> None:
         super().__init__()
@@ -32,13 +32,13 @@ class DecoderLayer(nn.Module):
         init_xavier(self)
 
     def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """x [B, Q, C]; position [Q, C]; key, value [B, S, C]."""
+        """Transform x [B, Q, C]; position [Q, C], key and value [B, S, C]."""
         x = self.self_attention(x, position)
         return self.feed_forward(self.cross_attention(x, position, key, value, None))
 
 
 def init_xavier(module: nn.Module) -> None:
-    """Draw all matrices anew."""
+    """Initialise all weight matrices by Xavier's uniform distribution."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)

@@ -6,37 +6,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_BLOCKED = -100.0  # added to the logits; what trained weights saw, not minus infinity
+_BLOCKED = -100.0  # added to the logits; not minus infinity, because published weights were trained with this
 
 
 class WindowGrid:
-    """A feature map of one size cut into square windows, for all blocks of a stage.
+    """Division of a feature map of one size into square windows, for all blocks of a stage.
 
     The map is padded with zeros at the right and at the bottom. A cyclic shift (section 3.2, "Efficient batch
-    computation") moves windows across the borders of those before; pixels that it brings together from opposite
-    sides of the map are kept apart by :attr:`shift_mask`.
+    computation") moves windows across the previous borders; :attr:`shift_mask` keeps apart pixels that it brings
+    together from opposite sides of the map.
 
     Args:
         size: (H, W) of the map, in patches.
         window: side M of a window, in patches.
-        device: of the mask.
+        device: device of the mask.
     """
 
     def __init__(self, size: tuple[int, int], window: int, device: torch.device) -> None:
         self.size = size
         self.window = window
         self.device = device
-        # Rounded up. Not by negative numbers, whose quotients ONNX rounds the other way.
+        # Rounded up, but not by -(-a // b), because ONNX rounds quotients of negative numbers the other way.
         self.counts = ((size[0] + window - 1) // window, (size[1] + window - 1) // window)
         self._shift_mask: Tensor | None = None
 
     @property
     def shift(self) -> int:
-        """How far windows are moved in every second block, in patches."""
+        """Shift of the windows in every second block, in patches."""
         return self.window // 2
 
     def cut(self, x: Tensor, *, shifted: bool) -> Tensor:
-        """[B, H, W, C] -> [B, windows, M * M, C]."""
+        """Cut [B, H, W, C] into windows [B, windows, M * M, C]."""
         (height, width), (rows, columns) = self.size, self.counts
         x = F.pad(x, (0, 0, 0, columns * self.window - width, 0, rows * self.window - height))
         if shifted:
@@ -45,7 +45,7 @@ class WindowGrid:
         return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
     def join(self, windows: Tensor, *, shifted: bool) -> Tensor:
-        """The inverse of :meth:`cut`."""
+        """Join windows; the inverse of :meth:`cut`."""
         x = windows.unflatten(2, (self.window, self.window)).unflatten(1, self.counts)
         x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if shifted:
@@ -54,7 +54,7 @@ class WindowGrid:
 
     @property
     def shift_mask(self) -> Tensor:
-        """What shifted windows add to attention logits: float32 [windows, 1, M * M, M * M]."""
+        """Float32 [windows, 1, M * M, M * M], added to the attention logits of shifted windows."""
         if self._shift_mask is None:  # made once for all blocks; `torch.compile` stops at the lock of cached_property
             self._shift_mask = self._mask_of_shift()
         return self._shift_mask
@@ -62,14 +62,14 @@ class WindowGrid:
     def _mask_of_shift(self) -> Tensor:
         rows, columns = (self._regions(count) for count in self.counts)
         regions = 3 * rows[:, None] + columns
-        # One window's pixels may look at each other if the shift has not torn them apart.
+        # Pixels of a window may attend to each other if they come from the same side of the seam.
         regions = regions.unflatten(1, (self.counts[1], self.window)).unflatten(0, (self.counts[0], self.window))
         regions = regions.transpose(1, 2).flatten(2, 3).flatten(0, 1)
         apart = regions[:, None, :, None] != regions[:, None, None, :]
         return torch.zeros(apart.shape, device=self.device).masked_fill_(apart, _BLOCKED)
 
     def _regions(self, count: int) -> Tensor:
-        """Of each row (column) after the shift: 0 in whole windows, 1 and 2 on the two sides of the last one's seam."""
+        """Number rows (columns) after the shift: 0 in whole windows, 1 and 2 on either side of the last one's seam."""
         length = count * self.window
         index = torch.arange(length, device=self.device)
         return (index >= length - self.window).int() + (index >= length - self.shift).int()
@@ -82,7 +82,7 @@ class WindowAttention(nn.Module):
         channels: C.
         window: side M of a window.
         num_heads: must divide ``channels``.
-        qkv_bias: whether queries, keys and values have a bias.
+        qkv_bias: give queries, keys and values a bias.
         qk_scale: factor on the attention logits; None: 1 / sqrt(C / heads).
         attention_dropout, dropout: rates on the attention and on the output.
     """
@@ -118,7 +118,7 @@ class WindowAttention(nn.Module):
 
         Args:
             x: [B, windows, M * M, C].
-            mask: [windows, 1, M * M, M * M], added to the logits.
+            mask: [windows, 1, M * M, M * M], added to the logits; None: nothing.
         """
         batch, windows = x.shape[:2]
         qkv = self.qkv(x.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
@@ -138,7 +138,7 @@ class WindowAttention(nn.Module):
 
 
 def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of a window's pixels: int64 [M * M, M * M].
+    """Return the row of the bias table for each pair of a window's pixels: int64 [M * M, M * M].
 
     The table lists the offsets (dy, dx) of query from key, each in [1 - M, M - 1], row by row.
     """

@@ -1,1 +1,1 @@
-"""Losses of masks: where masks are compared, by which loss of a pixel, and with bounded memory."""
+"""Losses: terms, pixel losses and the pixels at which masks are compared, with bounded memory."""

@@ -1,4 +1,4 @@
-"""Losses of matched masks, some masks at a time, forward and backward: memory hardly grows with their number."""
+"""Losses of matched masks, a chunk of masks at a time, forward and backward: memory hardly grows with their number."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.autograd.function import once_differentiable
 
 from mask2former.modeling.losses.pixel_losses import MaskLoss
 
-# Masks that are there at once, by device: their logits at the size of the features, and thrice the points of each.
+# Masks in a chunk, by device. Memory holds their logits at the size of the features, and the candidate points of each.
 _AT_ONCE = {"cpu": 64}
 _USUALLY_AT_ONCE = 512
 
 
 class MatchedTargets(NamedTuple):
-    """What the predicted masks of one image are compared with.
+    """Targets of one image's R predicted masks.
 
     Attributes:
         masks: [N * T, H', W'] bool.
-        rows: [R * T] int64, the mask of each frame of each predicted mask. Where masks follow in order, each is read
-            for all its rows at once.
-        per_mask: predicted masks that each mask is compared with: one of each layer. They stay together.
+        rows: [R * T] int64, the index in ``masks`` for each frame of each predicted mask. Consecutive equal indices
+            are read together.
+        per_mask: number of predicted masks compared with the same target, one of each layer; never split by a chunk.
     """
 
     masks: Tensor
@@ -32,7 +32,7 @@ class MatchedTargets(NamedTuple):
 
 
 class MatchedMaskLosses(torch.autograd.Function):
-    """Loss of the pixels (their mean) and dice of each predicted mask.
+    """Pixel loss (mean over pixels) and dice loss of each predicted mask.
 
     Logits are multiplied out for some masks at a time and compared at once; only the places of comparison are kept, and
     the backward pass makes the rest again. Not twice differentiable.
@@ -45,7 +45,7 @@ class MatchedMaskLosses(torch.autograd.Function):
     def forward(
         ctx: Any, mask_loss: MaskLoss, images: list[MatchedTargets], features: Tensor, *embeds: Tensor
     ) -> tuple[Tensor, ...]:
-        """features [B, C, T, H, W] float32; embeds [R_i, C] of each image. Returns [2, R_i * T] of each image."""
+        """Compute losses [2, R_i * T] of each image from features [B, C, T, H, W] float32 and its embeds [R_i, C]."""
         places: list[Tensor | None] = []
         results = []
         for image, feature, embed in zip(images, features, embeds, strict=True):
@@ -65,7 +65,7 @@ class MatchedMaskLosses(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         features, *others = ctx.saved_tensors
         embeds, places = others[: len(ctx.images)], iter(others[len(ctx.images) :])
-        # Of clips, frames have to follow each other in memory for all pixels to be one row of a matrix.
+        # The frames of a clip must follow each other in memory, so that all pixels can be viewed as one matrix row.
         layout = torch.preserve_format if features.shape[2] == 1 else torch.contiguous_format
         of_features = torch.zeros_like(features, memory_format=layout)
         of_embeds = [torch.empty_like(embed) for embed in embeds]
@@ -84,19 +84,21 @@ class MatchedMaskLosses(torch.autograd.Function):
 
 
 def compare(mask_loss: MaskLoss, logits: Tensor, image: MatchedTargets) -> Tensor:
-    """Compare masks that are there already with their targets, all at once.
+    """Compare predicted masks with their targets, all at once.
 
     Args:
+        mask_loss: the pixel loss, and the pixels at which masks are compared.
         logits: [R * T, H, W] float32.
+        image: their targets.
 
     Returns:
-        [2, R * T], the loss of the pixels (their mean) and dice.
+        [2, R * T], pixel loss (mean over pixels) and dice loss.
     """
     return _compare(mask_loss, logits, image.masks, image.rows, mask_loss.choose_points(logits))
 
 
 def _parts(image: MatchedTargets, feature: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Some predicted masks, and their frames."""
+    """Yield the predicted masks of each chunk, and their frames."""
     frames = feature.shape[1]
     rows = len(image.rows) // frames
     most = _AT_ONCE.get(feature.device.type, _USUALLY_AT_ONCE) // frames
@@ -107,12 +109,12 @@ def _parts(image: MatchedTargets, feature: Tensor) -> Iterator[tuple[slice, slic
 
 
 def _logits(embed: Tensor, feature: Tensor) -> Tensor:
-    """[R, C], [C, T, H, W] -> [R * T, H, W]."""
+    """Multiply [R, C] by [C, T, H, W] to [R * T, H, W]."""
     return (embed @ feature.flatten(1)).view(-1, *feature.shape[-2:])
 
 
 def _compare(mask_loss: MaskLoss, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> Tensor:
-    """[2, R * T]."""
+    """Compute pixel and dice losses, [2, R * T], at the points ``where``."""
     sampled, truth = mask_loss.gather(logits, masks, rows, where)
     per_pixel = mask_loss.pixel_loss(sampled, truth).mean(1)
     mask = sampled.sigmoid()

@@ -1,4 +1,4 @@
-"""How masks are compared, in the matching and in the loss: at which pixels, and by which loss of a pixel."""
+"""Comparison of masks, in the matching and in the loss: at which pixels, and by which pixel loss."""
 
 from __future__ import annotations
 
@@ -36,62 +36,66 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
 
 
 class MaskLoss(ABC):
-    """Choose the pixels at which masks are compared, and how one is. The dice loss, of the same pixels, is a term's.
+    """A pixel loss, and the S pixels or points at which masks are compared.
 
-    S is the number of pixels or points at which masks are compared.
+    The matcher and the loss term compute the dice loss at the same points.
     """
 
     @abstractmethod
     def matching_samples(self, features: Tensor, target: MaskTargets) -> tuple[Tensor, Tensor]:
-        """Where the matching compares all queries of an image with all its targets.
+        """Sample an image's features and targets at the points where the matcher compares all queries with all targets.
 
         Args:
             features: [C, T, H, W] float, the mask features.
+            target: N targets.
 
         Returns:
-            features [C, S], and the targets there, [N, S] float in [0, 1].
+            Features [C, S], and targets [N, S] float in [0, 1].
         """
 
     @abstractmethod
     def choose_points(self, logits: Tensor) -> Tensor | None:
-        """Where the loss compares masks with their targets: what :meth:`gather` takes, without gradients.
+        """Choose where the loss compares masks with their targets, without gradients.
 
         Args:
             logits: [R, H, W] float.
+
+        Returns:
+            The ``where`` of :meth:`gather`.
         """
 
     @abstractmethod
     def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Both sides of matched pairs.
+        """Gather both sides of matched pairs.
 
         Args:
             logits: [R, H, W] float.
             masks: [N * T, H', W'] bool.
-            rows: [R] int64, the mask of each row of logits.
-            where: what :meth:`choose_points` gave for these logits.
+            rows: [R] int64, the index in ``masks`` for each row of logits.
+            where: the result of :meth:`choose_points` for these logits.
 
         Returns:
-            logits and targets there, [R, S] each.
+            Logits and targets, [R, S] each.
         """
 
     @abstractmethod
     def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Mean loss of each row of logits [..., Q, S] with each row of truth [N, S]: [..., Q, N]."""
+        """Compute the mean loss of each row of logits [..., Q, S] with each row of truth [N, S]: [..., Q, N]."""
 
     @abstractmethod
     def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Loss of each pixel, of the shape of both arguments."""
+        """Compute the loss of each pixel; the shape is that of both arguments."""
 
 
 @MASK_LOSS_REGISTRY.register()
 class PointCrossEntropy(MaskLoss):
     """Binary cross-entropy at sampled points (Mask2Former, arXiv 2112.01527, section 3.3).
 
-    The matching draws random points that all masks of an image share (in each frame: the same ones); the loss
-    prefers points where the prediction is undecided.
+    The matcher draws random points that all masks and all frames of an image share; the loss prefers points where the
+    prediction is undecided.
 
     Args:
-        num_points: S of an image in the matching, and of a mask in the loss.
+        num_points: points of a frame.
         oversample_ratio, importance_sample_ratio: see :func:`uncertain_points`.
     """
 
@@ -132,7 +136,7 @@ class PointCrossEntropy(MaskLoss):
         return sample_points(logits[:, None], where).squeeze(1), sample_masks(masks, where, rows)
 
     def pairwise(self, logits: Tensor, truth: Tensor) -> Tensor:
-        # -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product does.
+        # -t log s(x) - (1 - t) log(1 - s(x)) = softplus(x) - t x, so one matrix product suffices.
         return (F.softplus(logits).sum(-1, keepdim=True) - logits @ truth.T) / logits.shape[-1]
 
     def pixel_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
@@ -143,9 +147,9 @@ class PointCrossEntropy(MaskLoss):
 class DenseFocalLoss(MaskLoss):
     """Sigmoid focal loss over whole masks (MaskFormer, arXiv 2107.06278, section 3.3; RetinaNet, arXiv 1708.02002).
 
-    A pixel of a target costs ``alpha (1 - p) ** gamma * -log p``, another one ``(1 - alpha) p ** gamma *
-    -log(1 - p)``. The matching compares at the size of the mask features, with targets resized to it by the nearest
-    pixel; the loss at the size of the targets.
+    A pixel inside the target costs ``alpha (1 - p) ** gamma * -log p``, one outside ``(1 - alpha) p ** gamma *
+    -log(1 - p)``. The matcher compares at the size of the mask features, to which targets are resized by nearest
+    neighbour; the loss compares at the size of the targets.
     """
 
     @configurable
@@ -162,7 +166,7 @@ class DenseFocalLoss(MaskLoss):
         return features.flatten(1), small.flatten(1).to(features.dtype)
 
     def choose_points(self, logits: Tensor) -> None:
-        """Everywhere."""
+        """Return None: all pixels are compared."""
 
     def gather(self, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
         resized = resize_frames(logits[:, None], masks.shape[-2:])
@@ -177,7 +181,7 @@ class DenseFocalLoss(MaskLoss):
         return inside * truth + outside * (1 - truth)
 
     def _costs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Of every pixel, if it belonged to the target and if not."""
+        """Compute the cost of each pixel, once as inside and once as outside the target."""
         inside = self.alpha * logits.neg().sigmoid() ** self.gamma * F.softplus(-logits)
         outside = (1 - self.alpha) * logits.sigmoid() ** self.gamma * F.softplus(logits)
         return inside, outside

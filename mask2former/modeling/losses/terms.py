@@ -1,4 +1,4 @@
-"""The terms of the training loss, each by itself."""
+"""The terms of the training loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_loss_terms(cfg: CfgNode) -> list[LossTerm]:
 
 
 class LossTerm(nn.Module):
-    """One term of the loss, of all supervised layers at once. It knows predictions and targets, and no decoder."""
+    """One term of the loss, computed for all supervised layers at once. It sees predictions and targets, no decoder."""
 
     def forward(
         self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
@@ -58,8 +58,8 @@ class ClassLoss(LossTerm):
 
     Args:
         num_classes: K, without "no object".
-        weight: of the term.
-        no_object_weight: of the class "no object" within the mean.
+        weight: weight of the term.
+        no_object_weight: weight of the class "no object" within the mean.
     """
 
     empty_weight: Tensor
@@ -96,13 +96,13 @@ class ClassLoss(LossTerm):
 
 @LOSS_TERM_REGISTRY.register()
 class MaskAndDiceLoss(LossTerm):
-    """Loss of the pixels and dice of matched masks (``loss_mask``, ``loss_dice``).
+    """Pixel loss and dice loss of matched masks (``loss_mask``, ``loss_dice``).
 
     Both are summed over pairs, frames and images, and divided by the number of targets, averaged over all ranks.
 
     Args:
-        mask_loss: the loss of a pixel, and which pixels are compared.
-        mask_weight, dice_weight: of the two losses.
+        mask_loss: the pixel loss, and the pixels at which masks are compared.
+        mask_weight, dice_weight: weights of the two losses.
     """
 
     @configurable
@@ -139,10 +139,10 @@ class MaskAndDiceLoss(LossTerm):
     def _sums(
         self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
     ) -> Tensor:
-        """Sum both losses over pairs, frames and images, of layers that share their features: [2, L]."""
+        """Sum both losses over pairs, frames and images, for layers that share their features: [2, L]."""
         matched, orders = [], []
         for target, (_, chosen) in zip(targets, matchings, strict=True):
-            order = chosen.flatten().argsort(stable=True)  # mask after mask, and within it layer after layer
+            order = chosen.flatten().argsort(stable=True)  # target after target, and within each, layer after layer
             matched.append(_matched(target, chosen.flatten()[order], len(layers)))
             orders.append(order)
         features = layers[0].masks.features.float()
@@ -160,14 +160,14 @@ class MaskAndDiceLoss(LossTerm):
         matched: list[MatchedTargets],
         orders: Sequence[Tensor],
     ) -> Sequence[Tensor]:
-        """Compare the pairs of each image, in its order: [2, R * T] each."""
+        """Compute both losses of each image's pairs, in the order of ``orders``: [2, R * T] each."""
         factored = [layer.masks for layer in layers if isinstance(layer.masks, FactoredMasks)]
         if len(factored) < len(layers):
-            (layer,) = layers  # features that are logits belong to one layer
+            (layer,) = layers  # dense features are logits, so no other layer shares them
             chosen = [queries[0, order] for (queries, _), order in zip(matchings, orders, strict=True)]
             logits = [layer.masks.combine(i, features[i], queries) for i, queries in enumerate(chosen)]
             return [compare(self.mask_loss, x.flatten(0, 1), image) for x, image in zip(logits, matched, strict=True)]
-        # Taken apart once: each indexing would give the backward pass another gradient of the size of the whole.
+        # Unbound once: each indexing would add another gradient of full size in the backward pass.
         embeds = torch.stack([masks.mask_embed for masks in factored]).float().unbind(1)  # [L, Q, C] of each image
         rows = []
         for embed, (queries, _), order in zip(embeds, matchings, orders, strict=True):
@@ -177,14 +177,14 @@ class MaskAndDiceLoss(LossTerm):
 
 
 def _matched(target: MaskTargets, chosen: Tensor, layers: int) -> MatchedTargets:
-    """``chosen``: [R] int64, the target of each predicted mask."""
+    """Build the targets of one image from ``chosen``, int64 [R], the target of each predicted mask."""
     frames = target.masks.shape[1]
     of_frame = (chosen[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
     return MatchedTargets(target.masks.flatten(0, 1), of_frame, layers)
 
 
 def mean_over_ranks(count: int, device: torch.device) -> Tensor:
-    """Average the targets of this step over all ranks, at least one, so that ranks weigh every mask alike."""
+    """Average the number of targets over all ranks, at least 1, so that every mask weighs the same on every rank."""
     mean = torch.full((), float(count), device=device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(mean)

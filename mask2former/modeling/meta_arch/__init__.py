@@ -1,4 +1,4 @@
-"""Meta-architectures and heads: how backbone, pixel decoder and transformer decoder make one model."""
+"""Meta-architectures and heads, which join backbone, pixel decoder and transformer decoder into one model."""
 
 from mask2former.modeling.meta_arch.mask_former import MaskFormer
 from mask2former.modeling.meta_arch.mask_former_head import MaskFormerHead

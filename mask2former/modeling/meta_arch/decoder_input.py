@@ -1,4 +1,4 @@
-"""What a head's transformer decoder attends to."""
+"""The decoders of a head, and the features that its transformer decoder attends to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ MULTI_SCALE, ENCODED, MASK_FEATURES = "multi_scale_pixel_decoder", "transformer_
 def pixel_decoder_from_config(
     cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
 ) -> tuple[nn.Module, dict[str, ShapeSpec]]:
-    """The pixel decoder, and the backbone features that it reads."""
+    """Build the pixel decoder; return it with the shapes of the backbone features that it reads.
+
+    Raises:
+        ValueError: the backbone lacks a feature of ``IN_FEATURES``.
+    """
     head = cfg.MODEL.SEM_SEG_HEAD
     if missing := [name for name in head.IN_FEATURES if name not in input_shape]:
         raise ValueError(
@@ -31,12 +35,16 @@ def pixel_decoder_from_config(
 
 
 def transformer_decoder_from_config(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec], **changes: Any) -> nn.Module:
-    """The transformer decoder for ``TRANSFORMER_IN_FEATURE``; ``changes`` go before what ``cfg`` says."""
+    """Build the transformer decoder for ``TRANSFORMER_IN_FEATURE``; ``changes`` override arguments from ``cfg``.
+
+    Raises:
+        ValueError: no such feature, or the decoder attends to another kind of features.
+    """
     head = cfg.MODEL.SEM_SEG_HEAD
     in_feature = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
     decoder_name = cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME
     decoder = find_transformer_decoder(decoder_name)
-    # A decoder from elsewhere need not say what it attends to.
+    # A decoder from another project need not have the attribute.
     if getattr(decoder, "multi_scale", in_feature == MULTI_SCALE) != (in_feature == MULTI_SCALE):
         wants = repr(MULTI_SCALE) if decoder.multi_scale else "one feature"
         raise ValueError(
@@ -55,7 +63,11 @@ def transformer_decoder_from_config(cfg: CfgNode, input_shape: Mapping[str, Shap
 def select_decoder_input(
     in_feature: str, features: Mapping[str, Tensor], decoded: PixelDecoderOutput
 ) -> Tensor | list[Tensor]:
-    """Pick ``in_feature`` among the backbone's features and what the pixel decoder gave."""
+    """Pick ``in_feature`` from the backbone's features and the pixel decoder's output.
+
+    Raises:
+        ValueError: the pixel decoder has no encoder, whose output is wanted.
+    """
     if in_feature == MULTI_SCALE:
         return decoded.multi_scale_features
     if in_feature == MASK_FEATURES:

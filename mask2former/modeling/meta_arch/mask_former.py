@@ -20,7 +20,7 @@ from mask2former.structures import MaskPrediction
 
 
 def _setting(name: str) -> Any:
-    """Make an attribute of the published class: a field of the post-processing settings."""
+    """Create a property, named as in the published class, for a field of the post-processing settings."""
 
     def read(self: MaskFormer) -> Any:
         return getattr(self.post_processing, name)
@@ -33,7 +33,7 @@ def _setting(name: str) -> Any:
 
 @META_ARCH_REGISTRY.register()
 class MaskFormer(SegmentationModel):
-    """A mask architecture for semantic, panoptic and instance segmentation (arXiv 2107.06278, 2112.01527).
+    """MaskFormer and Mask2Former, for semantic, panoptic and instance segmentation (arXiv 2107.06278, 2112.01527).
 
     Args:
         backbone: images [B, 3, H, W] -> features by name.
@@ -101,7 +101,7 @@ class MaskFormer(SegmentationModel):
 
     @property
     def num_queries(self) -> int:
-        """Give Q."""
+        """Q."""
         return cast(int, self.sem_seg_head.get_submodule("predictor").num_queries)
 
     def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:

@@ -24,10 +24,10 @@ class MaskFormerHead(nn.Module):
     """Pixel decoder, then transformer decoder.
 
     Args:
-        input_shape: the backbone's features; kept for Detectron2's convention.
+        input_shape: channels and stride of the backbone features that the pixel decoder reads.
         pixel_decoder: backbone features -> ``PixelDecoderOutput``.
-        transformer_decoder: (what it attends to, mask features, T) -> ``MaskPrediction``.
-        transformer_in_feature: what the transformer decoder attends to: "multi_scale_pixel_decoder", the pixel
+        transformer_decoder: (features attended to, mask features, T) -> ``MaskPrediction``.
+        transformer_in_feature: features that the transformer decoder attends to: "multi_scale_pixel_decoder", the pixel
             decoder's levels (Mask2Former); "transformer_encoder", its encoder's output; "pixel_embedding", the mask
             features; or a feature of the backbone (MaskFormer).
     """
@@ -44,7 +44,7 @@ class MaskFormerHead(nn.Module):
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
         self.pixel_decoder = pixel_decoder
-        self.predictor = transformer_decoder
+        self.predictor = transformer_decoder  # the published name
         self.transformer_in_feature = transformer_in_feature
 
     @classmethod
@@ -58,7 +58,7 @@ class MaskFormerHead(nn.Module):
         }
 
     def forward(self, features: Mapping[str, Tensor], num_frames: int = 1) -> MaskPrediction:
-        """``features``: [B * T, C, H, W] by name."""
+        """Predict from ``features`` [B * T, C, H, W] by name."""
         decoded = self.pixel_decoder({name: features[name] for name in self.in_features})
         memory = select_decoder_input(self.transformer_in_feature, features, decoded)
         return self.predictor(memory, decoded.mask_features, num_frames)

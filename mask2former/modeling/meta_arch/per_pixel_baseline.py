@@ -1,4 +1,4 @@
-"""The baselines of MaskFormer: a class for each pixel (arXiv 2107.06278, section 4.1, "Baseline models")."""
+"""MaskFormer's baselines, which classify each pixel (arXiv 2107.06278, section 4.1, "Baseline models")."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class PerPixelBaselineHead(nn.Module):
         pixel_decoder: backbone features -> ``PixelDecoderOutput``.
         predictor: mask features [B, mask_dim, H, W] -> logits [B, K, H, W].
         ignore_value: label of pixels without ground truth.
-        loss_weight: of the cross-entropy.
-        common_stride: of the mask features, in pixels; must be that of the finest feature.
+        loss_weight: weight of the cross-entropy.
+        common_stride: stride of the mask features, in pixels; must be that of the finest feature.
     """
 
     @configurable
@@ -57,7 +57,7 @@ class PerPixelBaselineHead(nn.Module):
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
         self.common_stride = common_stride
-        # Here, because the whole model is Detectron2's SemanticSegmentor.
+        # The head does it, because the whole model is Detectron2's SemanticSegmentor, which knows nothing of formats.
         convert_on_load(self, "sem_seg_head.")
 
     @classmethod
@@ -78,15 +78,18 @@ class PerPixelBaselineHead(nn.Module):
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """As ``SemanticSegmentor`` calls it.
+        """Compute losses or logits, as ``SemanticSegmentor`` expects.
 
         Args:
             features: [B, C, H, W] by name.
             targets: [B, H', W'] int64, in training: the class of each pixel, or ``ignore_value``.
 
         Returns:
-            In training None and the weighted losses; at inference logits [B, K, H', W'] at the size of the padded
-            images, and no losses.
+            In training, None and the weighted losses; at inference, logits [B, K, H', W'] at the size of the padded
+            images and no losses.
+
+        Raises:
+            ValueError: there are no targets in training.
         """
         *earlier, last = self._logits(features)
         if not self.training:
@@ -100,7 +103,7 @@ class PerPixelBaselineHead(nn.Module):
         return None, {"loss_sem_seg": self._loss(last, targets), **losses}
 
     def _logits(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """[B, K, H, W] of every prediction that is supervised, the last one being the result."""
+        """Compute the logits [B, K, H, W] of each supervised prediction; the last is the result."""
         decoded = self.pixel_decoder({name: features[name] for name in self.in_features})
         return [self.predictor(decoded.mask_features)]
 
@@ -108,8 +111,8 @@ class PerPixelBaselineHead(nn.Module):
         return F.interpolate(logits.float(), scale_factor=self.common_stride, mode="bilinear", align_corners=False)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over the pixels that have a label; 0 if none has."""
-        height, width = targets.shape[-2:]  # need not be multiples of the stride
+        """Compute the weighted mean loss over the pixels that have a label; 0 if none has."""
+        height, width = targets.shape[-2:]  # not always multiples of the stride
         logits = self._full_size(logits)[..., :height, :width]
         total = F.cross_entropy(logits, targets, ignore_index=self.ignore_value, reduction="sum")
         return self.loss_weight * total / (targets != self.ignore_value).sum().clamp(min=1)
@@ -117,13 +120,13 @@ class PerPixelBaselineHead(nn.Module):
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PerPixelBaselinePlusHead(PerPixelBaselineHead):
-    """The same with MaskFormer's transformer decoder, whose K queries are the classes.
+    """Per-pixel baseline with MaskFormer's transformer decoder, whose K queries are the classes.
 
     A class's logits are the product of its query's mask embedding and the mask features, without classification.
 
     Args:
-        transformer_decoder: (what it attends to, mask features) -> ``MaskPrediction`` of K queries.
-        transformer_in_feature: what it attends to, see :class:`MaskFormerHead`.
+        transformer_decoder: (features attended to, mask features) -> ``MaskPrediction`` of K queries.
+        transformer_in_feature: features attended to, see :class:`MaskFormerHead`.
         deep_supervision: supervise the earlier decoder layers too.
         others: see :class:`PerPixelBaselineHead`.
     """

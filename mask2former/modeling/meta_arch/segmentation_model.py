@@ -1,4 +1,4 @@
-"""What every meta-architecture of the family shares: images in, losses or results out, around any network."""
+"""The base of every meta-architecture of the family: images in, losses or results out, around any network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """Normalised and padded images.
 
     Attributes:
-        images: [B * T, 3, H, W], with the size of each before it was padded.
+        images: [B * T, 3, H, W], with the size of each before padding.
         num_frames: T; 1 for images.
     """
 
@@ -30,36 +30,36 @@ class Batch(NamedTuple):
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """Give (H, W) of the padded images."""
+        """(H, W) of the padded images."""
         return self.images.tensor.shape[-2], self.images.tensor.shape[-1]
 
 
 @runtime_checkable
 class PredictsMasks(Protocol):
-    """What test-time augmentation, tiling, predictor, evaluation and export ask of a model, whatever its class."""
+    """Interface of a model for test-time augmentation, evaluation and the predictor, whatever its class."""
 
     post_processing: PostProcessing
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
-        """Give class logits [Q, K + 1] and masks of each image."""
+        """Return class logits [Q, K + 1] and masks of each image."""
 
     def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
-        """Give results of each image under these settings."""
+        """Return the results of each image under these settings."""
 
 
 class SegmentationModel(nn.Module):
     """A network that predicts (class distribution, mask) pairs, with its normalisation, loss and post-processing.
 
-    A meta-architecture of the family derives from this and defines :meth:`network`; it may also override
-    :meth:`preprocess`, :meth:`prepare_targets` and :meth:`infer`, and nothing else here is meant to be. Post-processing
-    settings are a value: thresholds and switches below are read from it and, set, replace it.
+    A meta-architecture of the family derives from this class and defines :meth:`network` and :attr:`num_classes`. It
+    may also override :meth:`preprocess`, :meth:`prepare_targets` and :meth:`infer`, but nothing else. Post-processing
+    settings are an immutable value: replace ``post_processing`` to change them.
 
     Args:
         criterion: (``MaskPrediction``, targets) -> weighted losses.
-        pixel_mean, pixel_std: of each channel, in the images' units.
+        pixel_mean, pixel_std: mean and deviation of each channel, in the images' units.
         size_divisibility: batches are padded to a multiple of this, in pixels.
-        post_processing: which results, and how.
-        metadata: of the data set, for whoever draws results; the model does not read it.
+        post_processing: results wanted, and their thresholds.
+        metadata: metadata of the data set, for drawing results; the model does not read it.
     """
 
     pixel_mean: Tensor
@@ -88,14 +88,14 @@ class SegmentationModel(nn.Module):
         """Predict masks.
 
         Args:
-            images: [B * T, 3, H, W] float, normalised and padded; frames of a clip follow each other.
+            images: [B * T, 3, H, W] float, normalised and padded; the frames of a clip are consecutive.
             num_frames: T.
         """
         raise NotImplementedError
 
     @property
     def num_classes(self) -> int:
-        """Give K, without "no object"."""
+        """K, without "no object"."""
         raise NotImplementedError
 
     @property
@@ -104,13 +104,13 @@ class SegmentationModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Give the weights' format: float32, or what the model was moved to (``model.half()``)."""
+        """Number format of the weights: float32, or what the model was moved to (``model.half()``)."""
         return next((weight.dtype for weight in self.parameters()), torch.float32)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move to another device or format, but keep the images' mean and deviation in float32.
+        """Move to another device or format, but keep the pixel mean and deviation in float32.
 
-        In bfloat16 a mean of 123.675 would be 123.5, and images would be normalised in its eight bits.
+        In bfloat16 a mean of 123.675 would become 123.5, and images would be normalised with its eight bits.
         """
         exact = {name: getattr(self, name) for name in ("pixel_mean", "pixel_std")}
         super()._apply(function, recurse)
@@ -125,11 +125,14 @@ class SegmentationModel(nn.Module):
         Args:
             batched_inputs: for each image ``image``, uint8 or float [3, H, W]; in training ``instances`` with
                 ``gt_classes`` and ``gt_masks``, see :meth:`prepare_targets`; at inference optionally ``height`` and
-                ``width`` of the result. Of a clip, ``image`` and ``instances`` are lists over its frames.
+                ``width`` of the result. For a clip, ``image`` and ``instances`` are lists over its frames.
 
         Returns:
-            In training the weighted losses. At inference for each image the results of
-            :func:`~mask2former.modeling.postprocess.post_process`; for each clip ``{"frames": those of each frame}``.
+            In training, the weighted losses. At inference, for each image the results of
+            :func:`~mask2former.modeling.postprocess.post_process`; for each clip ``{"frames": [results of a frame]}``.
+
+        Raises:
+            ValueError: training with weights in a half format, or images and clips in one batch.
         """
         if not self.training:
             return self.infer(batched_inputs, self.post_processing)
@@ -142,15 +145,15 @@ class SegmentationModel(nn.Module):
         return self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
 
     def predict_raw(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, Batch]:
-        """Run the network: what losses, distillation and post-processing start from."""
+        """Run the network; return its raw prediction, for losses, distillation and post-processing, and the batch."""
         batch = self.preprocess(batched_inputs)
         return self.network(batch.images.tensor, batch.num_frames), batch
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
-        """Give class logits [Q, K + 1] and masks, at the size wanted, of each image or frame after frame of each clip.
+        """Return class logits [Q, K + 1] and masks at the wanted size, for each image, or each frame of each clip.
 
         Args:
-            batched_inputs: as those of :meth:`forward` at inference.
+            batched_inputs: see :meth:`forward`, at inference.
         """
         prediction, batch = self.predict_raw(batched_inputs)
         return [
@@ -160,7 +163,7 @@ class SegmentationModel(nn.Module):
         ]
 
     def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
-        """Give results under other settings than the model's own; nothing is copied."""
+        """Return the results of each image or clip under ``settings``, without changing or copying the model."""
         results = [post_process(*one, settings) for one in self.predict(batched_inputs)]
         if not _are_clips(batched_inputs):
             return results
@@ -171,7 +174,7 @@ class SegmentationModel(nn.Module):
         """Normalise and pad images, or the frames of clips of one length.
 
         Raises:
-            ValueError: clips of different lengths, or images among clips.
+            ValueError: clips of different lengths, or images and clips in one batch.
         """
         clips = _are_clips(batched_inputs)
         lengths = {len(x["image"]) for x in batched_inputs} if clips else {1}
@@ -184,12 +187,13 @@ class SegmentationModel(nn.Module):
         return Batch(images, lengths.pop())
 
     def prepare_targets(self, batched_inputs: list[dict[str, Any]], batch: Batch) -> list[MaskTargets]:
-        """Make targets of the padded size.
+        """Build targets of the padded size.
 
         Args:
             batched_inputs: with ``instances`` (``gt_classes`` int64 [N], ``gt_masks`` bool [N, H, W] or ``BitMasks``),
-                of a clip one for each frame, with the same N objects in the same order; optionally ``void`` bool
-                [H, W] and ``semantic`` int64 [H, W] (of a clip [T, H, W]). Padding is void, and of no class (-1).
+                for a clip one for each frame, with the same N objects in the same order; optionally ``void`` bool
+                [H, W] and ``semantic`` int64 [H, W] (for a clip [T, H, W]), in which padding becomes True and -1.
+            batch: the preprocessed images.
         """
         return [self._targets_of(x, batch.padded_size) for x in batched_inputs]
 
@@ -230,19 +234,19 @@ def _resized(prediction: MaskPrediction, batch: Batch, index: int, inputs: dict[
 
 
 class WithSettings(nn.Module):
-    """A model under other post-processing settings, to be called as the model is; the network is shared."""
+    """A model with other post-processing settings, called like the model itself; the network is shared."""
 
     def __init__(self, model: PredictsMasks, settings: PostProcessing) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
-        self.training = getattr(model, "training", False)
+        self.training = getattr(model, "training", False)  # Detectron2's evaluation restores it, in the model too
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Infer, as the model does in evaluation mode."""
+        """Infer, like the model in evaluation mode."""
         return self.model.infer(batched_inputs, self.settings)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Give the model within ``DistributedDataParallel``."""
+    """Return the model inside ``DistributedDataParallel``, or the model itself."""
     return model.module if isinstance(model, DistributedDataParallel) else model

@@ -1,4 +1,4 @@
-"""Pixel decoders: from backbone features to mask features and multi-scale features."""
+"""Pixel decoders: backbone features to mask features and multi-scale features."""
 
 from mask2former.modeling.pixel_decoder.fpn import BasePixelDecoder
 from mask2former.modeling.pixel_decoder.msdeformattn import MSDeformAttnPixelDecoder

@@ -17,7 +17,7 @@ from mask2former.modeling.pixel_decoder.output import PixelDecoderOutput
 
 
 def pyramid_from_config(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
-    """Arguments of every pixel decoder's constructor: what it reads, and its pyramid."""
+    """Return the arguments that every pixel decoder's constructor takes."""
     head = cfg.MODEL.SEM_SEG_HEAD
     return {
         "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
@@ -32,7 +32,7 @@ class BasePixelDecoder(nn.Module):
     """Feature pyramid (MaskFormer, arXiv 2107.06278, section 4.1, "Pixel decoder"; FPN, arXiv 1612.03144).
 
     Args:
-        input_shape: channels and stride of the backbone features, all of which are joined top-down.
+        input_shape: channels and stride of the backbone features, which are all merged top-down.
         conv_dim: C of the pyramid.
         mask_dim: channels of the mask features.
         norm: normalisation of the convolutions (Detectron2's names).
@@ -57,7 +57,7 @@ class BasePixelDecoder(nn.Module):
         return pyramid_from_config(cfg, input_shape)
 
     def forward(self, features: Mapping[str, Tensor]) -> PixelDecoderOutput:
-        """``features``: [B, C, H, W] by name, float."""
+        """Decode ``features``, float [B, C, H, W] by name."""
         coarsest, encoded = self._encode(features[self.features[0]])
         levels = [self.output_convs[0](coarsest)]
         for name, lateral, output in zip(self.features[1:], self.lateral_convs, self.output_convs[1:], strict=True):
@@ -66,9 +66,9 @@ class BasePixelDecoder(nn.Module):
         return PixelDecoderOutput(self.mask_features(levels[-1]), levels, encoded)
 
     def _coarsest_channels(self, backbone_channels: int, conv_dim: int) -> int:
-        """Channels of what :meth:`_encode` gives to the pyramid."""
+        """Return the channels of the feature that :meth:`_encode` passes to the pyramid."""
         return backbone_channels
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the pyramid starts from, and the output of the transformer encoder, if there is one."""
+        """Return the coarsest feature of the pyramid, and the transformer encoder's output, if there is an encoder."""
         return x, None

@@ -1,4 +1,4 @@
-"""The pixel decoder of Mask2Former: deformable attention over the coarse levels, one FPN step to the finest."""
+"""The pixel decoder of Mask2Former: deformable attention over the coarse levels, then an FPN to the finest."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ class DeformableEncoderLayer(nn.Module):
 class MSDeformAttnPixelDecoder(nn.Module):
     """Multi-scale deformable attention pixel decoder (Mask2Former, arXiv 2112.01527, section 3.2.2).
 
-    Padding is treated as image, as in the published system, on whose behaviour trained weights rely.
+    Padding is treated as part of the image, as in the published system, because trained weights rely on it.
 
     Args:
-        input_shape: channels and stride of the backbone features; those not in ``transformer_in_features`` and
-            finer than them are joined top-down as in an FPN, down to ``common_stride``.
-        transformer_in_features: names of the features that the transformer runs over.
+        input_shape: channels and stride of the backbone features; those finer than ``transformer_in_features`` are
+            merged top-down as in an FPN, down to ``common_stride``.
+        transformer_in_features: names of the features that the transformer encodes.
         conv_dim: C of the transformer and of the FPN.
         mask_dim: channels of the mask features.
         norm: normalisation of the FPN convolutions (Detectron2's names).
-        num_heads, num_points, dim_feedforward, num_layers, dropout: of the transformer.
-        common_stride: stride of the mask features.
+        num_heads, num_points, dim_feedforward, num_layers, dropout: settings of the transformer.
+        common_stride: stride of the finest feature that is merged, and so of the mask features, in pixels.
     """
 
     checkpoint_layers = (DeformableEncoderLayer,)
@@ -129,13 +129,13 @@ class MSDeformAttnPixelDecoder(nn.Module):
         }
 
     def forward(self, features: Mapping[str, Tensor]) -> PixelDecoderOutput:
-        """``features``: [B, C, H, W] by name, float."""
+        """Decode ``features``, float [B, C, H, W] by name."""
         levels = self._encode([features[name] for name in self.encoder_features])
         finest = levels[-1]
         for name, lateral, output in zip(self.fpn_features, self.lateral_convs, self.output_convs, strict=True):
             skip = lateral(features[name])
-            # A level is a part of a larger tensor. As it is, interpolation would not see which layout it has, and copy
-            # its large result to and fro.
+            # A level is a slice of a larger tensor, so interpolation could not tell its memory layout and would convert
+            # its large result. Copying the small input to the layout of ``skip`` avoids that.
             layout = torch.channels_last if skip.is_contiguous(memory_format=torch.channels_last) else None
             coarse = finest.clone(memory_format=layout or torch.contiguous_format)
             skip += F.interpolate(coarse, size=skip.shape[-2:], mode="bilinear", align_corners=False)
@@ -143,7 +143,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
         return PixelDecoderOutput(self.mask_features(finest), levels, levels[0])
 
     def _encode(self, features: list[Tensor]) -> list[Tensor]:
-        """Run the transformer over all levels at once; [B, conv_dim, H_l, W_l] for each, coarse to fine."""
+        """Run the transformer over all levels at once; return [B, conv_dim, H_l, W_l] of each, coarse to fine."""
         projected = [projection(x) for projection, x in zip(self.input_proj, features, strict=True)]
         device = projected[0].device
         grid = PixelGrid.of([_size(x) for x in projected], device)
@@ -161,7 +161,7 @@ class MSDeformAttnPixelDecoder(nn.Module):
 
 
 def _size(x: Tensor) -> tuple[int, int]:
-    """(H, W). `torch.jit.trace` gives them as tensors; those of `torch.export` are symbols, which `int` would fix."""
+    """Return (H, W). `torch.jit.trace` makes them tensors; `torch.export` makes them symbols, which `int` would fix."""
     height, width = (int(size) if isinstance(size, Tensor) else size for size in x.shape[-2:])
     return height, width
 

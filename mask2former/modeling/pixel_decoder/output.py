@@ -1,4 +1,4 @@
-"""What every pixel decoder gives to the transformer decoder."""
+"""The output of pixel decoders, from which heads take the input of the transformer decoder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class PixelDecoderOutput(NamedTuple):
 
     Attributes:
         mask_features: [B * T, mask_dim, H, W] at the finest stride; masks are their product with the mask embeddings.
-        multi_scale_features: [B * T, C, H_l, W_l] for each level, coarse to fine.
-        encoded: [B * T, C, H_l, W_l], the coarsest level after a transformer encoder, where there is one.
+        multi_scale_features: [B * T, C, H_l, W_l] of each level, coarse to fine.
+        encoded: [B * T, C, H_l, W_l], the coarsest level after a transformer encoder; None without one.
     """
 
     mask_features: Tensor

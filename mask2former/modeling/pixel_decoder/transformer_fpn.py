@@ -1,4 +1,4 @@
-"""A feature pyramid network upon a transformer encoder of the coarsest feature."""
+"""A feature pyramid network on top of a transformer encoder of the coarsest feature."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mask2former.modeling.pixel_decoder.fpn import BasePixelDecoder
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class TransformerEncoderPixelDecoder(BasePixelDecoder):
-    """Transformer encoder (DETR, arXiv 2005.12872) over the coarsest feature, then the pyramid of its parent.
+    """Transformer encoder (DETR, arXiv 2005.12872) over the coarsest feature, then the pyramid of the parent class.
 
-    MaskFormer's panoptic models have it (arXiv 2107.06278, appendix A).
+    MaskFormer's panoptic models use it (arXiv 2107.06278, appendix A).
 
     Args:
         input_shape, conv_dim, mask_dim, norm: see :class:`BasePixelDecoder`.
-        num_heads, dim_feedforward, num_layers, dropout, pre_norm: of the transformer.
+        num_heads, dim_feedforward, num_layers, dropout, pre_norm: settings of the transformer.
     """
 
     checkpoint_layers = (EncoderLayer,)

@@ -1,6 +1,6 @@
-"""From one image's (class distribution, mask) pairs to semantic, panoptic and instance results.
+"""Semantic, panoptic and instance results from one image's (class distribution, mask) pairs.
 
-Each result chooses its queries first. Masks are then made piece by piece, a few rows of the image at a time, once for
+Each result first chooses its queries. Masks are then computed in chunks, a few rows of the image at a time, once for
 all results together, so that Q masks at full size never exist.
 """
 

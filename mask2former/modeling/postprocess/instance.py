@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 class InstanceAccumulator:
-    """The ``top_k`` best of all (query, class) pairs, each scored by class and mask (Mask2Former, appendix B).
+    """The ``top_k`` most probable (query, class) pairs, scored by class and mask (Mask2Former, appendix B).
 
     score = class probability * mean mask probability inside the mask.
 
     Args:
         class_logits: [Q, K + 1].
-        top_k: instances wanted; fewer are given when there are fewer pairs.
-        things: keep these classes alone; None keeps all.
+        top_k: pairs chosen, or all if there are fewer.
+        things: classes kept among the chosen pairs; None keeps all.
         size: (H, W) of the result.
     """
 
@@ -31,8 +31,8 @@ class InstanceAccumulator:
         if things is not None:
             is_thing = torch.isin(classes, torch.tensor(sorted(things), dtype=classes.dtype, device=classes.device))
             scores, queries, classes = scores[is_thing], queries[is_thing], classes[is_thing]
-        # Several pairs may share a query, whose mask is asked for once. In the order of queries each piece of the
-        # masks is written to one place, or to a few that lie next to each other.
+        # Several pairs may share a query, whose mask is computed once. In the order of queries, each chunk of masks is
+        # written to one place, or to a few adjacent ones.
         order = queries.argsort()
         self.scores, self.classes = scores[order], classes[order]
         self.queries, self.place = queries[order].unique(return_inverse=True)
@@ -51,8 +51,9 @@ class InstanceAccumulator:
             self.masks[mine, rows] = inside[self.place[mine] - own.start]
 
     def result(self) -> Instances:
-        """With ``pred_masks`` bool [n, H, W], ``pred_boxes`` around them in pixels, ``scores`` and ``pred_classes``, in
-        no particular order.
+        """Return instances in any order.
+
+        They have ``pred_masks`` bool [n, H, W], ``pred_boxes`` around them in pixels, ``scores`` and ``pred_classes``.
         """
         result = Instances((self.masks.shape[1], self.masks.shape[2]))
         result.pred_masks = self.masks
@@ -63,8 +64,9 @@ class InstanceAccumulator:
 
 
 def bounding_boxes(masks: Tensor) -> Tensor:
-    """float32 [n, 4] (x0, y0, x1, y1) in pixels, right and bottom exclusive, around bool masks [n, H, W]; zeros where
-    a mask is empty. Detectron2's own goes mask by mask and waits for the device at each.
+    """Compute boxes around bool masks [n, H, W]: float32 [n, 4] (x0, y0, x1, y1) in pixels, zeros for empty masks.
+
+    Right and bottom are exclusive. Detectron2's own method goes mask by mask and waits for the device at each.
     """
     ends = []
     for occupied in (masks.any(dim=1), masks.any(dim=2)):  # columns, rows

@@ -1,4 +1,4 @@
-"""Where post-processing gets its masks from."""
+"""Sources of masks for post-processing."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from mask2former.modeling.layers.bilinear_matrix import resizing_rows
 from mask2former.structures import Masks, resize_frames
 
 MaskSource = Callable[[Tensor], Tensor]
-"""Query indices [n] int64 -> mask logits [n, H, W] at the size of the result; their sigmoid is the probability."""
+"""Query indices [n] int64 -> mask logits [n, H, W] at the size of the result; the sigmoid gives the probability."""
 
 
 @dataclass
 class ResizedMasks:
-    """Mask logits of one image of a batch, brought to the size that is wanted.
+    """Mask logits of one image of a batch, resized to the size wanted.
 
-    Of masks that exclude each other these are the log-odds of the softmax over all queries, so that whoever asks for
-    masks need not know of it.
+    For masks that are a softmax over all queries, these are its log-odds, so that a sigmoid gives the probability in
+    both cases.
 
-    As in the published system the masks are resized to the padded input, cropped to the image and resized again,
-    all bilinearly. Callable as a :data:`MaskSource`; any rows can be had without the others.
+    As in the published system the masks are resized to the padded input, cropped to the image and resized again, all
+    bilinearly. Callable as a :data:`MaskSource`; rows can be computed without the others.
 
-    Bilinear resizing is linear and works on rows and columns apart: columns are resized at the features' few rows, and
-    both vertical steps are one matrix, of the rows that are wanted by the features' rows that they lie between.
+    Bilinear resizing is linear and separable: widths are resized at the few rows of the features, and both vertical
+    steps are one matrix, from the feature rows needed to the result rows wanted.
 
     Attributes:
-        masks: of the whole batch.
+        masks: masks of the whole batch.
         image: index in the batch.
         padded_size: (H, W) of the padded batch.
         image_size: (H, W) of the image in it.
-        output_size: (H, W) wanted; None leaves it at the size of the image in the batch.
+        output_size: (H, W) wanted; None: ``image_size``.
         frame: index of the frame in its clip.
     """
 
@@ -46,14 +46,14 @@ class ResizedMasks:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Give (H, W) of the masks."""
+        """(H, W) of the masks."""
         return self.output_size or self.image_size
 
     def __call__(self, queries: Tensor) -> Tensor:
         return self.rows(queries, 0, self.size[0])
 
     def rows(self, queries: Tensor, first: int, last: int) -> Tensor:
-        """Make rows [first, last) of the masks of ``queries`` [n]: float32 [n, last - first, W]."""
+        """Compute rows [first, last) of the masks of ``queries`` [n]: float32 [n, last - first, W]."""
         if self.masks.activation == "softmax":
             return self._resized_rows(None, first, last).softmax(0)[queries].logit()
         return self._resized_rows(queries, first, last)

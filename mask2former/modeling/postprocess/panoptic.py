@@ -21,15 +21,16 @@ Rules by name: ``rule.from_settings(class logits [Q, K + 1], (H, W), PostProcess
 
 @PANOPTIC_RULE_REGISTRY.register()
 class PanopticMerger:
-    """Every pixel goes to the query of the greatest score times mask probability (MaskFormer, section 3.4).
+    """Assignment of each pixel to the query of the greatest score times mask probability (MaskFormer, section 3.4).
 
-    Queries count whose best class is an object with a score above ``object_mask_threshold``. A segment is the part
-    of its own mask (probability >= 0.5) that a query wins. It is dropped when the query wins less than
-    ``overlap_threshold`` of what its mask covers. Segments of one stuff class become one.
+    Only queries take part whose best class is not "no object" and has a score above ``object_mask_threshold``. A
+    segment is the part of its own mask (probability >= 0.5) that a query wins. It is dropped if the pixels that the
+    query wins are fewer than ``overlap_threshold`` of its mask's. Segments of one stuff class become one.
 
     Args:
         class_logits: [Q, K + 1].
-        things: classes in [0, K) whose segments stay apart.
+        things: classes in [0, K) whose segments stay separate.
+        object_mask_threshold, overlap_threshold: see above.
         size: (H, W) of the result.
     """
 
@@ -76,8 +77,9 @@ class PanopticMerger:
         self.inside[rows] = torch.where(better, covered.gather(0, winner[None])[0], self.inside[rows])
 
     def result(self) -> tuple[Tensor, list[dict[str, Any]]]:
-        """int32 [H, W] of segment ids, 0 where there is none, and for each segment its ``id``, ``isthing`` and
-        ``category_id`` in [0, K).
+        """Return segment ids, int32 [H, W], and segments.
+
+        Id 0 is no segment. Each segment has ``id``, ``isthing`` and ``category_id`` in [0, K).
         """
         count = len(self.queries)
         won = torch.bincount(self.owner.flatten() + 1, minlength=count + 1)[1:]
@@ -88,6 +90,7 @@ class PanopticMerger:
         stuff: dict[int, int] = {}
         segment_of = [0] * count
         for index, (category, area, won_pixels, drawn_pixels) in enumerate(zip(*table, strict=True)):
+            # As published, pixels won outside the query's own mask count for the share, though they are not drawn.
             if drawn_pixels == 0 or won_pixels / area < self.overlap_threshold:
                 continue
             is_thing = category in self.things

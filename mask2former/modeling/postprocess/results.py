@@ -1,4 +1,4 @@
-"""All results of one image that the settings ask for."""
+"""Results of one image, as the settings choose them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ from mask2former.structures import resize_frames
 
 
 def post_process(class_logits: Tensor, masks: ResizedMasks, settings: PostProcessing) -> dict[str, Any]:
-    """Make results of one image, in one pass over its masks.
+    """Compute the results of one image.
+
+    They share one pass over the masks; semantic scores that are resized afterwards need a pass of their own.
 
     Args:
         class_logits: [Q, K + 1].
         masks: mask logits of the image.
+        settings: results wanted, and their thresholds.
 
     Returns:
-        What is switched on: ``sem_seg`` float32 [K, H, W] or ``sem_seg_labels`` int16 [H, W]; ``panoptic_seg`` (int32
-        [H, W], segments); ``instances``.
+        The results switched on: ``sem_seg`` float32 [K, H, W] or ``sem_seg_labels`` int16 [H, W]; ``panoptic_seg``
+        (int32 [H, W], segments); ``instances``.
     """
     if settings.semantic_on and not settings.resize_before_semantic:
         scores = semantic_scores(class_logits, masks, settings)
@@ -42,7 +45,7 @@ def post_process(class_logits: Tensor, masks: ResizedMasks, settings: PostProces
 
 
 def semantic_scores(class_logits: Tensor, masks: ResizedMasks, settings: PostProcessing) -> Tensor:
-    """Make [K, H, W] float32 scores of one image, from class logits [Q, K + 1]."""
+    """Compute semantic scores [K, H, W] float32 of one image, from class logits [Q, K + 1]."""
     before = settings.resize_before_semantic
     source = masks if before else replace(masks, output_size=None)
     accumulator = SemanticScores(class_logits, source.size)
@@ -54,12 +57,13 @@ def semantic_scores(class_logits: Tensor, masks: ResizedMasks, settings: PostPro
 def object_results(
     class_logits: Tensor, masks: MaskSource, size: tuple[int, int], settings: PostProcessing
 ) -> dict[str, Any]:
-    """Make ``panoptic_seg`` and ``instances`` of one image, as far as they are switched on.
+    """Compute ``panoptic_seg`` and ``instances`` of one image, if switched on.
 
     Args:
         class_logits: [Q, K + 1].
-        masks: mask logits.
+        masks: source of mask logits.
         size: (H, W) of the results.
+        settings: results wanted, and their thresholds.
     """
     return _run(masks, _of_objects(class_logits, size, settings), size)
 

@@ -34,17 +34,18 @@ class SemanticScores:
             part.addmm_(self.probability[:, own], probability.flatten(1))
 
     def result(self) -> Tensor:
-        """[K, H, W] float32."""
+        """Return scores [K, H, W] float32."""
         return self.scores
 
 
 class SemanticLabels(SemanticScores):
-    """For each pixel the class of the greatest of these scores, which never are all there at once.
+    """Class of the greatest semantic score at each pixel, without ever holding the scores of the whole image.
 
-    Pieces have to hold the masks of all queries, as those of :class:`~mask2former.modeling.postprocess.ResizedMasks`.
+    Each chunk must hold the masks of all queries, as those of :class:`~mask2former.modeling.postprocess.ResizedMasks`
+    do.
 
     Raises:
-        ValueError: there are no queries, or a piece comes without some of them.
+        ValueError: there are no queries, or a chunk lacks some of them.
     """
 
     def __init__(self, class_logits: Tensor, size: tuple[int, int]) -> None:
@@ -59,5 +60,5 @@ class SemanticLabels(SemanticScores):
         self.labels[rows] = argmax_labels(self.scores)
 
     def result(self) -> Tensor:
-        """int16 [H, W]."""
+        """Return labels int16 [H, W]."""
         return self.labels

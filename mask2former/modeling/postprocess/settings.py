@@ -1,4 +1,4 @@
-"""What post-processing is asked for: a value that goes with a call, and no state of the network."""
+"""Settings of post-processing: a value passed with each call, not a state of the network."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from detectron2.data import MetadataCatalog
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """Choose results and thresholds. ``dataclasses.replace`` makes other ones.
+    """Results wanted, and their thresholds. Use ``dataclasses.replace`` to change some.
 
     Attributes:
-        semantic_on, panoptic_on, instance_on: results that are given.
-        things: classes in [0, K) of countable objects; panoptic results need them, and with these on instances are of
-            things alone.
-        object_mask_threshold: least score of a query that takes part in panoptic results.
-        overlap_threshold: least share of its own mask that a panoptic segment keeps.
-        resize_before_semantic: resize masks to the image before the semantic sum, not its result.
-        detections_per_image: most instances of an image.
-        semantic_labels: give ``sem_seg_labels`` in place of ``sem_seg``: labels, int16 [H, W]. Where masks are resized
-            before the semantic sum, the scores [K, H, W] are then never all in memory.
+        semantic_on, panoptic_on, instance_on: results wanted.
+        things: classes in [0, K) of countable objects. Panoptic results need them; with those on, instances are of
+            things only.
+        object_mask_threshold: queries with a score above this take part in panoptic results.
+        overlap_threshold: least ratio of the pixels that a query wins to those of its mask, for a panoptic segment.
+        resize_before_semantic: resize the masks before the semantic sum over queries, instead of its result.
+        detections_per_image: greatest number of instances.
+        semantic_labels: return ``sem_seg_labels``, int16 [H, W], instead of ``sem_seg``. If masks are resized before
+            the semantic sum, the scores [K, H, W] are then never all in memory.
         panoptic_rule: name in :data:`~mask2former.modeling.postprocess.panoptic.PANOPTIC_RULE_REGISTRY`.
     """
 
@@ -59,7 +59,7 @@ class PostProcessing:
 
 
 def _thing_classes(cfg: CfgNode) -> frozenset[int]:
-    """Contiguous ids of the things of the data set that is trained on (or, without one, tested on)."""
+    """Return contiguous ids of things, from the first of the training, then test data sets that has them."""
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         contiguous = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
         if contiguous is not None:

@@ -1,4 +1,4 @@
-"""One kind of results by itself, from any source of masks."""
+"""Single kinds of results, from any source of masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mask2former.modeling.postprocess.streaming import stream_masks
 
 
 def semantic_inference(class_logits: Tensor, masks: MaskSource, size: tuple[int, int]) -> Tensor:
-    """Make [K, H, W] float32 scores; their argmax over K is the segmentation. See :class:`SemanticScores`."""
+    """Compute scores [K, H, W] float32; their argmax over K is the segmentation. See :class:`SemanticScores`."""
     scores = SemanticScores(class_logits, size)
     stream_masks(masks, [scores], size)
     return scores.result()
@@ -31,7 +31,7 @@ def panoptic_inference(
     overlap_threshold: float,
     size: tuple[int, int],
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Make int32 [H, W] of segment ids, 0 where there is none, and the segments. See :class:`PanopticMerger`."""
+    """Compute segment ids, int32 [H, W], 0 for none, and the segments. See :class:`PanopticMerger`."""
     merger = PanopticMerger(
         class_logits,
         things=things,
@@ -51,7 +51,7 @@ def instance_inference(
     things: Collection[int] | None,
     size: tuple[int, int],
 ) -> Instances:
-    """Find the ``top_k`` best of all (query, class) pairs. See :class:`InstanceAccumulator`."""
+    """Return instances of the ``top_k`` most probable (query, class) pairs. See :class:`InstanceAccumulator`."""
     instances = InstanceAccumulator(class_logits, top_k=top_k, things=things, size=size)
     stream_masks(masks, [instances], size)
     return instances.result()

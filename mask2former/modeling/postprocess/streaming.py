@@ -11,35 +11,35 @@ from torch import Tensor
 
 from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
 
-_CHUNK = 16  # masks at a time, of sources that give whole ones only
-# Mask pixels at a time and most rows. A CPU works in its cache: measured best on one with 2 MiB; more rows make the
-# vertical resizing, a dense product, dearer. A GPU wants few large steps.
+_CHUNK = 16  # masks at a time, from sources that return whole masks only
+# Mask pixels of a chunk, and its most rows. A CPU should stay in its cache: these were measured best on one with 2 MiB,
+# and more rows make the vertical resizing, a dense product, slower. A GPU needs few large steps.
 _PIXELS = {"cpu": 2**21, "cuda": 2**26}
 _ROWS = {"cpu": 32, "cuda": 512}
 
 
 class ResultAccumulator(Protocol):
-    """A result that is put together from pieces of masks, which come in any order.
+    """A result that is built from chunks of masks, which come in any order.
 
     Attributes:
-        queries: [n] int64, ascending: whose masks it wants.
+        queries: [n] int64, ascending: the queries whose masks it needs.
     """
 
     queries: Tensor
 
     def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
-        """Take ``logits`` [own, rows, W] of ``queries[own]``, and their sigmoid; neither may be changed."""
+        """Add ``logits`` [own, rows, W] of ``queries[own]``, and their sigmoid; neither may be changed in place."""
 
     def result(self) -> Any:
-        """Once all pieces are there."""
+        """Return the result, once all chunks are added."""
 
 
 def stream_masks(masks: MaskSource, accumulators: Sequence[ResultAccumulator], size: tuple[int, int]) -> None:
-    """Give every accumulator its masks, at ``size`` (H, W); what several want is made once."""
+    """Pass every accumulator its masks, at ``size`` (H, W), computing each mask once."""
     queries = accumulators[0].queries
     if len(accumulators) > 1:
         queries = torch.cat([accumulator.queries for accumulator in accumulators]).unique()
-    # Where a accumulator's queries lie among all; None: they are all of them.
+    # Indices of an accumulator's queries among all; None: it needs all of them.
     places = [
         None if len(one.queries) == len(queries) else torch.searchsorted(queries, one.queries) for one in accumulators
     ]
@@ -56,7 +56,7 @@ def stream_masks(masks: MaskSource, accumulators: Sequence[ResultAccumulator], s
 
 
 def _chunks(masks: MaskSource, queries: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
-    """(queries, rows, mask logits of these)."""
+    """Yield (slice of ``queries``, rows, their mask logits)."""
     height, width = size
     if not isinstance(masks, ResizedMasks):
         for start in range(0, len(queries), _CHUNK):

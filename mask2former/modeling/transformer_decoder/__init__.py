@@ -1,4 +1,4 @@
-"""Transformer decoders: from features to a set of (class distribution, mask) pairs."""
+"""Transformer decoders: features to a set of (class distribution, mask) pairs."""
 
 from mask2former.modeling.transformer_decoder.mask2former_transformer_decoder import MultiScaleMaskedTransformerDecoder
 from mask2former.modeling.transformer_decoder.maskformer_transformer_decoder import StandardTransformerDecoder

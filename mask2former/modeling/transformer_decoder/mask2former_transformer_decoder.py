@@ -1,4 +1,4 @@
-"""The transformer decoder of Mask2Former: queries attend only to pixels inside the mask they predicted last."""
+"""The transformer decoder of Mask2Former: queries attend only to pixels inside the mask that they last predicted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MaskedDecoderLayer(nn.Module):
         self.feed_forward = FeedForward(channels, dim_feedforward, pre_norm=pre_norm)
 
     def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
-        """x [B, Q, C]; position [1, Q, C]; key, value [B, S, C]; attn_mask bool [B, 1, Q, S]."""
+        """Transform x [B, Q, C]; position [1, Q, C], key and value [B, S, C], attn_mask bool [B, 1, Q, S]."""
         x = self.cross_attention(x, position, key, value, attn_mask)
         x = self.self_attention(x, position)
         return self.feed_forward(x)
@@ -37,19 +37,19 @@ class MaskedDecoderLayer(nn.Module):
 class MultiScaleMaskedTransformerDecoder(nn.Module):
     """Masked-attention transformer decoder (Mask2Former, arXiv 2112.01527, section 3.2), for images and clips.
 
-    The first prediction comes straight from the learnt query features, the others from the layers; layer i attends
-    to feature level i mod 3, coarse to fine, within the mask that the prediction before it gave.
+    The first prediction comes from the learnt query features, the others from the layers. Layer i attends to feature
+    level i mod ``num_levels``, coarse to fine, inside the mask of the previous prediction.
 
     Args:
         in_channels: channels of the multi-scale features.
         num_classes: K, without "no object".
         hidden_dim: C of queries and attention.
         num_queries: Q.
-        num_heads, dim_feedforward, num_layers, pre_norm: of the layers.
+        num_heads, dim_feedforward, num_layers, pre_norm: settings of the layers.
         mask_dim: channels of mask embeddings and mask features.
-        enforce_input_project: project the features by a 1x1 convolution even if their channels fit.
+        enforce_input_project: project the features by a 1x1 convolution even if they have C channels.
         num_levels: feature levels, attended to in turn.
-        encode_time: tell frames apart by their position encoding (clips).
+        encode_time: encode the frame in the position encoding (clips).
     """
 
     multi_scale = True
@@ -109,13 +109,16 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         return queries_from_config(cfg, in_channels) | {"num_layers": node.DEC_LAYERS - 1}
 
     def forward(self, multi_scale_features: list[Tensor], mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:
-        """Decode.
+        """Predict masks.
 
         Args:
-            multi_scale_features: [B * T, in_channels, H_l, W_l] of each level, coarse to fine; the first ``num_levels``
-                of them are attended to.
+            multi_scale_features: [B * T, in_channels, H_l, W_l] of each level, coarse to fine; only the first
+                ``num_levels`` are used.
             mask_features: [B * T, mask_dim, H, W].
             num_frames: T.
+
+        Raises:
+            ValueError: there are fewer levels.
         """
         levels = multi_scale_features[: len(self.input_proj)]
         if len(levels) < len(self.input_proj):
@@ -123,7 +126,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         memory = [self._flatten(level, features, num_frames) for level, features in enumerate(levels)]
         by_frame = mask_features.unflatten(0, (-1, num_frames))
         features = by_frame.transpose(1, 2)  # [B, mask_dim, T, H, W]
-        # Attention masks need the logits at each level's size: resizing the features once gives them all.
+        # Attention masks need logits at each level's size: resizing the features once serves all layers.
         with torch.no_grad():
             level_features = [
                 resize_frames(by_frame.flatten(1, 2), x.shape[-2:]).unflatten(1, by_frame.shape[1:3]) for x in levels
@@ -141,7 +144,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         return MaskPrediction(prediction.class_logits, prediction.masks, aux=earlier)
 
     def _flatten(self, level: int, features: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-        """[B * T, in_channels, H, W] -> keys (with position) and values (without), each [B, T * H * W, C]."""
+        """Turn [B * T, in_channels, H, W] into keys (with position) and values (without), each [B, T * H * W, C]."""
         projected = self.input_proj[level](features).unflatten(0, (-1, num_frames))
         value = projected.transpose(1, 2).flatten(2).transpose(1, 2) + self.level_embed.weight[level]
         size = (features.shape[-2], features.shape[-1])
@@ -149,7 +152,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         return value + position.flatten(1).T, value
 
     def _predict(self, x: Tensor, features: Tensor) -> tuple[MaskPrediction, Tensor]:
-        """Predict, and give the mask embeddings [B, Q, mask_dim] too."""
+        """Predict; return also the mask embeddings [B, Q, mask_dim]."""
         x = self.norm(x)
         mask_embed = self.mask_embed(x)
         return MaskPrediction(self.class_embed(x), FactoredMasks(mask_embed, features)), mask_embed
@@ -157,9 +160,9 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
 
 @torch.no_grad()
 def _attention_mask(mask_embed: Tensor, features: Tensor) -> Tensor:
-    """Where each query may look: [B, 1, Q, T * H * W] bool, inside its mask (equation 2).
+    """Compute where each query may attend, inside its mask (equation 2): [B, 1, Q, T * H * W] bool.
 
-    A query whose mask is empty looks everywhere; otherwise its softmax would run over nothing.
+    A query whose mask is empty attends everywhere; otherwise its softmax would have no terms.
 
     Args:
         mask_embed: [B, Q, C].

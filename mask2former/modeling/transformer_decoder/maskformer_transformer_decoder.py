@@ -1,4 +1,4 @@
-"""The transformer decoder of MaskFormer: queries attend to one feature map, all of it."""
+"""The transformer decoder of MaskFormer: queries attend to the whole of one feature map."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class StandardTransformerDecoder(nn.Module):
 
     Args:
         in_channels: channels of the feature that the queries attend to.
-        num_classes: K, without "no object"; None: masks alone, with class logits [B, Q, 0] (per-pixel baseline).
+        num_classes: K, without "no object"; None: masks only, with class logits [B, Q, 0] (per-pixel baseline).
         hidden_dim: C of queries and attention.
         num_queries: Q.
-        num_heads, dim_feedforward, dropout, pre_norm: of the layers.
+        num_heads, dim_feedforward, dropout, pre_norm: settings of the layers.
         num_encoder_layers: layers of self-attention over the feature, before the decoder.
-        num_layers: decoder layers; each gives a prediction.
+        num_layers: decoder layers; each makes a prediction.
         mask_dim: channels of mask embeddings and mask features.
-        enforce_input_project: project the feature by a 1x1 convolution even if its channels fit.
+        enforce_input_project: project the feature by a 1x1 convolution even if it has C channels.
     """
 
     multi_scale = False
@@ -87,7 +87,7 @@ class StandardTransformerDecoder(nn.Module):
         }
 
     def forward(self, feature: Tensor, mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:
-        """Decode.
+        """Predict masks.
 
         Args:
             feature: [B * T, in_channels, H_l, W_l].

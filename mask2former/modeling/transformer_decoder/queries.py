@@ -1,4 +1,4 @@
-"""What every transformer decoder reads from the configuration, whatever its queries attend to."""
+"""The configuration that all transformer decoders share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 
 
 def queries_from_config(cfg: CfgNode, in_channels: int) -> dict[str, Any]:
-    """Arguments of a decoder's constructor but for its number of layers: queries, attention, predictions."""
+    """Return the arguments that every decoder's constructor takes, apart from its number of layers."""
     node = cfg.MODEL.MASK_FORMER
     return {
         "in_channels": in_channels,

@@ -1,4 +1,4 @@
-"""The registry of transformer decoders, under its published name."""
+"""Registry of transformer decoders, under its published name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Classes of transformer decoders, called with the configuration and the channels 
 
 
 def find_transformer_decoder(name: str) -> Any:
-    """Return the class that is registered as ``name``: here, or else among Detectron2's heads (older code).
+    """Return the class registered as ``name`` here, or else among Detectron2's heads (older code).
 
     Raises:
         KeyError: there is none.

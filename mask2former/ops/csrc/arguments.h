@@ -1,4 +1,4 @@
-// What the kernels are called with: the tensors' sizes, checked. Shared by the CPU and the CUDA library.
+// The kernels' arguments: the tensors' sizes, checked. Shared by the CPU and the CUDA library.
 //
 // Letters: B batch, S positions of all levels together, H heads, C channels of a head, Q queries, L levels, P points.
 #pragma once
@@ -22,7 +22,7 @@ using torch::stable::Tensor;
 struct Level {
   int32_t height;
   int32_t width;
-  int32_t start;  // of its first position among the S ones
+  int32_t start;  // index of its first position among the S ones
 };
 
 struct Sizes {
@@ -31,13 +31,13 @@ struct Sizes {
   MASK2FORMER_INLINE int64_t samples() const { return levels * points; }  // of one head of one query
 };
 
-// What an operator calls its [B, Q, heads, L, P, 2] and its [B, Q, heads, L, P] argument.
+// An operator's names for its [B, Q, heads, L, P, 2] and its [B, Q, heads, L, P] argument.
 struct Names {
   const char *locations, *weights;
 };
 constexpr Names CLASSIC{"sampling_locations", "attention_weights"}, FUSED{"sampling_offsets", "attention_logits"};
 
-// The Python functions say this at more length; here it keeps calls that bypass them from reading foreign memory.
+// The Python functions check this with longer messages; here it keeps calls that bypass them from reading other memory.
 inline Sizes checked_sizes(
     const Names& names,
     const Tensor& value,
@@ -64,7 +64,7 @@ inline Sizes checked_sizes(
       "ms_deform_attn: spatial_shapes has to hold the height and width of ",
       n.levels,
       " levels");
-  // A position's index is an int32 in the kernels, with room for what lies beside the picture; offsets are 64-bit.
+  // In the kernels a position's index is an int32, with room for positions outside the image; offsets are 64-bit.
   STD_TORCH_CHECK(n.positions < (int64_t{1} << 28), "ms_deform_attn: value has 2^28 positions or more");
   int64_t total = 0;
   for (int64_t level = 0; level < n.levels; ++level) {
@@ -98,7 +98,7 @@ inline std::vector<Level> levels_of(const std::vector<int64_t>& spatial_shapes) 
   return levels;
 }
 
-// Half formats are summed in float32; locations always come in this type, since half formats are too coarse for them.
+// Half formats are summed in float32; locations always have this type, since half formats are too coarse for them.
 inline ScalarType accumulation_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }

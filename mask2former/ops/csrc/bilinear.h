@@ -1,4 +1,4 @@
-// Where a sampling location falls in a level: the arithmetic that the CPU and the CUDA kernels share.
+// Position of a sampling location in a level: the arithmetic that the CPU and the CUDA kernels share.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +16,18 @@ namespace mask2former {
 // The four pixels around a location, in the order (top left, top right, bottom left, bottom right).
 template <typename T>
 struct Corners {
-  int32_t index[4];  // among the S positions; -1 for a pixel outside the picture, which counts as zero
+  int32_t index[4];  // among the S positions; -1 for a pixel outside the image, which counts as zero
   T right, bottom;   // distance from the left and the upper pixels' centres, in [0, 1)
 };
 
-// A location in [0, 1] in pixels: pixel centres lie at (i + 0.5) / size.
+// Converts a location in [0, 1] to pixels; pixel centres lie at (i + 0.5) / size.
 template <typename T>
 MASK2FORMER_INLINE T to_pixels(T location, int32_t size) {
   return location * static_cast<T>(size) - static_cast<T>(0.5);
 }
 
-// A place more than a pixel outside has no neighbours inside, wherever it is: bringing it to the edge of that zone keeps
-// the conversion to int32 defined for any number, infinities and NaN too.
+// Clamps a location. More than a pixel outside, it has no neighbours inside wherever it is, and clamping it to the edge
+// of that zone keeps the conversion to int32 defined for any number, infinities and NaN included.
 template <typename T>
 MASK2FORMER_INLINE T brought_near(T pixel, int32_t size) {
   const T low = static_cast<T>(-2), high = static_cast<T>(size) + static_cast<T>(1);
@@ -35,7 +35,7 @@ MASK2FORMER_INLINE T brought_near(T pixel, int32_t size) {
   return pixel < high ? pixel : high;
 }
 
-// Of a place in pixels, counted from the centre of the first one.
+// Finds the corners around a location in pixels, counted from the centre of the first pixel.
 template <typename T>
 MASK2FORMER_INLINE Corners<T> corners_of(T x, T y, int32_t height, int32_t width, int32_t start) {
   const T column = brought_near(x, width), row = brought_near(y, height);

@@ -1,8 +1,8 @@
 // The CPU kernels. Included once for each instruction set, so there is no include guard: ms_deform_attn_cpu.cpp sets
 // MASK2FORMER_VARIANT (the namespace) and MASK2FORMER_VECTOR_BYTES (0: no vector types) and the compiler's target.
 //
-// Nothing here may call a function template of another header that could be compiled out of line: the linker keeps one
-// copy of it, and that might be the one with instructions that the machine lacks. Hence raw pointers and memcpy.
+// Nothing here may call a function template of another header that could be compiled out of line: the linker keeps only
+// one copy, which might use instructions that the machine lacks. Hence raw pointers and memcpy.
 
 namespace mask2former {
 namespace MASK2FORMER_VARIANT {
@@ -26,7 +26,7 @@ inline void gather(
       const T *v2 = value + index[2] * stride, *v3 = value + index[3] * stride;
       for (int k = 0; k < K; ++k) {
         const int c = k * LANES;
-        // In this order the long chain of dependent additions has one link a sample, not four.
+        // In this order the chain of dependent additions has one link per sample, not four.
         sum[k] += (weight[0] * load<V>(v0 + c) + weight[1] * load<V>(v1 + c)) +
             (weight[2] * load<V>(v2 + c) + weight[3] * load<V>(v3 + c));
       }
@@ -41,8 +41,8 @@ inline void gather(
   for (int k = 0; k < K; ++k) store(out + k * LANES, sum[k]);
 }
 
-// Blocks begin to end, of ROWS rows each. Where a block begins does not depend on the number of threads, so nor do the
-// results.
+// Computes blocks begin to end, of ROWS rows each. Where a block begins does not depend on the number of threads, so
+// the results do not either.
 template <typename J>
 inline void forward_variant(const J& job, const Scratch<typename J::Number>& s, int64_t begin, int64_t end) {
   using T = typename J::Number;
@@ -103,7 +103,7 @@ inline void scatter(
   }
 }
 
-// Dots of one row's samples with all channels of a head.
+// Computes the dots of one row's samples over all channels of a head.
 template <typename T>
 inline void row_backward(
     const T* grad, const T* value, T* grad_value, int64_t stride, int64_t channels, const Scratch<T>& s, int64_t first,
@@ -111,7 +111,7 @@ inline void row_backward(
   using V = typename VectorOf<T>::type;
   constexpr int64_t LANES = VectorOf<T>::LANES;
   const int64_t dots = 4 * (last - first), groups = (dots + LANES - 1) / LANES;
-  if (channels < LANES) {  // the lanes that nothing is stored to
+  if (channels < LANES) {  // no loop below stores to the other lanes
     for (int64_t i = 0; i < dots * LANES; ++i) s.partial[i] = 0;
   }
   int64_t c = 0;
@@ -122,12 +122,12 @@ inline void row_backward(
   for (; c + LANES <= channels; c += LANES)
     scatter<T, V, 1>(grad + c, value + c, grad_value + c, stride, s, first, last, c > 0);
   for (; c < channels; ++c) scatter<T, T, 1>(grad + c, value + c, grad_value + c, stride, s, first, last, c > 0);
-  // The last group may end in what an earlier row left behind; its sums are not read.
+  // The last group may end in data of an earlier row, whose sums are not read.
   for (int64_t i = 0; i < groups; ++i)
     store(s.dot + first * 4 + i * LANES, lane_sums<V, T, LANES>(s.partial + i * LANES * LANES));
 }
 
-// What becomes of the gradients of sample i's weight and place (in pixels); `to` is its index in [B, Q, H, L, P].
+// Stores the gradients of sample i's weight and position (in pixels); `to` is its index in [B, Q, H, L, P].
 template <typename T>
 MASK2FORMER_INLINE void keep_gradients(
     const ClassicJob<T>& job, const Scratch<T>& s, int64_t i, int64_t to, T weight, T column, T row) {
@@ -144,8 +144,8 @@ MASK2FORMER_INLINE void keep_gradients(
   narrow(row, job.grad_offsets[2 * to + 1]);
 }
 
-// Tasks begin to end, of all B * H * L. What they write is disjoint: of grad_value a head's share of one level, of the
-// others a head's and a level's. So no sum depends on the number of threads, and nothing has to be locked.
+// Runs tasks begin to end, of B * H * L. They write to disjoint memory: in all gradients, the part of one head and one
+// level. So no sum depends on the number of threads, and nothing needs a lock.
 template <typename J>
 inline void backward_variant(const J& job, const Scratch<typename J::Number>& s, int64_t begin, int64_t end) {
   using T = typename J::Number;
@@ -189,8 +189,8 @@ inline void backward_variant(const J& job, const Scratch<typename J::Number>& s,
   }
 }
 
-// From gradients of the weights to those of the logits, which needs them of all levels: weight * (its gradient - the
-// mean of all, weighted). Blocks as in forward_variant.
+// Computes gradients of the logits from those of the weights of all levels: weight * (its gradient - their weighted
+// mean). Blocks as in forward_variant.
 template <typename T, typename R>
 inline void softmax_backward_variant(const FusedJob<T, R>& job, const Scratch<T>& s, int64_t begin, int64_t end) {
   const Sizes& n = job.sizes;
@@ -208,7 +208,7 @@ inline void softmax_backward_variant(const FusedJob<T, R>& job, const Scratch<T>
   }
 }
 
-// The compiler keeps to its target for what is asked for in this place.
+// Functions that call the templates here, so that the compiler instantiates these for the target that is set here.
 #define MASK2FORMER_INSTANCE(...)                                                                               \
   inline void forward(const __VA_ARGS__& job, const Scratch<__VA_ARGS__::Number>& s, int64_t b, int64_t e) {    \
     forward_variant(job, s, b, e);                                                                              \

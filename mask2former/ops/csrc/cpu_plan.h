@@ -1,7 +1,7 @@
-// Where the samples of a block of rows lie and what they count, as each operator gives it, and the pixels around them.
-// Part of cpu_kernels.h: included once for each instruction set.
+// Positions and weights of the samples of a block of rows, for each operator, and the pixels around them. Part of
+// cpu_kernels.h: included once for each instruction set.
 
-// The levels of as many samples as there is room for: row after row the same.
+// Fills in the level of every sample in the working memory; all rows have the same.
 template <typename T>
 inline void repeat_levels(const Level* levels, int64_t count, int64_t points, const Scratch<T>& s) {
   for (int64_t i = 0; i < s.capacity; ++i) {
@@ -15,7 +15,7 @@ inline void repeat_levels(const Level* levels, int64_t count, int64_t points, co
 template <typename T>
 inline void plan_samples(const ClassicJob<T>& job, const Block& block, const Scratch<T>& s) {
   const int64_t samples = job.sizes.samples(), of_row = block.levels * job.sizes.points;
-  const bool all = of_row == samples && block.step == 1;  // then rows follow one another without a gap
+  const bool all = of_row == samples && block.step == 1;  // then rows follow each other without a gap
   const int64_t rows = all ? 1 : block.rows, count = all ? block.rows * of_row : of_row;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t from = (block.first + r * block.step) * samples + block.first_level * job.sizes.points;
@@ -31,8 +31,8 @@ inline void plan_samples(const ClassicJob<T>& job, const Block& block, const Scr
   }
 }
 
-// s.softmax[j, r] = the j-th weight of the block's r-th row. Rows lie in the lanes of vectors, so that nothing has to be
-// added up or compared across lanes; lanes without a row compute with zeros.
+// Computes s.softmax[j, r], the j-th weight of the block's r-th row. Each lane of a vector holds a row, so that nothing
+// is summed or compared across lanes; lanes without a row compute with zeros.
 template <typename T, typename R>
 inline void plan_softmax(const FusedJob<T, R>& job, const Block& block, const Scratch<T>& s) {
   const int64_t samples = job.sizes.samples();
@@ -78,7 +78,7 @@ inline void plan_samples(const FusedJob<T, R>& job, const Block& block, const Sc
     const T* weights = s.softmax + block.first_level * n.points * ROWS + r;
     for (int64_t l = 0, i = r * of_row; l < block.levels; ++l) {
       const T* at = reference + (block.first_level + l) * strides[2];
-      // Offsets are in pixels. Adding them here, not to the location, spares a division and its rounding.
+      // Offsets are in pixels. Adding them here, not to the location, saves a division and its rounding.
       const T x = to_pixels(at[0], s.width[i]), y = to_pixels(at[strides[3]], s.height[i]);
       for (int64_t p = 0; p < n.points; ++p, ++i, offsets += 2, weights += ROWS) {
         s.column[i] = x + widen(offsets[0]);
@@ -89,7 +89,7 @@ inline void plan_samples(const FusedJob<T, R>& job, const Block& block, const Sc
   }
 }
 
-// Pixels around `count` samples and what each of them counts.
+// Computes the pixels around `count` samples, and their weights.
 template <typename T>
 inline void plan_corners(int64_t count, const Scratch<T>& s) {
   const int64_t n = s.capacity;

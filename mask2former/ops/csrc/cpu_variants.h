@@ -1,4 +1,4 @@
-// The CPU kernels, compiled for every instruction set that is worth it, and the choice among them. Included once.
+// The CPU kernels, compiled for each useful instruction set, and the choice among them. Included once.
 #pragma once
 
 #include <cstdlib>
@@ -7,7 +7,7 @@
 
 #include "cpu_job.h"
 
-// One binary for all x86-64 machines: the kernels are compiled for three instruction sets, the machine's best one runs.
+// One binary serves all x86-64 machines: the kernels are compiled for three instruction sets, and the best one runs.
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define MASK2FORMER_X86 1
 #endif
@@ -17,12 +17,12 @@
 #elif defined(__GNUC__)
 #define MASK2FORMER_SHUFFLE(T, a, b, ...) __builtin_shuffle(a, b, mask2former::LanesLike<T, V>{__VA_ARGS__})
 #else
-#define MASK2FORMER_SHUFFLE(T, a, b, ...) (a)  // never compiled further than its name: there are no vectors
+#define MASK2FORMER_SHUFFLE(T, a, b, ...) (a)  // never expanded, because there are no vectors
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 namespace mask2former {
-// GCC's shuffle takes the lanes as a vector of integers of the elements' size.
+// GCC's shuffle takes lane numbers as a vector of integers of the elements' size.
 template <typename T>
 struct IntegerLike;
 template <>
@@ -95,7 +95,7 @@ namespace {
 
 enum class Variant { Baseline, Avx2, Avx512 };
 
-// What the processor has, within what ATEN_CPU_CAPABILITY (PyTorch's own variable: default, avx2, avx512) allows.
+// Returns the best variant of this processor that ATEN_CPU_CAPABILITY (PyTorch's: default, avx2, avx512) allows.
 Variant best_variant() {
 #if MASK2FORMER_X86
   const char* const named = std::getenv("ATEN_CPU_CAPABILITY");
@@ -111,7 +111,7 @@ Variant best_variant() {
   return Variant::Baseline;
 }
 
-// 0: baseline, 1: AVX2, 2: AVX-512. Tests lower it to see every variant that the machine can run.
+// 0: baseline, 1: AVX2, 2: AVX-512. Tests lower it to run every variant that the machine supports.
 int64_t highest_variant = static_cast<int64_t>(Variant::Avx512);
 
 Variant variant() {
@@ -119,13 +119,13 @@ Variant variant() {
   return highest_variant < static_cast<int64_t>(best) ? static_cast<Variant>(highest_variant) : best;
 }
 
-// Sets the limit, if `highest` is not negative, and tells which variant runs.
+// Sets the limit if `highest` is not negative; returns the variant that runs.
 int64_t limit_variant(int64_t highest) {
   if (highest >= 0) highest_variant = highest;
   return static_cast<int64_t>(variant());
 }
 
-// Calls function(job, scratch, begin, end) of the best variant.
+// Calls function(job, scratch, begin, end) of the variant chosen.
 #if MASK2FORMER_X86
 #define MASK2FORMER_RUN(function, ...)       \
   switch (variant()) {                       \

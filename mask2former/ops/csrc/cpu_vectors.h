@@ -26,7 +26,7 @@ MASK2FORMER_INLINE void store(T* to, V vector) {
   std::memcpy(to, &vector, sizeof(V));
 }
 
-// Sums of neighbouring lanes: first those of `a`, then those of `b`.
+// Adds neighbouring lanes: first those of `a`, then those of `b`.
 template <typename V, typename T>
 MASK2FORMER_INLINE V pair_sums(V a, V b) {
   constexpr int LANES = sizeof(V) / sizeof(T);
@@ -66,7 +66,7 @@ MASK2FORMER_INLINE float widen(float x) { return x; }
 MASK2FORMER_INLINE double widen(double x) { return x; }
 MASK2FORMER_INLINE float widen(BFloat16Bits x) { return bits_as<float>(static_cast<uint32_t>(x.bits) << 16); }
 
-// The exponent's bias is 15 in float16 and 127 in float32; multiplying with 2^112 mends it, subnormal numbers included.
+// The exponent's bias is 15 in float16 and 127 in float32; multiplying by 2^112 corrects it, also in subnormal numbers.
 MASK2FORMER_INLINE float widen(Float16Bits x) {
   const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fff) << 13;
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
@@ -77,7 +77,7 @@ MASK2FORMER_INLINE float widen(Float16Bits x) {
 MASK2FORMER_INLINE void narrow(float x, float& to) { to = x; }
 MASK2FORMER_INLINE void narrow(double x, double& to) { to = x; }
 
-// To the nearest, the even one of two: what is cut off and the last bit that stays decide together.
+// Rounds to nearest, ties to even, which the bits cut off and the last bit kept decide together.
 MASK2FORMER_INLINE void narrow(float x, BFloat16Bits& to) {
   const uint32_t bits = bits_as<uint32_t>(x);
   const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -87,7 +87,7 @@ MASK2FORMER_INLINE void narrow(float x, BFloat16Bits& to) {
 MASK2FORMER_INLINE void narrow(float x, Float16Bits& to) {
   const uint32_t bits = bits_as<uint32_t>(x), magnitude = bits & 0x7fffffff;
   const uint32_t normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
-  // Below 2^-14 float16 counts in steps of 2^-24, which are those of float32 just above a half: adding one rounds.
+  // Below 2^-14 float16 has steps of 2^-24, which are those of float32 just above a half: adding a half rounds.
   const uint32_t small = bits_as<uint32_t>(bits_as<float>(magnitude) + 0.5f) - bits_as<uint32_t>(0.5f);
   uint32_t result = magnitude < (113u << 23) ? small : normal;
   result = magnitude >= 0x477ff000 ? 0x7c00 : result;  // 65520 and more: infinity
@@ -119,7 +119,7 @@ template <typename T>
 MASK2FORMER_INLINE T exp_of_negative(T x) {
   using E = Exponential<T>;
   using Bits = typename E::Bits;
-  // Adding 1.5 * 2^MANTISSA rounds to a whole number, which then stands in the lowest bits.
+  // Adding 1.5 * 2^MANTISSA rounds to a whole number, which is then in the lowest bits.
   constexpr T ROUND = static_cast<T>(Bits{3} << (E::MANTISSA - 1));
   const T near = x < E::LOWEST ? E::LOWEST : x;
   const T shifted = near * static_cast<T>(1.4426950408889634) + ROUND, n = shifted - ROUND;

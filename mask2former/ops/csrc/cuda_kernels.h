@@ -1,9 +1,9 @@
 // The CUDA kernels. A group of lanes of a warp works on one row: one head of one query, an index into [B, Q, H].
 //
-// The lanes first share the row's samples among them, each working out where some of them lie and what they count, and
-// leave that in shared memory; then all lanes go through all samples, each lane with some neighbouring channels. A group
-// has as many lanes as the channels fill, so that narrow heads waste none; all lanes of a warp take the same branches
-// around what they exchange.
+// The lanes first divide the row's samples among them: each computes the positions and weights of some and stores them
+// in shared memory. Then all lanes go through all samples, each lane with some neighbouring channels. A group has as
+// many lanes as the channels fill, so that narrow heads waste none; all lanes of a warp take the same branches around
+// exchanges.
 #pragma once
 
 #include "cuda_samples.h"
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(THREADS_PER_BLOCK) forward_kernel(
   }
 }
 
-// Gradients of the values meet from many queries, in an order that changes from run to run.
+// Sums gradients of the values from many queries, in an order that changes from run to run.
 template <typename A>
 struct FloatingSum {
   A* sums;
@@ -82,9 +82,9 @@ struct FloatingSum {
   }
 };
 
-// What the deterministic sums are scaled by, found on the device so that nothing waits for it.
+// The scale of the deterministic sums, computed on the device so that the host need not wait.
 struct FixedPoint {
-  unsigned long long largest_grad;    // bits of float64, which are in the order of the numbers from 0 to NaN
+  unsigned long long largest_grad;    // bits of float64, which from 0 to NaN are in the order of the numbers
   unsigned long long largest_weight;
   unsigned long long broken;          // 1 where a share was not finite
 
@@ -99,10 +99,11 @@ struct FixedPoint {
   }
 };
 
-// The same bits whatever the order: sums of 64-bit integers, whose addition is associative. A share is rounded to a
-// multiple of 2^-60 of the bound on the sum, `shares` * the largest gradient (* weight), or finer. With 2^14 to 2^16
-// shares, as in the encoder, that is 2^-44 of the largest gradient. For float32 this is finer than the rounding of its
-// own sums, unless gradients are 2^20 times smaller than the largest; float64 loses some 9 of its 53 bits.
+// Sums with the same bits in any order: they are sums of 64-bit integers, whose addition is associative. A share is
+// rounded to a multiple of 2^-60 of the bound on the sum, `shares` * the largest gradient (* weight), or finer. With
+// 2^14 to 2^16 shares, as in the encoder, that is 2^-44 of the largest gradient. For float32 this is finer than the
+// rounding of its own sums, unless gradients are 2^20 times smaller than the largest; float64 loses some 9 of its 53
+// bits.
 struct FixedSum {
   unsigned long long* sums;
   FixedPoint* point;
@@ -142,7 +143,7 @@ __global__ void __launch_bounds__(THREADS_PER_BLOCK) backward_kernel(
   double scale = 0;
   if constexpr (FIXED) {
     FixedPoint found = *target.point;
-    found.broken = 0;  // which another block may be writing: the scale has to be the same for all
+    found.broken = 0;  // another block may be writing it, and the scale must be the same for all
     scale = found.scale(target.shares);
   }
   for (int64_t start = blockIdx.x * rows_per_block; start < rows; start += gridDim.x * rows_per_block) {
@@ -193,10 +194,10 @@ __global__ void __launch_bounds__(THREADS_PER_BLOCK) backward_kernel(
           upper = dot[0] + p.right * (dot[1] - dot[0]);
           lower = dot[2] + p.right * (dot[3] - dot[2]);
           along_x = dot[1] - dot[0] + p.bottom * (dot[3] - dot[2] - dot[1] + dot[0]);
-          upper += p.bottom * (lower - upper);  // from here on the gradient of the weight
+          upper += p.bottom * (lower - upper);  // now the gradient of the weight
           lower = (1 - p.right) * (dot[2] - dot[0]) + p.right * (dot[3] - dot[1]);  // and along y
         }
-        // Three sums instead of four: what the lanes have to exchange is linear in the dots.
+        // Three sums instead of four are enough to exchange, because the gradients are linear in the dots.
         const A grad_weight = group_sum(upper, lanes), grad_x = group_sum(along_x, lanes);
         const A grad_y = group_sum(lower, lanes);
         if (lane == k) {
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(THREADS_PER_BLOCK) backward_kernel(
   }
 }
 
-// *largest = the bits of the largest magnitude; to be set to 0 before.
+// Sets *largest to the bits of the largest magnitude; it must be 0 before.
 template <typename T>
 __global__ void __launch_bounds__(THREADS_PER_BLOCK) largest_kernel(
     const T* __restrict__ x, int64_t count, unsigned long long* largest) {
@@ -226,7 +227,7 @@ __global__ void __launch_bounds__(THREADS_PER_BLOCK) largest_kernel(
   if (threadIdx.x % WARP == 0 && most > 0) atomicMax(largest, most);
 }
 
-// NaN everywhere if any share was not finite: a sum of integers cannot tell where.
+// Converts the sums; gives NaN everywhere if any share was not finite, because sums of integers cannot tell where.
 template <typename T>
 __global__ void __launch_bounds__(THREADS_PER_BLOCK) convert_kernel(
     const unsigned long long* __restrict__ sums, const FixedPoint* point, double shares, int64_t count,

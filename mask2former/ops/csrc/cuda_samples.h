@@ -1,5 +1,5 @@
-// What a row's samples are on CUDA: where they lie and what they count, given (Classic) or worked out (Fused); sums
-// within a group of lanes, and reads and writes of 16 bytes.
+// The samples of a row on CUDA: their positions and weights, given (Classic) or computed (Fused); sums within a group
+// of lanes; and reads and writes of 16 bytes.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr int WARP = 32;
 constexpr int THREADS_PER_BLOCK = 256;
-constexpr int MAX_LEVELS = 16;  // they travel with the launch, so that nothing has to be copied to the device before
+constexpr int MAX_LEVELS = 16;  // they are arguments of the launch, so that nothing is copied to the device before
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
 struct Levels {
@@ -35,7 +35,7 @@ struct AccumulatorOf<double> {
 template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
-// Sum (largest) of a group's numbers, in all its lanes; the order does not depend on anything.
+// Sum (largest) of a group's numbers, in all its lanes; always in the same order.
 template <typename A>
 __device__ __forceinline__ A group_sum(A x, int lanes) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
@@ -91,7 +91,7 @@ struct Sample {
   int level;
 };
 
-// Locations and weights come ready.
+// Locations and weights are given.
 template <typename T>
 struct Classic {
   using Value = T;
@@ -129,14 +129,14 @@ struct Classic {
 __device__ __forceinline__ float exponential(float x) { return expf(x); }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 
-// Locations and weights follow from offsets and logits.
+// Locations and weights are computed from offsets and logits.
 template <typename T>
 struct Fused {
   using Value = T;
   using A = Accumulator<T>;
   struct State {
     A peak, scale;  // a weight is exp(logit - peak) * scale
-    A mean;         // of the weights' gradients, weighted: of this lane's samples
+    A mean;         // weighted sum of the weights' gradients of this lane's samples
   };
 
   const A* references;
@@ -154,7 +154,7 @@ struct Fused {
   __device__ State begin(const Sizes& n, const Lane& at) const {
     const int samples = static_cast<int>(n.samples());
     const T* row = logits + at.row * samples;
-    // Lanes without a sample of their own start from the first one's.
+    // Lanes without a sample of their own start with the first logit.
     A peak = at.active ? static_cast<A>(row[0]) : A(0), total = 0;
     for (int j = at.lane; at.active && j < samples; j += at.lanes) {
       const A logit = static_cast<A>(row[j]);
@@ -188,7 +188,7 @@ struct Fused {
     state.mean += sample.weight * grad_weight;
   }
 
-  // The same lane has written the gradients that it reads here.
+  // Each lane has itself written the gradients that it reads here.
   __device__ void finish(const Sizes& n, const Lane& at, const State& state) const {
     const A mean = group_sum(state.mean, at.lanes);
     const int samples = static_cast<int>(n.samples());

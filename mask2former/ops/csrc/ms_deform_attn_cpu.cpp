@@ -10,9 +10,9 @@
 namespace mask2former {
 namespace {
 
-constexpr int64_t BLOCKS_AT_A_TIME = 32;  // that a thread is given at least
+constexpr int64_t BLOCKS_AT_A_TIME = 32;  // least number of blocks for a thread
 
-// Owns what a Scratch points to.
+// Owner of the memory that a Scratch points to.
 template <typename T>
 class ScratchMemory {
  public:
@@ -52,8 +52,8 @@ Tensor as_type(const Tensor& tensor, ScalarType type) {
   return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
 }
 
-// Contiguous and of the kernels' type. Half formats are widened once here: that costs a copy of what is then read dozens
-// of times, and spares the kernels a conversion at every read.
+// Makes a tensor contiguous and of the kernels' type. Half formats are widened once here: that costs one copy, and
+// saves a conversion at each of the dozens of times that the kernels read a number.
 Tensor prepared(const Tensor& tensor, ScalarType type) { return torch::stable::contiguous(as_type(tensor, type)); }
 
 template <typename T>
@@ -140,7 +140,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(
   return {as_type(grad_value, value.scalar_type()), grad_locations, as_type(grad_weights, weights.scalar_type())};
 }
 
-// Calls f(number, raw) with the types that a dtype is computed with and lies in memory as.
+// Calls f(number, raw) with the types in which a dtype is computed and stored.
 template <typename F>
 auto for_types(ScalarType type, const F& f) {
   switch (type) {
@@ -191,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_fused_backward(
     using R = decltype(raw);
     Tensor grad_value = torch::stable::new_zeros(v, v.sizes());
     Tensor grad_offsets = torch::stable::new_empty(o, o.sizes()), grad_logits = torch::stable::new_empty(l, l.sizes());
-    // The difference of a weight's gradient from their mean may be small: no rounding to half formats before.
+    // The difference between a weight's gradient and the mean may be small, so neither is rounded to a half format.
     Tensor grad_weights = sums == type ? grad_logits : torch::stable::new_empty(l, l.sizes(), sums);
     FusedJob<T, R> job{n, levels.data(), data<T>(v), data<T>(references), strides, data<R>(o), data<R>(l)};
     job.grad_output = data<R>(g);

@@ -23,10 +23,10 @@ struct Launch {
   cudaStream_t stream;
 };
 
-// Grids have fewer than 2^31 blocks; the kernels' loops do what is left over.
+// Grids have fewer than 2^31 blocks; the kernels' loops do the rest.
 Launch launch_for(int64_t items, int64_t items_per_block, const Tensor& tensor) {
   void* stream = nullptr;
-  // PyTorch's macro for this has another name in 2.15 than in 2.10.
+  // PyTorch's macro for this has different names in 2.10 and 2.15.
   STD_TORCH_CHECK(
       aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream) == AOTI_TORCH_SUCCESS,
       "ms_deform_attn: PyTorch gives no current stream of CUDA device ", tensor.get_device_index());
@@ -44,7 +44,7 @@ T* mutable_data(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-// Calls f(T{}) with the C++ type of a dtype, which the checks have let through.
+// Calls f(T{}) with the C++ type of a dtype that has passed the checks.
 template <typename F>
 void for_type(ScalarType type, const F& f) {
   switch (type) {
@@ -76,14 +76,14 @@ void check_device(const Tensor& tensor, const Tensor& value, const char* name) {
       " has to be on the device of value");
 }
 
-// Numbers that a lane reads at a time: 16 bytes where the channels of a head come out even and all tensors begin so.
+// Tells whether lanes can read 16 bytes at a time: the channels of a head divide into them and all tensors are aligned.
 template <typename T>
 bool in_packs(const Sizes& n, std::initializer_list<const void*> pointers) {
   return n.channels % static_cast<int64_t>(16 / sizeof(T)) == 0 &&
       std::all_of(pointers.begin(), pointers.end(), [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
 }
 
-// The lanes that a row's channels fill, at N a lane: a power of two up to a warp.
+// Returns how many lanes a row's channels fill, at `numbers` each: a power of two up to a warp.
 int lanes_for(const Sizes& n, int64_t numbers) {
   int lanes = 1;
   while (lanes < WARP && lanes * numbers < n.channels) lanes *= 2;
@@ -145,7 +145,7 @@ void find_largest(const Tensor& tensor, unsigned long long* largest) {
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
-// `weights`: what may be larger than one; of a softmax there is nothing to look up.
+// `weights`: attention weights if they may exceed 1; null for those of a softmax.
 template <typename S>
 Tensor backward_fixed(
     const Sizes& n, const Levels& levels, const S& source, const Tensor& grad, const Tensor& value,
@@ -156,7 +156,7 @@ Tensor backward_fixed(
   Tensor found = torch::stable::new_zeros(value, {3}, ScalarType::Long);
   auto* point = static_cast<FixedPoint*>(found.mutable_data_ptr());
   find_largest<T>(grad, &point->largest_grad);
-  double shares = static_cast<double>(n.queries);  // a query's weights of a head add up to one
+  double shares = static_cast<double>(n.queries);  // a query's weights in a head add up to 1
   if (weights != nullptr) {
     find_largest<T>(*weights, &point->largest_weight);
     shares *= static_cast<double>(n.points);
@@ -272,7 +272,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_fused_backward(
   const ScalarType type = v.scalar_type(), sums = accumulation_type(type);
   Tensor grad_value = v;
   Tensor grad_offsets = torch::stable::new_empty(o, o.sizes()), grad_logits = torch::stable::new_empty(l, l.sizes());
-  // The difference of a weight's gradient from their mean may be small: no rounding to half formats before.
+  // The difference between a weight's gradient and the mean may be small, so neither is rounded to a half format.
   Tensor grad_weights = sums == type ? grad_logits : torch::stable::new_empty(l, l.sizes(), sums);
   for_type(type, [&](auto zero) {
     using T = decltype(zero);

@@ -1,7 +1,7 @@
-// The operators' signatures. Their fake kernels and the derivative are registered in derivatives.py.
+// The operators' signatures. Their fake kernels and derivatives are registered in autograd.py.
 //
-// spatial_shapes is flat: the height and the width of the first level, those of the second and so on. `deterministic` asks for gradients that are
-// the same bits in every run; those of the CPU always are.
+// spatial_shapes is flat: the height and the width of the first level, those of the second and so on. `deterministic`
+// asks for gradients with the same bits in every run; those of the CPU always have them.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY_FRAGMENT(mask2former, m) {
