@@ -4,8 +4,8 @@ Environment:
     MASK2FORMER_NO_EXT=1   install without compiled code; the operator then runs in plain PyTorch
     FORCE_CUDA=1 or 0      build the CUDA library or do not, whether a GPU is visible or not
     TORCH_CUDA_ARCH_LIST   the GPU architectures to build for, e.g. "8.0;9.0+PTX"
-        MASK2FORMER_ALL_GPUS=1 build for all common architectures even if this machine shows a GPU (for wheels)
-        MAX_JOBS               number of compilers that run at a time
+    MASK2FORMER_ALL_GPUS=1 build for all common architectures even if this machine shows a GPU (for wheels)
+    MAX_JOBS               number of compilers that run at a time
 
 The libraries use only PyTorch's stable ABI and hold no Python symbols. So they need few of PyTorch's headers (the CPU
 library compiles in seconds, and no CUDA headers are needed beside the compiler's own), and one build serves every

@@ -23,7 +23,7 @@ from setup_env import BIN, DETECTRON2, DETECTRON2_OPTIONS, NO_ISOLATION, PINNED
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOTS, HELD = ROOT / "requirements" / "gpu_bundle.in", ROOT / "requirements" / "gpu_machine.txt"
-LARGEST = 40e6  # bytes: the bundle travels with the working tree
+LARGEST = 40e6  # bytes, because the bundle is copied with the working tree
 GLIBCS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")  # pip matches exactly
 
 

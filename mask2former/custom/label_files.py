@@ -46,8 +46,8 @@ def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) 
     Args:
         values: numbers that occur.
         ignore_label: label of pixels without a class; if it does not occur, no pixel is ignored.
-                names: names of the classes; if empty, they are named by their numbers. There must be as many names as
-                    numbers that occur, or more than the largest number: then name i is that of number i, shown or not.
+        names: names of the classes; if empty, they are named by their numbers. There must be as many names as
+            numbers that occur, or more than the largest number: then name i is that of number i, shown or not.
 
     Raises:
         DataError: there is no class, or the names do not fit.

@@ -10,7 +10,7 @@ from mask2former.dashboard.curves import charts_of
 from mask2former.dashboard.pages import write_page
 from mask2former.dashboard.runs import Run
 
-SHOWN = ("loss", "parts", "scores", "lr", "gradient", "speed", "memory")  # charts, by the beginning of their names
+SHOWN = ("loss", "parts", "scores", "lr", "gradient", "speed", "memory")  # charts to show, by prefixes of their names
 HERE = ("OUTPUT_DIR", "VERSION")  # keys whose differences mean nothing
 
 

@@ -57,7 +57,7 @@ class Example:
 
 @dataclass(frozen=True, order=True)
 class _Ranked:
-    rank: float  # larger is more wanted
+    rank: float  # the largest are kept
     order: int
     example: Example
 

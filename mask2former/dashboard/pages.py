@@ -51,7 +51,7 @@ def write_whole(file: Path, text: str) -> Path:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp's files are the owner's alone
+        os.chmod(temporary, 0o644)  # mkstemp's files are readable by their owner only
         os.replace(temporary, file)
     except BaseException:
         os.unlink(temporary)

@@ -113,7 +113,7 @@ class Metrics:
         iteration = row.get("iteration")
         if iteration is None:
             return
-        if any("/" not in name for name in row if name != "iteration"):  # not the scores after the last iteration
+        if any("/" not in name for name in row if name != "iteration"):  # a row of only scores comes last
             self.last = int(iteration)
         for name, value in row.items():
             if name != "iteration" and isinstance(value, (int, float)) and math.isfinite(value):

@@ -32,7 +32,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build AdamW or SGD, as ``SOLVER.OPTIMIZER`` says, over :func:`parameter_groups`.
 
     Clipping by "value" or "norm" (each parameter by itself) is Detectron2's and happens inside ``optimizer.step()``.
-    Clipping by "full_model" is done by :class:`mask2former.engine.train_step.TrainStep`.
+    Clipping by "full_model" needs gradients without the loss scale of mixed precision and is done by the trainer.
 
     Raises:
         ValueError: unknown name of an optimiser or of a clipping.

@@ -129,7 +129,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Evaluate with test-time augmentation (``TEST.AUG``); return scores as :meth:`test`, with keys in ``_TTA``.
+        """Evaluate with test-time augmentation (``TEST.AUG``); return :meth:`test`'s scores, with ``_TTA`` after keys.
 
         Files go to ``inference_TTA`` in the output folder.
         """

@@ -25,7 +25,7 @@ class SemanticPanopticEvaluator(PanopticEvaluator):
     accepts_label_maps = True
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Compare images; an output has ``sem_seg`` scores [K, H, W] or ``sem_seg_labels`` [H, W]."""
+        """Compare images by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         things = self._thing_contiguous_id_to_dataset_id
         made = []
         for output in outputs:

@@ -30,7 +30,7 @@ class InstanceEvaluator(COCOEvaluator):
     Average precision of boxes and masks is computed by hotcoco or the official code; its report is logged.
 
     Args:
-        dataset_name: its metadata have ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: its metadata has ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
         output_dir: where the predictions are written; None: nowhere.
         max_dets_per_image: number of predictions in an image that count, best scores first; COCO counts 100.
         boundary: also score average precision by Boundary IoU (arXiv 2103.16562), as "boundary".

@@ -132,7 +132,7 @@ def panoptic_overlaps(
     rows = sorted(id_ for id_, segment in true.items() if not segment.get("iscrowd", 0))
     columns = sorted(found)
 
-    table = np.pad(table, ((0, 1), (0, 1)))  # the last row and column: of ids that are not in the image
+    table = np.pad(table, ((0, 1), (0, 1)))  # zeros for ids that are not in the image, whose place is -1
     at_rows, at_columns = _places(true_ids, rows), _places(found_ids, columns)
     of_found = table[:, at_columns]
     found_classes = np.array([found[id_]["category_id"] for id_ in columns], np.int64)

@@ -30,7 +30,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
     """Compute Detectron2's scores, which are panopticapi's, without writing and reading images in between.
 
     Args:
-        dataset_name: its metadata have ``panoptic_json``, ``panoptic_root`` and the ids of things and stuff.
+        dataset_name: its metadata has ``panoptic_json``, ``panoptic_root`` and the ids of things and stuff.
         output_dir: where ``predictions.json`` is written; None: nowhere.
         write_images: also write the predicted segments, as COCO's pngs, to ``panoptic`` in ``output_dir``.
 

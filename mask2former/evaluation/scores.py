@@ -16,7 +16,7 @@ HEADLINES = {
     ("boundary", "AP"): "boundary AP",
     ("bbox", "AP"): "box AP",
     ("sem_seg", "mIoU"): "mIoU",
-    ("sem_seg", "IoU"): "mIoU",  # Cityscapes' name for it
+    ("sem_seg", "IoU"): "mIoU",  # named so by the Cityscapes evaluator
     ("sem_seg", "pACC"): "pixel accuracy",
 }
 

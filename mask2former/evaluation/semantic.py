@@ -68,7 +68,7 @@ class FastCounts(DatasetEvaluator):
         self._compute_boundary_iou = boundary_iou and offered  # the main branch's evaluate() reads this name
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Count pixels; an output has ``sem_seg`` scores [K, H, W] or ``sem_seg_labels`` [H, W]."""
+        """Count pixels by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         for one, output in zip(inputs, outputs, strict=True):
             predicted = semantic_labels(output).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]

@@ -33,8 +33,8 @@ class Predictor:
         threshold: 0 to 1. Instances with a lower score are left out; for panoptic results, queries with a lower score
             take no part (of another architecture, segments with a lower score). None: 0.5 for instances, and the
             configuration's value for panoptic results.
-            tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on if None.
-            batch_size: number of images that go through the network at a time, if a call has several.
+        tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on if None.
+        batch_size: number of images that go through the network at a time, if a call has several.
         tile: images with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
             this side, whose results are joined: see :class:`mask2former.tiling.TiledInference`. None: all are shrunk.
         overlap: overlap of neighbouring tiles, in pixels.

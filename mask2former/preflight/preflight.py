@@ -24,7 +24,7 @@ CHECKPOINT_BYTES = 12  # for each parameter: itself and AdamW's two averages, fl
 def check_run(
     cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, num_gpus: int = 1, machines: int = 1
 ) -> None:
-    """Look for faults that would end the run, and print warnings. Custom data sets must be registered before.
+    """Look for faults that would end the run, and print warnings. Data sets must be registered before.
 
     Args:
         cfg: configuration of the run.

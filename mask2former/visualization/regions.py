@@ -84,7 +84,7 @@ def annotation_regions(
 ) -> list[Region]:
     """Return the regions of the annotation in a data set dict, for an image of ``size`` (H, W).
 
-    If the metadata do not list the task's classes, those of the annotation are taken as they are.
+    If the metadata does not list the task's classes, those of the annotation are taken as they are.
     """
     task = choose_task(record, ANNOTATIONS, task, str(record["file_name"]))
     num_classes = len(metadata.get("thing_classes" if task == "instance" else "stuff_classes", ())) or _MOST_CLASSES

@@ -154,9 +154,9 @@ def hugging_face(
         model: ours, from :func:`our_model`; None: a new one.
         theirs: made from it by :func:`their_model`; None: a new one.
 
-        Raises:
-            ImportError: transformers is not installed.
-            ValueError: Hugging Face has no such model.
+    Raises:
+        ImportError: transformers is not installed.
+        ValueError: Hugging Face has no such model.
     """
     transformers = importlib.import_module("transformers")
     model = model or our_model(setting, device)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-THREADS = 256  # of a block: THREADS_PER_BLOCK in cuda_samples.h
+THREADS = 256  # threads in a block: THREADS_PER_BLOCK in cuda_samples.h
 DTYPES = {"f": "float32", "d": "float64", "Half": "float16", "BFloat16": "bfloat16"}
 
 

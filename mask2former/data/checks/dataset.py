@@ -1,4 +1,4 @@
-"""Checks of a registered data set; its metadata decide which."""
+"""Checks of a registered data set, chosen by its metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mask2former.data.mapper.image_io import read_labels
 
 
 def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
-    """Check the annotation files that a registered data set's metadata name.
+    """Check the annotation files that a registered data set's metadata names.
 
     Args:
         name: name in Detectron2's catalogs.

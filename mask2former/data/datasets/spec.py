@@ -24,7 +24,7 @@ class DatasetSpec:
         load: maps the metadata to the list of data set dicts.
         paths: metadata key -> path below the root.
         metadata: returns all other metadata, called when they are needed; None for data sets that Detectron2 registers
-            itself, whose metadata are kept.
+            itself, whose metadata is kept.
     """
 
     name: str

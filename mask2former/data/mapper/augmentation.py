@@ -16,7 +16,7 @@ from mask2former.data.mapper.mask_annotations import MaskAnnotations
 IMAGE_PAD_VALUE = 128
 MAX_BRIGHTNESS = 32.0  # the ranges of SSD (Liu et al. 2016)
 CONTRAST_RANGE = SATURATION_RANGE = (0.5, 1.5)
-MAX_HUE = 18  # of 180, OpenCV's hue circle
+MAX_HUE = 18  # OpenCV's hue circle has 180 steps
 
 
 class SegmentationInput:
@@ -225,7 +225,10 @@ class ColorJitter(T.Augmentation):
 
 
 def large_scale_jitter(image_size: int, min_scale: float, max_scale: float, flip: str) -> list[T.Augmentation]:
-    """Return: flip, resize by a random scale of ``image_size``, crop and pad to a square of ``image_size`` pixels."""
+    """Return augmentations that flip, resize by a random scale, crop and pad to a square of ``image_size`` pixels.
+
+    The scale is relative to that square.
+    """
     square = (image_size, image_size)
     return [
         *_flips(flip),
@@ -245,7 +248,7 @@ def resize_and_crop(
     flip: str,
     size_divisibility: int,
 ) -> list[T.Augmentation]:
-    """Return: resize the short side, crop, change colours, flip, pad.
+    """Return augmentations that resize the short side, crop, change colours, flip and pad.
 
     Args:
         short_sides: lengths of the short side to choose from, or (least, greatest), in pixels.

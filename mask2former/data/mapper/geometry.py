@@ -77,7 +77,7 @@ class Grid:
 
 
 def gather_2d(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return ``labels[rows][:, columns]``, taking rows or columns first, whichever is cheaper."""
+    """Return ``labels[rows][:, columns]``, C-contiguous, taking rows or columns first, whichever is cheaper."""
     if len(rows) <= len(labels):
         labels = labels[rows]
         return labels if _is_all(columns, labels.shape[1]) else labels.take(columns, axis=1)

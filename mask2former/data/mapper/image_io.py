@@ -37,8 +37,8 @@ def file_size(path: str, decode: bool = False) -> tuple[int, int]:
 
     Args:
         path: the file.
-        decode: decode the whole file. Otherwise only the header and the last bytes of PNG and JPEG files are read, and
-            a file that lacks its end is decoded, which fails.
+        decode: decode the whole file. Otherwise PNG and JPEG files are only decoded if their last bytes lack the end
+            marker of the format.
 
     Raises:
         FileNotFoundError: there is no such file.

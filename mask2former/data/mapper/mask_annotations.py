@@ -1,8 +1,8 @@
 """The objects of one image in a form that augmentations move cheaply.
 
-Moving N full masks through every resize and crop costs N times the image. Objects that do not overlap fit in one
-label image, a layer, which is moved once; a layer holds up to 255 objects. Objects that overlap go into the next
-layer. Polygons stay points until the end and are drawn at the final size, so they stay sharp.
+Moving N full masks through every resize and crop costs N times the image. Objects that do not overlap, as in panoptic
+and semantic annotations, share a label image, a layer, which is moved once; it holds up to 255. Others go into the
+next layer. Polygons stay points until the end and are drawn at the final size, so they stay sharp.
 """
 
 from __future__ import annotations
