@@ -55,7 +55,7 @@ class Evaluators(DatasetEvaluators):
 
     @property
     def accepts_label_maps(self) -> bool:
-        """See :func:`mask2former.evaluation.semantic_form.accepts_label_maps`."""
+        """True if all members accept label maps: see :mod:`mask2former.evaluation.semantic_form`."""
         return all(accepts_label_maps(one) for one in self.members)
 
 
