@@ -1,14 +1,14 @@
-"""Builds the operator's libraries; what the package is stands in pyproject.toml.
+"""Build the operator's libraries; pyproject.toml describes the package.
 
 Environment:
     MASK2FORMER_NO_EXT=1   install without compiled code; the operator then runs in plain PyTorch
     FORCE_CUDA=1 or 0      build the CUDA library or do not, whether a GPU is visible or not
     TORCH_CUDA_ARCH_LIST   the GPU architectures to build for, e.g. "8.0;9.0+PTX"
-    MASK2FORMER_ALL_GPUS=1 build for all common ones although this machine shows a GPU (for wheels)
-    MAX_JOBS               compilers that run at a time
+    MASK2FORMER_ALL_GPUS=1 build for all common architectures even if this machine shows a GPU (for wheels)
+    MAX_JOBS               number of compilers that run at a time
 
-The libraries keep to PyTorch's stable ABI and hold no Python symbols. So they need little of PyTorch's headers (the CPU
-library compiles in seconds, and CUDA headers beside the compiler's own are not asked for), and one build serves every
+The libraries use only PyTorch's stable ABI and hold no Python symbols. So they need few of PyTorch's headers (the CPU
+library compiles in seconds, and no CUDA headers are needed beside the compiler's own), and one build serves every
 Python version and every torch from 2.10 on.
 """
 
@@ -27,19 +27,19 @@ try:
     from setuptools.command.build_ext import build_ext
     from setuptools.command.build_py import build_py
     from setuptools.errors import BaseError, CompileError, LinkError
-except ImportError:  # --no-build-isolation also means that nobody looks at the versions pyproject.toml asks for
+except ImportError:  # with --no-build-isolation, pip does not check the versions in pyproject.toml
     sys.exit("mask2former: setuptools is too old to build this package: pip install -U 'setuptools>=77' wheel")
 
 
 def find_toolkit() -> None:
-    """Ask nvcc where its toolkit lies. PyTorch takes the folder above nvcc's, which is wrong where nvcc is a script."""
+    """Ask nvcc where its toolkit is. PyTorch takes the folder above nvcc's, which is wrong if nvcc is a script."""
     if not {"CUDA_HOME", "CUDA_PATH"} & os.environ.keys() and shutil.which("nvcc"):
         plan = subprocess.run(["nvcc", "--dryrun", "none.cu"], capture_output=True, text=True).stderr
         if found := re.search(r"TOP=(.+)", plan):
             os.environ["CUDA_HOME"] = str(Path(found.group(1).strip()).resolve())
 
 
-find_toolkit()  # PyTorch looks when it is imported
+find_toolkit()  # before the import of torch, which reads CUDA_HOME
 try:
     import torch
     from torch.utils import cpp_extension
@@ -48,12 +48,12 @@ except ImportError:
 
 CSRC = Path("mask2former/ops/csrc")
 HEADERS = [str(path) for path in sorted(CSRC.glob("*.h"))]
-STABLE_ABI = "0x020a000000000000"  # of torch 2.10: nothing newer is used
+STABLE_ABI = "0x020a000000000000"  # torch 2.10's: the sources use nothing newer
 GPU_GENERATIONS = ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]  # for machines that show no GPU while building
 
 
 class BuildFailed(SystemExit):
-    """Ends the build with a reason and a way out, without a traceback."""
+    """Raised to end the build with a reason and a way out, without a traceback."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -70,7 +70,7 @@ def is_set(name: str) -> bool:
 
 
 def nvcc_version() -> str | None:
-    """Such as "13.0", of the toolkit that PyTorch's build tools use; None when there is none."""
+    """Return the version of the toolkit that PyTorch's build tools use, such as "13.0"; None if there is none."""
     nvcc = Path(cpp_extension.CUDA_HOME or "", "bin", "nvcc.exe" if os.name == "nt" else "nvcc")
     if cpp_extension.CUDA_HOME is None or not nvcc.exists():
         return None
@@ -82,8 +82,8 @@ def nvcc_version() -> str | None:
 def cuda_is_wanted() -> bool:
     """Tell whether to build for the GPU that is present, or for all (``FORCE_CUDA``, ``MASK2FORMER_ALL_GPUS``).
 
-    The CUDA library takes about half a minute of one core for each generation of GPUs, so a machine without a GPU is
-    spared it unless asked: images and wheels are often built on one.
+    The CUDA library takes about half a minute of one core for each generation of GPUs, so on a machine without a GPU it
+    is built only on request, for images and wheels.
     """
     if "FORCE_CUDA" in os.environ and not is_set("FORCE_CUDA"):
         return False
@@ -107,7 +107,7 @@ def cuda_is_wanted() -> bool:
 
 def extensions() -> list[Extension]:
     flags = ["/O2", "/std:c++17"] if os.name == "nt" else ["-O3", "-std=c++17", "-fvisibility=hidden"]
-    # Without these two the compiler keeps loops scalar for the sake of errno and of floating point exceptions.
+    # Without these two, the compiler keeps loops scalar to preserve errno and floating point exceptions.
     cpu_flags = flags if os.name == "nt" else [*flags, "-fno-math-errno", "-fno-trapping-math"]
     macros = [("TORCH_TARGET_VERSION", STABLE_ABI)]
     cpu = cpp_extension.CppExtension(
@@ -135,7 +135,7 @@ def extensions() -> list[Extension]:
 
 
 def default_architectures() -> str:
-    """Those that the compiler knows, the last one also as code that newer GPUs translate."""
+    """Return the architectures that the compiler knows, the last also as PTX, which newer GPUs translate."""
     nvcc = Path(cpp_extension.CUDA_HOME, "bin", "nvcc")
     text = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     known = [arch for arch in GPU_GENERATIONS if f"compute_{arch.replace('.', '')}" in text.split()]
@@ -145,7 +145,7 @@ def default_architectures() -> str:
 
 
 class WithoutTorch(build_ext):
-    """Metadata and source archives can be made without torch; the operator cannot."""
+    """Fail to build the operator, which needs torch; metadata and source archives do not."""
 
     def run(self) -> None:
         raise BuildFailed(
@@ -155,7 +155,7 @@ class WithoutTorch(build_ext):
 
 
 class PlainLibraries(cpp_extension.BuildExtension if torch else WithoutTorch):  # type: ignore[misc]
-    """Libraries that torch.ops loads: no Python modules, so no Python version in the name and nothing exported."""
+    """Build libraries that torch.ops loads: not Python modules, so without Python's version in the name or exports."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split("."))) + ".so"
@@ -174,7 +174,7 @@ class PlainLibraries(cpp_extension.BuildExtension if torch else WithoutTorch):  
 
 
 class AnyPython(bdist_wheel):
-    """The wheel depends on the system, not on the Python version."""
+    """Tag the wheel for the system, but any Python version."""
 
     def get_tag(self) -> tuple[str, str, str]:
         platform = super().get_tag()[2]
@@ -182,7 +182,7 @@ class AnyPython(bdist_wheel):
 
 
 class WithConfigs(build_py):
-    """An installed package holds the configurations too: a published model's name stands for one."""
+    """Install the configurations too, because a published model's name stands for one."""
 
     def run(self) -> None:
         super().run()

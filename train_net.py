@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train or evaluate a model of a configuration file. ``--help`` shows how."""
+"""Train or evaluate the model of a configuration file. ``--help`` shows how."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 
 def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
-    """What each process does. Returns the scores: {task: {metric: value}}, or {data set: that} for several."""
+    """Train or evaluate in one process; return {task: {metric: value}}, or {data set: that} for several."""
     setup_run(cfg, args, quiet=args.quiet)
     if not args.eval_only:
         trainer = Trainer(cfg)
@@ -48,7 +48,11 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
 
 
 def checked_config(args: argparse.Namespace) -> CfgNode:
-    """The configuration, once nothing is found that would end the run. Raises ConfigError with all that is."""
+    """Return the configuration after checking the run.
+
+    Raises:
+        ConfigError: faults were found that would end the run; the message lists them.
+    """
     cfg = read_config(args)
     if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:
         raise ConfigError("--eval-only needs the weights to evaluate: MODEL.WEIGHTS FILE at the end, or --resume.")

@@ -77,13 +77,13 @@ def main() -> None:
 
 
 def build_page(predictor: Predictor, examples: list[str], folder: Path, note: str | None = None) -> Any:
-    """The page, a ``gradio.Blocks``.
+    """Build the page, a ``gradio.Blocks``.
 
     Args:
-        predictor: of the model that is shown.
+        predictor: predictor of the model to show.
         examples: image files to try.
-        folder: for the files that are offered for download.
-        note: shown on top.
+        folder: where files offered for download are written.
+        note: text shown at the top.
     """
     import gradio as gr
 
@@ -113,7 +113,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
             with gr.Column(scale=2, min_width=300):
                 image = gr.Image(
                     type="filepath",
-                    image_mode=None,  # the file as it is
+                    image_mode=None,  # do not convert the file
                     label="Image",
                     sources=["upload", "webcam", "clipboard"],
                 )
@@ -136,7 +136,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                     label="Result",
                     interactive=False,
                     format="png",
-                    buttons=["download", "fullscreen"],  # gradio's third one would upload it
+                    buttons=["download", "fullscreen"],  # not gradio's third one, which uploads the image
                     elem_id="result",
                 )
                 ask = gr.Button("COCO json", size="sm", interactive=False, elem_id="json")
@@ -154,7 +154,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
 
 
 def table(result: Result, task: str) -> str:
-    """What was found, as a table in Markdown: a line for each class, with the share of the image it covers."""
+    """Return a Markdown table of what was found: a line for each class, with the share of the image that it covers."""
     rows: dict[str, list[Any]] = {}
     for region in result.regions(task):
         row = rows.setdefault(region.name, [region.name, 0, np.zeros_like(region.mask)])

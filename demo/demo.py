@@ -46,7 +46,7 @@ IMAGE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; ``arguments`` are those after its name."""
+    """Run the command; ``arguments`` are those after its name."""
     args = _parser().parse_args(arguments)
     if args.mode == LABELS and (args.style == "side-by-side" or args.legend):
         _stop("--mode labels is a map of numbers: neither --style side-by-side nor --legend goes with it.")
@@ -83,7 +83,7 @@ def _draw(
     videos: list[Path | int],
     failures: list[str],
 ) -> tuple[int, float]:
-    """Predict and write; (images and frames that were drawn, seconds). Ctrl-C ends it, and what is done is kept."""
+    """Predict and write; return (number of images and frames drawn, seconds). After Ctrl-C, finished files are kept."""
 
     def fail(error: Exception) -> None:
         failures.append(str(error))
@@ -139,7 +139,7 @@ def _predictor(args: argparse.Namespace) -> Predictor:
 
 
 def _sort_inputs(args: argparse.Namespace) -> tuple[list[Path | str], list[Path | int], list[str]]:
-    """(Images, videos and cameras, what is wrong with inputs that name none)."""
+    """Return images, videos and cameras, and error texts for inputs that name none."""
     images: list[Path | str] = []
     videos: list[Path | int] = []
     failures: list[str] = []
@@ -160,7 +160,7 @@ def _sort_inputs(args: argparse.Namespace) -> tuple[list[Path | str], list[Path 
 
 
 def _output(output: Path, images: list[Path | str], videos: list[Path | int]) -> tuple[Path, Path | None]:
-    """(Folder, the only file to write if --output names one, as it may in the published demo)."""
+    """Return the folder, and the only file to write if --output names one, as it may in the published demo."""
     suffix = output.suffix.lower()
     if suffix in (*IMAGE_FILES, VIDEO_FILE) and not output.is_dir():
         if (inputs := len(images) + len(videos)) > 1:

@@ -50,7 +50,7 @@ PUBLISHED_SWIN = {
 
 
 class OneImage(nn.Module):
-    """Model of one image, [3, H, W] -> tensors: what fvcore can trace."""
+    """Wrap a model to map one image, [3, H, W], to tensors, as fvcore's tracing needs."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -79,17 +79,17 @@ def attention_flops(inputs: list[Any], outputs: list[Any]) -> float:
 
 
 def by_shapes(formula: Callable[..., int]) -> Callable[[list[Any], list[Any]], float]:
-    """Make a handler of a formula that takes the shapes of an operator's arguments."""
+    """Make a handler from a formula that takes the shapes of an operator's arguments."""
     return lambda inputs, outputs: formula(*(get_shape(x) for x in inputs))
 
 
 def for_each_element(count: int) -> Callable[[list[Any], list[Any]], float]:
-    """Make a handler that counts so many for each element of the result."""
+    """Make a handler that counts ``count`` for each element of the result."""
     return lambda inputs, outputs: count * math.prod(get_shape(outputs[0]))
 
 
 PRODUCTS: dict[str, Callable[[list[Any], list[Any]], float]] = {
-    "aten::addmm_": addmm_flop_jit,  # masks that are added up for semantic results
+    "aten::addmm_": addmm_flop_jit,  # adds up masks for semantic results
     "aten::scaled_dot_product_attention": attention_flops,
     "mask2former::ms_deform_attn": by_shapes(ms_deform_attn_flops),
     "mask2former::ms_deform_attn_fused": by_shapes(ms_deform_attn_fused_flops),
@@ -97,11 +97,11 @@ PRODUCTS: dict[str, Callable[[list[Any], list[Any]], float]] = {
 HANDLERS = {
     **PRODUCTS,
     "aten::softmax": for_each_element(SOFTMAX),
-    # Only deformable attention samples here, where it is not compiled: each sample is then multiplied by its weight.
+    # Only deformable attention samples, if it is not compiled: each sample is then multiplied by its weight.
     "aten::grid_sampler": for_each_element(SAMPLE),
 }
-# What costs at most a few operations for each element. fvcore has a list of its own besides, with relu and views in it;
-# published numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
+# Operators of at most a few operations for each element. fvcore has its own list too, with relu and views; published
+# numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
 ELEMENT_WISE = "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_"
 COMPARISONS = "any __or__ ne lt isin max_pool2d topk argsort _unique2 searchsorted"
 COPIES_AND_VIEWS = "clone pad unflatten numpy_T resolve_conj resolve_neg"
@@ -111,15 +111,15 @@ FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_V
 def flop_analysis(model: nn.Module, image: Tensor) -> FlopCountAnalysis:
     """Return fvcore's count of a whole model; it logs the operators that are neither counted nor :data:`FREE`."""
     analysis = FlopCountAnalysis(OneImage(model), (image,)).set_op_handle(**dict.fromkeys(FREE), **HANDLERS)
-    # Modules that are not called, such as the criterion, are no fault.
+    # Some modules are rightly not called, such as the criterion.
     return analysis.uncalled_modules_warnings(False).tracer_warnings("none")
 
 
 def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, float]]:
-    """Parameters, FLOPs and activations (elements of the outputs of products) by part, and their "total"."""
+    """Count parameters, FLOPs and activations (elements of the outputs of products) by part, and their "total"."""
     generic = {name: generic_activation_jit(name) for name in PRODUCTS}
     activations = ActivationCountAnalysis(OneImage(model), (image,)).set_op_handle(**generic)
-    # All operators but products are unsupported, which is what is wanted.
+    # All operators but products are meant to be unsupported.
     activations.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     by_part = [analysis.by_module() for analysis in (flop_analysis(model, image), activations)]
     counted = {}
@@ -132,7 +132,7 @@ def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, floa
 
 
 class Network(nn.Module):
-    """The network alone, a padded image [1, 3, H, W] -> class logits and mask logits: what needs no values."""
+    """The network alone, padded image [1, 3, H, W] -> class logits and mask logits, which runs without values."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Network(nn.Module):
         return prediction.class_logits, prediction.masks.logits()
 
 
-# Deformable attention where it is not compiled; where it is, mask2former.ops.flops has told the counter.
+# Deformable attention if it is not compiled; if it is, mask2former.ops.flops has registered its formulas.
 PLAIN_SAMPLING = {
     torch.ops.aten.grid_sampler_2d: lambda *_, out_shape, **__: 2 * SAMPLE * math.prod(out_shape),
     torch.ops.aten._softmax: lambda *_, out_shape, **__: 2 * SOFTMAX * math.prod(out_shape),
@@ -151,10 +151,10 @@ PLAIN_SAMPLING = {
 
 
 def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
-    """As :func:`count`, without activations (not a number), for a model on the device "meta", which has no values."""
+    """Count like :func:`count`, but no activations (NaN), for a model on the device "meta", which has no values."""
     height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
 
-    whole = Network(model).requires_grad_(False)  # the counter's hooks stumble over parameters' views
+    whole = Network(model).requires_grad_(False)  # the counter's hooks fail on views of parameters
     with FlopCounterMode(display=False, custom_mapping=PLAIN_SAMPLING) as counter:
         whole(torch.empty(1, 3, height, width, device="meta"))
     by_module = counter.get_flop_counts()
@@ -163,7 +163,7 @@ def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str,
         module = model.get_submodule(name)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         full = f"Network.model.{name}" if name else "Network"
-        products = sum(by_module[full].values()) / 2  # it counts multiplications and additions
+        products = sum(by_module[full].values()) / 2  # the counter counts multiplications and additions
         counted[part] = (parameters, products, math.nan)
     return counted
 
@@ -197,7 +197,7 @@ def _now() -> float:
 
 
 def measure(model: nn.Module, image: Tensor, repeats: int) -> dict[str, float]:
-    """Mean seconds by part, and the "total", after one pass to warm up."""
+    """Return the mean seconds by part, and the "total", after one pass to warm up."""
     spent = dict.fromkeys([*PARTS, "total"], 0.0)
     model([{"image": image}])
     with _clocks(model, spent):
@@ -208,7 +208,7 @@ def measure(model: nn.Module, image: Tensor, repeats: int) -> dict[str, float]:
 
 @torch.no_grad()
 def analyse(model: nn.Module, size: tuple[int, int], device: str, repeats: int) -> tuple[dict, dict[str, float]]:
-    """What :func:`count` and :func:`measure` find; on "meta" what :func:`count_products` does, and no times."""
+    """Return the results of :func:`count` and :func:`measure`; on "meta" those of :func:`count_products`, no times."""
     if device == "meta":
         if not isinstance(model, SegmentationModel):
             raise ValueError(f"{type(model).__name__} is not counted on the device meta; name another MODEL.DEVICE.")
@@ -218,7 +218,7 @@ def analyse(model: nn.Module, size: tuple[int, int], device: str, repeats: int) 
 
 
 def published(cfg: CfgNode) -> tuple[str, int, int] | None:
-    """(Backbone, 10^6 parameters, 10^9 FLOPs) of the published model with this network, if there is one."""
+    """Return (backbone, 10^6 parameters, 10^9 FLOPs) of the published model with this network, if there is one."""
     node = cfg.MODEL
     if (
         node.MASK_FORMER.TRANSFORMER_DECODER_NAME != "MultiScaleMaskedTransformerDecoder"
@@ -233,7 +233,7 @@ def published(cfg: CfgNode) -> tuple[str, int, int] | None:
 
 
 def table(counted: dict[str, tuple[float, float, float]], seconds: dict[str, float]) -> str:
-    """``seconds`` are empty where nothing was timed."""
+    """Return the table as text; ``seconds`` are empty if nothing was timed."""
     rows = {part: (*counted[part], seconds.get(part, math.nan)) for part in counted}
     total = rows.pop("total")
     rest = tuple(whole - sum(row[i] for row in rows.values()) for i, whole in enumerate(total))

@@ -21,7 +21,7 @@ The status is 0 where nothing is wrong, 1 where there are faults, 2 where the da
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; ``arguments`` are those after its name. Returns its status."""
+    """Run the command; ``arguments`` are those after its name. Return its exit status."""
     parser = argparse.ArgumentParser(
         description="Check a data set: files, sizes, ids, range of labels, empty and doubled masks; count its classes.",
         epilog=EXAMPLES,

@@ -23,7 +23,7 @@ examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; ``arguments`` are those after its name. Returns its status."""
+    """Run the command; ``arguments`` are those after its name. Return its exit status."""
     parser = argparse.ArgumentParser(
         description="Convert weights between formats.",
         epilog=EXAMPLES,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the images of docs/design.md: what the quickstart model computes on its way from an image to segments.
+"""Draw the images of docs/design.md, which show the quickstart model's steps from an image to segments.
 
 draw_design.py MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
 """
@@ -23,8 +23,8 @@ from mask2former.structures import MaskPrediction, resize_frames
 
 ROOT = Path(mask2former.__file__).parents[1]
 FOLDER = ROOT / "docs" / "design"
-NUMBER = 4  # queries that are shown
-IMAGE = 2  # of the validation set
+NUMBER = 4  # number of queries shown
+IMAGE = 2  # index in the validation set
 GAP = 8  # pixels between drawings
 HEIGHT = 384  # pixels; smaller drawings are enlarged
 
@@ -53,28 +53,28 @@ def main() -> None:
 
 
 def best_queries(prediction: MaskPrediction, size: tuple[int, ...]) -> Tensor:
-    """The surest queries whose masks are neither next to nothing nor next to everything."""
+    """Return the queries of the highest scores whose masks cover neither almost nothing nor most of the image."""
     scores = prediction.class_logits[0].softmax(-1)[:, :-1].amax(-1)
     share = (prediction.masks.logits(0)[:, 0] > 0).float().mean((1, 2))
     return (scores * ((share > 0.01) & (share < 0.6))).topk(NUMBER).indices
 
 
 def heat(probability: Tensor, image: np.ndarray) -> np.ndarray:
-    """A mask's probability from dark blue (0) to yellow (1), at the image's size."""
+    """Draw a mask's probability from dark blue (0) to yellow (1), at the image's size."""
     height, width = image.shape[:2]
     enlarged = cv2.resize((255 * probability).byte().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
     return cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
 
 
 def dim(inside: Tensor, image: np.ndarray) -> np.ndarray:
-    """The image, dark where a query may not look."""
+    """Darken the image where a query may not attend."""
     height, width = image.shape[:2]
     enlarged = cv2.resize(inside.byte().numpy(), (width, height), interpolation=cv2.INTER_NEAREST)
     return np.where(enlarged[:, :, None] > 0, image, image // 5)
 
 
 def save(name: str, drawings: list[np.ndarray]) -> None:
-    """Side by side, as docs/design/NAME.jpg."""
+    """Write drawings side by side to docs/design/NAME.jpg."""
     height = drawings[0].shape[0]
     gap = np.full((height, GAP, 3), 255, np.uint8)
     row = np.concatenate([part for drawing in drawings for part in (drawing, gap)][:-1], axis=1)

@@ -35,7 +35,7 @@ examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; ``arguments`` are those after its name. Returns its status."""
+    """Run the command; ``arguments`` are those after its name. Return its exit status."""
     args = _parser().parse_args(arguments)
     try:
         cfg = model_config(args.model, None, args.opts, args.allow_unsafe_config)
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def describe(cfg: CfgNode, predictor: Predictor, results: str, dtype: str) -> dict[str, Any]:
-    """The metadata of the file: all that somebody needs who has nothing else."""
+    """Return the metadata of the file: all that its user needs beside it."""
     model = predictor.model
     return {
         "results": results,
@@ -85,7 +85,7 @@ def describe(cfg: CfgNode, predictor: Predictor, results: str, dtype: str) -> di
 
 
 def table(rows: list[Row]) -> str:
-    """Parity, and speed where it was measured, in words."""
+    """Return a table of parity and, if it was measured, speed."""
     lines = []
     for row in rows:
         line = [

@@ -49,7 +49,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="(default: %(default)s)")
     options = parser.parse_args(words)
     if options.report:
-        from gpu_steps.report import write_page  # its libraries may be in the bundle alone, which a run installs
+        from gpu_steps.report import write_page  # its libraries may only be in the bundle, which a run installs
 
         write_page(options.report, options.page)
         print(f"written: {options.page}")
@@ -99,7 +99,7 @@ def environment_for(bundle: Path | None, work: Path, device: str) -> dict[str, s
 
 
 def facts(device: str, environment: dict[str, str]) -> dict[str, object]:
-    """Ask a process of its own: this one stays clear of PyTorch. A machine without the device ends the run here."""
+    """Collect facts in a process of its own, since this one does not load PyTorch; end the run without the device."""
     command = [sys.executable, "-m", "gpu_steps.facts", device]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/configs.md from mask2former/config/keys.py: every key, its default, and the comments there.
 
-Run it after a change of the configuration; a test says when the page is out of date.
+Run it after a change of the configuration; a test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Key:
 
     name: str
     default: str
-    remark: str  # of this key alone
-    comment: str  # of this key and those around it
+    remark: str  # on this key alone
+    comment: str  # on this key and its neighbours
 
 
 def sections(source: str) -> Iterator[tuple[str, list[Key]]]:
-    """(Title, keys) of each function of the source that adds keys."""
+    """Yield (title, keys) of each function in the source that adds keys."""
     for function in re.split(r"\n(?=def )", source):
         name = re.match(r"def (\w+)", function)
         if name and name[1] in TITLES:
@@ -84,7 +84,7 @@ def _split_comment(line: str) -> tuple[str, str]:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     text = INTRODUCTION
     for title, keys in sections(SOURCE.read_text()):
         text += f"## {title}\n\n"

@@ -23,7 +23,7 @@ from setup_env import BIN, DETECTRON2, DETECTRON2_OPTIONS, NO_ISOLATION, PINNED
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOTS, HELD = ROOT / "requirements" / "gpu_bundle.in", ROOT / "requirements" / "gpu_machine.txt"
-LARGEST = 40e6  # bytes: the bundle travels with the working tree
+LARGEST = 40e6  # bytes, because the bundle is copied with the working tree
 GLIBCS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")  # pip matches exactly
 
 
@@ -52,13 +52,13 @@ def main(words: list[str] | None = None) -> None:
 
 
 def names_in(text: str) -> set[str]:
-    """Package names of a file, or of the text itself where there is no such file."""
+    """Return the package names in a file, or in the text itself if there is no such file."""
     lines = Path(text).read_text().splitlines() if Path(text).is_file() else text.replace(",", " ").split()
     return {canonicalize_name(line.split("#")[0].strip()) for line in lines if line.split("#")[0].strip()}
 
 
 def requirements_of(lines: list[str], python: str) -> dict[str, Requirement]:
-    """Those that hold for Linux and this Python, by canonical name."""
+    """Parse the requirements that apply to Linux and this Python, by canonical name."""
     there = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     found = {}
     for line in lines:
@@ -75,12 +75,12 @@ def needs_of(wheel: Path, python: str) -> dict[str, Requirement]:
         lines = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist") or []
     found = requirements_of(lines, python)
     for one in found.values():
-        one.specifier = Requirement(one.name).specifier  # versions are those of the lock file
+        one.specifier = Requirement(one.name).specifier  # drop it: versions are those of the lock file
     return found
 
 
 def fetch(wanted: Requirement, options: argparse.Namespace) -> Path:
-    """Download its wheel; where there are only sources, build one, which has to be for every Python."""
+    """Download a package's wheel; if there are only sources, build one, which must be for every Python."""
     words = f"{wanted.name}{wanted.specifier}"
     with tempfile.TemporaryDirectory() as folder:
         target = ["--only-binary=:all:", "--implementation", "cp", "--python-version", options.python]
@@ -94,14 +94,14 @@ def fetch(wanted: Requirement, options: argparse.Namespace) -> Path:
 
 
 def pip(words: list[str]) -> str:
-    """Run it without what packages ask for; its complaints where it fails, else nothing."""
+    """Run pip without dependencies; return its error output if it fails, else an empty string."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", words[0], "--no-deps", *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stderr if done.returncode else ""
 
 
 def pack_detectron2(out: Path) -> None:
-    """Detectron2's Python files as a wheel for every Python: as installed here, they hold no compiled code."""
+    """Pack Detectron2 as a wheel for every Python, since it has no compiled code as installed here."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "files")
         uv = shutil.which("uv", path=BIN) or shutil.which("uv", path=Path(sys.executable).parent) or "uv"

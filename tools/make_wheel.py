@@ -24,7 +24,7 @@ def main() -> None:
     folder = parser.parse_args().into.resolve()
 
     environment = {"MASK2FORMER_ALL_GPUS": "1", **os.environ}
-    # Built in a fresh folder: what an earlier build has left does not slip into the wheel.
+    # Build in a fresh folder, so that leftovers of an earlier build do not get into the wheel.
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "setup.py", "-q", "build", "--build-base", f"{scratch}/build"]
         command += ["bdist_wheel", "--dist-dir", f"{scratch}/dist"]
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def compiled(wheel: Path) -> list[str]:
-    """The libraries in it; ends the program where the wheel is not what it should be."""
+    """Return the libraries in a wheel; end the program if the wheel is not as it should be."""
     names = zipfile.ZipFile(wheel).namelist()
     if not wheel.name.split("-", 2)[2].startswith("py3-none-"):
         sys.exit(f"wheel: {wheel.name} is tied to a Python version; it should be py3-none-*.")

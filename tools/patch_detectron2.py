@@ -5,8 +5,9 @@
 
     python tools/patch_detectron2.py
 
-It does on the disk what `mask2former/compat.py` does in memory, so that Detectron2 can be imported first, or alone. It
-imports nothing of Detectron2, changes nothing when repeated, and leaves its main branch alone, which needs no mending.
+It does on disk what `mask2former/compat.py` does in memory, so that Detectron2 can be imported first, or alone. It
+imports nothing from Detectron2, changes nothing when repeated, and leaves the main branch alone, which needs no
+mending.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-Edit = tuple[str, str]  # text of the release, which is found exactly once, and what goes in its place
+Edit = tuple[str, str]  # text of the release, found exactly once, and its replacement
 
 # NumPy 1.24 and Pillow 10 removed names that the release reads.
 EDITS: dict[str, list[Edit]] = {
@@ -76,7 +77,7 @@ EDITS: dict[str, list[Edit]] = {
             "    COCOeval_opt = COCOeval\n",
         ),
     ],
-    # The last one: while it is as released, the others may not all be mended.
+    # It comes last: while it is as released, some of the others may not be mended yet.
     "data/transforms/transform.py": [("interp=Image.LINEAR, fill=0", "interp=Image.BILINEAR, fill=0")],
 }
 RELEASE = ("data/transforms/transform.py", "Image.LINEAR")  # 0.6 and the main branch have the same version number
@@ -114,7 +115,7 @@ def patch(package: Path) -> list[str]:
     """Mend the Detectron2 in the folder ``package``; return the files that were changed.
 
     Raises:
-        ValueError: a text is found neither as released nor as mended. Nothing has been written then.
+        ValueError: a text is found neither as released nor as mended; then nothing is written.
     """
     file, text = RELEASE
     contents: dict[str, str] = {}
@@ -147,7 +148,7 @@ def _holds(file: Path, content: str) -> bool:
 
 
 def _write(file: Path, content: str) -> None:
-    """Put a new file in the place of the old one, which may be a hard link into an installer's cache."""
+    """Replace the file by a new one, because the old one may be a hard link into an installer's cache."""
     descriptor, temporary = tempfile.mkstemp(dir=file.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(content)

@@ -28,7 +28,7 @@ PINNED = ROOT / "requirements" / "lock.txt"
 DETECTRON2 = ROOT / "requirements" / "detectron2.txt"
 PATCH = ROOT / "tools" / "patch_detectron2.py"
 NO_ISOLATION = ["--no-deps", "--no-build-isolation"]
-# Its metadata asks pip for what no registry holds, and its sources for a compiler run that needs files it lacks.
+# Its metadata requires packages that no registry has, and its build a compiler run with files that it lacks.
 DETECTRON2_OPTIONS = ["-C=--global-option=build_py", "-C=--build-option=--skip-build", "--require-hashes"]
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     build_inputs = [ROOT / "setup.py", ROOT / "pyproject.toml", *sorted((ROOT / "mask2former/ops/csrc").glob("*"))]
     pinned = digest([PINNED])
     detectron2 = digest([DETECTRON2]) + pinned
-    # The library belongs to the torch it was built against, and to this checkout.
+    # The library depends on the torch it was built against, and on this checkout.
     package = digest(build_inputs) + pinned + str(ROOT)
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python"]
     with_detectron2 = [*install, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2]
@@ -73,7 +73,7 @@ def make_venv() -> None:
 
 
 def find_python() -> str:
-    """This interpreter if it is of a supported version, else the first supported one on the PATH."""
+    """Return this interpreter if its version is supported, else the first supported one on the PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for major, minor in PYTHONS:

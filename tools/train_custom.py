@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(cfg: CfgNode, data: CustomDataset, args: argparse.Namespace) -> None:
-    """What each process does."""
-    if args.num_gpus > 1:  # a process of its own
+    """Train or evaluate in one process."""
+    if args.num_gpus > 1:  # a new process, whose catalogs do not have the data yet
         data.register()
     setup_run(cfg, args, quiet=args.quiet)
     if args.eval_only:
@@ -86,11 +86,11 @@ def run(cfg: CfgNode, data: CustomDataset, args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; ``arguments`` are those after its name. Returns its status."""
+    """Run the command; ``arguments`` are those after its name. Return its exit status."""
     args = parser().parse_args(arguments)
     for paths in (args.train, args.val or []):
         args.opts = [*_settings_among(paths), *args.opts]
-    # What setup_run hands to Detectron2, which writes it to the log.
+    # setup_run passes it to Detectron2, which logs the file.
     args.config_file = ""
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
 
 
 def _settings_among(paths: list[str]) -> list[str]:
-    """Take KEY value pairs from the end of a flag's paths, which argparse has put there."""
+    """Remove KEY value pairs from the end of a flag's paths, where argparse has put them, and return them."""
     keys = (re.fullmatch(r"[A-Z]+(\.[A-Z0-9_]+)*", path) and not Path(path).exists() for path in paths)
     first = next((place for place, is_key in enumerate(keys) if is_key), len(paths))
     settings = paths[first:]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the tables of published models into docs/models.md, from mask2former/zoo.json. A test says when it is due."""
+"""Write the tables of published models into docs/models.md from mask2former/zoo.json; a test says when it is due."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATA_SETS = {"coco": "COCO", "ade20k": "ADE20K", "cityscapes": "Cityscapes", "ma
 
 
 def table(task: str, rows: list[Model]) -> str:
-    """One data set's models for one task, as Markdown."""
+    """Return one data set's models for one task as Markdown."""
     data_set, kind = task.split("/")
     lines = [
         f"### {DATA_SETS[data_set]}, {kind}",
@@ -39,7 +39,7 @@ def table(task: str, rows: list[Model]) -> str:
 
 
 def written(page: str) -> str:
-    """The page with present tables between its two marks."""
+    """Return the page with the current tables between its two marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     groups = groupby(models().values(), key=lambda model: model.name.rpartition("/")[0])

@@ -1,4 +1,4 @@
-"""Custom data and their training: recognise the format, check, split, register, and choose the settings."""
+"""Training on custom data: detect the format, check, split, register, and choose the settings."""
 
 from mask2former.custom.dataset import CustomDataset, build_dataset
 from mask2former.custom.source import DataError, DataSource, detect_format

@@ -1,4 +1,4 @@
-"""Custom data, checked, split where need be, and known to Detectron2's catalogs."""
+"""Custom data sets: checked, split if necessary, and registered in Detectron2's catalogs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mask2former.data.datasets.spec import (
     sem_seg_task_metadata,
 )
 
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training images, where none are given for validation
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training images, if none are given for validation
 SEED = 0
 
 
@@ -37,9 +37,9 @@ class Split:
 
     Attributes:
         name: in Detectron2's catalogs.
-        source: where they are.
-        num_images: how many there are.
-        only: ids of the images that count; all when None.
+        source: where the images and annotations are.
+        num_images: number of images that count.
+        only: ids of the images that count; all if None.
         paths: metadata that the evaluators read, by key.
     """
 
@@ -52,14 +52,15 @@ class Split:
 
 @dataclass(frozen=True)
 class CustomDataset:
-    """Data that can be trained on. It can be sent to other processes, each of which calls :meth:`register`.
+    """A data set that can be trained on. It can be sent to other processes, each of which calls :meth:`register`.
 
     Attributes:
         kind: "instance", "panoptic" or "semantic".
-        categories: the classes, in the order of their files' ids.
+        categories: the classes, by ascending id in the annotation files.
+        ignore_label: label of pixels without a class.
         train, val: the two parts.
-        report: of the checks of the training data.
-        notes: what a person should know of them.
+        report: result of checking the training data.
+        notes: lines for the user to read before the training.
     """
 
     kind: str
@@ -121,17 +122,17 @@ def build_dataset(
     class_names: Sequence[str] = (),
     ignore_label: int = IGNORE_LABEL,
 ) -> CustomDataset:
-    """Check data, choose the images for validation, and write what the evaluation needs to ``folder``.
+    """Check the data, choose the images for validation, and write what the evaluation needs to ``folder``.
 
     Args:
-        train, val: the data; where ``val`` is None, a share of ``train`` is held out, the same each time.
-        folder: for label files with contiguous numbers, and ground truth.
-        name: the parts are called ``custom_<name>_train`` and ``custom_<name>_val``.
-        class_names: of label files, which hold numbers alone.
-        ignore_label: of label files; pixels of no class.
+        train, val: the data; if ``val`` is None, a share of ``train`` is held out, the same each time.
+        folder: where label files with contiguous numbers and ground truth are written.
+        name: the parts are registered as ``custom_<name>_train`` and ``custom_<name>_val``.
+        class_names: names of the classes in label files, which hold only numbers.
+        ignore_label: label of pixels without a class, in label files.
 
     Raises:
-        DataError: training could not get over what is wrong; the message lists all of it.
+        DataError: the data have faults that would stop the training; the message lists them (at most 100 lines).
     """
     if val is not None and val.kind != train.kind:
         raise DataError(f"The training data are of kind {train.kind}, those for validation {val.kind}.")

@@ -1,6 +1,6 @@
-"""Ground truth as the evaluation wants it, made of what a person has.
+"""Write custom annotations as ground truth that the evaluators accept.
 
-Custom files may hold more images than are evaluated, when some were held out of the training ones.
+Custom files may list more images than are evaluated, because some are held out of the training set.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mask2former.data.datasets.categories import Category
 from mask2former.data.mapper.image_io import read_panoptic_ids
 from mask2former.data.rle.encode import encode_labels
 
-Ids = Collection[Any] | None  # of the images that count; all when None
+Ids = Collection[Any] | None  # of the images that count; all if None
 SEGMENT = ("category_id", "iscrowd", "area", "bbox")
 
 
 def write_instances(source: DataSource, only: Ids, categories: Sequence[Category], file: Path) -> None:
-    """Write COCO's instance file of the images ``only``, with all that the evaluation reads."""
+    """Write a COCO instance file of the images ``only``, with everything that the evaluation reads."""
     sink, content, name = FirstFault(DataError), source.content(), str(source.annotations)
     listed = read_images(content, name, source.images, sink)
     images = _chosen(listed, only)
@@ -38,10 +38,10 @@ def write_instances(source: DataSource, only: Ids, categories: Sequence[Category
 
 
 def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category], folder: Path) -> dict[str, str]:
-    """Write the panoptic file of the images ``only``, and what else can be scored: its things, and classes of pixels.
+    """Write a panoptic file of the images ``only``, an instance file of its things, and semantic label files.
 
     Returns:
-        Paths by the metadata keys of the evaluators.
+        Paths, by the metadata keys that the evaluators read.
     """
     assert source.pngs is not None
     sink, content, name = FirstFault(DataError), source.content(), str(source.annotations)
@@ -80,7 +80,7 @@ def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category]
     _write(folder / "panoptic.json", images, numbers, entries, categories)
     _write(folder / "instances.json", images, numbers, objects, [c for c in categories if c["isthing"]])
     paths = {"panoptic_json": str(folder / "panoptic.json"), "panoptic_root": source.pngs}
-    if len(entries) == len(images):  # the evaluation of classes of pixels wants all of them
+    if len(entries) == len(images):  # the semantic evaluation needs a label file for every image
         paths["sem_seg_root"] = str(labels)
     return paths | ({"json_file": str(folder / "instances.json")} if things else {})
 

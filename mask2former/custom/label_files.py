@@ -1,4 +1,4 @@
-"""Folders of label files: which classes they hold, and copies with contiguous numbers where theirs have holes."""
+"""Folders of label files: list their classes, and copy them with contiguous numbers if theirs have gaps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mask2former.data.datasets.readers import LABEL_SUFFIXES
 from mask2former.data.datasets.spec import IGNORE_LABEL
 from mask2former.data.mapper.image_io import read_labels
 
-MOST_CLASSES = 1000  # more values than this are no class numbers
+MOST_CLASSES = 1000  # files with more values hold something other than class numbers
 
 
 def label_values(sources: Sequence[DataSource]) -> set[int]:
-    """Every number that occurs in the label files, the ignored one too.
+    """Return every number that occurs in the label files, including the ignored one.
 
     Raises:
-        DataError: a file that cannot be read, or so many numbers that they are no classes.
+        DataError: a file cannot be read, or there are over ``MOST_CLASSES`` numbers, too many for classes.
     """
     values: set[int] = set()
     for source in sources:
@@ -41,16 +41,16 @@ def label_files(source: DataSource) -> list[Path]:
 
 
 def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) -> list[Category]:
-    """The classes of label files; ``id`` is the number that stands for the class in them.
+    """Return the classes of label files; ``id`` is the number that stands for the class in them.
 
     Args:
-        values: that occur.
-        ignore_label: the number of pixels that belong to no class; one that does not occur ignores none.
-        names: of the classes; empty: they are called after their numbers. As many as there are numbers that occur, or,
-            where they count from 0, any more: classes that no image shows.
+        values: numbers that occur.
+        ignore_label: label of pixels without a class; if it does not occur, no pixel is ignored.
+        names: names of the classes; if empty, they are named by their numbers. There must be as many names as
+            numbers that occur, or more than the largest number: then name i is that of number i, shown or not.
 
     Raises:
-        DataError: no class, or names that do not fit.
+        DataError: there is no class, or the names do not fit.
     """
     present = sorted(values - {ignore_label})
     if ignore_label == IGNORE_LABEL and present == [0] and IGNORE_LABEL in values:
@@ -71,12 +71,12 @@ def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) 
 
 
 def has_holes(categories: Sequence[Category], ignore_label: int) -> bool:
-    """Whether the label files have to be written anew before a model can learn from them."""
+    """Tell whether the label files must be rewritten before a model can learn from them."""
     return [category["id"] for category in categories] != list(range(len(categories))) or ignore_label < 0
 
 
 def write_contiguous(source: DataSource, categories: Sequence[Category], folder: Path) -> DataSource:
-    """Copies of the label files in ``folder``, whose numbers are 0 to K - 1, or 255 (65535 from 255 classes on)."""
+    """Copy the label files to ``folder`` with the numbers 0 to K - 1, and 255 (65535 if K > 255) for no class."""
     numbers = {category["id"]: place for place, category in enumerate(categories)}
     folder.mkdir(parents=True, exist_ok=True)
     for path in label_files(source):
@@ -86,7 +86,7 @@ def write_contiguous(source: DataSource, categories: Sequence[Category], folder:
 
 
 def ignored(num_classes: int) -> int:
-    """The label of pixels without a class, in files that are written here."""
+    """Return the label of pixels without a class in the files that this module writes."""
     return IGNORE_LABEL if num_classes <= IGNORE_LABEL else 65535
 
 
@@ -95,8 +95,8 @@ def suffix(num_classes: int) -> str:
 
 
 def save_labels(labels: np.ndarray, path: Path) -> None:
-    """[H, W] uint8 or uint16."""
-    Image.fromarray(labels).save(path, format="TIFF" if path.suffix == ".tif" else "PNG")  # whatever it is called
+    """Write labels [H, W] uint8 or uint16 as TIFF if ``path`` ends in ".tif", else as PNG."""
+    Image.fromarray(labels).save(path, format="TIFF" if path.suffix == ".tif" else "PNG")
 
 
 def _replaced(labels: np.ndarray, numbers: Mapping[int, int], num_classes: int) -> np.ndarray:

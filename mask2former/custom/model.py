@@ -1,4 +1,4 @@
-"""The configuration of a model that custom data are trained on, and the weights that it begins with."""
+"""The configuration of a model to train on custom data, and its initial weights."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ NO_WEIGHTS = (
 def configuration(
     model: str, weights: str | None, from_scratch: bool, opts: Sequence[str]
 ) -> tuple[CfgNode, Mapping[str, Any]]:
-    """The model's configuration with a person's own settings, and these alone.
+    """Return the model's configuration with the user's settings merged in, and those settings by key.
 
     Args:
         model: "small", a name of the zoo, or a YAML file.
-        weights: what ``MODEL.WEIGHTS`` may say; None for those of the model.
+        weights: a value for ``MODEL.WEIGHTS``; None for the model's own.
         from_scratch: begin with random weights.
-        opts: KEY, value, KEY, value, ... of a person.
+        opts: the user's settings: KEY, value, KEY, value, ...
 
     Raises:
-        ConfigError: no such model, weights that cannot be had, or a fault in ``opts``.
+        ConfigError: there is no such model, its weights cannot be fetched, or ``opts`` has a fault.
     """
     file = _file(model)
     fixed = dict(zip(opts[::2], opts[1::2], strict=False))
@@ -48,12 +48,12 @@ def configuration(
             raise ConfigError(NO_WEIGHTS.format(error=error)) from error
     else:
         _from_scratch(cfg)
-    cfg.merge_from_list(list(opts))
+    cfg.merge_from_list(list(opts))  # again: the user's settings override those made above
     return cfg, fixed
 
 
 def _from_scratch(cfg: CfgNode) -> None:
-    """All of the network learns alike, its normalisation too."""
+    """Prepare training from random weights: one learning rate for all, and normalisation that learns."""
     cfg.MODEL.WEIGHTS = ""
     cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0
     if "ResNet" in cfg.MODEL.BACKBONE.NAME or "resnet" in cfg.MODEL.BACKBONE.NAME:

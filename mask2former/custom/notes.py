@@ -1,4 +1,4 @@
-"""What a person should know of custom data, though training gets over it."""
+"""Warnings about custom data that do not stop a training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mask2former.data.coco.instances import BOXES_ALONE
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import read_sem_seg
 
-MANY_CROWDS = 0.2  # of a class; COCO has a few percent of any
+MANY_CROWDS = 0.2  # share of a class's annotations; COCO has a few percent
 MOST_LINES = 20
 
 
 def warnings(source: DataSource, report: Report, categories: Sequence[Category]) -> list[str]:
-    """Say what the checks found that training gets over, which classes are not shown, and where crowds are many."""
+    """Return warnings of faults that training survives, of classes in no image, and of many crowds."""
     lines = report.lines(report.survived)
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more of these in {source}"]
@@ -37,7 +37,7 @@ def warnings(source: DataSource, report: Report, categories: Sequence[Category])
 
 
 def shared_images(train: DataSource, val: DataSource) -> list[str]:
-    """Say it where images are both trained on and evaluated on, which flatters the scores."""
+    """Return a warning if images are both trained on and evaluated on, which flatters the scores."""
     files = [{os.path.realpath(path) for path in _image_files(source)} for source in (train, val)]
     if shared := len(files[0] & files[1]):
         of = f"{shared} of {len(files[1])} images for validation"

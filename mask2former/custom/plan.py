@@ -1,6 +1,6 @@
-"""The settings of a training on custom data, each chosen by a rule from the data and the machine, with its reason.
+"""Choose the settings of a training on custom data by rules from the data and the machine, each with its reason.
 
-The rules are these; docs/custom-data.md says them to people.
+docs/custom-data.md explains the rules to users.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from mask2former.custom import CustomDataset
 from mask2former.data.checks import Report
 from mask2former.preflight.memory import training_bytes
 
-# Short side of an image as the network sees it, in pixels: what is usual, and the most (GPU, CPU).
+# Usual and largest short side of an image as the network sees it, in pixels, on a GPU and on a CPU.
 USUAL_SHORT, USUAL_SHORT_CPU = 800, 320
-LONG_TO_SHORT = 2  # long sides are limited to so many short ones
-LEAST_OBJECT = 24  # pixels: objects whose side is less than this are enlarged; masks are made at a quarter
+LONG_TO_SHORT = 2  # limit of a long side, as a multiple of the short side
+LEAST_OBJECT = 24  # pixels: smaller objects are enlarged, because masks are predicted at a quarter of the size
 MOST_ENLARGED = 2.0
 LEAST_CROP, CROP_STEP = 256, 64  # pixels
-MOST_IMAGES, MOST_IMAGES_CPU = 16, 4  # of a step, on each device
+MOST_IMAGES, MOST_IMAGES_CPU = 16, 4  # in a step, over all GPUs or on the CPU
 SHARE_OF_MEMORY = 0.8
 PASSES = {"tuned": 50, "scratch": 100}  # through the training images
-SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # images in all: least, most
-SHOWN_CPU = 6400  # most images on a CPU, which shows a few in a second
-LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; from scratch the small network has its own
+SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # total number of images shown: least, most
+SHOWN_CPU = 6400  # most images on a CPU, which processes a few a second
+LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; the small network has another rate from scratch
 EVALUATIONS = 5
 LEAST_PERIOD = 10  # iterations between two checkpoints
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: its key and value, and why."""
+    """A configuration key, its value, and the reason for it."""
 
     key: str
     value: Any
@@ -43,10 +43,10 @@ class Setting:
 
 
 class TrainingPlan:
-    """Settings in the order in which they were chosen. What a person said goes before every rule.
+    """Settings in the order in which they were chosen. The user's own settings override every rule.
 
     Args:
-        cfg: with a person's own settings merged in; changed in place.
+        cfg: configuration with the user's own settings merged in; changed in place.
         fixed: keys that a person has set.
     """
 
@@ -72,15 +72,15 @@ class TrainingPlan:
 def plan_training(
     cfg: CfgNode, data: CustomDataset, fixed: Mapping[str, Any], *, memory: float, devices: int = 1, cpus: int = 1
 ) -> TrainingPlan:
-    """Choose what the data and the machine decide; ``cfg`` is changed in place.
+    """Choose the settings that depend on the data and the machine; ``cfg`` is changed in place.
 
     Args:
-        cfg: of the model, a person's own settings merged in.
+        cfg: configuration of the model, with the user's own settings merged in.
         data: registered or not.
         fixed: keys that a person has set.
-        memory: bytes that are free, on each device.
+        memory: free bytes on each device.
         devices: GPUs, or 1 for the CPU.
-        cpus: processor cores, for loading images.
+        cpus: number of processor cores, for loading images.
     """
     plan = TrainingPlan(cfg, fixed)
     _choose_task(plan, data)
@@ -130,7 +130,7 @@ def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
 
 
 def _most_objects(report: Report) -> int:
-    """In nearly every image: one in a hundred may have more."""
+    """Return the 99th percentile of the number of objects in an image."""
     counts = sorted(len(areas) for areas in report.objects.values())
     return counts[int(0.99 * (len(counts) - 1))] if counts else 0
 
@@ -154,7 +154,7 @@ def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
 
 
 def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
-    """The short side that images are to have in the test, in pixels, and why."""
+    """Return the short side of images at test time, in pixels, and the reason for it."""
     short = statistics.median(min(size) for size in report.sizes)
     areas = [area for areas in report.objects.values() for area in areas]
     side = math.sqrt(statistics.median(areas)) if areas else LEAST_OBJECT
@@ -211,7 +211,7 @@ def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
 
 
 def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: int) -> None:
-    """When to write checkpoints, and to evaluate. At the end both happen in any case."""
+    """Choose when to write checkpoints and to evaluate. Both happen at the end in any case."""
     period = steps // EVALUATIONS
     if period < LEAST_PERIOD:
         alone = "at the end alone, for the training is short"

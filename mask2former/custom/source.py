@@ -1,4 +1,4 @@
-"""What a person gives as data: a COCO file with its folders, or two folders; and the classes in it."""
+"""The user's data: a COCO file with its folders, or two folders; and the classes in them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FORMS = (
     "  panoptic (COCO):       panoptic.json images/ panoptic_pngs/\n"
     "  classes of pixels:     images/ labels/   (label files named as the images, holding class numbers)"
 )
-GOLDEN = 0.618034  # turns of the colour circle from one class to the next: neighbours differ, none repeats
+GOLDEN = 0.618034  # turns of the colour circle from one class to the next (golden ratio): colours never repeat
 
 
 class DataError(ValueError):
-    """The data cannot be trained on; the message says what was found and what to do."""
+    """Raised for data that cannot be trained on; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class DataSource:
 
 
 def detect_format(paths: Sequence[str]) -> DataSource:
-    """The kind of data that some paths are; the forms are those of :data:`FORMS`.
+    """Detect the kind of data at ``paths``; :data:`FORMS` lists the accepted forms.
 
     Raises:
-        DataError: a path that is not there, or no such form.
+        DataError: a path does not exist, or the paths have none of these forms.
     """
     for path in paths:
         if not Path(path).exists():
@@ -89,7 +89,7 @@ def _coco(file: str, folders: list[str]) -> DataSource:
         if len(folders) == 2:
             raise DataError(f"{file} holds objects, no panoptic segments: give the images' folder alone with it.")
         return DataSource("instance", folders[0], file)
-    # Beside the json and named as it is, as COCO has them.
+    # COCO keeps them beside the json, in a folder of the same name.
     beside = Path(file).with_suffix("")
     pngs = folders[1] if len(folders) == 2 else str(beside)
     if not Path(pngs).is_dir():
@@ -98,17 +98,17 @@ def _coco(file: str, folders: list[str]) -> DataSource:
 
 
 def coco_categories(source: DataSource) -> list[Category]:
-    """The classes that a COCO file lists, by ascending id, with colours.
+    """Return the classes that a COCO file lists, by ascending id, with colours.
 
     Raises:
-        DataError: none, an id or a name twice, or (panoptic) a class that does not say whether it is a thing.
+        DataError: no class, an id or a name twice, or (panoptic) a class that does not say whether it is a thing.
     """
     panoptic = source.kind == "panoptic"
     return with_colours(read_categories(source.content(), str(source.annotations), panoptic, FirstFault(DataError)))
 
 
 def with_colours(categories: Sequence[Mapping[str, Any]]) -> list[Category]:
-    """The same, each with a ``color``: its own if all have one, else one of an endless palette."""
+    """Give each category a ``color``: its own if all have one, else one from a palette without end."""
     own = all(_is_colour(category.get("color")) for category in categories)
     return [
         {

@@ -1,1 +1,1 @@
-"""What a person looks at: a report of an evaluation, curves of a training, runs side by side; as web pages."""
+"""Web pages for people: a report of an evaluation, curves of a training, and a comparison of runs."""

@@ -1,4 +1,4 @@
-"""Pages are good to have and never worth a run: what fails here is told, and scores and training go on."""
+"""Run optional work, such as writing pages: a failure is logged, and scores and training go on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Made = TypeVar("Made")
 
 
 class BestEffort:
-    """Calls that may fail.
+    """Run calls that may fail.
 
     Args:
-        what: is made by them, for the log.
-        remedy: what a person can do when they fail.
+        what: name of what the calls make, for the log.
+        remedy: what the user can do if they fail.
 
     Attributes:
-        failure: why the last call failed; "" where it did not.
+        failure: why the last call failed; "" if it did not.
     """
 
     def __init__(self, what: str, remedy: str) -> None:
@@ -29,10 +29,10 @@ class BestEffort:
         self._told: set[type[Exception]] = set()
 
     def __call__(self, action: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | None:
-        """Return what ``action`` returns; None where it raised, which is logged once for each kind of error."""
+        """Return what ``action`` returns, or None if it raised, which is logged once for each class of error."""
         try:
             made = action(*arguments, **options)
-        except Exception as error:  # whatever it is: the scores are worth more
+        except Exception as error:  # any error at all: the scores are worth more than the page
             self.failure = f"{type(error).__name__}: {error}"
             if type(error) not in self._told:
                 self._told.add(type(error))
@@ -43,7 +43,7 @@ class BestEffort:
         return made
 
     def warn(self, reason: str) -> None:
-        """Say that it is left out, why, and what to do."""
+        """Log that ``what`` is left out, why, and what to do."""
         logger.warning(
             "%s: left out, for it failed (%s). Everything else goes on. %s The traceback is in log.txt.",
             self.what,

@@ -1,4 +1,4 @@
-"""One numbering of a data set's classes for all parts of a report, however things and stuff are numbered in it."""
+"""One numbering of a data set's classes for all parts of a report, however the data set numbers things and stuff."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectron2.data.catalog import Metadata
 
 @dataclass(frozen=True)
 class ClassList:
-    """K classes, by place.
+    """K classes, each known by its place 0 to K - 1.
 
     Attributes:
         names: [K].
@@ -27,11 +27,11 @@ class ClassList:
 
     @classmethod
     def of(cls, metadata: Metadata, tasks: Sequence[str]) -> ClassList:
-        """Give the classes of a data set that ``tasks`` ("panoptic", "instance", "semantic") tell of.
+        """Return the classes of a data set that ``tasks`` ("panoptic", "instance", "semantic") score.
 
-        Places are the contiguous ids. Where a thing and a stuff class have the same one, as in Detectron2's
-        "separated" panoptic sets, things come first and stuff after them. Names are looked up where they are: lists of
-        all classes or of the things or the stuff alone. A class without a name is called by its number.
+        Places are the contiguous ids. If a thing and a stuff class share one, as in Detectron2's "separated" panoptic
+        sets, things come first and stuff after them. Names come from whichever lists the metadata has: of all classes,
+        or of the things or the stuff alone. A class without a name is called by its number.
         """
         things = dict(metadata.get("thing_dataset_id_to_contiguous_id") or {})
         instance_only = list(tasks) == ["instance"]
@@ -51,14 +51,14 @@ class ClassList:
         return cls(known, places, frozenset(places[id_] for id_ in things), labels)
 
     def of_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Give the places of semantic labels, both int64 [N]."""
+        """Return the places of semantic labels, both int64 [N]."""
         return np.array([self.labels[label] for label in labels.tolist()], np.int64) if self.labels else labels
 
     def of_files(self, categories: np.ndarray) -> np.ndarray:
-        """Give the places of category ids of the annotation files, both int64 [N].
+        """Return the places of category ids of the annotation files, both int64 [N].
 
         Raises:
-            ValueError: the metadata knows nothing of a category.
+            ValueError: a category is not in the metadata.
         """
         known = self.places or {place: place for place in range(len(self.names))}
         strange = sorted(set(categories.tolist()) - known.keys())
@@ -71,7 +71,7 @@ class ClassList:
 
 
 def _name(kind: str, id_: int, number: int, metadata: Metadata) -> str:
-    """Find the name of a class of a kind in its list: of the kind alone, where that has as many names, else of all."""
+    """Find a class's name in the list of its kind, which may hold only that kind or all classes; tell by its length."""
     numbers = metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {}
     names = metadata.get(f"{kind}_classes") or ()
     place = sorted(numbers.values()).index(numbers[id_]) if len(names) == len(numbers) else number

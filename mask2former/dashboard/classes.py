@@ -1,4 +1,4 @@
-"""The table of classes: what the tasks that are on tell about each."""
+"""The table of classes: the scores and counts of each task that was evaluated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One number of each class.
+    """One number for each class.
 
     Attributes:
         group: the task.
@@ -54,10 +54,10 @@ class Column:
 
 
 def columns(findings: Findings, average_precision: Mapping[str, np.ndarray]) -> list[Column]:
-    """Of all tasks, in the order of telling.
+    """Return the columns of all tasks: panoptic, instance, semantic.
 
     Args:
-        average_precision: {"AP" ...: [K]} of the instances; empty where there is none.
+        average_precision: {"AP" ...: [K]} of the instances; empty if they were not scored.
     """
     result = []
     if findings.panoptic is not None:
@@ -75,7 +75,7 @@ def columns(findings: Findings, average_precision: Mapping[str, np.ndarray]) -> 
 
 
 def present(table: list[Column]) -> np.ndarray:
-    """[K] bool: classes that are in the ground truth or in the results."""
+    """Return which classes are in the ground truth or in the results, bool [K]."""
     counts = [column.values > 0 for column in table if not column.is_share]
     return np.any(counts, axis=0) if counts else np.zeros(0, bool)
 

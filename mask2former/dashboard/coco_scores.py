@@ -1,4 +1,4 @@
-"""COCO's average precision by class, and its precision-recall curves, out of an evaluation that has been made."""
+"""COCO's average precision by class and precision-recall curves, taken from a finished evaluation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SIZES = {"APs": (slice(None), 1), "APm": (slice(None), 2), "APl": (slice(None), 
 
 
 def by_class(evaluation: Any, places: Mapping[int, int], num_classes: int) -> dict[str, np.ndarray]:
-    """Average precision, in [0, 1].
+    """Return the average precision of each class, in [0, 1].
 
     Args:
-        evaluation: of pycocotools or hotcoco, accumulated, with COCO's thresholds and sizes.
-        places: category id -> class, of those that are wanted.
+        evaluation: accumulated evaluation of pycocotools or hotcoco, with COCO's thresholds and sizes.
+        places: category id -> class; other categories are skipped.
         num_classes: K.
 
     Returns:
@@ -34,8 +34,11 @@ def by_class(evaluation: Any, places: Mapping[int, int], num_classes: int) -> di
 
 
 def precision_recall(evaluation: Any) -> dict[str, np.ndarray]:
-    """Precision at recalls 0, 0.01 ... 1, its mean over the classes: {"IoU 0.5", "IoU 0.75", "mean of IoU 0.5 to
-    0.95"}: [101] float64 in [0, 1]. Empty where there is no ground truth."""
+    """Return the precision at recalls 0, 0.01 ... 1, averaged over the classes.
+
+    Returns:
+        {"IoU 0.5", "IoU 0.75", "mean of IoU 0.5 to 0.95"}: [101] float64 in [0, 1]; empty without ground truth.
+    """
     precision = _precision(evaluation)[:, :, :, 0]
     known = precision[0, 0] > -1
     if not known.any():
@@ -45,7 +48,7 @@ def precision_recall(evaluation: Any) -> dict[str, np.ndarray]:
 
 
 def _precision(evaluation: Any) -> np.ndarray:
-    """[T, R, K, A] at the last limit of detections."""
+    """Return the precision [T, R, K, A] (IoU, recall, class, size) at the last limit of detections."""
     return np.asarray(evaluation.eval["precision"])[..., -1]
 
 

@@ -1,4 +1,4 @@
-"""Counts what a report tells beyond the scores, out of what the evaluators have compared."""
+"""Count what a report shows beyond the scores, from the images that the evaluators have compared."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TASKS: dict[type, str] = {PanopticImage: "panoptic", InstanceImage: "instance", 
 
 @dataclass
 class Findings:
-    """Counts of images, of a size that does not grow with them.
+    """Counts over images; their size does not grow with the number of images.
 
     Attributes:
-        panoptic, instance, semantic: None where nobody tells of the task.
-        gallery: of the first task of these.
-        compared: images by task.
+        panoptic, instance, semantic: counts by task; None if the task is not evaluated.
+        gallery: best and worst images by the first of these tasks.
+        compared: number of images by task.
     """
 
     panoptic: SegmentTally | None
@@ -46,12 +46,12 @@ class Findings:
 
 
 class Collector:
-    """Counts into :class:`Findings`.
+    """Count compared images into :class:`Findings`.
 
     Args:
-        metadata: of the data set.
-        tasks: "panoptic", "instance" and "semantic", those whose evaluators tell of their images.
-        examples: how many of the best and of the worst images are kept.
+        metadata: metadata of the data set.
+        tasks: those of "panoptic", "instance" and "semantic" whose evaluators hand over their images.
+        examples: number of the best and of the worst images to keep.
     """
 
     def __init__(self, metadata: Metadata, tasks: Sequence[str], examples: int = 6) -> None:
@@ -90,7 +90,7 @@ class Collector:
 
     @staticmethod
     def together(parts: Iterable[Findings]) -> Findings:
-        """Add up the findings of all processes; tasks of which no image was compared are left out."""
+        """Add up the findings of all processes; tasks for which no image was compared become None."""
         first, *others = parts
         for other in others:
             first += other

@@ -1,4 +1,4 @@
-"""``compare.html``: runs side by side."""
+"""Write ``compare.html``, which shows runs side by side."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mask2former.dashboard.curves import charts_of
 from mask2former.dashboard.pages import write_page
 from mask2former.dashboard.runs import Run
 
-SHOWN = ("loss", "parts", "scores", "lr", "gradient", "speed", "memory")  # charts, by the beginning of their names
-HERE = ("OUTPUT_DIR", "VERSION")  # keys that differ without meaning anything
+SHOWN = ("loss", "parts", "scores", "lr", "gradient", "speed", "memory")  # charts to show, by prefixes of their names
+HERE = ("OUTPUT_DIR", "VERSION")  # keys whose differences mean nothing
 
 
 def write_comparison(file: Path, runs: Sequence[Run]) -> Path:
-    """Write the page, in a folder that is there; runs have the names of their folders."""
+    """Write the page into an existing folder; runs are named after their folders."""
     names = short_names([run.folder for run in runs])
     return write_page(
         file,
@@ -33,7 +33,7 @@ def write_comparison(file: Path, runs: Sequence[Run]) -> Path:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as few as tell them apart; paths that are the same get numbers."""
+    """Return the last parts of the paths, as few as tell them apart; identical paths get numbers."""
     parts = [folder.resolve().parts for folder in folders]
     length = 1
     while length < max(map(len, parts)) and len({p[-length:] for p in parts}) < len(set(parts)):
@@ -43,7 +43,10 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def score_rows(scores: Sequence[Mapping[str, float]]) -> list[tuple[str, list[tuple[float | None, bool]]]]:
-    """(score, for each run (percent or None, whether it is the best)), of several runs that have it."""
+    """Return a row for each score: its name, and for each run (percent or None, whether it is the best).
+
+    A best one is marked only if several runs have the score and they differ.
+    """
     rows = []
     for name in dict.fromkeys(name for of_run in scores for name in of_run):
         values = [of_run.get(name) for of_run in scores]
@@ -56,7 +59,7 @@ def score_rows(scores: Sequence[Mapping[str, float]]) -> list[tuple[str, list[tu
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """(key, value in each run) where they are not all the same; a dash where a run lacks the key."""
+    """Return (key, value in each run) for keys whose values differ; a dash stands for a missing key."""
     missing = object()
     rows = []
     for key in sorted({key for config in configs for key in config} - set(HERE)):
@@ -67,7 +70,7 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[st
 
 
 def _overlaid(names: Sequence[str], runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One chart for each line that several runs may have."""
+    """Make one chart for each line, with that line of every run."""
     overlaid: dict[str, dict[str, Any]] = {}
     for number, (name, run) in enumerate(zip(names, runs, strict=True)):
         for kind, chart in charts_of(run.metrics, run.batch_size).items():

@@ -1,4 +1,4 @@
-"""What goes wrong, in words and numbers for people: kinds of errors, confusions."""
+"""Error kinds and class confusions, prepared for display."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LARGEST_MATRIX = 24  # classes
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """One kind of errors.
+    """One kind of error.
 
     Attributes:
-        name, meaning: for people.
-        count: how many.
-        share: of all errors, in [0, 1].
-        classes: those that have most of them, "name (count)".
+        name, meaning: text for people.
+        count: number of errors.
+        share: share of all errors, in [0, 1].
+        classes: the classes with most of them, "name (count)".
     """
 
     name: str
@@ -33,7 +33,7 @@ class ErrorRow:
 
 @dataclass(frozen=True)
 class Confusion:
-    """``count`` of the ``total`` of class ``true`` were taken for ``found``."""
+    """A pair of confused classes: ``count`` of the ``total`` of class ``true`` were taken for ``found``."""
 
     true: str
     found: str
@@ -43,13 +43,13 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix to show.
+    """A confusion matrix for display.
 
     Attributes:
-        names: of rows and columns.
+        names: names of rows and columns.
         counts: [n, n] int64, true by found.
-        shares: [n, n] of the row's whole, in [0, 1]; also of what is not shown.
-        left_out: classes that are in the data but not shown, because little is confused with them.
+        shares: [n, n] shares of the row's total, in [0, 1]; the total includes classes that are not shown.
+        left_out: number of classes that are in the data but not shown, because they are confused least.
     """
 
     names: list[str]
@@ -59,7 +59,7 @@ class Matrix:
 
 
 def error_rows(tally: SegmentTally, names: Sequence[str]) -> list[ErrorRow]:
-    """Most frequent first; those that did not occur are left out."""
+    """Return the kinds of error that occurred, most frequent first."""
     rows = [(kind, tally.kinds[KINDS.index(kind)]) for kind in MEANINGS]
     total = sum(int(by_class.sum()) for _, by_class in rows)
     found = [
@@ -76,11 +76,11 @@ def _most(by_class: np.ndarray, names: Sequence[str], number: int = 3) -> str:
 
 
 def confusions(counts: np.ndarray, names: Sequence[str], number: int = 8) -> list[Confusion]:
-    """The largest ones between classes.
+    """Return the most frequent confusions between classes.
 
     Args:
-        counts: [K, K] or [K + 1, K + 1] int64, true by found; a last row and column stand for nothing.
-        names: K.
+        counts: [K, K] or [K + 1, K + 1] int64, true by found; row and column K stand for nothing.
+        names: names of the K classes.
     """
     totals = counts.sum(1)
     between = counts[: len(names), : len(names)].copy()
@@ -91,11 +91,11 @@ def confusions(counts: np.ndarray, names: Sequence[str], number: int = 8) -> lis
 
 
 def matrix(counts: np.ndarray, names: Sequence[str], nothing: str = "nothing") -> Matrix:
-    """To show; of many classes those that are confused most.
+    """Return the matrix to display; of many classes, those that are confused most.
 
     Args:
         counts, names: as for :func:`confusions`.
-        nothing: name of the last row and column, if there is one more than names.
+        nothing: name of row and column K, if there is one.
     """
     names = [*names, nothing] if len(counts) > len(names) else list(names)
     seen = counts.sum(0) + counts.sum(1) > 0

@@ -1,4 +1,4 @@
-"""``curves.html``: how a training goes, while it goes."""
+"""Write ``curves.html``, which shows a training while it runs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def write_curves(
     batch_size: int | None = None,
     refresh: float | None = None,
 ) -> Path:
-    """Write the page, in a folder that is there.
+    """Write the page into an existing folder.
 
     Args:
-        metrics: read as far as they go.
+        metrics: the values so far.
         title: name of the run.
         max_iter: iterations of the whole training, if known.
-        batch_size: images of an iteration, if known.
+        batch_size: images in an iteration, if known.
         refresh: seconds after which the page loads itself again; None: the training is over.
     """
     charts = charts_of(metrics, batch_size)
@@ -56,7 +56,7 @@ def write_curves(
 
 
 def charts_of(metrics: Metrics, batch_size: int | None = None) -> dict[str, Chart]:
-    """Specifications for charts.js, by a name that can stand in an id; those without a value are left out."""
+    """Return specifications for charts.js, by a name that is valid in an HTML id; leave out charts without values."""
     found = metrics.series
     losses = {name: match for name in found if (match := LOSS.fullmatch(name))}
     parts = list(dict.fromkeys(match[1] for match in losses.values()))
@@ -88,7 +88,7 @@ def charts_of(metrics: Metrics, batch_size: int | None = None) -> dict[str, Char
 
 
 def _scores(metrics: Metrics) -> Iterator[tuple[str, list[tuple[str, Series]]]]:
-    """(data set or "", lines) of the main scores."""
+    """Yield (", data set" or "", lines) of the main scores."""
     by_dataset: dict[str, list[tuple[str, Series]]] = {}
     for name, series in metrics.series.items():
         if "/" not in name:
@@ -100,7 +100,7 @@ def _scores(metrics: Metrics) -> Iterator[tuple[str, list[tuple[str, Series]]]]:
     order = list(headlines(metrics.scores()))
     for dataset, lines in by_dataset.items():
         if max(len(series.x) for _, series in lines) < 2:
-            continue  # no line: the page tells the score itself
+            continue  # one point is no line; the page shows the score itself
         yield dataset, sorted(lines, key=lambda line: next(i for i, o in enumerate(order) if o.endswith(line[0])))
 
 
@@ -129,7 +129,7 @@ def _by_layer(line: tuple[str, Any]) -> tuple[bool, int]:
 
 
 def _left(metrics: Metrics, done: int, max_iter: int | None) -> str | None:
-    """Time left, by the speed of the last tenth of the points."""
+    """Return the remaining time, estimated from the speed over the last tenth of the points."""
     if max_iter is None or done >= max_iter or "time" not in metrics.series:
         return None
     seconds = metrics.series["time"].points()[1]

@@ -1,21 +1,21 @@
-"""What is wrong with each found segment, and which true ones were missed.
+"""Classify what is wrong with each found segment, and find the true ones that were missed.
 
-In the spirit of TIDE (Bolya et al., arXiv 2008.08115, section 2.2), with two kinds of bad outlines told apart that
-matter for masks. A found segment *matches* a true one if they are of one class and their IoU is above 0.5; a true
-segment is matched by one found segment at most, and better scores choose first. Of the others, in this order:
+The rules follow TIDE (Bolya et al., arXiv 2008.08115, section 2.2), and add merged and split segments, which matter
+for masks. A found segment *matches* a true one if they are of one class and their IoU is above 0.5; a true segment is
+matched by one found segment at most, and better scores choose first. The others are, in this order:
 
 - *duplicate*: IoU above 0.5 with a true segment of its class that another one has matched already;
-- *ignored*: more than half of it lies on pixels without annotation or on a crowd of its class; it counts nowhere;
+- *ignored*: more than half of it lies on pixels without annotation or on a crowd of its class; it is not counted;
 - *wrong class*: IoU above 0.5 with a true segment of another class;
 - *merged*: it holds more than half of each of two or more true segments of its class;
 - *split*: more than half of it lies in one true segment of its class, in which more than half of another found
   segment of that class lies as well;
 - *badly outlined*: IoU of 0.1 to 0.5 with a true segment of its class;
 - *wrong class and badly outlined*: IoU of 0.1 to 0.5 with a true segment of another class;
-- *false alarm*: all that is left; there is nothing below it that it could mean.
+- *false alarm*: everything else; no true segment overlaps it enough to be meant.
 
-A true segment is *missed* if none matches it and it is not the one that a segment of the kinds wrong class, merged,
-split or (wrong class and) badly outlined was meant to be, which is that of the largest IoU the kind allows.
+A true segment is *missed* if none matches it and it is not the one that a found segment of the kinds wrong class,
+merged, split or (wrong class and) badly outlined stands for: the true segment of the largest IoU that the kind allows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import numpy as np
 
 from mask2former.evaluation.overlaps import MATCH, Matches, Overlaps
 
-BACKGROUND = 0.1  # IoU below which a segment is not meant to be another
+BACKGROUND = 0.1  # IoU below which a found segment does not stand for a true one
 
 
 class Kind(Enum):
-    """The value is what people read."""
+    """The kinds of found and missed segments; the value is the text that people read."""
 
     CORRECT = "correct"
     DUPLICATE = "duplicate"
@@ -62,11 +62,11 @@ KINDS = list(Kind)
 
 @dataclass(frozen=True)
 class Judgement:
-    """N true and M found segments of one image.
+    """The judgement of N true and M found segments of one image.
 
     Attributes:
-        kinds: [M] int64, of each found segment, its kind's place in ``KINDS``.
-        partners: [M] int64, the true segment that each matches or was meant to be; -1: none.
+        kinds: [M] int64, the place in ``KINDS`` of each found segment's kind.
+        partners: [M] int64, the true segment that each matches or stands for; -1: none.
         missed: [N] bool.
     """
 
@@ -76,7 +76,7 @@ class Judgement:
 
 
 def judge(o: Overlaps, matches: Matches) -> Judgement:
-    """See the module's text for the rules."""
+    """Judge the segments of one image by the rules in the module's docstring."""
     same = o.true_classes[:, None] == o.found_classes
     inside = o.shared / np.maximum(o.found_areas, 1) > 0.5  # [N, M]: the found one is mostly in the true one
     holds = o.shared / np.maximum(o.true_areas[:, None], 1) > 0.5

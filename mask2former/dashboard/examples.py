@@ -1,4 +1,4 @@
-"""What to draw of an image that an evaluator has compared: ground truth and prediction, as small as wanted."""
+"""Prepare compared images for drawing: ground truth and prediction, shrunk to the gallery's size."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mask2former.visualization import Region, make_region
 
 
 class Drawer:
-    """Makes examples for the gallery.
+    """Make examples for the gallery.
 
     Args:
-        classes: of the report.
-        metadata: of the data set, for colours.
+        classes: classes of the report.
+        metadata: metadata of the data set, for colours.
     """
 
     def __init__(self, classes: ClassList, metadata: Metadata) -> None:
@@ -63,5 +63,5 @@ class Drawer:
 
 
 def _pick(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Give these rows and columns of [H, W]; where all are wanted, the array itself."""
+    """Return these rows and columns of [H, W]; the array itself if all are wanted."""
     return array if array.shape == (len(rows), len(columns)) else array[np.ix_(rows, columns)]

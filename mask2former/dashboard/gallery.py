@@ -1,4 +1,4 @@
-"""The best and the worst images, kept small while the others go by."""
+"""Keep the best and the worst images of an evaluation, at a small size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from mask2former.visualization import Region
 
-LONGEST_SIDE = 420  # pixels of what is kept
+LONGEST_SIDE = 420  # pixels, of an image that is kept
 
 
 class Packed:
-    """Regions of one size, eight pixels of a mask in a byte: images of cells hold hundreds of objects."""
+    """Regions stored with eight pixels of a mask in a byte, because images of cells hold hundreds of objects."""
 
     def __init__(self, regions: Sequence[Region]) -> None:
         none = np.zeros(0, bool)
@@ -26,11 +26,11 @@ class Packed:
 
     @property
     def nbytes(self) -> int:
-        """Of the masks."""
+        """Memory of the masks, in bytes."""
         return sum(bits.nbytes for bits in self._bits)
 
     def regions(self) -> list[Region]:
-        """As they were."""
+        """Unpack the regions."""
         return [
             dataclasses.replace(plain, mask=np.unpackbits(bits, count=math.prod(shape)).astype(bool).reshape(shape))
             for plain, shape, bits in zip(self._plain, self._shapes, self._bits, strict=True)
@@ -39,13 +39,13 @@ class Packed:
 
 @dataclass(frozen=True)
 class Example:
-    """One image.
+    """One image of the gallery.
 
     Attributes:
-        file_name: of the image.
-        quality: in [0, 1].
+        file_name: path of the image.
+        quality: quality of the prediction, in [0, 1].
         size: (H, W) of the masks, at most ``LONGEST_SIDE``.
-        truth, found: what to draw.
+        truth, found: regions to draw.
     """
 
     file_name: str
@@ -57,7 +57,7 @@ class Example:
 
 @dataclass(frozen=True, order=True)
 class _Ranked:
-    rank: float  # larger is more wanted
+    rank: float  # the largest are kept
     order: int
     example: Example
 
@@ -66,7 +66,7 @@ class Gallery:
     """The ``number`` images of the highest and of the lowest quality.
 
     Args:
-        number: of each.
+        number: number of images of each kind.
     """
 
     def __init__(self, number: int = 6) -> None:
@@ -76,7 +76,7 @@ class Gallery:
         self._count = 0
 
     def offer(self, quality: float, make: Callable[[], Example]) -> None:
-        """``make`` is called if the image is among the best or worst so far."""
+        """Call ``make`` and keep its example if the image is among the best or worst so far."""
         wanted = [
             (heap, rank)
             for heap, rank in ((self._best, quality), (self._worst, -quality))
@@ -85,29 +85,29 @@ class Gallery:
         if not wanted:
             return
         self._count -= 1
-        example, order = make(), self._count  # of equals the first
+        example, order = make(), self._count  # counts down, so that the first of equals is kept
         for heap, rank in wanted:
             add = heapq.heappush if len(heap) < self.number else heapq.heappushpop
             add(heap, _Ranked(rank, order, example))
 
     def take(self, others: Iterable[Gallery]) -> None:
-        """Those of other processes too."""
+        """Offer the images of other galleries, such as those of other processes."""
         for other in others:
             for example in {id(x.example): x.example for x in (*other._best, *other._worst)}.values():
                 self.offer(example.quality, lambda chosen=example: chosen)  # type: ignore[misc]
 
     def best(self) -> list[Example]:
-        """Highest quality first."""
+        """Return the best images, highest quality first."""
         return [x.example for x in sorted(self._best, reverse=True)]
 
     def worst(self) -> list[Example]:
-        """Lowest quality first; of few images those that are not among the best."""
+        """Return the worst images that are not among the best, lowest quality first."""
         best = {x.example.file_name for x in self._best}
         return [x.example for x in sorted(self._worst, reverse=True) if x.example.file_name not in best]
 
 
 def shrunk(size: tuple[int, int], longest: int = LONGEST_SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns to keep of an image of (H, W), evenly spread, so that no side is longer than ``longest``."""
+    """Return evenly spread rows and columns of an image of (H, W), so that no side is longer than ``longest``."""
     factor = min(1.0, longest / max(size))
     rows, columns = (
         np.floor((np.arange(max(1, round(n * factor))) + 0.5) * n / max(1, round(n * factor))) for n in size

@@ -1,4 +1,4 @@
-"""Writing pages: one file each, that asks for nothing else."""
+"""Write web pages, each a single file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def _templates() -> jinja2.Environment:
 
 
 def write_page(file: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Write a page; who reads it meanwhile sees the old one or the new one, whole.
+    """Write a page at once: a reader sees the whole old page or the whole new one.
 
     Args:
-        file: in a folder that is there.
+        file: path in an existing folder.
         template: name of a file in ``templates``.
-        context: what its names stand for; texts are escaped.
+        context: values of the template's names; texts are escaped.
     """
     text = _templates().get_template(template).render(context)
     return write_whole(file, text)
 
 
 def write_whole(file: Path, text: str) -> Path:
-    """Write a file and put it in its place at once."""
+    """Write a temporary file and move it into place, so that no reader sees half a file."""
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp's files are the owner's alone
+        os.chmod(temporary, 0o644)  # mkstemp's files are readable by their owner only
         os.replace(temporary, file)
     except BaseException:
         os.unlink(temporary)
@@ -60,7 +60,7 @@ def write_whole(file: Path, text: str) -> Path:
 
 
 def as_data(value: Any) -> Markup:
-    """JSON to stand in a script element: nothing in it can end the element. What is not finite becomes null."""
+    """Return JSON that is safe in a script element: nothing in it can end the element. NaN and infinity become null."""
     text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -68,7 +68,7 @@ def as_data(value: Any) -> Markup:
 
 
 def jpeg_uri(image: np.ndarray, quality: int = 82) -> str:
-    """An image [H, W, 3] uint8, RGB, as a data URI."""
+    """Encode an image [H, W, 3] uint8, RGB, as a data URI."""
     done, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"an image of the shape {image.shape} cannot be written as JPEG")
@@ -89,10 +89,10 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: float) -> str:
-    """With thin spaces between thousands."""
+    """Format a number with thin spaces between thousands."""
     return f"{value:,}".replace(",", "\u202f")
 
 
 def _percent(share: float, digits: int = 1) -> str:
-    """Of a share in [0, 1]; a dash where it is not defined."""
+    """Format a share in [0, 1] as percent; a dash if it is undefined."""
     return "\u2013" if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}"

@@ -1,4 +1,4 @@
-"""``report.html``: everything about one evaluation on one data set."""
+"""Write ``report.html``, which shows everything about one evaluation on one data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mask2former.evaluation.handover import CONFIDENT
 from mask2former.evaluation.scores import summarize
 from mask2former.visualization import draw_regions
 
-IMAGE_BYTES = 6_000_000  # of all images of a page together, as they are written in it
+IMAGE_BYTES = 6_000_000  # limit of all encoded images in a page together
 
 MEANINGS = {
     "PQ": "Panoptic quality: how well all segments are found and outlined; the mean over the classes.",
@@ -42,18 +42,18 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What a report is made of.
+    """The contents of a report.
 
     Attributes:
-        title: of the page: what was evaluated.
-        dataset: its name.
-        results: {task: {metric: value}} of the scorers.
-        images: how many were evaluated.
-        findings: of the collector, over all processes.
-        classes: that the findings count in.
-        left_out: task -> why the report has nothing of it beyond its scores.
-        masks: COCO's evaluation of the masks, if instances were scored.
-        facts: of the run, by name.
+        title: title of the page: what was evaluated.
+        dataset: name of the data set.
+        results: {task: {metric: value}} from the evaluators.
+        images: number of images evaluated.
+        findings: counts of the collector, over all processes.
+        classes: classes by which the findings are counted.
+        left_out: task -> why the report has only its scores.
+        masks: COCO's evaluation of the masks; None if instances were not scored.
+        facts: facts about the run, by name.
         config: the configuration as YAML.
     """
 
@@ -70,7 +70,7 @@ class EvaluationRecord:
 
 
 def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
-    """Write the page, in a folder that is there."""
+    """Write the page into an existing folder."""
     findings, names = evaluated.findings, evaluated.classes.names
     precision = {}
     if evaluated.masks is not None and findings.instance is not None:
@@ -120,7 +120,7 @@ def _matrices(findings: Findings, names: Sequence[str]) -> Iterator[dict[str, An
 
 
 def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[str, Any]]:
-    """Specifications for charts.js."""
+    """Yield specifications for charts.js."""
     precisions = precision_recall(masks) if masks is not None else {}
     if precisions:
         recall = np.linspace(0, 100, 101)
@@ -158,7 +158,7 @@ def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[s
 
 
 def _galleries(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
-    """("worst" or "best", images), as many as the page may hold."""
+    """Return ("worst" or "best", images), up to ``IMAGE_BYTES`` together."""
     result = []
     left = IMAGE_BYTES
     for name, examples in (("worst", findings.gallery.worst()), ("best", findings.gallery.best())):
@@ -175,7 +175,7 @@ def _galleries(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _drawn(example: Example) -> dict[str, str]:
-    """{"image", "truth", "found"}: data URIs."""
+    """Draw an example: {"image", "truth", "found"}: data URIs."""
     height, width = example.size
     image = cv2.resize(read_image(example.file_name, "RGB"), (width, height), interpolation=cv2.INTER_AREA)
     truth, found = (draw_regions(image, packed.regions()) for packed in (example.truth, example.found))

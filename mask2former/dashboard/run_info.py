@@ -1,4 +1,4 @@
-"""What a run was done with: machine, versions, commit."""
+"""Facts about a run: machine, versions, commit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PACKAGES = ("torch", "torchvision", "detectron2", "pb1-detectron2", "numpy", "py
 
 
 def run_info(device: str, seconds: float, images: int, weights: str) -> dict[str, str]:
-    """What to show, by name.
+    """Return the facts to show, by name.
 
     Args:
         device: ``MODEL.DEVICE``.
-        seconds: the evaluation took, its scoring included.
-        images: evaluated.
-        weights: which they are.
+        seconds: duration of the evaluation, including scoring.
+        images: number of images evaluated.
+        weights: name of the weights.
     """
     processes = comm.get_world_size()
     facts = {
@@ -40,18 +40,20 @@ def run_info(device: str, seconds: float, images: int, weights: str) -> dict[str
 
 
 def git_commit(file: Path) -> str | None:
-    """Of the repository that tracks a file, marked if files were changed since; None where none does: a folder of
-    installed packages may well lie in somebody else's repository."""
+    """Return the commit of the repository that tracks ``file``, marked if files have changed since.
+
+    None if no repository tracks it: installed packages may lie inside an unrelated repository.
+    """
     if _git(file.parent, "ls-files", "--error-unmatch", "--", file.name) is None:
         return None
     return _git(file.parent, "describe", "--always", "--dirty=, with changes", "--abbrev=12", "--exclude=*")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None where it fails."""
+    """Run git and return its output; None if it fails."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):  # no git here, or a disk too slow to wait for
+    except (OSError, subprocess.TimeoutExpired):  # git is missing, or the disk too slow to wait for
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 

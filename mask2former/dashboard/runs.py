@@ -1,4 +1,4 @@
-"""Finished or running trainings and evaluations, from their output folders."""
+"""Read finished or running trainings and evaluations from their output folders."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mask2former.evaluation.scores import HEADLINES
 
 
 class Run:
-    """What an output folder tells.
+    """A training or evaluation, read from its output folder.
 
     Attributes:
-        folder: it.
-        metrics: of the training; empty where there was none.
+        folder: the output folder.
+        metrics: metrics of the training; empty if there was none.
         config: {dotted key: value}; empty without config.yaml.
 
     Raises:
-        FileNotFoundError: the folder is not there, or holds neither metrics.json nor scores.json.
-        ValueError: one of its files is not what it should be.
+        FileNotFoundError: the folder does not exist, or holds neither metrics.json nor scores.json.
+        ValueError: one of its files is malformed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Run:
         return self.config.get("SOLVER.MAX_ITER")
 
     def headlines(self) -> dict[str, float]:
-        """{name that people use: percent} of the last evaluation, that of scores.json where there is one."""
+        """Return {usual name: percent} of the last evaluation, from scores.json if there is one."""
         result = headlines(self.metrics.scores())
         for file in _score_files(self.folder):
             result.update(headlines(json.loads(file.read_text()), file.stem.removeprefix("scores").strip("_")))
@@ -55,10 +55,10 @@ class Run:
 
 
 def headlines(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> dict[str, float]:
-    """Main scores out of {"task" or "data set/task": {metric: value}}, in the order of telling.
+    """Return the main scores from {"task" or "data set/task": {metric: value}}, in the order of ``HEADLINES``.
 
     Args:
-        prefix: before the names, with ": ".
+        prefix: put before the names, followed by ": ".
     """
     result = {}
     for task, values in scores.items():

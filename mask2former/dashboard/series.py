@@ -1,4 +1,4 @@
-"""metrics.json as lines over iterations, thinned, read on while it grows."""
+"""Read metrics.json as series over iterations, thinned out, and keep reading as it grows."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-LIMIT = 500  # points of a line
+LIMIT = 500  # most points in a series
 
 
 class Series:
-    """Values over iterations. When there are too many, neighbours are joined into their mean.
+    """Values over iterations. If there are too many, neighbours are joined into their mean.
 
     Args:
-        limit: most points that are kept; None: all.
+        limit: most points to keep; None: all.
     """
 
     def __init__(self, limit: int | None = LIMIT) -> None:
         self.limit = limit
         self.x: list[float] = []
         self.y: list[float] = []
-        self._group = 1  # values that a point is the mean of
+        self._group = 1  # number of values that a point is the mean of
         self._waiting: list[tuple[float, float]] = []
 
     def add(self, x: float, y: float) -> None:
-        """One value; ``x`` at or before earlier ones takes their place: the training went back to a checkpoint."""
+        """Add a value and drop those at ``x`` or later: a training that resumes from a checkpoint writes them again."""
         while self.x and self.x[-1] >= x:
             self.x.pop()
             self.y.pop()
@@ -40,7 +40,7 @@ class Series:
             self._join()
 
     def points(self) -> tuple[list[float], list[float]]:
-        """(x, y), with the values that do not fill a point yet as the last one."""
+        """Return (x, y); the last point is the mean of the values that do not fill a point yet."""
         if not self._waiting:
             return self.x, self.y
         x, y = _mean(self._waiting)
@@ -56,7 +56,7 @@ class Series:
         self.x, self.y = [], []
         for start in range(0, len(points) - 1, 2):
             self._append(points[start : start + 2])
-        if len(points) % 2:  # half of a point of the new kind
+        if len(points) % 2:  # the odd one is half a point of the doubled group
             self._waiting = [points[-1]] * self._group
         self._group *= 2
 
@@ -69,10 +69,10 @@ class Metrics:
     """The scalars of a run.
 
     Args:
-        file: metrics.json; one JSON object a line, as Detectron2 writes it. It may not be there yet.
+        file: metrics.json; one JSON object a line, as Detectron2 writes it. It need not exist yet.
 
     Attributes:
-        series: by name; what is not a finite number is left out. Scores, whose names hold a "/", are not thinned.
+        series: series by name, of finite numbers only. Scores, whose names contain a "/", are not thinned out.
         last: the last iteration; -1 before any.
     """
 
@@ -80,14 +80,14 @@ class Metrics:
         self.file = file
         self.series: dict[str, Series] = {}
         self.last = -1
-        self._read = 0  # bytes, and the lines that they are
+        self._read = 0  # number of bytes read, and of lines
         self._lines = 0
 
     def refresh(self) -> None:
-        """Read what was written since. A last line without an end is left for the next time.
+        """Read what was written since the last call. A last line without a line end is left for the next call.
 
         Raises:
-            ValueError: a line is no JSON object.
+            ValueError: a line is not a JSON object.
         """
         if not self.file.exists():
             return
@@ -113,7 +113,7 @@ class Metrics:
         iteration = row.get("iteration")
         if iteration is None:
             return
-        if any("/" not in name for name in row if name != "iteration"):  # not the scores after the last iteration
+        if any("/" not in name for name in row if name != "iteration"):  # a row of only scores comes last
             self.last = int(iteration)
         for name, value in row.items():
             if name != "iteration" and isinstance(value, (int, float)) and math.isfinite(value):
@@ -122,8 +122,7 @@ class Metrics:
                 self.series[name].add(float(iteration), float(value))
 
     def scores(self) -> dict[str, dict[str, float]]:
-        """{task: {metric: value}} of the last evaluation, as the evaluators give them; {data set: that} flattened
-        to "data set/task"."""
+        """Return {task: {metric: value}} of the last evaluation; with several data sets, keys are "data set/task"."""
         result: dict[str, dict[str, float]] = {}
         for name, series in self.series.items():
             if "/" in name and series.x:

@@ -1,4 +1,4 @@
-"""Counts over all images, of a size that does not grow with them. Tallies of several processes are added."""
+"""Counts over all images; their size does not grow with the number of images. Tallies of processes add up."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SIDES = (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 @dataclass
 class SegmentTally:
-    """Of K classes.
+    """Counts of the segments of K classes.
 
     Attributes:
         matched, spurious, unmatched: [K] int64: true positives, false positives, false negatives.
         iou: [K] float64, summed over the matched pairs.
-        confusion: [K + 1, K + 1] int64, true class by found class. Row K: found segments with no true one of IoU above
-            0.5 to go with; column K: true segments that nothing goes with.
-        kinds: [len(KINDS), K] int64, by found class; by true class for the missed.
-        by_size: [3, len(SIDES)]: true segments, matched ones, their summed IoU.
+        confusion: [K + 1, K + 1] int64, true class by found class. Row K: found segments paired with no true one (IoU
+            above 0.5); column K: true segments paired with no found one.
+        kinds: [len(KINDS), K] int64, kinds of error by found class; by true class for the missed.
+        by_size: [3, len(SIDES)] float64: true segments, matched ones, their summed IoU.
     """
 
     matched: np.ndarray
@@ -56,7 +56,7 @@ class SegmentTally:
 
         Returns:
             Its quality in [0, 1]: summed IoU of the matched pairs / (matched + half of the other found and true
-            segments): panoptic quality without its mean over classes. None where there is nothing to find or found.
+            segments), which is panoptic quality over all classes at once. None if there are no segments.
         """
         correct = judgement.kinds == KINDS.index(Kind.CORRECT)
         wrong = ~correct & (judgement.kinds != KINDS.index(Kind.IGNORED))
@@ -97,7 +97,7 @@ class SegmentTally:
         np.add.at(self.confusion[:, nothing], o.true_classes[free], 1)
 
     def quality(self) -> dict[str, np.ndarray]:
-        """{"PQ", "SQ", "RQ", "precision", "recall"}: [K] float64 in [0, 1]; NaN for classes without any segment."""
+        """Return {"PQ", "SQ", "RQ", "precision", "recall"}: [K] float64 in [0, 1]; NaN if the divisor is 0."""
         tp, fp, fn = (x.astype(np.float64) for x in (self.matched, self.spurious, self.unmatched))
         recognised = _ratio(tp, tp + fp / 2 + fn / 2)
         segmented = np.where(np.isnan(recognised), np.nan, self.iou / np.maximum(tp, 1))
@@ -112,7 +112,7 @@ class SegmentTally:
 
 @dataclass
 class PixelTally:
-    """Pixels of K classes.
+    """Counts of the pixels of K classes.
 
     Attributes:
         confusion: [K, K] int64, true class by found class.
@@ -136,14 +136,14 @@ class PixelTally:
             places: [k] int64, the class of each label.
 
         Returns:
-            Its mean IoU, in [0, 1], over the classes that are in truth or result; None if all is ignored.
+            Its mean IoU, in [0, 1], over the classes in the ground truth or the result; None if all pixels are ignored.
         """
-        self.confusion[np.ix_(places, places)] += counts
+        self.confusion[np.ix_(places, places)] += counts  # no place occurs twice, else += would lose counts
         iou = PixelTally(counts).quality()["IoU"]
         return None if np.isnan(iou).all() else float(np.nanmean(iou))
 
     def quality(self) -> dict[str, np.ndarray]:
-        """{"IoU", "Dice", "precision", "recall"}: [K] float64 in [0, 1]; NaN where there is nothing to divide by."""
+        """Return {"IoU", "Dice", "precision", "recall"}: [K] float64 in [0, 1]; NaN if the divisor is 0."""
         right = np.diag(self.confusion).astype(np.float64)
         true, found = self.confusion.sum(1), self.confusion.sum(0)
         return {

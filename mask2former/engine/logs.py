@@ -1,4 +1,4 @@
-"""What a person sees on the terminal and what goes to the log file."""
+"""Set up logging: a readable terminal, and a log file of everything."""
 
 import argparse
 import logging
@@ -15,8 +15,8 @@ from tqdm import tqdm
 from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
-# Whose lines the terminal shows below WARNING: ours, how far an evaluation is, and which checkpoint is read or written.
-# The rest (the environment, a page of configuration, how data are kept in memory) is in log.txt.
+# Loggers whose lines below WARNING the terminal shows: ours, the progress of an evaluation, and the checkpoint that is
+# read or written. The rest (the environment, a page of configuration, how data are kept in memory) is in log.txt.
 FOR_PEOPLE = ("mask2former", "detectron2.evaluation.evaluator", "fvcore.common.checkpoint")
 logger = logging.getLogger(__name__)
 
@@ -26,22 +26,22 @@ logging.addLevelName(NOTICE, "NOTICE")
 
 
 def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> None:
-    """Detectron2's ``default_setup`` (output folder, log file, seeds, saved config), and a terminal fit to read.
+    """Call Detectron2's ``default_setup`` (output folder, log file, seeds, saved config) with a readable terminal.
 
-    Beside the configuration, the classes of its first data set go to the output folder: with them and the weights it
-    is all that :class:`mask2former.predictor.Predictor` needs.
+    Beside the configuration, the classes of the first test data set (or training data set, if there is none) go to the
+    output folder; with the weights, that is all that :class:`mask2former.predictor.Predictor` needs.
 
-    The file ``log.txt`` of the output folder always holds everything. The terminal of the main process shows the lines
-    of :data:`FOR_PEOPLE` from INFO on, or, if ``quiet``, from NOTICE on; of the others, warnings.
+    ``log.txt`` in the output folder always holds everything. The terminal of the main process shows the lines of
+    :data:`FOR_PEOPLE` from INFO on, or, if ``quiet``, from NOTICE on; of other loggers, warnings.
     """
     rank = comm.get_rank()
-    for name in LOGGERS[:2]:  # as default_setup will; made early so that it is quiet from its first line
+    for name in LOGGERS[:2]:  # default_setup does it too, but late: its first lines would not be filtered
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, **({} if name == "detectron2" else {"name": name}))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former", abbrev_name="m2f")
     for handler in _terminal_handlers():
         handler.setLevel(NOTICE if quiet else logging.INFO)
         handler.addFilter(is_for_people)
-    # Detectron2's page on the environment asks where CUDA is; that there is no GPU has been said by then.
+    # Detectron2's page on the environment looks for CUDA; by then the log has said that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").addFilter(is_not_about_missing_cuda)
     default_setup(cfg, args)
     logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", cfg.OUTPUT_DIR)
@@ -50,7 +50,7 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
 
 
 def is_for_people(record: logging.LogRecord) -> bool:
-    """Whether the terminal shows a line, its level apart."""
+    """Tell whether the terminal may show a record, before its handler's level is applied."""
     return record.levelno >= logging.WARNING or record.name.startswith(FOR_PEOPLE)
 
 

@@ -24,18 +24,18 @@ NORM_LAYERS = (
     nn.LayerNorm,
     nn.LocalResponseNorm,
 )
-# Position tables of Swin: they are looked up, not multiplied, so they are not decayed.
+# Swin's position tables are looked up, not multiplied, so they are not decayed.
 UNDECAYED_NAMES = ("relative_position_bias_table", "absolute_pos_embed")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or SGD as ``SOLVER.OPTIMIZER`` says, over :func:`parameter_groups`.
+    """Build AdamW or SGD, as ``SOLVER.OPTIMIZER`` says, over :func:`parameter_groups`.
 
     Clipping by "value" or "norm" (each parameter by itself) is Detectron2's and happens inside ``optimizer.step()``.
     Clipping by "full_model" needs gradients without the loss scale of mixed precision and is done by the trainer.
 
     Raises:
-        ValueError: an optimiser or a clipping of another name.
+        ValueError: unknown name of an optimiser or of a clipping.
     """
     solver = cfg.SOLVER
     classes = {"ADAMW": torch.optim.AdamW, "SGD": torch.optim.SGD}
@@ -52,26 +52,26 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if solver.OPTIMIZER == "SGD":
         arguments |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
     groups = parameter_groups(cfg, model)
-    # One kernel for all parameters of a group: a third of the time on a CPU. Other devices do not all have it.
+    # One kernel for all parameters of a group takes a third of the time on a CPU. Not all other devices have it.
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     return optimizer_class(groups, fused=devices <= {"cpu", "cuda"}, **arguments)
 
 
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
-    """Trainable parameters, each once, in one group for each (learning rate, weight decay).
+    """Group the trainable parameters, each once, by learning rate and weight decay.
 
     Parameters below a module with "backbone" in its name learn at BASE_LR * BACKBONE_MULTIPLIER. Weight decay is
     WEIGHT_DECAY_NORM in normalisation layers, WEIGHT_DECAY_EMBED in ``nn.Embedding``, 0 for Swin's position tables
     and WEIGHT_DECAY otherwise.
 
     A module may define ``lr_scale(parameter_name) -> float``: the factor on the rate of one of its parameters, whose
-    name is relative to that module ("layers.0.norm.weight"). Factors of modules within each other are multiplied. So a
-    backbone has layer-wise decay: ``rate ** (depth - layer_of(parameter_name))``.
+    name is relative to that module ("layers.0.norm.weight"). Factors of nested modules are multiplied. A backbone can
+    so have layer-wise decay: ``rate ** (depth - layer_of(parameter_name))``.
 
-    Few groups make the multi-tensor and fused optimisers fast.
+    The groups are few because multi-tensor and fused optimisers run once for each.
 
     Raises:
-        ValueError: a factor that is not a finite number, or is negative.
+        ValueError: a factor is not finite, or is negative.
     """
     scales = {name: module.lr_scale for name, module in model.named_modules() if hasattr(module, "lr_scale")}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -91,7 +91,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _scale(scales: Mapping[str, Callable[[str], float]], parameter_name: str) -> float:
-    """Multiply what the modules around a parameter say, by their names; 1.0 where none says anything."""
+    """Multiply the factors of all modules that contain a parameter; 1.0 if there are none."""
     result = 1.0
     for module_name, lr_scale in scales.items():
         prefix = module_name + "." if module_name else ""
@@ -117,14 +117,14 @@ def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Param
 
 
 class WarmupPoly(ParamScheduler):
-    """``warmup(i) * (1 - i / max_iter) ** power``, as a factor on the base learning rate at iteration i.
+    """The factor ``warmup(i) * (1 - i / max_iter) ** power`` on the base learning rate at iteration i.
 
-    The warm-up multiplies the decay, as in Detectron2's DeepLab project, whose schedule the published configs name
-    and which an installed Detectron2 may lack. (Detectron2's own WarmupParamScheduler goes in a straight line to
-    the value that the decay has at the end of the warm-up.)
+    The warm-up multiplies the decay, as in Detectron2's DeepLab project, whose schedule the published configs name but
+    which an installed Detectron2 may lack. (Detectron2's own WarmupParamScheduler instead rises in a straight line to
+    the decay's value at the end of the warm-up.)
 
     Args:
-        constant_ending: least value of the decay after the warm-up; 0 for none.
+        constant_ending: lower limit of the decay after the warm-up; 0 for none.
         warmup_method: "linear", from ``warmup_factor`` to 1, or "constant", ``warmup_factor`` then 1.
     """
 
@@ -147,7 +147,7 @@ class WarmupPoly(ParamScheduler):
         self.warmup_method = warmup_method
 
     def __call__(self, where: float) -> float:
-        """The factor at the share ``where`` (0 to 1) of the training."""
+        """Return the factor at the share ``where`` (0 to 1) of the training."""
         iteration = round(where * self.max_iter)
         decay = max(0.0, 1.0 - iteration / self.max_iter) ** self.power
         if iteration >= self.warmup_iters:
@@ -157,7 +157,7 @@ class WarmupPoly(ParamScheduler):
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """``SOLVER.LR_SCHEDULER_NAME``: WarmupPolyLR, or one that Detectron2 knows (WarmupMultiStepLR, WarmupCosineLR)."""
+    """Build ``SOLVER.LR_SCHEDULER_NAME``: WarmupPolyLR, or one of Detectron2's (WarmupMultiStepLR, WarmupCosineLR)."""
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
         return build_detectron2_lr_scheduler(cfg, optimizer)

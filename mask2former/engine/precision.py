@@ -1,4 +1,4 @@
-"""Which number format a training step computes in."""
+"""The number format in which a training step computes."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +16,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class AmpSettings:
-    """Number format of the forward pass on a kind of device; weights and losses stay float32.
+    """The number format of the forward pass on a kind of device; weights and losses stay float32.
 
     Attributes:
         device_type: "cuda", "cpu", ...
@@ -32,15 +32,15 @@ class AmpSettings:
         return torch.autocast(self.device_type, dtype=self.dtype)
 
     def grad_scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss in float16, whose small numbers vanish; does nothing in the other formats."""
+        """Return a scaler that keeps float16's small gradients from vanishing; it does nothing in other formats."""
         return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
 
 def build_amp_settings(cfg: CfgNode) -> AmpSettings:
-    """Reads ``SOLVER.AMP.ENABLED``, ``SOLVER.AMP.DTYPE`` and ``MODEL.DEVICE``.
+    """Read the settings from ``SOLVER.AMP.ENABLED``, ``SOLVER.AMP.DTYPE`` and ``MODEL.DEVICE``.
 
-    "auto" is float16 on a GPU, as published. On a CPU it is bfloat16 where the processor computes in it: elsewhere
-    bfloat16 is emulated, several times slower than float32.
+    "auto" is float16 on a GPU, as published. On a CPU it is bfloat16 if the processor computes in it; otherwise
+    float32, because emulated bfloat16 is several times slower.
     """
     device_type = torch.device(cfg.MODEL.DEVICE).type
     if not cfg.SOLVER.AMP.ENABLED:

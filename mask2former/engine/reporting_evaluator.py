@@ -1,4 +1,4 @@
-"""Evaluation with a report: the scorers' scores, and ``report.html`` out of what they compared."""
+"""Evaluate with a report: the evaluators' scores, and ``report.html`` from the images that they compared."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ TELLERS: dict[str, type[Teller]] = {
 
 
 def with_report(cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suffix: str = "") -> DatasetEvaluator:
-    """The scorers; if ``TEST.REPORT``, such that they write ``report.html`` and ``scores.json`` into ``OUTPUT_DIR``.
+    """Return the scorers; with ``TEST.REPORT`` they also write ``report.html`` and ``scores.json`` to ``OUTPUT_DIR``.
 
-    The names of the files are followed by the data set's if ``DATASETS.TEST`` has several, and by ``suffix``.
+    The data set's name is appended to those of the files if ``DATASETS.TEST`` has several, and then ``suffix``.
     """
     if not cfg.TEST.REPORT:
         return scorers
@@ -53,12 +53,12 @@ def report_attempt(dataset_name: str) -> BestEffort:
 
 
 class ReportingEvaluator(DatasetEvaluator):
-    """Scores as ``scorers`` do; then the main process writes the report, which changes no score, even if it fails.
+    """Score as ``scorers`` do; then the main process writes the report, which changes no score, even if it fails.
 
-    Of a task whose scorer is not one of this package the report has the scores alone: it compares nothing itself.
+    The report compares nothing itself: a task whose scorer is not from this package has only its scores in it.
 
     Args:
-        suffix: of the files' names.
+        suffix: end of the files' names.
     """
 
     def __init__(self, cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suffix: str = "") -> None:
@@ -69,7 +69,7 @@ class ReportingEvaluator(DatasetEvaluator):
         self.suffix = several + suffix
         self._attempt = report_attempt(dataset_name)
         members = scorers.members if isinstance(scorers, Evaluators) else (scorers,)
-        # That one's panoptic segments are made of semantic results.
+        # SemanticPanopticEvaluator's segments are made from semantic results, so they are not the panoptic task's.
         self._tellers: dict[str, Teller] = {
             task: member
             for task, kind in TELLERS.items()
@@ -97,7 +97,7 @@ class ReportingEvaluator(DatasetEvaluator):
         self.scorers.process(inputs, outputs)
 
     def _take(self, image: ComparedImage) -> None:
-        if not self._attempt.failure:  # counts without an image of theirs would be wrong
+        if not self._attempt.failure:  # after a failure the counts lack an image, so more would be useless
             self._attempt(self.collector.add, image)
 
     def evaluate(self) -> Any:
@@ -109,7 +109,7 @@ class ReportingEvaluator(DatasetEvaluator):
             failures = [failure for *_, failure in parts if failure]
             if not failures:
                 self._attempt(self._write_report, results, seconds, parts)
-            elif not self._attempt.failure:  # of this process's own it has told
+            elif not self._attempt.failure:  # this process's own failure is logged already
                 self._attempt.warn(failures[0])
         return results
 
@@ -141,7 +141,7 @@ class ReportingEvaluator(DatasetEvaluator):
         logger.log(NOTICE, "Report: %s", page)
 
     def _left_out(self, findings: Findings, images: int) -> dict[str, str]:
-        """Task -> why the report lacks it or a part of its images; tasks that are off are not told."""
+        """Return task -> why the report lacks it or part of its images, for tasks that are on; log it too."""
         reasons = {}
         for task in TASKS.values():
             compared = findings.compared[task]
@@ -157,9 +157,9 @@ class ReportingEvaluator(DatasetEvaluator):
 
 
 def evaluated_weights(configured: str) -> str:
-    """In words: those that are configured, or of the training that is going on, which began with them."""
+    """Describe the evaluated weights: the configured ones, or those of the current training, which began with them."""
     try:
         iterations = get_event_storage().iter + 1
-    except AssertionError:  # Detectron2's answer outside of a training
+    except AssertionError:  # raised by Detectron2 outside of a training
         return configured or "random"
     return f"of this run after {iterations} iterations" + (f", begun with {configured}" if configured else "")

@@ -20,14 +20,14 @@ class TrainStep(SimpleTrainer):
 
     Args:
         model: takes a batch and returns a dict of scalar losses, which are summed.
-        data_loader: endless; gives lists of mapped data set dicts.
+        data_loader: endless; yields lists of mapped data set dicts.
         precision: number format of the forward pass.
         max_grad_norm: gradients are scaled down so that the norm over all parameters is at most this; None: they
-            are left alone.
-        norm_type: which norm, 2.0 for the Euclidean one.
-        accumulate_steps: a batch is taken in this many parts, one after the other, which needs the memory of a part.
-            The gradient is the mean of theirs: that of the whole batch as far as the loss is a mean over images.
-            What a loss is divided by (target masks, class weights) is counted in each part by itself.
+            are not clipped here.
+        norm_type: order of the norm, 2.0 for the Euclidean one.
+        accumulate_steps: a batch is processed in this many parts, one after the other, which takes the memory of one.
+            The gradient is the mean of theirs, which is that of the whole batch if the loss is a mean over images.
+            Divisors of a loss (number of target masks, class weights) are counted in each part by itself.
     """
 
     def __init__(
@@ -49,8 +49,11 @@ class TrainStep(SimpleTrainer):
         self.accumulate_steps = accumulate_steps
 
     def run_step(self) -> None:
-        """Raises FloatingPointError, before the main process touches the weights, if the loss or, where no loss
-        scaling takes care of it, the gradient is infinite or not a number.
+        """Train on one batch.
+
+        Raises:
+            FloatingPointError: the loss is not finite, or without loss scaling the norm of the gradient is not; raised
+                before the main process changes the weights.
         """
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
@@ -58,7 +61,7 @@ class TrainStep(SimpleTrainer):
 
         self.optimizer.zero_grad()  # before the forward pass, which needs the memory of the old gradients
         losses = self._backward(batch)
-        # Explicitly, because Detectron2's clipping and ours want the gradients' true size.
+        # Explicitly, because Detectron2's clipping and ours need the gradients' true size.
         self.grad_scaler.unscale_(self.optimizer)
         metrics = {}
         if self.max_grad_norm is not None:
@@ -70,7 +73,7 @@ class TrainStep(SimpleTrainer):
         self.grad_scaler.update()
 
     def _backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Add up the gradients of all parts of a batch; returns the mean of their losses."""
+        """Add up the gradients of all parts of a batch, and return the mean of their losses."""
         size, rest = divmod(len(batch), self.accumulate_steps)
         if rest or not size:
             raise ValueError(
@@ -80,7 +83,7 @@ class TrainStep(SimpleTrainer):
         sums: dict[str, Tensor] = {}
         for start in range(0, len(batch), size):
             last = start + size == len(batch)
-            # Processes need not tell each other gradients that are not yet complete.
+            # Processes need not exchange gradients that are not yet complete.
             waiting = nullcontext() if last or not hasattr(self.model, "no_sync") else self.model.no_sync()
             with waiting:
                 with self.precision.autocast():
@@ -100,7 +103,7 @@ class TrainStep(SimpleTrainer):
         values = dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
         parts = {name: values[name] for name in losses}
         total = sum(parts.values())
-        # With loss scaling an overflowing gradient is expected now and then, and its step is left out.
+        # With loss scaling, a gradient overflows now and then, and its step is skipped.
         gradient = 0.0 if self.grad_scaler.is_enabled() else values.get("grad_norm", 0.0)
         if not (math.isfinite(total) and math.isfinite(gradient)):
             what = "gradient" if math.isfinite(total) else "loss"

@@ -1,4 +1,4 @@
-"""Detectron2's trainer with this project's parts in it."""
+"""Detectron2's trainer with this project's parts."""
 
 import logging
 import weakref
@@ -37,15 +37,15 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains the model of a configuration, checkpoints and evaluates it.
+    """Train, checkpoint and evaluate the model of a configuration.
 
     ``TEST.EVAL_PERIOD`` is in iterations; 0 evaluates at the end only. ``SOLVER.IMS_PER_BATCH`` counts the images of
-    all processes together. Progress goes to the terminal and to log.txt, scalars to metrics.json,
-    curves.html and TensorBoard, and to Weights & Biases if WANDB.ENABLED.
+    all processes together. Progress goes to the terminal and to log.txt, scalars to metrics.json, curves.html and
+    TensorBoard, and to Weights & Biases if WANDB.ENABLED.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        # Not DefaultTrainer's: it fixes the training step and the checkpointer. What it builds is built here alike.
+        # Skip DefaultTrainer's __init__, which fixes the training step and the checkpointer; build the rest as it does.
         super(DefaultTrainer, self).__init__()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
@@ -61,6 +61,7 @@ class Trainer(DefaultTrainer):
             accumulate_steps=cfg.SOLVER.ACCUMULATE_STEPS,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        # A proxy, because a reference would make a cycle that keeps the trainer's memory after its last use.
         self.checkpointer = MaskFormerCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -69,6 +70,7 @@ class Trainer(DefaultTrainer):
 
     @staticmethod
     def _distribute(cfg: CfgNode, model: nn.Module) -> nn.Module:
+        # Detectron2 names this process's GPU, which DistributedDataParallel refuses for a model on the CPU.
         on_cpu = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
         return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
 
@@ -106,9 +108,9 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
     ) -> dict[str, Any]:
-        """Scores of each of ``DATASETS.TEST``, {task: {metric: value}}; {data set: that} if there are several.
+        """Evaluate on ``DATASETS.TEST``, and return {task: {metric: value}}; {data set: that} if there are several.
 
-        Where all evaluators can do with labels, the model gives these as its semantic result, which spares the scores.
+        If all evaluators accept label maps, the model returns these as its semantic result, which saves the scores.
         """
         if not cfg.DATASETS.TEST:
             return {}
@@ -127,7 +129,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Scores with test-time augmentation as ``TEST.AUG`` says; as :meth:`test` gives them, keys end in ``_TTA``.
+        """Evaluate with test-time augmentation (``TEST.AUG``); return :meth:`test`'s scores, with ``_TTA`` after keys.
 
         Files go to ``inference_TTA`` in the output folder.
         """
@@ -157,12 +159,12 @@ class Trainer(DefaultTrainer):
         """Train from ``start_iter`` to the end.
 
         Returns:
-            The scores of the last evaluation, as :meth:`test` gives them; empty where this is not the main process.
+            The scores of the last evaluation, as from :meth:`test`; empty on other processes than the main one.
         """
         super().train()
         return getattr(self, "_last_eval_results", {})
 
-    # Detectron2 0.6 leaves the optimiser out of checkpoints. These write it, under the name of its main branch.
+    # Detectron2 0.6 leaves the optimiser out of checkpoints. These methods include it, under the main branch's key.
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
@@ -176,7 +178,7 @@ class Trainer(DefaultTrainer):
 
 
 def _largest_norm(cfg: CfgNode) -> float | None:
-    """Of the gradient over the whole model; None where it is not clipped so. Zero means no limit, as published."""
+    """Return the limit of the whole gradient's norm; None for no limit, which a value of 0 means too, as published."""
     clipping = cfg.SOLVER.CLIP_GRADIENTS
     whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model" and clipping.CLIP_VALUE > 0
     return clipping.CLIP_VALUE if whole_model else None

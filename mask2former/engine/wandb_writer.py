@@ -1,4 +1,4 @@
-"""Scalars to Weights & Biases, for those who ask for it."""
+"""Write scalars to Weights & Biases, if switched on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detectron2.utils.events import EventWriter, get_event_storage
 
 
 def build_wandb_writers(cfg: CfgNode) -> list[EventWriter]:
-    """One, if ``WANDB.ENABLED``.
+    """Return one writer if ``WANDB.ENABLED``, else none.
 
     Raises:
         ImportError: the package is not installed.
@@ -22,10 +22,10 @@ def build_wandb_writers(cfg: CfgNode) -> list[EventWriter]:
 
 
 class WandbWriter(EventWriter):
-    """Sends what was put into Detectron2's event storage since the last time, at the iteration it belongs to.
+    """Send the values added to Detectron2's event storage since the last call, each with its iteration.
 
     Args:
-        run: keywords of ``wandb.init``.
+        run: keyword arguments of ``wandb.init``.
     """
 
     def __init__(self, **run: Any) -> None:

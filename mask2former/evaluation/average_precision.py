@@ -1,4 +1,4 @@
-"""COCO's average precision: by hotcoco, or by pycocotools."""
+"""COCO's average precision, computed by hotcoco or pycocotools."""
 
 import contextlib
 import functools
@@ -18,15 +18,15 @@ from mask2former.evaluation.overlaps import require_shares
 
 logger = logging.getLogger(__name__)
 
-SHAPE = {"bbox": "bbox", "segm": "segmentation", "boundary": "segmentation"}  # kind -> what is compared
+SHAPE = {"bbox": "bbox", "segm": "segmentation", "boundary": "segmentation"}  # kind -> field that is compared
 
 
 class AveragePrecision:
-    """Scores results against one ground truth.
+    """Score results against one ground truth.
 
     Args:
-        truth: COCO instances, as pycocotools has loaded it.
-        truth_file: where it was loaded from, for messages.
+        truth: COCO instances, loaded by pycocotools.
+        truth_file: file that they were loaded from, for messages.
     """
 
     def __init__(self, truth: COCO, truth_file: str) -> None:
@@ -40,22 +40,21 @@ class AveragePrecision:
         max_dets: Sequence[int] = (1, 10, 100),
         img_ids: Sequence[int] | None = None,
     ) -> Any:
-        """Average precision and recall.
+        """Compute average precision and recall.
 
         Args:
-            results: at least one; in COCO's format with ``bbox`` and ``segmentation`` as ``kind`` needs them.
+            results: at least one, in COCO's format, with ``bbox`` or ``segmentation`` as ``kind`` needs.
             kind: ``bbox``, ``segm``, or ``boundary`` (Boundary IoU; always by pycocotools' matching).
-            max_dets: three limits of detections of an image; precision is that at the last.
-            img_ids: these images alone; None: all.
+            max_dets: three limits of the detections in an image; precision is taken at the last.
+            img_ids: score only these images; None: all.
 
         Returns:
-            An evaluation with ``stats`` [12] and ``eval``, as pycocotools names and orders them. Its report has gone
-            to the log.
+            An evaluation with ``stats`` [12] and ``eval``, as pycocotools names and orders them. Its report is logged.
 
         Raises:
-            ValueError: an IoU is outside of [0, 1].
+            ValueError: an IoU is outside of [0, 1]. Not checked with hotcoco, which does not expose its IoUs.
         """
-        # A result with its box would get the box's area, which moves it between small, medium and large.
+        # Given a box, pycocotools takes the box's area for the mask's, which changes small, medium and large.
         fields = ("image_id", "category_id", "score", SHAPE[kind])
         plain = [{field: result[field] for field in fields} for result in results]
         report = io.StringIO()
@@ -73,7 +72,7 @@ class AveragePrecision:
         return evaluation
 
     def _require_shares(self, evaluation: Any) -> None:
-        for (image_id, _), iou in getattr(evaluation, "ious", {}).items():  # hotcoco keeps them to itself
+        for (image_id, _), iou in getattr(evaluation, "ious", {}).items():  # hotcoco does not expose them
             try:
                 require_shares(np.asarray(iou, float))
             except ValueError as error:
@@ -91,11 +90,11 @@ class AveragePrecision:
 
     @functools.cached_property
     def _fast(self) -> tuple[Any, Any] | None:
-        """hotcoco and its copy of the ground truth; None where there is none, or it refuses what pycocotools takes."""
+        """hotcoco and its copy of the ground truth; None if it is not installed or rejects the ground truth."""
         module = hotcoco()
-        if module is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco knows integers alone
+        if module is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco accepts only integers
             return None
-        # What nobody scores is left out: hotcoco refuses, for one, the `licenses: null` of Detectron2's converter.
+        # Keys without effect on scores are left out: hotcoco rejects the `licenses: null` of Detectron2's converter.
         scored = {key: self.truth.dataset.get(key, []) for key in ("images", "annotations", "categories")}
         try:
             return module, module.COCO(scored)

@@ -1,4 +1,4 @@
-"""Boundary IoU (Cheng et al., arXiv 2103.16562): overlap of the outlines, which large masks cannot hide behind."""
+"""Boundary IoU (Cheng et al., arXiv 2103.16562): the overlap of outlines, which shows errors of large masks too."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,15 @@ DILATION_RATIO = 0.02  # width of the boundary relative to the image's diagonal,
 
 
 def boundary_width(height: int, width: int, ratio: float = DILATION_RATIO) -> int:
-    """In pixels, at least 1."""
+    """Return the width of the boundary in pixels, at least 1."""
     return max(1, round(ratio * float(np.hypot(height, width))))
 
 
 def boundary(mask: np.ndarray, width: int) -> np.ndarray:
-    """The part of a mask that lies within ``width`` pixels of its outline (section 3.2).
+    """Return the part of a mask that lies within ``width`` pixels of its outline (section 3.2).
 
-    Erosion by 3x3 squares, ``width`` times, takes it off; what lies beyond the image is no mask.
+    It is what ``width`` erosions by a 3x3 square remove, or one by a square of 2 * width + 1; pixels beyond the image
+    count as outside the mask.
 
     Args:
         mask: [H, W] uint8 or bool, 0 or 1.
@@ -34,7 +35,7 @@ def boundary(mask: np.ndarray, width: int) -> np.ndarray:
     x, y, columns, rows = cv2.boundingRect(mask)
     if columns == 0:
         return result
-    # Beyond the box is no mask either, so that the box alone need be looked at.
+    # Outside of its bounding box there is no mask either, so the box alone is eroded.
     box = mask[y : y + rows, x : x + columns]
     if min(rows, columns) > 2 * width:
         square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
@@ -44,11 +45,11 @@ def boundary(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def label_boundary(labels: np.ndarray, width: int) -> np.ndarray:
-    """Return how far each label is above the least label within ``width`` pixels of it, beyond the image 0.
+    """Return how far each label is above the least label within ``width`` pixels of it, which is 0 beyond the image.
 
-    That is what Detectron2's main branch takes for the boundary of a map of labels. It is 0 within a region and on the
-    side of the smaller label, and elsewhere it depends on how the classes are numbered: it is no class, and the scores
-    made of it are not those of Cheng et al.
+    Detectron2's main branch takes this for the boundary of a map of labels. It is 0 within a region and on the side of
+    the smaller label, and elsewhere it depends on how the classes are numbered: it is not a class, and the scores made
+    of it are not those of Cheng et al.
 
     Args:
         labels: [H, W] uint8.
@@ -74,7 +75,7 @@ class BoundaryEval(COCOevalMaxDets):
         self.ratio = ratio
 
     def computeIoU(self, imgId: Any, catId: int) -> Any:
-        """[D, G] float64 for one image and category, best scores first; [] where there is nothing."""
+        """Return the IoU [D, G] float64 for one image and category, best scores first; [] if both are empty."""
         overlaps = super().computeIoU(imgId, catId)
         if len(overlaps) == 0:
             return overlaps
@@ -92,7 +93,7 @@ class BoundaryEval(COCOevalMaxDets):
         return [annotation for id_ in categories for annotation in annotations[image, id_]]
 
     def _boundary(self, annotation: Mapping[str, Any]) -> Mapping[str, Any]:
-        """As run lengths."""
+        """Return the boundary of an annotation's mask as run lengths."""
         mask = mask_util.decode(annotation["segmentation"])
         width = boundary_width(mask.shape[0], mask.shape[1], self.ratio)
         return mask_util.encode(np.asfortranarray(boundary(mask, width)))

@@ -1,4 +1,4 @@
-"""Which evaluators a data set gets: by its ``evaluator_type`` and by what the model is told to give."""
+"""Choose the evaluators of a data set by its ``evaluator_type`` and the tasks that are on."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,18 +22,18 @@ from mask2former.evaluation.semantic_form import accepts_label_maps
 
 logger = logging.getLogger(__name__)
 
-COCO_DETECTIONS = 100  # predictions of an image that COCO's average precision looks at
+COCO_DETECTIONS = 100  # predictions in an image that COCO's average precision counts
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One evaluator.
+    """The conditions and the constructor of one evaluator.
 
     Attributes:
-        switch: it runs if this key of ``MODEL.MASK_FORMER.TEST`` is true.
-        wish: and if this key of ``TEST`` is true; "" where nothing else is asked.
+        switch: key of ``MODEL.MASK_FORMER.TEST`` that must be true.
         build: (cfg, data set name, output folder) -> evaluator.
         lacks: data set name -> what the ground truth lacks for this evaluator; "" if nothing.
+        wish: key of ``TEST`` that must be true too; "" for none.
     """
 
     switch: str
@@ -55,7 +55,7 @@ class Evaluators(DatasetEvaluators):
 
     @property
     def accepts_label_maps(self) -> bool:
-        """See :func:`mask2former.evaluation.semantic_form.accepts_label_maps`."""
+        """True if all members accept label maps: see :mod:`mask2former.evaluation.semantic_form`."""
         return all(accepts_label_maps(one) for one in self.members)
 
 
@@ -66,7 +66,7 @@ def _metadata_lacks(key: str) -> Callable[[str], str]:
 def _sem_seg_files_lack(name: str) -> str:
     records = DatasetCatalog.get(name)
     without = sum("sem_seg_file_name" not in record for record in records)
-    if not records or without:  # one is enough for Detectron2's evaluator to fail
+    if not records or without:  # Detectron2's evaluator fails over a single one
         return f"`sem_seg_file_name` of its images ({without} of {len(records)} are without)"
     return ""
 
@@ -84,7 +84,7 @@ PANOPTIC = Entry(
 )
 PANOPTIC_OF_SEMANTIC = Entry(
     "SEMANTIC_ON",
-    # A folder of its own: it writes a file of the same name as PANOPTIC.
+    # A folder of its own, because it writes a file of the same name as PANOPTIC.
     lambda cfg, name, folder: SemanticPanopticEvaluator(name, str(Path(folder, "semantic"))),
     _metadata_lacks("panoptic_json"),
     wish="SEMANTIC_PQ",
@@ -112,13 +112,13 @@ EVALUATORS: dict[str, tuple[Entry, ...]] = {
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") -> DatasetEvaluator:
-    """Everything that can be scored on a data set with the tasks that ``cfg`` switches on.
+    """Build the evaluators of a data set for all tasks that ``cfg`` switches on.
 
     A task whose ground truth the data set lacks is left out, with a logged warning. Files go to ``folder`` in
-    ``OUTPUT_DIR``, or to a folder for each data set in it if ``DATASETS.TEST`` has several.
+    ``OUTPUT_DIR``, or to a subfolder for each data set if ``DATASETS.TEST`` has several.
 
     Raises:
-        ValueError: a data set of an unknown type, or nothing to score.
+        ValueError: the data set's type is unknown, or there is nothing to score.
     """
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind not in EVALUATORS:

@@ -1,4 +1,4 @@
-"""Panoptic quality of semantic predictions, for models that tell classes alone."""
+"""Panoptic quality of semantic predictions, for models that predict only classes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from mask2former.labels import semantic_labels
 
 
 class SemanticPanopticEvaluator(PanopticEvaluator):
-    """PQ of the segments that a semantic prediction makes (see :func:`segments_of`), under "panoptic_seg_semantic".
+    """Score the PQ of a semantic prediction's segments (see :func:`segments_of`), as "panoptic_seg_semantic".
 
-    It tells how much of panoptic quality needs no notion of an object: things that touch count as one.
-    Classes of predictions are those of the data set's panoptic numbering.
+    It shows how much panoptic quality is possible without telling objects apart: things that touch count as one.
+    Predicted classes must be those of the data set's panoptic numbering.
 
     Args:
-        dataset_name: with the metadata of a panoptic data set.
+        dataset_name: a registered panoptic data set.
         output_dir: where the predictions are written; None: nowhere.
     """
 
     accepts_label_maps = True
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """``sem_seg`` of an output is scores [K, H, W], whose argmax counts, or labels [H, W]."""
+        """Compare images by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         things = self._thing_contiguous_id_to_dataset_id
         made = []
         for output in outputs:
@@ -40,7 +40,9 @@ class SemanticPanopticEvaluator(PanopticEvaluator):
 
 
 def segments_of(labels: np.ndarray, things: Collection[int]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Stuff: all pixels of a class are one segment, as panoptic ground truth has it. Things: each connected part
+    """Make segments from a map of classes.
+
+    All pixels of a stuff class are one segment, as in panoptic ground truth. Of a thing class, each connected part
     (pixels that touch by an edge or a corner) is one.
 
     Args:
@@ -48,7 +50,7 @@ def segments_of(labels: np.ndarray, things: Collection[int]) -> tuple[np.ndarray
         things: classes of countable objects.
 
     Returns:
-        int32 [H, W] of segment ids from 1, and for each segment its ``id``, ``isthing`` and ``category_id``.
+        Segment ids from 1, int32 [H, W], and for each segment its ``id``, ``isthing`` and ``category_id``.
     """
     ids = np.zeros(labels.shape, np.int32)
     segments: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
-"""What an evaluator found in one image, for whoever wants to know more than its scores, such as the report.
+"""An evaluator's comparison of one image, for those who need more than scores, such as the report.
 
 An evaluator of this package calls its ``on_image`` with one of these for each image that has ground truth, as soon as
-it has compared it. Categories are numbered as in the ground truth's file; semantic classes are contiguous.
+it has compared the image. Category ids are those of the ground truth's file; semantic classes are contiguous.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 
 from mask2former.evaluation.overlaps import Matches, Overlaps, mask_overlaps, match
 
-CONFIDENT = 0.5  # least score of the instances that are looked at: people look at no others, though AP does
+CONFIDENT = 0.5  # least score of the instances in ``found``: AP counts the others too, but people do not look at them
 
 
 @dataclass(frozen=True)
 class PanopticImage:
-    """A panoptic prediction.
+    """A panoptic prediction and its ground truth.
 
     Attributes:
         file_name: of the image.
-        overlaps, matches: those that panoptic quality is made of.
-        truth, found: ids [H, W], and the segments with ``id`` and ``category_id``.
+        overlaps, matches: those from which panoptic quality is computed.
+        truth, found: segment ids [H, W], and the segments with ``id`` and ``category_id``.
     """
 
     file_name: str
@@ -43,14 +43,16 @@ class PanopticImage:
 
 @dataclass(frozen=True)
 class InstanceImage:
-    """Predicted instances. Average precision matches them at ten IoUs, at the end and by class; here they are matched
-    once, whatever their class, and only when somebody asks.
+    """Predicted instances and their ground truth.
+
+    Average precision matches them at ten IoUs, at the end and by class. Here they are matched once, at one IoU, and
+    only if the matches are read.
 
     Attributes:
         file_name: of the image.
         size: (H, W) in pixels.
-        annotations: the ground truth's, crowds too; ``segmentation`` as compressed run lengths (RLE).
-        results: as they are scored, ``segmentation`` as RLE.
+        annotations: the ground truth, including crowds; ``segmentation`` as compressed run lengths (RLE).
+        results: the predictions as they are scored, ``segmentation`` as RLE.
     """
 
     file_name: str
@@ -60,12 +62,12 @@ class InstanceImage:
 
     @cached_property
     def truth(self) -> list[Mapping[str, Any]]:
-        """The annotations that are no crowds."""
+        """The annotations that are not crowds."""
         return [one for one in self.annotations if not one.get("iscrowd", 0)]
 
     @cached_property
     def found(self) -> list[Mapping[str, Any]]:
-        """The results of a score of at least ``CONFIDENT``, the best first."""
+        """The results with a score of at least ``CONFIDENT``, best first."""
         return sorted((one for one in self.results if one["score"] >= CONFIDENT), key=lambda one: -one["score"])
 
     @cached_property
@@ -88,13 +90,13 @@ def _column(ones: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class SemanticImage:
-    """A map of classes.
+    """A predicted map of classes and its ground truth.
 
     Attributes:
         file_name: of the image.
         counts: [K, K] int64 pixels, by predicted and true class.
-        truth, found: [H, W] integers; the truth with ignored pixels.
-        ignore_label: the value of those.
+        truth, found: [H, W] integers; ``truth`` may have ignored pixels.
+        ignore_label: label of ignored pixels.
     """
 
     file_name: str

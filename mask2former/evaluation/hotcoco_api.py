@@ -1,4 +1,4 @@
-"""The choice between fast scoring (hotcoco, where it is installed) and the official code."""
+"""Choose between fast scoring (hotcoco, if it is installed) and the official code."""
 
 import functools
 import logging
@@ -9,9 +9,9 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def hotcoco() -> ModuleType | None:
-    """hotcoco (MIT licence), which gives the official numbers in a fraction of the time; None where there is none.
+    """Return hotcoco (MIT licence), which computes the official numbers in a fraction of the time; None without it.
 
-    Said once in the log.
+    The choice is logged once.
     """
     try:
         import hotcoco as module

@@ -23,25 +23,25 @@ KINDS = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries of masks"}
 
 
 class InstanceEvaluator(COCOEvaluator):
-    """Detectron2's COCOEvaluator without its assumption that things have the contiguous ids 0 ... n - 1.
+    """Detectron2's COCOEvaluator without its assumption that things have the contiguous ids 0 to n - 1.
 
-    On panoptic data sets things and stuff share one numbering and things may stand anywhere in it (ADE20K,
-    Cityscapes). Predictions of classes that are not things have no boxes to be compared with and are left out.
-    Average precision for boxes and for masks by hotcoco or by the official code; its report goes to the log.
+    On panoptic data sets, things and stuff share one numbering, and things may have any place in it (ADE20K,
+    Cityscapes). Predictions of classes that are not things have no ground truth and are left out.
+    Average precision of boxes and masks is computed by hotcoco or the official code; its report is logged.
 
     Args:
-        dataset_name: with metadata ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: its metadata has ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
         output_dir: where the predictions are written; None: nowhere.
-        max_dets_per_image: predictions of an image that count, best scores first; COCO's are 100.
-        boundary: average precision by Boundary IoU too (arXiv 2103.16562), under "boundary".
+        max_dets_per_image: number of predictions in an image that count, best scores first; COCO counts 100.
+        boundary: also score average precision by Boundary IoU (arXiv 2103.16562), as "boundary".
 
     Attributes:
-        evaluations: {kind: COCO's evaluation} of the last :meth:`evaluate` that found anything; a report takes
-            curves and classes from them.
-        on_image: called with the masks of each image that has predicted masks; None: nobody is told.
+        evaluations: {kind: COCO's evaluation, or None without predictions} of the last :meth:`evaluate`; a report
+            takes curves and classes from them.
+        on_image: called with each image that has predicted masks; None: not called.
 
     Raises:
-        ValueError: a thing of the metadata is no category of the file.
+        ValueError: a thing in the metadata is not a category of the file.
     """
 
     accepts_label_maps = True  # it reads no semantic result
@@ -61,13 +61,13 @@ class InstanceEvaluator(COCOEvaluator):
             tasks=("bbox", "segm", "boundary") if boundary else ("bbox", "segm"),
             output_dir=output_dir,
             max_dets_per_image=max_dets_per_image,
-            use_fast_impl=False,
+            use_fast_impl=False,  # not Detectron2's: AveragePrecision chooses the implementation
         )
         self.evaluations: dict[str, Any] = {}
         metadata = self._metadata
         self._dense_ids: Tensor | None = None  # contiguous id -> index among the things, -1 for stuff
         things = metadata.get("thing_dataset_id_to_contiguous_id")
-        if things is None:  # the model's class ids are those of the file, as Detectron2 has it
+        if things is None:  # then Detectron2 takes the model's class ids for the file's
             return
         categories = self._coco_api.loadCats(sorted(self._coco_api.getCatIds()))
         unknown = sorted(set(things) - {category["id"] for category in categories})
@@ -86,11 +86,11 @@ class InstanceEvaluator(COCOEvaluator):
         )
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """``instances`` of an output: ``pred_boxes``, ``scores``, ``pred_classes`` and, if any, ``pred_masks``.
+        """Take each output's ``instances``: ``pred_boxes``, ``scores``, ``pred_classes`` and, if any, ``pred_masks``.
 
         Raises:
-            ValueError: a score or a box is not finite, or masks have another size than the ground truth: no IoU of
-                them could be trusted.
+            ValueError: a score or a box is not finite, or masks have another size than the ground truth, so that no
+                IoU could be trusted.
         """
         for one, output in zip(inputs, outputs, strict=True):
             if "instances" not in output:
@@ -134,7 +134,7 @@ class InstanceEvaluator(COCOEvaluator):
 
     @property
     def _file_ids(self) -> dict[int, int]:
-        """The file's category of each class among the things; empty where the model gives the file's own."""
+        """The file's category of each class among the things; empty if the model's class ids are the file's own."""
         return {dense: id_ for id_, dense in (self._metadata.get("thing_dataset_id_to_contiguous_id") or {}).items()}
 
     def _things_only(self, instances: Instances) -> Instances:
@@ -145,7 +145,7 @@ class InstanceEvaluator(COCOEvaluator):
         dense = torch.full_like(classes, -1)
         known = classes < len(self._dense_ids)
         dense[known] = self._dense_ids[classes[known]]
-        if bool((dense >= 0).all()):  # choosing copies all masks
+        if bool((dense >= 0).all()):  # indexing would copy all masks
             things = Instances(instances.image_size, **instances.get_fields())
             things.pred_classes = dense
             return things
@@ -154,7 +154,7 @@ class InstanceEvaluator(COCOEvaluator):
         return things
 
     def _eval_predictions(self, predictions: Sequence[Mapping[str, Any]], img_ids: Sequence[int] | None = None) -> None:
-        """Fills ``self._results``: {kind: {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
+        """Fill ``self._results``: {kind: {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""
         ids = self._file_ids
         results = [result for prediction in predictions for result in prediction["instances"]]
         if ids:
@@ -162,7 +162,7 @@ class InstanceEvaluator(COCOEvaluator):
                 result["category_id"] = ids[result["category_id"]]
         if self._output_dir:
             with PathManager.open(str(Path(self._output_dir, "coco_instances_results.json")), "w") as file:
-                file.write(json.dumps(results))  # json.dump goes piece by piece, five times as long
+                file.write(json.dumps(results))  # json.dump writes piece by piece, which takes five times as long
         if not self._do_evaluation:
             logger.info("%s has no annotations: nothing is scored.", self._metadata.json_file)
             return
@@ -173,13 +173,13 @@ class InstanceEvaluator(COCOEvaluator):
             self.evaluations[kind] = evaluation
             self._results[kind] = self._derive_coco_results(
                 evaluation,
-                "segm" if kind == "boundary" else kind,  # the names of its scores are those of masks
+                "segm" if kind == "boundary" else kind,  # its scores have the names of those of masks
                 class_names=self._metadata.get("thing_classes"),
             )
 
 
 def _coco_results(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
-    """In COCO's format: ``bbox`` (x, y, width, height) in pixels and ``segmentation`` as run lengths."""
+    """Convert instances to COCO's format: ``bbox`` (x, y, width, height) in pixels, ``segmentation`` as run lengths."""
     if len(instances) == 0:
         return []
     boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
@@ -195,13 +195,13 @@ def _coco_results(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
 
 
 class InstanceSegEvaluator(InstanceEvaluator):
-    """:class:`InstanceEvaluator` with the arguments of the published one, which are those of ``COCOEvaluator``.
+    """:class:`InstanceEvaluator` with the arguments of the published evaluator, which are those of ``COCOEvaluator``.
 
     Args:
         dataset_name, output_dir: see :class:`InstanceEvaluator`.
-        max_dets_per_image: the same; None: COCO's 100.
-        tasks, distributed, use_fast_impl, kpt_oks_sigmas: taken and not read: boxes and masks are scored, results of
-            all processes are gathered, and the implementation is the fastest one that is installed.
+        max_dets_per_image: see :class:`InstanceEvaluator`; None: COCO's 100.
+        tasks, distributed, use_fast_impl, kpt_oks_sigmas: accepted but not used: boxes and masks are scored, results
+            of all processes are gathered, and the implementation is the fastest one that is installed.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class InstanceSegEvaluator(InstanceEvaluator):
 
 
 def _dense_ids(things: Mapping[int, int]) -> Tensor:
-    """[largest contiguous id + 1] int64: the place of each contiguous id among the things, -1 where it is not one."""
+    """Return the place of each contiguous id among the things, int64 [largest id + 1]; -1 for ids that are no thing."""
     contiguous = sorted(things.values())
     table = torch.full((contiguous[-1] + 1,), -1, dtype=torch.int64)
     table[contiguous] = torch.arange(len(contiguous))

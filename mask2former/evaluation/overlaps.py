@@ -1,4 +1,4 @@
-"""How the true and the found segments of one image lie over each other, and which of them match."""
+"""Compute how the true and the found segments of one image overlap, and which of them match."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pycocotools.mask as mask_util
 from mask2former.evaluation.rle_pairs import pair_runs
 
 VOID = 0  # the id of pixels that belong to no segment
-MATCH = 0.5  # a found segment is a true one if it is of its class and their IoU is above this
-ROUNDING = 1e-6  # of the IoU of boxes, whose numbers are not whole; seen: 1.6e-15
+MATCH = 0.5  # a found segment matches a true one if it is of its class and their IoU is above this
+ROUNDING = 1e-6  # allowed in the IoU of boxes, whose coordinates are floats; seen: 1.6e-15
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """N true and M found segments.
+    """The overlaps of N true and M found segments.
 
     Attributes:
         true_classes: [N] int64.
@@ -27,8 +27,8 @@ class Overlaps:
         found_areas: [M] int64, in pixels.
         shared: [N, M] int64, pixels in common.
         iou: [N, M] float64, in [0, 1].
-        void: [M] float64, the share of a found segment that lies where nothing is asked: on pixels without annotation
-            or on a crowd of its class.
+        void: [M] float64, the share of a found segment that lies where nothing is scored: on pixels without
+            annotation or on a crowd of its class.
 
     Raises:
         ValueError: an IoU is outside of [0, 1].
@@ -48,12 +48,12 @@ class Overlaps:
 
 @dataclass(frozen=True)
 class Matches:
-    """Which of M found segments match which of N true ones.
+    """The matches between M found and N true segments.
 
     Attributes:
         partners: [M] int64, the true segment that each matches; -1: none.
-        duplicates: [M] int64, for those that would match a true segment which another one has matched: that; else -1.
-        ignored: [M] bool, those that match nothing and lie mostly where nothing is asked.
+        duplicates: [M] int64, the true segment that each would match, but another one has matched already; -1: none.
+        ignored: [M] bool, those that match nothing and lie mostly where nothing is scored.
         unmatched: [N] bool, the true segments without a match.
     """
 
@@ -64,17 +64,17 @@ class Matches:
 
     @property
     def matched(self) -> np.ndarray:
-        """[M] bool: true positives."""
+        """The true positives, bool [M]."""
         return self.partners >= 0
 
     @property
     def spurious(self) -> np.ndarray:
-        """[M] bool: false positives."""
+        """The false positives, bool [M]."""
         return ~self.matched & ~self.ignored
 
 
 def match(o: Overlaps) -> Matches:
-    """Match found segments, in their order, with the free true ones of their class, the largest IoU first."""
+    """Match each found segment in turn with the free true one of its class that has the largest IoU above ``MATCH``."""
     good = (o.true_classes[:, None] == o.found_classes) & (o.iou > MATCH)
     partners, duplicates = np.full((2, len(o.found_classes)), -1, np.int64)
     free = np.ones(len(o.true_classes), bool)
@@ -89,7 +89,7 @@ def match(o: Overlaps) -> Matches:
 
 
 def require_shares(iou: np.ndarray) -> None:
-    """Raise ValueError unless every value is in [0, 1], but for the rounding of boxes."""
+    """Raise ValueError unless every value is in [0, 1], except for the rounding of boxes."""
     strange = iou[~((iou >= 0) & (iou <= 1 + ROUNDING))]
     if strange.size:
         raise ValueError(
@@ -106,8 +106,8 @@ def panoptic_overlaps(
 ) -> Overlaps:
     """Compare two panoptic images by the rules of panoptic quality (arXiv 1801.00868, section 4.2).
 
-    Pixels of id 0 in the truth are void, and no part of a union. Crowds are no segments. Areas are counted, whatever
-    an annotation file says about them. Segments come in the order of their ids.
+    Pixels of id 0 in the truth are void and belong to no union. Crowds are not segments. Areas are counted, whatever
+    the annotation file states. Segments are ordered by their ids.
 
     Args:
         truth, predicted: [H, W] integers, segment ids.
@@ -115,8 +115,8 @@ def panoptic_overlaps(
         predicted_segments: ``id`` and ``category_id``.
 
     Raises:
-        ValueError: other ids in the predicted image than in its segments, another size than the truth's, or a segment
-            of id 0.
+        ValueError: the predicted image has other ids than its segments, or another size than the truth, or a segment
+            has the id 0.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
@@ -132,14 +132,14 @@ def panoptic_overlaps(
     rows = sorted(id_ for id_, segment in true.items() if not segment.get("iscrowd", 0))
     columns = sorted(found)
 
-    table = np.pad(table, ((0, 1), (0, 1)))  # the last row and column: of ids that are not in the image
+    table = np.pad(table, ((0, 1), (0, 1)))  # zeros for ids that are not in the image, whose place is -1
     at_rows, at_columns = _places(true_ids, rows), _places(found_ids, columns)
     of_found = table[:, at_columns]
     found_classes = np.array([found[id_]["category_id"] for id_ in columns], np.int64)
     true_areas, found_areas, shared = table.sum(1)[at_rows], of_found.sum(0), of_found[at_rows]
     (on_void,) = of_found[_places(true_ids, [VOID])]
     ignored = on_void.copy()
-    # panopticapi looks at one crowd of a class, the last.
+    # panopticapi considers only one crowd of a class, the last.
     for category, pixels in zip(crowds, of_found[_places(true_ids, list(crowds.values()))], strict=True):
         ignored += np.where(found_classes == category, pixels, 0)
     return Overlaps(
@@ -170,7 +170,7 @@ def count_pairs(one: np.ndarray, other: np.ndarray) -> tuple[list[int], list[int
 def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the different ids, ascending, and the place of each of ``ids`` [N] among them.
 
-    ``np.unique`` sorts places, which takes ten times as long as sorting numbers.
+    ``np.unique`` sorts places, which takes ten times as long as sorting the ids.
     """
     ordered = np.sort(ids)
     distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + 1))]
@@ -178,7 +178,7 @@ def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _places(ids: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
-    """Return the place of each wanted id among ``ids``; -1 where it is not there."""
+    """Return the place of each wanted id among ``ids``; -1 if it is missing."""
     place = {number: index for index, number in enumerate(ids)}
     return np.array([place.get(number, -1) for number in wanted], np.int64)
 
@@ -194,8 +194,8 @@ def mask_overlaps(
     """Compare masks, which may overlap.
 
     Args:
-        true_masks, found_masks, crowds: COCO's compressed run lengths of one size; the found ones best score first.
-        true_classes, found_classes, crowd_classes: of the same lengths.
+        true_masks, found_masks, crowds: COCO's compressed run lengths, all of one size; found ones best score first.
+        true_classes, found_classes, crowd_classes: their classes.
     """
     true_areas, found_areas = _areas(true_masks), _areas(found_masks)
     iou = np.zeros((len(true_masks), len(found_masks)))
@@ -204,7 +204,7 @@ def mask_overlaps(
         require_shares(iou)  # -1 where sizes differ
     void = np.zeros(len(found_masks))
     if len(crowds) and len(found_masks):
-        inside = mask_util.iou(found_masks, crowds, [1] * len(crowds))  # shares of the found ones
+        inside = mask_util.iou(found_masks, crowds, [1] * len(crowds))  # shares of the found segments
         same = np.asarray(found_classes)[:, None] == np.asarray(crowd_classes)
         void = np.where(same, inside, 0).max(1)
     return Overlaps(
@@ -212,6 +212,7 @@ def mask_overlaps(
         true_areas=true_areas,
         found_classes=np.asarray(found_classes, np.int64),
         found_areas=found_areas,
+        # Solves iou = shared / (true area + found area - shared), which saves decoding the masks.
         shared=np.rint(iou * (true_areas[:, None] + found_areas) / (1 + iou)).astype(np.int64),
         iou=iou,
         void=void,
@@ -219,5 +220,5 @@ def mask_overlaps(
 
 
 def _areas(masks: Sequence[Any]) -> np.ndarray:
-    """Give [N] int64 pixels, one mask after the other: pycocotools fails on lists of more than 255."""
+    """Return the areas in pixels, int64 [N]; one mask at a time, since pycocotools fails on lists of more than 255."""
     return np.array([mask_util.area(mask) for mask in masks], np.int64)

@@ -27,18 +27,18 @@ GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
 
 
 class PanopticEvaluator(COCOPanopticEvaluator):
-    """Detectron2's scores, which are panopticapi's, without writing and reading images in between.
+    """Compute Detectron2's scores, which are panopticapi's, without writing and reading images in between.
 
     Args:
-        dataset_name: with the metadata ``panoptic_json``, ``panoptic_root`` and the ids of things and stuff.
+        dataset_name: its metadata has ``panoptic_json``, ``panoptic_root`` and the ids of things and stuff.
         output_dir: where ``predictions.json`` is written; None: nowhere.
-        write_images: write the predicted segments too, as COCO's pngs, into ``panoptic`` in ``output_dir``.
+        write_images: also write the predicted segments, as COCO's pngs, to ``panoptic`` in ``output_dir``.
 
     Attributes:
-        on_image: called with the segments and matches of each image that has ground truth; None: nobody is told.
+        on_image: called with the segments and matches of each image that has ground truth; None: not called.
 
     Raises:
-        ValueError: images are to be written, but nowhere.
+        ValueError: ``write_images`` without ``output_dir``.
     """
 
     accepts_label_maps = True  # it reads no semantic result
@@ -54,11 +54,13 @@ class PanopticEvaluator(COCOPanopticEvaluator):
 
     def reset(self) -> None:
         super().reset()
-        self._tallies: list[tuple[Any, Tallies]] = []  # image id, what was found in it
+        self._tallies: list[tuple[Any, Tallies]] = []  # (image id, its counts)
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """``panoptic_seg`` of an output: ids [H, W], 0 where there is no segment, and the segments' ``id``,
-        ``category_id`` and ``isthing`` (with contiguous categories; without ``isthing``: the file's).
+        """Compare images with their ground truth.
+
+        ``panoptic_seg`` of an output holds ids [H, W], 0 for no segment, and the segments' ``id``, ``category_id`` and
+        ``isthing`` (then categories are contiguous; without ``isthing`` they are the file's).
 
         Raises:
             ValueError: the ids are not those of the segments, or the size is not the ground truth's.
@@ -80,7 +82,9 @@ class PanopticEvaluator(COCOPanopticEvaluator):
                 self._tallies.append((one["image_id"], self._compare(one["file_name"], truth, ids, segments)))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """{"panoptic_seg": {"PQ", "SQ", "RQ", and each with "_th" and "_st"}}, in percent; None on other processes.
+        """Return {"panoptic_seg": {"PQ", "SQ", "RQ", and each with "_th" and "_st"}}, in percent.
+
+        None on other processes than the main one; empty if the ground truth has no annotations.
 
         Raises:
             ValueError: an image of the ground truth has no prediction.
@@ -96,7 +100,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
                 "annotations": list(itertools.chain(*(predictions for predictions, _ in gathered))),
             }
             with PathManager.open(str(Path(self._output_dir, "predictions.json")), "w") as out:
-                out.write(json.dumps(results))  # json.dump goes piece by piece, five times as long
+                out.write(json.dumps(results))  # json.dump writes piece by piece, which takes five times as long
         if not truth["annotations"]:
             logger.info("%s has no annotations: nothing is scored.", self._metadata.panoptic_json)
             return {}
@@ -106,7 +110,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
             raise ValueError(
                 f"{len(missing)} images have no panoptic prediction, the first with image_id {missing[0]!r}."
             )
-        # In the order of the ground truth: the last digit does not depend on who predicted what.
+        # Summed in the ground truth's order, so that the last digit does not depend on the number of processes.
         scores = panoptic_quality((tallies[image_id] for image_id in truth["annotations"]), truth["rest"]["categories"])
         rows = [[name, *(100 * scores[name][key] for key in ("pq", "sq", "rq")), scores[name]["n"]] for name in GROUPS]
         table = tabulate(rows, headers=("", "PQ", "SQ", "RQ", "#categories"), tablefmt="pipe", floatfmt=".3f")
@@ -121,7 +125,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
 
     @functools.cached_property
     def _truth(self) -> dict[str, Any]:
-        """``annotations`` by image id, and the ``rest`` of the file."""
+        """The ground truth: ``annotations`` by image id, and the ``rest`` of the file."""
         with PathManager.open(self._metadata.panoptic_json, "r") as file:
             content = json.load(file)
         annotations = {annotation["image_id"]: annotation for annotation in content.pop("annotations", [])}
@@ -142,7 +146,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
         return tally(overlaps, matches)
 
     def _by_label_divisor(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Of models that give category * divisor + number for each pixel, and -1 for none."""
+        """Convert the output of models that predict category * divisor + number for each pixel, and -1 for none."""
         things = set(self._thing_contiguous_id_to_dataset_id)
         categories = {
             int(label): int(label) // self._metadata.label_divisor for label in np.unique(labels[labels >= 0])

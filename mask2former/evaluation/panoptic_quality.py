@@ -16,7 +16,7 @@ Tallies = dict[int, "Tally"]  # by category
 
 @dataclass
 class Tally:
-    """Of one category: the sum of the IoU of matched segments, and numbers of segments."""
+    """Counts of one category: the summed IoU of matched segments, and numbers of segments."""
 
     iou: float = 0.0
     matched: int = 0
@@ -59,14 +59,14 @@ def tally(overlaps: Overlaps, matches: Matches) -> Tallies:
 
 
 def panoptic_quality(images: Iterable[Tallies], categories: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """PQ, SQ and RQ in [0, 1], means over the categories that are in the truth or in a prediction.
+    """Return PQ, SQ and RQ in [0, 1], averaged over the categories that are in the truth or in a prediction.
 
     Args:
-        images: of each image.
-        categories: ``id`` and ``isthing``.
+        images: the counts of each image.
+        categories: the ground truth's, with ``id`` and ``isthing``.
 
     Returns:
-        {"All", "Things" and "Stuff": {"pq", "sq", "rq", "n" (categories found)}}; without any category all are NaN.
+        {"All", "Things" and "Stuff": {"pq", "sq", "rq", "n" (number of categories)}}; NaN for a group without any.
     """
     total: Tallies = {category["id"]: Tally() for category in categories}
     for tallies in images:

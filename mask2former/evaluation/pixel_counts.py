@@ -1,4 +1,4 @@
-"""Pixels of an image counted by predicted and true class, and those along boundaries."""
+"""Count the pixels of an image by predicted and true class, and those along boundaries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore
         predicted: [H, W], classes in [0, K).
         truth: [H, W], classes in [0, K) or ``ignore_label``.
         num_classes: K.
-        ignore_label: pixels that do not count.
+        ignore_label: label of pixels that do not count.
 
     Returns:
         [K, K] int64, predicted class by true class.
 
     Raises:
-        ValueError: another label, or images of different sizes.
+        ValueError: there is another label, or the sizes differ.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
@@ -35,15 +35,16 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore
 def boundary_confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore_label: int) -> np.ndarray:
     """Count pixels by the boundary maps of prediction and ground truth, as Detectron2's main branch does.
 
-    Both label maps, with K where ignored, go through :func:`mask2former.evaluation.boundary.label_boundary`, and all
-    pixels are counted, those away from boundaries (0) included. Up to 15 classes these are the main branch's counts;
-    with more, its sums overflow a byte (seen in its code of 2024), and these do not.
+    Both label maps, with ignored pixels of the truth as K, go through
+    :func:`mask2former.evaluation.boundary.label_boundary`, and all pixels are counted, including those away from
+    boundaries (0). Up to 15 classes these are the main branch's counts; with more, its sums overflow a byte (seen in
+    its code of 2024), and these do not.
 
     Args:
-        predicted, truth, num_classes, ignore_label: as :func:`confusion` has checked them; K < 255.
+        predicted, truth, num_classes, ignore_label: as for :func:`confusion`, which checks them; K < 255.
 
     Returns:
-        [K + 1, K + 1] int64, of the prediction's map by the ground truth's.
+        [K + 1, K + 1] int64, values of the prediction's map by those of the ground truth's.
     """
     width = boundary_width(*truth.shape)
     known = np.where(truth == ignore_label, num_classes, truth)
@@ -52,7 +53,7 @@ def boundary_confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: in
 
 
 def _runs(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return runs of pixels that are alike in both images: values of one, of the other, numbers of pixels; int64."""
+    """Return runs of pixels that are constant in both images: values of one, of the other, and lengths; int64 [R]."""
     a, b = one.ravel(), other.ravel()
     starts, lengths = pair_runs(a, b)
     return a[starts].astype(np.int64), b[starts].astype(np.int64), lengths

@@ -1,11 +1,11 @@
-"""The few scores that people compare, out of everything that the evaluators give."""
+"""Select the few scores that people compare from all that the evaluators return."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from tabulate import tabulate
 
-# (task, metric) of Detectron2's evaluators -> the name that people use, in the order of telling.
+# (task, metric) of Detectron2's evaluators -> the usual name, in the order in which scores are shown.
 HEADLINES = {
     ("panoptic_seg", "PQ"): "PQ",
     ("panoptic_seg", "PQ_th"): "PQ of things",
@@ -16,17 +16,17 @@ HEADLINES = {
     ("boundary", "AP"): "boundary AP",
     ("bbox", "AP"): "box AP",
     ("sem_seg", "mIoU"): "mIoU",
-    ("sem_seg", "IoU"): "mIoU",  # Cityscapes' name for it
+    ("sem_seg", "IoU"): "mIoU",  # named so by the Cityscapes evaluator
     ("sem_seg", "pACC"): "pixel accuracy",
 }
 
 
 def summarize(results: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """(name, value in percent) of the main scores that ``results`` has.
+    """Return (name, value in percent) of the main scores in ``results``.
 
     Args:
-        results: {task: {metric: value}} as the evaluators give it, or {data set: that}; with data sets, a name is
-            preceded by its data set's.
+        results: {task: {metric: value}} as the evaluators return it, or {data set: that}; then names are preceded by
+            those of the data sets.
     """
     if any(isinstance(value, Mapping) for scores in results.values() for value in scores.values()):
         return [
@@ -40,5 +40,5 @@ def summarize(results: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def score_table(results: Mapping[str, Any]) -> str:
-    """The same, for reading."""
+    """Return the main scores as a table of text."""
     return tabulate(summarize(results), headers=("score", "percent"), tablefmt="simple", floatfmt=".2f")

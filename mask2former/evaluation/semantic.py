@@ -1,4 +1,4 @@
-"""mIoU: Detectron2's evaluator, with pixels counted and results encoded in a fraction of its time."""
+"""mIoU by Detectron2's evaluator, but counting pixels and encoding results in a fraction of its time."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ logger = logging.getLogger(__name__)
 
 
 class FastCounts(DatasetEvaluator):
-    """Count and encode fast, and leave the scores to the ``SemSegEvaluator`` that comes next in the bases.
+    """Count and encode fast, and leave the scores to the ``SemSegEvaluator`` that follows in the bases.
 
-    Detectron2 0.6 and its main branch have two forms of that class. Each keeps its own mean of IoU, files and names of
-    scores; docs/evaluation.md tells the difference. Where the main branch would always count boundaries too, they are
-    counted on request here.
+    Detectron2 0.6 and its main branch differ in that class. Each keeps its own mean of IoU, files and names of
+    scores; docs/evaluation.md explains the difference. The main branch always counts boundaries too; here they are
+    counted on request.
 
     Args:
         dataset_name, distributed, output_dir: see ``SemSegEvaluator``.
-        boundary_iou: score Boundary IoU too, as the main branch does. Where Detectron2's form does not offer it (0.6
-            never; the main branch not for 255 classes and more), it is left out with a warning.
-        sem_seg_loading_fn: called as on the main branch, ``(path, dtype=int)``, gives the ground truth of an image:
-            [H, W] integers. None: the labels that the image file holds.
-        options: further ones of the ``SemSegEvaluator`` that comes next.
+        boundary_iou: score Boundary IoU too, as the main branch does. If the installed Detectron2 does not offer it
+            (0.6 never; the main branch not for 255 classes and more), it is left out with a warning.
+        sem_seg_loading_fn: called as on the main branch, ``(path, dtype=int)``, returns the ground truth of an image,
+            [H, W] integers. None: read the labels from the image file.
+        options: further options of the ``SemSegEvaluator`` that follows.
 
     Attributes:
-        on_image: called with the labels and counts of each image; None: nobody is told.
+        on_image: called with the labels and counts of each image; None: not called.
 
     Raises:
-        ValueError: :meth:`process` finds a label that is neither a class nor ignored, or another size.
+        ValueError: from :meth:`process`, for a label that is neither a class nor ignored, or another size.
     """
 
     on_image: OnImage | None = None
@@ -55,7 +55,7 @@ class FastCounts(DatasetEvaluator):
         **options: Any,
     ) -> None:
         super().__init__(dataset_name, distributed, output_dir, **options)
-        # Files are read here, not by the main branch's own function: NumPy 2 refuses what that one asks for.
+        # Not the main branch's own function, which fails with NumPy 2.
         self._load = partial(sem_seg_loading_fn, dtype=int) if sem_seg_loading_fn else read_labels
         offered = getattr(self, "_compute_boundary_iou", False)
         if boundary_iou and not offered:
@@ -65,10 +65,10 @@ class FastCounts(DatasetEvaluator):
                 dataset_name,
                 self._num_classes,
             )
-        self._compute_boundary_iou = boundary_iou and offered  # by this name the main branch's evaluate() asks for it
+        self._compute_boundary_iou = boundary_iou and offered  # the main branch's evaluate() reads this name
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Count pixels; ``sem_seg`` of an output is scores [K, H, W], whose argmax is compared, or labels [H, W]."""
+        """Count pixels by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         for one, output in zip(inputs, outputs, strict=True):
             predicted = semantic_labels(output).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]
@@ -85,7 +85,7 @@ class FastCounts(DatasetEvaluator):
             self._predictions.extend(self.encode_json_sem_seg(predicted, one["file_name"]))
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict[str, Any]]:
-        """Return ``sem_seg`` [H, W] in COCO's format of results: the run lengths of each class."""
+        """Convert labels [H, W] to COCO's format of results: the run lengths of each class."""
         ids = self._contiguous_id_to_dataset_id
         return [
             {
@@ -98,12 +98,12 @@ class FastCounts(DatasetEvaluator):
 
 
 class SemanticEvaluator(FastCounts, SemSegEvaluator):
-    """The installed Detectron2's evaluator, with its files and its scores; see :class:`FastCounts`."""
+    """The installed Detectron2's evaluator with its files and scores, but faster; see :class:`FastCounts`."""
 
     accepts_label_maps = True
 
 
 def read_labels(path: str) -> np.ndarray:
-    """Return the labels of an image file, [H, W], in the file's own dtype."""
+    """Read the labels of an image file, [H, W], in the file's own dtype."""
     with PathManager.open(path, "rb") as file:
         return np.array(Image.open(file))

@@ -1,12 +1,12 @@
-"""Which form of semantic results an evaluator accepts."""
+"""The form of semantic results that an evaluator accepts."""
 
 from detectron2.evaluation import DatasetEvaluator
 
 
 def accepts_label_maps(evaluator: DatasetEvaluator) -> bool:
-    """Tell whether it reads ``sem_seg_labels`` [H, W] where the model gives no ``sem_seg`` scores [K, H, W].
+    """Tell whether an evaluator accepts ``sem_seg_labels`` [H, W] in place of ``sem_seg`` scores [K, H, W].
 
-    True if the evaluator's own class (not one that it inherits from, whose ``process`` it may have replaced) says so by
-    an attribute ``accepts_label_maps``.
+    True if its own class sets the attribute ``accepts_label_maps``. An inherited attribute does not count, because the
+    class may have overridden ``process``.
     """
     return "accepts_label_maps" in vars(type(evaluator)) and bool(getattr(evaluator, "accepts_label_maps", False))

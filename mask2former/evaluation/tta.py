@@ -1,4 +1,4 @@
-"""Test-time augmentation: the network sees an image at several sizes, and mirrored, and its answers are averaged."""
+"""Test-time augmentation: run the network on an image at several sizes, and mirrored, and average its outputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.modeling.meta_arch import PredictsMasks, unwrapped
 from mask2former.modeling.postprocess import ResizedMasks, object_results, semantic_scores
 
-LEAST_IOU = 0.5  # of the masks of two views that are held for the same object
+LEAST_IOU = 0.5  # of the masks of two views that count as the same object
 _GRID = 128  # pixels of the longer side at which masks are compared
 _CHUNK = 16  # masks resized at a time
 
 
 @dataclass
 class View:
-    """What the network says of one version of the image.
+    """The network's output for one version of the image.
 
     Attributes:
         class_logits: [Q, K + 1].
-        masks: mask logits, of the mirrored image if ``mirrored``.
+        masks: mask logits, those of the mirrored image if ``mirrored``.
         mirrored: left and right are exchanged.
     """
 
@@ -37,36 +37,36 @@ class View:
     mirrored: bool
 
     def probability(self, queries: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """[n, H, W] of the masks of ``queries`` [n], as the image lies; at ``size`` if it is given."""
+        """Return the mask probabilities [n, H, W] of ``queries`` [n], not mirrored, at ``size`` if it is given."""
         probability = (replace(self.masks, output_size=size) if size else self.masks)(queries).sigmoid()
         return probability.flip(-1) if self.mirrored else probability
 
 
 class SegmentorWithTTA(nn.Module):
-    """A model that sees each image in several versions; called as the model itself is.
+    """Run a model on several versions of each image; called like the model itself.
 
-    The versions are those of Detectron2: every one of ``min_sizes``, each as it is and, if ``flip``, mirrored; the
-    image is the one that the model would get. Results lie in the original's frame.
+    The versions are those of Detectron2: the image that the model would get, resized to each of ``min_sizes``, and if
+    ``flip``, each mirrored too. Results have the original's size and are not mirrored.
 
-    - Semantic, as published: the mean of the versions' scores. Any model that gives ``sem_seg`` will do.
-    - Panoptic and instance, of models that predict masks: one version, the unmirrored one nearest in size to what
-      the model would get, decides which queries there are. A query of another version stands for the same object if
-      a one-to-one assignment (greatest sum of mask IoU and class affinity) pairs them and their masks' IoU is at
-      least ``LEAST_IOU``. Class and mask probabilities are averaged over all versions that have a partner, and the
-      usual post-processing follows. So labels and outlines become steadier; an object that the deciding version
-      does not see at all is not added.
+    - Semantic, as published: the mean of the versions' scores. Any model that returns ``sem_seg`` will do.
+    - Panoptic and instance, for models that predict masks: the unmirrored version nearest in size to what the model
+      would get decides which queries there are. A query of another version stands for the same object if a one-to-one
+      assignment (greatest sum of mask IoU and class affinity) pairs them and their masks' IoU is at least
+      ``LEAST_IOU``. Class and mask probabilities are averaged over all versions that have a partner, and the usual
+      post-processing follows. So labels and outlines become steadier, but an object that the deciding version misses
+      is not added.
 
-    The versions run one after the other. For panoptic and instance results the mask features of all of them are kept.
+    The versions run one after the other. For panoptic and instance results, the mask features of all are kept.
 
     Args:
-        model: gives results in evaluation mode.
+        model: in evaluation mode.
         min_sizes: lengths of the shorter side, in pixels; empty leaves the image at its size.
         max_size: greatest length of the longer side, in pixels.
-        flip: mirrored versions too.
-        image_format: of images that have to be read because the input has only their ``file_name``.
+        flip: use mirrored versions too.
+        image_format: format in which images are read if the input has only their ``file_name``.
 
     Raises:
-        TypeError: :meth:`forward` with a model that neither predicts masks nor gives a semantic result.
+        TypeError: from :meth:`forward`, if the model neither predicts masks nor returns a semantic result.
     """
 
     @configurable
@@ -91,7 +91,7 @@ class SegmentorWithTTA(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Results as the model gives them; inputs as it takes them, or with ``file_name`` in place of ``image``."""
+        """Return results in the model's form, for its inputs, or inputs with ``file_name`` in place of ``image``."""
         return [self._results(self._complete(inputs)) for inputs in batched_inputs]
 
     def _complete(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class SegmentorWithTTA(nn.Module):
         return result
 
     def _versions(self, inputs: dict[str, Any]) -> Iterator[tuple[Tensor, bool]]:
-        """Images [3, h, w], and whether they are mirrored."""
+        """Yield the versions [3, h, w], and whether they are mirrored."""
         pixels = inputs["image"].permute(1, 2, 0).numpy()
         for resize in self.resizes or [T.NoOpTransform()]:
             transform = resize.get_transform(pixels) if isinstance(resize, T.Augmentation) else resize
@@ -114,7 +114,7 @@ class SegmentorWithTTA(nn.Module):
                 yield image.flip(-1), True
 
     def _results(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        scores: list[Tensor] = []  # their sum, once there is one
+        scores: list[Tensor] = []  # their sum, in a list of one
         views, sizes = [], []
         for image, mirrored in self._versions(inputs):
             version = {**inputs, "image": image}
@@ -149,11 +149,11 @@ SemanticSegmentorWithTTA = SegmentorWithTTA  # the published name
 
 @dataclass
 class AveragedMasks:
-    """Mask logits of the mean mask probability over views; a :data:`~mask2former.modeling.postprocess.MaskSource`.
+    """Mask logits of the mean probability over views; a :data:`~mask2former.modeling.postprocess.MaskSource`.
 
     Attributes:
-        views: V of them.
-        partners: [V, Q] int64, which query of each view is that of the first; -1: none.
+        views: the V views.
+        partners: [V, Q] int64, the query of each view that stands for the first view's query; -1: none.
     """
 
     views: Sequence[View]
@@ -163,14 +163,14 @@ class AveragedMasks:
         total: Tensor | float = 0.0
         for view, partners in zip(self.views, self.partners[:, queries], strict=True):
             there = partners >= 0
-            # One mask for each query, so that no mask has to be placed; those without partner count nothing.
+            # One mask for each query keeps them aligned; that of a query without a partner is multiplied by 0.
             total = total + view.probability(partners.clamp(min=0)) * there[:, None, None]
         votes = (self.partners[:, queries] >= 0).sum(0)
         return torch.as_tensor(total / votes[:, None, None]).logit()
 
 
 def average(views: Sequence[View]) -> tuple[Tensor, ResizedMasks | AveragedMasks]:
-    """Class logits [Q, K + 1] and masks of the first view's queries, averaged over their partners in all views."""
+    """Average the class logits [Q, K + 1] and masks of the first view's queries over their partners in all views."""
     first = views[0]
     if len(views) == 1 and not first.mirrored:
         return first.class_logits, first.masks
@@ -189,20 +189,20 @@ def average(views: Sequence[View]) -> tuple[Tensor, ResizedMasks | AveragedMasks
 
 
 def _binary(view: View, grid: tuple[int, int]) -> Tensor:
-    """float32 [Q, P], 1 inside the masks."""
+    """Return the binary masks at the size of ``grid``, float32 [Q, P]."""
     queries = torch.arange(len(view.class_logits), device=view.class_logits.device)
     return torch.cat([(view.probability(part, grid) >= 0.5).flatten(1).float() for part in queries.split(_CHUNK)])
 
 
 def match(classes: Tensor, masks: Tensor, other_classes: Tensor, other_masks: Tensor) -> Tensor:
-    """Which of the other queries sees the same object.
+    """Find for each query the other view's query that sees the same object.
 
     Args:
         classes, other_classes: [Q, K + 1] probabilities.
         masks, other_masks: [Q, P] float, 0 or 1.
 
     Returns:
-        [Q] int64; -1 where there is none.
+        [Q] int64; -1 for none.
     """
     common = masks @ other_masks.T
     iou = common / (masks.sum(1)[:, None] + other_masks.sum(1) - common).clamp(min=1)

@@ -1,4 +1,4 @@
-"""A trained model by its name, images in, results out.
+"""Run a trained model, given by its name, on images.
 
 >>> from mask2former import Predictor
 >>> predictor = Predictor("coco/panoptic/swin_tiny")

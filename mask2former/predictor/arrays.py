@@ -1,4 +1,4 @@
-"""The arrays of an image's results: what a result has, and what its exports read."""
+"""The arrays of an image's results, which its exports read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectron2.data.catalog import Metadata
 
 @dataclass(frozen=True)
 class InstanceArrays:
-    """N objects, the best first.
+    """N objects, best first.
 
     Attributes:
         masks: [N, H, W] bool.
@@ -30,7 +30,7 @@ class InstanceArrays:
 
 
 class ResultArrays(Protocol):
-    """One image's results, as :class:`mask2former.predictor.Result` has them and explains them."""
+    """The part of :class:`mask2former.predictor.Result` that exports read."""
 
     image: np.ndarray
     metadata: Metadata

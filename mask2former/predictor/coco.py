@@ -1,4 +1,4 @@
-"""Results as COCO's json files."""
+"""Convert results to COCO's json files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Json = dict[str, Any]
 
 
 def coco_file(results: Sequence[ResultArrays], task: str, image_ids: Sequence[int] | None = None) -> Json:
-    """One COCO file of some images' results.
+    """Make one COCO file from the results of several images.
 
     Args:
-        results: of one predictor.
+        results: results of one predictor.
         task: "panoptic", "instance" or "semantic".
-        image_ids: of the images; 1 and on when None.
+        image_ids: ids of the images; 1, 2, ... if None.
     """
     entries = [coco_entry(result, task, number) for number, result in _numbered(results, image_ids)]
     return join_entries(entries, categories(results[0], task) if results else [])
 
 
 def join_entries(entries: Sequence[tuple[Json, list[Json]]], categories: list[Json]) -> Json:
-    """A COCO file of :func:`coco_entry`'s values, whose annotations are numbered from 1 on."""
+    """Make a COCO file from :func:`coco_entry`'s values; number the annotations from 1, except panoptic ones."""
     annotations = [annotation for _, found in entries for annotation in found]
     if annotations and "segments_info" not in annotations[0]:
         annotations = [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)]
@@ -35,7 +35,7 @@ def join_entries(entries: Sequence[tuple[Json, list[Json]]], categories: list[Js
 
 
 def coco_entry(result: ResultArrays, task: str, image_id: int) -> tuple[Json, list[Json]]:
-    """One image in COCO's form: what stands of it under ``images`` and under ``annotations``."""
+    """Return one image's entry in ``images`` and its entries in ``annotations`` of a COCO file."""
     height, width = result.image.shape[:2]
     name = result.file_name or f"{image_id:012d}.png"
     image = {"id": image_id, "file_name": name, "height": height, "width": width}
@@ -47,7 +47,7 @@ def coco_entry(result: ResultArrays, task: str, image_id: int) -> tuple[Json, li
 
 
 def categories(result: ResultArrays, task: str) -> list[Json]:
-    """The classes that a task knows, by the data set's ids."""
+    """Return the categories of a task, by ascending id in the data set."""
     metadata = result.metadata
     things, stuff = (_ids(result, kind) for kind in ("thing", "stuff"))
     whole = {"instance": {}, "semantic": stuff, "panoptic": stuff}[task]
@@ -68,7 +68,7 @@ def _numbered(results: Sequence[ResultArrays], image_ids: Sequence[int] | None) 
 
 
 def _ids(result: ResultArrays, kind: str) -> dict[int, int]:
-    """Number of a class -> id of its category in the data set; itself where the data set has no ids."""
+    """Return class number -> category id in the data set, or the number itself if the data set has no ids."""
     known = result.metadata.get(f"{kind}_dataset_id_to_contiguous_id", {})
     if known:
         return {number: category for category, number in known.items()}
@@ -120,6 +120,6 @@ def _object(mask: np.ndarray, image_id: int, category: int) -> Json:
 
 
 def _box(mask: np.ndarray) -> list[int]:
-    """[x, y, width, height] in pixels."""
+    """Return a mask's box [x, y, width, height] in pixels."""
     left, top, right, bottom = mask_box(mask) or (0, 0, 0, 0)
     return [left, top, right - left, bottom - top]

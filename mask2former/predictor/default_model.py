@@ -1,4 +1,4 @@
-"""The model that is taken when nobody names one."""
+"""The model that is used if none is named."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from mask2former.download import DownloadError
 from mask2former.predictor.predictor import Predictor
 
 DEFAULT_MODEL = "coco/panoptic/swin_tiny"
-QUICKSTART = Path("output/quickstart/panoptic")  # where `make demo` leaves its model
+QUICKSTART = Path("output/quickstart/panoptic")  # where `make demo` writes its model
 
 
 def open_default(**arguments: Any) -> tuple[Predictor, str | None]:
-    """The default model; where it cannot be downloaded, the quickstart's, if that has been trained here.
+    """Open the default model, or if it cannot be downloaded, the quickstart's, if that has been trained here.
 
     Args:
-        arguments: of :class:`Predictor`, but for the model.
+        arguments: arguments of :class:`Predictor` other than the model.
 
     Returns:
-        The predictor, and a note to show when it is not that of the default model.
+        The predictor, and a note to show if it is not the default model's.
 
     Raises:
-        DownloadError: it cannot be downloaded, and the quickstart's is not here; the message says what to do.
+        DownloadError: it cannot be downloaded and the quickstart's is not here; the message says what to do.
     """
     try:
         return Predictor(DEFAULT_MODEL, **arguments), None

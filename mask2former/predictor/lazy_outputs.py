@@ -1,4 +1,4 @@
-"""A model's outputs, one task at a time and not before somebody asks."""
+"""A model's outputs, computed for one task at a time when they are needed."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class LazyOutputs(Protocol):
     """One image's outputs."""
 
     def __call__(self, task: str, threshold: float | None) -> Outputs:
-        """What the model gives for a task, and what else came with it.
+        """Return the model's outputs for a task, and any others computed with them.
+
+        Large images have ``sem_seg_labels`` [H, W] in place of ``sem_seg``, and instances with ``mask_crops``: see
+        :class:`mask2former.tiling.TiledInference`.
 
         Args:
             task: "panoptic", "instance" or "semantic".
-            threshold: for panoptic results, of the queries' scores; the configuration's when None.
-
-        Of large images there are ``sem_seg_labels`` [H, W] in place of ``sem_seg``, and instances have
-        ``mask_crops``: see :class:`mask2former.tiling.TiledInference`.
+            threshold: least score of queries in panoptic results; the configuration's if None.
         """
 
 
 class MaskOutputs:
-    """Outputs of a mask architecture, made of what its network gave; that stays on the device as long as this lives.
+    """Outputs of a mask architecture, computed from its network's output, which stays on the device meanwhile.
 
     Args:
-        settings: of the post-processing.
+        settings: settings of the post-processing.
         class_logits: [Q, K + 1].
-        masks: of the image.
+        masks: mask logits of the image.
     """
 
     def __init__(self, settings: PostProcessing, class_logits: Tensor, masks: ResizedMasks) -> None:
@@ -47,15 +47,15 @@ class MaskOutputs:
     def __call__(self, task: str, threshold: float | None) -> Outputs:
         if task == "semantic":
             return {"sem_seg": semantic_scores(self._class_logits, self._masks, self._settings)}
-        # panoptic_on stays: with it, instances are of things alone.
+        # panoptic_on stays as it is: if on, instances are things only.
         settings = _at(replace(self._settings, instance_on=task == "instance"), threshold)
         return object_results(self._class_logits, self._masks, self._masks.size, settings)
 
 
 class ReadyOutputs:
-    """Outputs that a model of any architecture has given, after its own threshold.
+    """Outputs of a model of any architecture, made with its own threshold.
 
-    Another one leaves out panoptic segments whose ``score`` is lower; those that have none, such as stuff, stay.
+    Another threshold only removes panoptic segments with a lower ``score``; those without one, such as stuff, stay.
     """
 
     def __init__(self, outputs: Outputs) -> None:
@@ -66,7 +66,7 @@ class ReadyOutputs:
 
 
 def without_doubtful(outputs: Outputs, threshold: float) -> Outputs:
-    """The outputs without panoptic segments whose ``score`` is below the threshold; what comes in is not changed."""
+    """Return the outputs without panoptic segments whose ``score`` is below the threshold; the input is not changed."""
     if "panoptic_seg" not in outputs:
         return outputs
     ids, segments = outputs["panoptic_seg"]
@@ -78,12 +78,12 @@ def without_doubtful(outputs: Outputs, threshold: float) -> Outputs:
 
 
 class TiledOutputs:
-    """Outputs of an image that is too large for the network, of all tasks in one pass over its tiles.
+    """Outputs of an image that is too large for the network; one pass over its tiles computes all tasks.
 
     Args:
         model: in evaluation mode.
-        inputs: of the image, as the model takes them.
-        tasks: those that will be asked for.
+        inputs: the model's input for the image.
+        tasks: the tasks that will be needed.
         tile, overlap: see :class:`mask2former.tiling.TiledInference`.
     """
 
@@ -100,11 +100,11 @@ class TiledOutputs:
         if not isinstance(self._model, PredictsMasks):
             if threshold is None:
                 return self._model
-            # Before tiles are joined: afterwards segments have no score.
+            # Before tiles are joined, since joined segments have no score.
             return lambda batch: [without_doubtful(outputs, threshold) for outputs in self._model(batch)]
         own = self._model.post_processing
         semantic, instance = "semantic" in self._tasks, "instance" in self._tasks
-        # With panoptic results, instances are of things alone.
+        # With panoptic_on, instances are things only.
         panoptic = own.panoptic_on and ("panoptic" in self._tasks or instance)
         settings = replace(own, semantic_on=semantic, instance_on=instance, panoptic_on=panoptic)
         return WithSettings(self._model, _at(settings, threshold))
@@ -116,7 +116,7 @@ def _at(settings: PostProcessing, threshold: float | None) -> PostProcessing:
 
 @torch.no_grad()
 def run(model: nn.Module, batch: list[dict[str, Any]]) -> list[LazyOutputs]:
-    """The outputs of a model for a batch, in Detectron2's form, post-processed later if the model can."""
+    """Run a model on a batch; its post-processing is left for later if it is a mask architecture."""
     if isinstance(model, PredictsMasks):
         return [MaskOutputs(model.post_processing, class_logits, masks) for class_logits, masks in model.predict(batch)]
     return [ReadyOutputs(outputs) for outputs in model(batch)]

@@ -1,4 +1,4 @@
-"""Whatever a person calls an image, as an array."""
+"""Load images from paths, URLs, arrays and PIL images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mask2former.data.mapper.image_io import read_image, require_8_bits
 from mask2former.download import read_url
 
 URL_SCHEMES = ("http://", "https://")
-MOST_BYTES = 64 << 20  # of an image from the network
+MOST_BYTES = 64 << 20  # limit of a downloaded image
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LoadedImage:
 
     Attributes:
         pixels: [H, W, 3] uint8, RGB.
-        name: of its file or URL, without folders; None for images that came from memory.
+        name: name of its file or URL, without folders; None for images from memory.
     """
 
     pixels: np.ndarray
@@ -35,10 +35,10 @@ class LoadedImage:
 
 
 def load_image(source: Any) -> LoadedImage:
-    """An image from a path, a URL, an array or a PIL image.
+    """Load an image from a path, a URL, an array or a PIL image.
 
     Files and PIL images are turned as their EXIF entry says. Grey images get three equal channels; transparency is
-    left out, as it is in training.
+    dropped, as in training.
 
     Args:
         source: path or URL (text or ``Path``); uint8 array [H, W, 3] RGB, [H, W, 4] RGBA, [H, W] or [H, W, 1] grey;
@@ -46,9 +46,9 @@ def load_image(source: Any) -> LoadedImage:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DownloadError: the URL cannot be had.
-        ValueError: it is no image, or one with more than 8 bits a channel.
-        TypeError: it is something else.
+        DownloadError: the URL cannot be downloaded.
+        ValueError: it is not an image, or has more than 8 bits a channel.
+        TypeError: ``source`` is of another type.
     """
     if isinstance(source, LoadedImage):
         return source
@@ -71,7 +71,7 @@ def load_image(source: Any) -> LoadedImage:
 
 
 def find_images(place: str | Path) -> list[Path]:
-    """The image files of a folder (by their suffix, not in folders below it) or a glob; or the file itself.
+    """Return the image files of a folder (by suffix, without subfolders) or a glob; or the file itself.
 
     Raises:
         FileNotFoundError: there is none.
@@ -91,7 +91,7 @@ def find_images(place: str | Path) -> list[Path]:
 
 
 def is_many(source: Any) -> bool:
-    """Whether a source stands for several images: a list, a folder or a glob."""
+    """Tell whether a source stands for several images: a list, a folder or a glob."""
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         return True
     if not isinstance(source, (str, Path)) or str(source).startswith(URL_SCHEMES):
@@ -113,7 +113,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         raise ValueError(f"The image is an array of shape {shape}; it has to be [H, W, 3], [H, W, 4] or [H, W].{hint}")
     if channels == 1:
         return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)
-    return np.array(array[:, :, :3], order="C")  # a copy: a result keeps it, and callers use theirs again
+    return np.array(array[:, :, :3], order="C")  # a copy: the result keeps it, and callers may reuse theirs
 
 
 def _from_pil(image: Image.Image, source: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A trained model that takes images as people have them."""
+"""Run a trained model on images in any usual form."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from mask2former.zoo import weights_file
 
 
 class Predictor:
-    """Builds a model, loads its weights and runs it on images.
+    """Build a model, load its weights and run it on images.
 
     Args:
         model: a published model's name (``python -m mask2former.zoo`` lists them); a configuration file; a training's
-            output folder, or weights in one; or a configuration as :func:`mask2former.engine.load_config` gives it.
-        weights: in place of the model's own: a file, a published model's name, a URL or ``hf://org/name``.
-        device: such as "cpu" or "cuda:1"; ``MODEL.DEVICE`` when None, or the CPU where there is no GPU.
+            output folder, or weights in one; or a configuration from :func:`mask2former.engine.load_config`.
+        weights: used in place of the model's own: a file, a published model's name, a URL or ``hf://org/name``.
+        device: such as "cpu" or "cuda:1"; ``MODEL.DEVICE`` if None, or the CPU if there is no GPU.
         threshold: 0 to 1. Instances with a lower score are left out; for panoptic results, queries with a lower score
             take no part (of another architecture, segments with a lower score). None: 0.5 for instances, and the
             configuration's value for panoptic results.
-        tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on when None.
-        batch_size: images that go through the network at a time, where a call is given several.
+        tasks: some of "panoptic", "instance", "semantic"; all that the configuration switches on if None.
+        batch_size: number of images that go through the network at a time, if a call has several.
         tile: images with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
             this side, whose results are joined: see :class:`mask2former.tiling.TiledInference`. None: all are shrunk.
-        overlap: of tiles, in pixels.
-        opts: ``["KEY", "value", ...]`` of the configuration.
+        overlap: overlap of neighbouring tiles, in pixels.
+        opts: changes of the configuration: ``["KEY", "value", ...]``.
         allow_unsafe_config: run the code in tags such as ``!!python/object`` of the configuration file.
 
     Attributes:
         model: in evaluation mode, on ``MODEL.DEVICE``.
         metadata: names, colours and ids of the classes.
-        names: of the classes, by their number.
-        tasks: the results that it gives, the first of them first choice.
+        names: names of the classes, by their number.
+        tasks: the kinds of results that it returns; the first is the default.
 
     Raises:
-        ValueError: no weights, or those of a backbone alone; no known classes; a task that the model does not give; or
-            tiles that are not more than twice as large as their overlap, or a batch_size below 1.
-        FileNotFoundError: the model or a file of it is not there.
-        ConfigError: its configuration cannot be used.
-        DownloadError: the weights cannot be had from the network.
+        ValueError: no weights, or those of a backbone alone; no known classes; a task that is not switched on; a
+            threshold outside of [0, 1]; tiles not more than twice as large as their overlap; or a batch_size below 1.
+        FileNotFoundError: the model or one of its files does not exist.
+        ConfigError: the configuration cannot be used.
+        DownloadError: the weights cannot be downloaded.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Predictor:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the classes, by their number."""
+        """Names of the classes, by their number."""
         things, stuff = (self.metadata.get(f"{kind}_classes", ()) for kind in ("thing", "stuff"))
         return tuple(stuff if len(stuff) >= len(things) else things)
 
@@ -102,11 +102,11 @@ class Predictor:
 
         Args:
             source: one image as :func:`mask2former.predictor.load_image.load_image` takes it (path, URL, array, PIL
-                image); or a list of such, a folder or a glob. Many images' results are computed at once, so that
-                none holds what the network gave; for more than fit into memory, take :meth:`stream`.
+                image); or a list of such, a folder or a glob. The results of several images are computed at once, so
+                that none keeps the network's output; for more than fit into memory, use :meth:`stream`.
 
         Returns:
-            The result, of the image's size; a list of them for many.
+            The result, of the image's size; a list of them for several images.
         """
         if not is_many(source):
             return next(self.stream([source]))
@@ -114,17 +114,17 @@ class Predictor:
         return [result.compute() for result in self.stream(sources)]
 
     def stream(self, sources: Iterable[Any], batch_size: int | None = None) -> Iterator[Result]:
-        """The results of images one after another, such as the frames of a video; no more than a batch is held.
+        """Yield the results of images one after another, such as the frames of a video, holding at most a batch.
 
-        A batch ends early where the size of the images changes: padded to another one's size, an image's result
-        would change.
+        A batch ends early if the size of the images changes, because padding an image to another one's size would
+        change its result.
 
         Args:
             sources: images as :func:`mask2former.predictor.load_image.load_image` takes them, read when needed.
-            batch_size: in place of the predictor's.
+            batch_size: used in place of the predictor's.
 
         Returns:
-            An iterator of a result for each, in order.
+            An iterator with a result for each image, in order.
 
         Raises:
             ValueError: batch_size is below 1.
@@ -147,11 +147,11 @@ class Predictor:
         yield from self._results(batch)
 
     def outputs(self, image: np.ndarray) -> dict[str, Any]:
-        """The model's output for an image [H, W, 3], uint8, RGB, of any size, as Detectron2's models give it.
+        """Return the model's output for an image [H, W, 3] uint8, RGB, of any size, in Detectron2's form.
 
         Returns:
-            What is switched on of ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments) and
-            ``instances``, all of them, on the model's device; of a predictor with tiles on the CPU.
+            Those that are switched on of ``sem_seg`` [K, H, W] float, ``panoptic_seg`` (int32 [H, W], segments) and
+            ``instances`` of any score, on the model's device; with tiles, on the CPU.
         """
         with torch.no_grad():
             inputs = self._input(image)
@@ -169,7 +169,7 @@ class Predictor:
         return {"image": tensor, "height": height, "width": width}
 
     def _is_large(self, image: np.ndarray) -> bool:
-        """Whether it is cut into tiles."""
+        """Tell whether an image is cut into tiles."""
         return self.tile is not None and max(image.shape[:2]) > self.tile
 
     def _results(self, batch: list[tuple[LoadedImage, dict[str, Any]]]) -> list[Result]:
@@ -224,7 +224,7 @@ def _weights(weights: str) -> str:
 
 
 def _load(model: torch.nn.Module, file: str) -> None:
-    """Load weights, all of them: results of a head that was never trained would be noise."""
+    """Load weights, and fail if some of the head are missing, since its results would be noise."""
     checkpointer = MaskFormerCheckpointer(model)
     checkpointer.load(file)
     report = checkpointer.report

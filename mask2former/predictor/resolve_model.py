@@ -1,4 +1,4 @@
-"""From what a person calls a model to its configuration, weights and classes."""
+"""Find a model's configuration, weights and classes by its name, file or folder."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from mask2former.data.coco.rules import join_below
 from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
 from mask2former.zoo import find_model, models
 
-CONFIG, WEIGHTS, LAST = "config.yaml", "model_final.pth", "last_checkpoint"  # of a training's output folder
+CONFIG, WEIGHTS, LAST = "config.yaml", "model_final.pth", "last_checkpoint"  # in a training's output folder
 
 
 def model_config(
     model: str | Path | CfgNode, weights: str | None, opts: Sequence[str], allow_unsafe: bool = False
 ) -> CfgNode:
-    """The configuration of a model, whose ``MODEL.WEIGHTS`` says where its weights are.
+    """Return the configuration of a model, whose ``MODEL.WEIGHTS`` says where its weights are.
 
     Args:
         model: as :class:`mask2former.Predictor` takes it.
-        weights: in place of the model's own.
-        opts: ``["KEY", "value", ...]``.
+        weights: used in place of the model's own.
+        opts: changes of the configuration: ``["KEY", "value", ...]``.
         allow_unsafe: see :func:`mask2former.engine.load_config`.
 
     Raises:
         FileNotFoundError: there is no such model, or its folder lacks a file.
         ConfigError: its configuration cannot be used.
+        ValueError: the names of its classes are not known.
     """
     if isinstance(model, CfgNode):
         cfg = model.clone()
@@ -50,10 +51,10 @@ def model_config(
 
 
 def model_metadata(cfg: CfgNode) -> Metadata:
-    """Names and colours of the classes: of the first data set of ``DATASETS.TEST``.
+    """Return the names and colours of the classes, those of the first data set in ``DATASETS.TEST``.
 
     Raises:
-        ValueError: none is named.
+        ValueError: ``DATASETS.TEST`` is empty.
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST names no data set; classes get their names and colours from one.")
@@ -61,12 +62,12 @@ def model_metadata(cfg: CfgNode) -> Metadata:
 
 
 def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
-    """(Configuration file, weights where they do not stand in it)."""
+    """Return the configuration file, and the weights if the file does not name them."""
     path = Path(model).expanduser()
     if path.is_dir():
         return _need(path / CONFIG, "config.yaml, as training writes it"), _weights_of(path) if wants_weights else None
     if path.suffix in (".yaml", ".yml"):
-        return path, None  # load_config says it if it is not there
+        return path, None  # load_config fails if it does not exist
     if path.is_file():
         beside = _need(path.with_name(CONFIG), f"a configuration beside the weights {path.name}")
         return beside, str(path)
@@ -97,12 +98,12 @@ def _need(path: Path, what: str) -> Path:
 
 
 def _register(cfg: CfgNode, origin: Path | None) -> None:
-    """Make the classes of the model's data set known: from the file beside it, else from this project's data sets."""
+    """Register the classes of the model's data set from the file beside it; else require a registered data set."""
     beside = None
     if origin is not None and origin.exists():  # not a published model's name
         beside = (origin if origin.is_dir() else origin.parent) / FILE_NAME
     if beside is not None and beside.is_file():
-        # By the file, not by the data set's name: other folders may use that for other classes.
+        # Under the file's path, not the data set's name, which other folders may use for other classes.
         known_as = str(beside.resolve())
         MetadataCatalog[known_as] = read_metadata(beside)
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), (known_as,)

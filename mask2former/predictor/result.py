@@ -1,4 +1,4 @@
-"""What a model found in one image."""
+"""The results of a model for one image."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from mask2former.visualization import (
 )
 
 LABELS = "labels"  # the mode that draws numbers, not colours
-EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # of formats that keep numbers, of 16 bits too
+EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # formats that keep numbers exactly, 16 bits too
 
 
 class Result:
-    """One image's results, each computed when it is first asked for.
+    """One image's results, each computed when it is first read.
 
     Attributes:
         image: the image, [H, W, 3] uint8, RGB.
-        names: of the classes, by their number.
-        tasks: what there is of "panoptic", "instance" and "semantic".
-        file_name: of the image, without folders; None if it came from memory.
-        metadata: all that is known of the classes.
+        names: names of the classes, by their number.
+        tasks: those of "panoptic", "instance" and "semantic" that there are.
+        file_name: name of the image's file, without folders; None if it came from memory.
+        metadata: names, colours and ids of the classes.
     """
 
     def __init__(
@@ -68,38 +68,41 @@ class Result:
 
     @property
     def panoptic(self) -> np.ndarray:
-        """int32 [H, W]: the id of the segment that each pixel belongs to, 0 where there is none."""
+        """The id of each pixel's segment, 0 for none: int32 [H, W]."""
         return self._get("panoptic")[0]
 
     @property
     def segments(self) -> list[dict[str, Any]]:
-        """The segments of :attr:`panoptic`: ``id``, ``category_id`` (number of the class), ``isthing``, ``name`` and
-        ``area`` in pixels."""
+        """The segments of :attr:`panoptic`.
+
+        Each has ``id``, ``category_id`` (number of the class), ``isthing``, ``name`` and ``area`` in pixels.
+        """
         return self._get("panoptic")[1]
 
     @property
     def instances(self) -> InstanceArrays:
-        """The objects whose score is not below the threshold."""
+        """The objects with a score of at least the threshold."""
         return self._get("instance")
 
     @property
     def semantic(self) -> np.ndarray:
-        """int32 [H, W]: the number of each pixel's class."""
+        """The number of each pixel's class: int32 [H, W]."""
         return self._get("semantic")
 
     def compute(self) -> Result:
-        """Compute all of :attr:`tasks` now, and let go of what the network gave, which holds memory of the device."""
+        """Compute all of :attr:`tasks` now, and free the network's output, which takes memory of the device."""
         for task in self.tasks:
             self._get(task)
         self._outputs = None
         return self
 
     def at_threshold(self, threshold: float) -> Result:
-        """The same image's results at another threshold (see :class:`mask2former.Predictor`), without running the
-        network again, unless the image was cut into tiles.
+        """Return the image's results at another threshold (see :class:`mask2former.Predictor`).
+
+        The network is not run again, unless the image was cut into tiles.
 
         Raises:
-            ValueError: :meth:`compute` has let go of what the network gave.
+            ValueError: :meth:`compute` has freed the network's output.
         """
         if self._outputs is None:
             raise ValueError("at_threshold() comes before compute(), which lets go of what the network gave.")
@@ -112,12 +115,12 @@ class Result:
             threshold=threshold,
             file_name=self.file_name,
         )
-        if "semantic" in self._found:  # it knows no threshold
+        if "semantic" in self._found:  # independent of the threshold
             other._found["semantic"] = self._found["semantic"]
         return other
 
     def regions(self, task: str | None = None) -> list[Region]:
-        """What there is to draw for a task, the first of :attr:`tasks` when None."""
+        """Return the regions to draw for a task, the first of :attr:`tasks` if None."""
         task = task or self.tasks[0]
         if task == "semantic":
             return class_map_regions(self.semantic, self.metadata)
@@ -138,17 +141,17 @@ class Result:
         names: bool | None = None,
         shades: bool = True,
     ) -> ImageArray:
-        """The result as an image.
+        """Draw the result.
 
         Args:
-            task: "panoptic", "instance" or "semantic"; the first of :attr:`tasks` when None.
+            task: "panoptic", "instance" or "semantic"; the first of :attr:`tasks` if None.
             mode: one of :func:`mask2former.visualization.draw_regions`, or "labels": see :meth:`label_map`.
-            legend: colours and classes below it.
-            beside: the image as it was to the left of it.
+            legend: show colours and classes below the image.
+            beside: show the original image to the left.
             names, shades: see :func:`mask2former.visualization.draw_regions`.
 
         Returns:
-            [H', W', 3] uint8, RGB, enlarged by a whole factor if the image is small; of mode "labels" [H, W].
+            [H', W', 3] uint8, RGB, enlarged by a whole factor if the image is small; [H, W] in mode "labels".
         """
         if mode == LABELS:
             return self.label_map(task)
@@ -161,10 +164,10 @@ class Result:
         return add_legend(drawn, [region for region in regions if mode != "boxes" or region.isthing])
 
     def label_map(self, task: str | None = None) -> np.ndarray:
-        """A number for each pixel, [H, W] uint8, or uint16 where there are more than 255.
+        """Return a number for each pixel, [H, W] uint8, or uint16 if a number is above 255.
 
         Semantic: the number of the class. Panoptic: the segment's id, 0 for none. Instance: 1 for the best object, 2
-        for the next and so on, 0 for none; where objects overlap, the better one.
+        for the next and so on, 0 for none; the better of overlapping objects.
         """
         task = task or self.tasks[0]
         if task == "instance":
@@ -176,11 +179,11 @@ class Result:
         return numbers.astype(np.uint8 if numbers.max(initial=0) <= 255 else np.uint16)
 
     def save(self, file: str | Path, task: str | None = None, mode: str = "overlay", **drawing: Any) -> Path:
-        """Write :meth:`draw`'s image, in the format of the file's suffix; folders are made.
+        """Write :meth:`draw`'s image in the format of the file's suffix; missing folders are created.
 
         Raises:
-            OSError: it cannot be written.
-            ValueError: numbers (mode "labels") in a format that would change them.
+            OSError: the file cannot be written.
+            ValueError: mode "labels" and a format that would change the numbers.
         """
         file = Path(file).expanduser()
         if mode == LABELS and file.suffix.lower() not in EXACT_SUFFIXES:
@@ -202,20 +205,20 @@ class Result:
         return files
 
     def to_coco(self, task: str | None = None, image_id: int = 1) -> dict[str, Any]:
-        """The result as a COCO json: ``images``, ``annotations`` and ``categories``.
+        """Return the result as a COCO json: ``images``, ``annotations`` and ``categories``.
 
-        Instances have run-length masks, boxes and scores; a semantic result has an annotation a class. A panoptic
-        result has one annotation with its segments; the ids are in the png that it names, of
-        :func:`mask2former.data.mapper.image_io.panoptic_png`. Category ids are the data set's.
+        Instances have run-length masks, boxes and scores; a semantic result has one annotation for each class. A
+        panoptic result has one annotation with its segments, and names a png of their ids, which
+        :func:`mask2former.data.mapper.image_io.panoptic_png` makes. Category ids are the data set's.
         """
         return coco_file([self], task or self.tasks[0], [image_id])
 
     def to_supervision(self, task: str | None = None) -> Any:
-        """A ``supervision.Detections``: see :func:`mask2former.predictor.to_supervision.to_supervision`."""
+        """Return a ``supervision.Detections``: see :func:`mask2former.predictor.to_supervision.to_supervision`."""
         return to_supervision(self, task)
 
     def summary(self) -> str:
-        """What is in the image, in words: "3 person, dog, grass"."""
+        """List the contents of the image in words: "3 person, dog, grass"."""
         regions = self.regions()
         counts = Counter(region.name for region in sorted(regions, key=lambda region: not region.isthing))
         return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items()) or "nothing"
@@ -225,13 +228,13 @@ class Result:
         return f"Result({self.file_name or 'image'}, {width} x {height}: {', '.join(self.tasks)})"
 
     def _repr_png_(self) -> bytes:
-        """How notebooks show it."""
+        """Draw the result for notebooks."""
         file = BytesIO()
         Image.fromarray(self.draw(legend=True)).save(file, "png")
         return file.getvalue()
 
     def class_name(self, number: int) -> str:
-        """Of the class of this number; the number itself where the data set has no names."""
+        """Return the name of a class; its number as text if the data set has no name for it."""
         return self.names[number] if number < len(self.names) else str(number)
 
     def _get(self, task: str) -> Any:

@@ -1,4 +1,4 @@
-"""Results for the package supervision, which tracks, counts and annotates."""
+"""Convert results for the package supervision, which tracks, counts and annotates."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mask2former.predictor.arrays import ResultArrays
 
 
 def to_supervision(result: ResultArrays, task: str | None = None) -> Any:
-    """A ``supervision.Detections`` with masks, boxes and class names.
+    """Return a ``supervision.Detections`` with masks, boxes and class names.
 
     Args:
-        result: of one image.
-        task: "instance" or "panoptic" (things and stuff, without scores); the first of them that there is when None.
+        result: result of one image.
+        task: "instance" or "panoptic" (things and stuff, without scores); if None, the first of them that there is.
 
     Raises:
         ImportError: the package supervision is not installed.
-        ValueError: semantic results have no detections.
+        ValueError: there are only semantic results, which have no detections.
     """
     try:
         import supervision

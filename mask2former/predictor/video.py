@@ -1,4 +1,4 @@
-"""Frames of videos and cameras, in and out, by OpenCV: it is needed anyway, and brings its own decoders."""
+"""Read and write frames of videos and cameras by OpenCV, which is needed anyway and brings its own decoders."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-USUAL_RATE = 25.0  # frames a second, where a source does not say
+USUAL_RATE = 25.0  # frames a second, if a source states none
 
 
 class Frames:
-    """The frames of a video file or a camera, once over.
+    """The frames of a video file or a camera; they can be iterated over once.
 
     Args:
         source: a file, or the number of a camera.
@@ -22,7 +22,7 @@ class Frames:
         rate: frames a second.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the source cannot be opened.
     """
 
     def __init__(self, source: str | Path | int) -> None:
@@ -36,11 +36,11 @@ class Frames:
         self.rate = rate if 0 < rate <= 1000 else USUAL_RATE
 
     def __len__(self) -> int:
-        """As the file says; 0 where it does not."""
+        """Return the number of frames that the file states; 0 if it states none."""
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Each frame, [H, W, 3] uint8, RGB."""
+        """Yield each frame, [H, W, 3] uint8, RGB."""
         try:
             while True:
                 found, frame = self._capture.read()
@@ -52,10 +52,10 @@ class Frames:
 
 
 class VideoFile:
-    """A video file that is written, H.263's successor MPEG-4 in mp4: what every OpenCV can write.
+    """Write a video file, MPEG-4 Part 2 in mp4, which every OpenCV can write.
 
     Args:
-        file: its name ends in .mp4.
+        file: path that ends in .mp4.
         rate: frames a second.
     """
 
@@ -65,7 +65,7 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Add a frame [H, W, 3] uint8, RGB; all have the size of the first. An odd row or column is left out.
+        """Add a frame [H, W, 3] uint8, RGB, of the size of the first; an odd last row or column is cut off.
 
         Raises:
             OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Results as files in a folder."""
+"""Write results to files in a folder."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mask2former.predictor.result import LABELS, Result
 from mask2former.predictor.video import VideoFile
 from mask2former.visualization import free_file, save_image
 
-PANOPTIC_PNGS = Path("panoptic")  # folder, as COCO calls it: that of the json
-_PHOTOS = (".jpg", ".jpeg", ".webp")  # drawn as jpg too: a png of a photograph is ten times as large
+PANOPTIC_PNGS = Path("panoptic")  # folder; COCO gives it the name of the json
+_PHOTOS = (".jpg", ".jpeg", ".webp")  # drawn as jpg too, because a png of a photograph is ten times as large
 
 
 class ResultWriter:
-    """Writes the results of images and videos, one after another.
+    """Write the results of images and videos, one after another.
 
     Args:
-        folder: made if it is not there.
-        tasks: that are written.
-        mode: of :meth:`Result.draw`.
-        drawing: its other arguments.
-        masks: write each region's mask too, into a folder of the image's.
-        json: write a COCO file for each task too, when closed, and COCO's pngs of panoptic results.
-        file: what to call the only drawn file, in place of names made of the images'.
+        folder: where to write; created if missing.
+        tasks: the tasks to write.
+        mode: mode of :meth:`Result.draw`.
+        drawing: other arguments of :meth:`Result.draw`.
+        masks: also write each region's mask, into a folder for each image.
+        json: also write a COCO file for each task, when closed, and COCO's pngs of panoptic results.
+        file: path of the only drawn file, in place of names made from the images'.
 
     Attributes:
         drawn: files drawn so far.
@@ -52,9 +52,9 @@ class ResultWriter:
         self._videos: dict[str, VideoFile] = {}
         self._entries: dict[str, list[tuple[Json, list[Json]]]] = {}
         self._categories: dict[str, list[Json]] = {}
-        self._count = 0  # of images and frames
-        self._films: list[Path] = []  # what their frames are called by
-        self._frames = 0  # of this video
+        self._count = 0  # number of images and frames
+        self._films: list[Path] = []  # names of the videos, from which those of their frames are made
+        self._frames = 0  # number of frames in this video
 
     def add(self, result: Result) -> None:
         """Write the result of an image."""
@@ -66,10 +66,10 @@ class ResultWriter:
         self._add_facts(result, name.stem)
 
     def add_frame(self, result: Result, video: str, rate: float) -> None:
-        """Write the result of the next frame of a video of this name, of ``rate`` frames a second.
+        """Write the result of the next frame of the video named ``video``, of ``rate`` frames a second.
 
-        Frames are numbered from 1 in each video. Things of a class have one colour in it, and there is no legend:
-        both would jump from frame to frame.
+        Frames are numbered from 1 in each video. All things of a class have one colour, and there is no legend, because
+        both would change from frame to frame.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         drawing = {**self._drawing, "shades": False, "legend": False}
@@ -87,14 +87,14 @@ class ResultWriter:
         self._add_facts(result, stem)
 
     def end_video(self) -> None:
-        """The next frame belongs to another video."""
+        """End the current video; the next frame belongs to another one."""
         for video in self._videos.values():
             video.close()
         self._videos = {}
         self._frames = 0
 
     def close(self) -> None:
-        """Write what covers all images."""
+        """Write the files that cover all images."""
         self.end_video()
         for task, entries in self._entries.items():
             file = self.folder / f"{task}.json"
@@ -102,7 +102,7 @@ class ResultWriter:
             self._json.append(file)
 
     def summary(self) -> list[str]:
-        """What was made and where, in lines for people."""
+        """Return lines that say what was written, and where."""
         lines = [f"drawn: {_listed(self.drawn, self.folder)}"] if self.drawn else []
         lines += [f"COCO json: {file}" for file in self._json]
         if PANOPTIC_PNGS.name in {file.stem for file in self._json}:

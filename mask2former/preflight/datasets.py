@@ -1,4 +1,4 @@
-"""Data sets of a run: registered, there, with the classes of the configuration, and with what is to be scored."""
+"""Check a run's data sets: registered, present, with the configuration's classes and the ground truth to score."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from detectron2.data.catalog import Metadata
 from mask2former.evaluation.build import EVALUATORS
 from mask2former.preflight.problem import Problem, problem, warning
 
-HEAD = 1 << 20  # bytes of an annotation file, in which its first image is named
+HEAD = 1 << 20  # bytes at the beginning of an annotation file in which its first image is looked for
 IMAGES = ("image_root", "image_dir")
-# What a training of each task reads, and what each evaluator reads, by metadata key.
+# Metadata keys of the annotations that training and evaluation read, by task.
 TRUTH = {
     "panoptic": ("panoptic_json", "panoptic_root"),
     "instance": ("json_file", "gt_dir"),
@@ -25,7 +25,7 @@ TRUTH = {
 
 
 def data_problems(cfg: CfgNode, eval_only: bool) -> Iterator[Problem]:
-    """Everything that is wrong with ``DATASETS`` for this run."""
+    """Yield everything that is wrong with ``DATASETS`` for this run."""
     if not eval_only and not cfg.DATASETS.TRAIN:
         yield problem("DATASETS.TRAIN is empty.", "Name a registered data set, or a configuration file that does.")
     if eval_only and not cfg.DATASETS.TEST:
@@ -41,7 +41,7 @@ def data_problems(cfg: CfgNode, eval_only: bool) -> Iterator[Problem]:
 
 
 def _task(cfg: CfgNode) -> str:
-    name = cfg.INPUT.DATASET_MAPPER_NAME
+    name = cfg.INPUT.DATASET_MAPPER_NAME  # contains its task, such as coco_panoptic_lsj
     return next((task for task in TRUTH if task in name), "semantic")
 
 
@@ -106,7 +106,7 @@ def _classes(cfg: CfgNode, name: str, meta: Metadata) -> Iterator[Problem]:
 
 
 def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]:
-    """What cannot be scored on a data set; the tasks that can are added to ``scored``."""
+    """Yield what cannot be scored on a data set; add the tasks that can to ``scored``."""
     meta = MetadataCatalog.get(name)
     kind = meta.get("evaluator_type")
     if kind not in EVALUATORS:
@@ -120,7 +120,7 @@ def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]
         if not cfg.MODEL.MASK_FORMER.TEST[switch]:
             continue
         task = switch.removesuffix("_ON").lower()
-        # Detectron2's COCO evaluator writes the annotation file itself where a data set has none.
+        # Detectron2's COCO evaluator writes the annotation file itself if a data set has none.
         if any(meta.get(key) for key in TRUTH[task]) or (kind, task) == ("coco", "instance"):
             scored.append(task)
         else:

@@ -1,4 +1,4 @@
-"""Memory that training takes, roughly, and memory there is."""
+"""Estimate the memory that training takes, and read the memory that is free."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from detectron2.config import CfgNode
 
 
 class Size(NamedTuple):
-    """Of a network: bytes that one pixel of a training image holds until the backward pass, in float32 (tensors that
-    autograd saved in a forward pass on an image of 384 x 384; 256 x 256 for "small"), and its parameters."""
+    """The size of a network.
+
+    Attributes:
+        pixel_bytes: bytes kept until the backward pass for each pixel of a training image, in float32 (measured as the
+            tensors that autograd saves in a forward pass on 384 x 384 pixels; 256 x 256 for "small").
+        parameters: number of parameters.
+    """
 
     pixel_bytes: int
     parameters: int
@@ -27,19 +32,19 @@ MODELS = {
     "swin_base": Size(10500, 107_000_000),
     "swin_large": Size(16300, 216_000_000),
 }
-STATE_BYTES = 16  # of a parameter: itself, its gradient, AdamW's two averages; float32
-HALF = 0.6  # of the activations' bytes, where most but not all of them are in 16 bits
-WORK = 1.3  # the loss, and what the backward pass holds beside
+STATE_BYTES = 16  # for each parameter: itself, its gradient, AdamW's two averages; float32
+HALF = 0.6  # factor on the activations' bytes in mixed precision, where most but not all have 16 bits
+WORK = 1.3  # factor for the loss and the backward pass's own memory
 OUTSIDE = 1.5e9  # bytes: Python, PyTorch and its libraries
 
 
 def training_bytes(cfg: CfgNode, images: int, pixels: int) -> float:
-    """Peak of training, in bytes, on one device.
+    """Estimate the peak memory of training, in bytes, on one device.
 
     Args:
-        cfg: for the network and the number format.
-        images: of a step on this device.
-        pixels: of an image as the network sees it.
+        cfg: its network and number format count.
+        images: number of images in a step on this device.
+        pixels: number of pixels of an image as the network sees it.
     """
     size = MODELS[model_size(cfg)]
     half = HALF if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE.startswith("cuda") else 1.0
@@ -47,7 +52,7 @@ def training_bytes(cfg: CfgNode, images: int, pixels: int) -> float:
 
 
 def training_pixels(cfg: CfgNode) -> int:
-    """Of a training image as the network sees it."""
+    """Estimate the number of pixels of a training image as the network sees it."""
     inputs = cfg.INPUT
     if inputs.DATASET_MAPPER_NAME.endswith("lsj"):
         return inputs.IMAGE_SIZE**2
@@ -57,7 +62,7 @@ def training_pixels(cfg: CfgNode) -> int:
 
 
 def model_size(cfg: CfgNode) -> str:
-    """The key of :data:`MODELS` that is most like the network."""
+    """Return the key of :data:`MODELS` that is most like the network."""
     if "Swin" in cfg.MODEL.BACKBONE.NAME:
         width, depth = cfg.MODEL.SWIN.EMBED_DIM, cfg.MODEL.SWIN.DEPTHS[2]
         if width >= 192:
@@ -69,7 +74,7 @@ def model_size(cfg: CfgNode) -> str:
 
 
 def free_bytes(device: str) -> float:
-    """Memory that is free now: of a GPU, or of this machine within the limit of its container."""
+    """Return the free memory in bytes: a GPU's, or this machine's within the limit of its container."""
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(torch.device(device))[0])
     return min(_machine(), _container())
@@ -85,7 +90,7 @@ def _machine() -> float:
 
 
 def _container() -> float:
-    """What cgroups, version 2 or 1, leave beside the pages of files, which make room; infinity without a limit."""
+    """Return the bytes left by cgroups, version 2 or 1; infinity without a limit. Cached files count as free."""
     for folder, limit, used in (
         ("/sys/fs/cgroup", "memory.max", "memory.current"),
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),

@@ -1,4 +1,4 @@
-"""What would end a run after an hour, found before its model is built, all of it at once."""
+"""Find everything that would end a run, before its model is built."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from mask2former.preflight.memory import MODELS, free_bytes, model_size, trainin
 from mask2former.preflight.problem import Problem, problem, warning
 from mask2former.zoo import models
 
-CHECKPOINT_BYTES = 12  # of a parameter: itself and AdamW's two averages, float32
+CHECKPOINT_BYTES = 12  # for each parameter: itself and AdamW's two averages, float32
 
 
 def check_run(
     cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, num_gpus: int = 1, machines: int = 1
 ) -> None:
-    """Look for what would end the run; print what is merely doubtful. Data sets have to be registered.
+    """Look for faults that would end the run, and print warnings. Data sets must be registered before.
 
     Args:
-        cfg: of the run.
+        cfg: configuration of the run.
         eval_only, resume: as on the command line.
-        num_gpus: of this machine.
-        machines: that take part.
+        num_gpus: number of GPUs used on this machine.
+        machines: number of machines that take part.
 
     Raises:
-        ConfigError: the run would fail; the message lists everything that was found.
+        ConfigError: the run would fail; the message lists all faults.
     """
     found = list(problems(cfg, eval_only=eval_only, resume=resume, num_gpus=num_gpus, machines=machines))
     for one in found:
@@ -49,7 +49,7 @@ def check_run(
 def problems(
     cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, num_gpus: int = 1, machines: int = 1
 ) -> Iterator[Problem]:
-    """Everything that :func:`check_run` speaks of."""
+    """Yield the faults and warnings of :func:`check_run`."""
     yield from data_problems(cfg, eval_only)
     yield from _weights(cfg, eval_only, resume)
     yield from _output(cfg)
@@ -80,7 +80,7 @@ def _weights(cfg: CfgNode, eval_only: bool, resume: bool) -> Iterator[Problem]:
 
 
 def _may_be_weights(path: Path) -> bool:
-    """PyTorch's files are zip archives, whose end lists what is in them; before 1.6 they began as pickles do."""
+    """Tell whether a file is a whole zip archive, as PyTorch writes, or begins like a pickle, as before PyTorch 1.6."""
     with path.open("rb") as file:
         begin = file.read(2)
     return zipfile.is_zipfile(path) if begin == b"PK" else begin[:1] == b"\x80"

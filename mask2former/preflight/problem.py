@@ -1,4 +1,4 @@
-"""One thing that is wrong with a run before it has begun."""
+"""A fault of a run, found before it begins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """What was found, and what to do; ``fatal``: the run would end because of it."""
+    """A fault that was found, and its remedy; ``fatal``: it would end the run."""
 
     found: str
     remedy: str

@@ -1,6 +1,6 @@
-"""Results and ground truth drawn over images.
+"""Draw results and ground truth over images.
 
-Everything that can be drawn, of a model or of a data set, becomes a list of :class:`Region`; one function paints them.
+Everything that can be drawn, of a model or of a data set, becomes a list of :class:`Region`, which one function paints.
 Images are [H, W, 3] uint8, RGB. Small ones are enlarged by a whole factor, so that labels can be read.
 """
 

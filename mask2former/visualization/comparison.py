@@ -1,4 +1,4 @@
-"""Drawn images beside each other, in rows, and in files."""
+"""Arrange drawn images side by side and in rows, and write them to files."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def draw_result(
     threshold: float = INSTANCE_THRESHOLD,
     task: str | None = None,
 ) -> ImageArray:
-    """Paint one image's output of a model over it.
+    """Draw a model's output over its image.
 
     Args:
-        image: of the output's size.
-        output: with ``panoptic_seg``, ``instances`` or ``sem_seg``.
-        metadata: of the data set: names and colours of the classes.
+        image: [H, W, 3] uint8, RGB, of the output's size.
+        output: dict with ``panoptic_seg``, ``instances``, ``sem_seg`` or ``sem_seg_labels``.
+        metadata: metadata of the data set, with names and colours of the classes.
         threshold: instances with a lower score are not drawn.
-        task: "panoptic", "instance" or "semantic"; the first of them that the output has when None.
+        task: "panoptic", "instance" or "semantic"; if None, the first of them that the output has.
 
     Raises:
         ValueError: the output has no result of this task.
@@ -47,14 +47,14 @@ def draw_result(
 
 
 def draw_ground_truth(record: dict[str, Any], metadata: Metadata, task: str | None = None) -> ImageArray:
-    """Paint the annotation of a data set dict over its image.
+    """Draw the annotation of a data set dict over its image.
 
     Args:
-        record: with ``file_name`` and the annotation of one of the tasks.
+        record: dict with ``file_name`` and the annotation of one of the tasks.
         metadata, task: as in :func:`draw_result`.
 
     Raises:
-        ValueError: it has no annotation of this task, or one that is not right.
+        ValueError: there is no annotation of this task, or it is invalid.
     """
     return _draw_annotation(read_image(record["file_name"], "RGB"), record, metadata, task)
 
@@ -65,7 +65,7 @@ def _draw_annotation(image: ImageArray, record: dict[str, Any], metadata: Metada
 
 
 def side_by_side(image: ImageArray, ground_truth: ImageArray | None, prediction: ImageArray) -> ImageArray:
-    """Image, ground truth (if there is one) and prediction in a row, with captions.
+    """Put image, ground truth (if there is one) and prediction in a row, with captions.
 
     The image may be of the original size; it is enlarged to that of the prediction.
     """
@@ -76,17 +76,17 @@ def side_by_side(image: ImageArray, ground_truth: ImageArray | None, prediction:
 
 
 def _captioned(image: ImageArray, text: str) -> ImageArray:
-    """The image with a white border and a caption above it."""
+    """Add a white border and a caption above."""
     framed = cv2.copyMakeBorder(image, 24, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     return cv2.putText(framed, text, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
 
 
 def contact_sheet(images: Sequence[ImageArray], columns: int | None = None) -> ImageArray:
-    """Images in rows and columns on white; smaller ones are not enlarged.
+    """Put images in rows and columns on white; smaller ones are not enlarged.
 
     Args:
         images: at least one.
-        columns: as many as make the sheet about square when None.
+        columns: number of columns; if None, as many as make the sheet about square.
     """
     if not images:
         raise ValueError("contact_sheet needs at least one image.")
@@ -108,17 +108,17 @@ def save_comparisons(
     task: str | None = None,
     sheet_rows: int = 8,
 ) -> list[Path]:
-    """Write predictions over images beside the ground truth, and a sheet of the first ones.
+    """Write drawn predictions beside the ground truth, and a sheet of the first ones.
 
     Args:
         results: (data set dict, output of the model for its image); may be a generator that runs the model.
         metadata, threshold, task: as in :func:`draw_result`.
-        folder: made if it is not there.
+        folder: where to write; created if missing.
         sheet_rows: comparisons on ``contact_sheet.png``; 0 for no sheet.
 
     Returns:
-        The files: the sheet first, then one for each image, of the image's name; with a number behind it where
-        several images have the same.
+        The files: the sheet first, then one for each image, named like it, with a number appended if several images
+        have one name.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

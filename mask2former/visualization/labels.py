@@ -1,4 +1,4 @@
-"""Names of classes, written where they can be read."""
+"""Write names of classes where they can be read."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from PIL import Image, ImageDraw, ImageFont
 from mask2former.visualization.regions import ImageArray
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
-LETTER = 13  # pixels, in an image of 480
+LETTER = 13  # height in pixels, in an image whose shorter side has 480
 OPACITY = 0.8
-MOST_COVERED = 0.1  # share of the image; labels beyond it are left out
+MOST_COVERED = 0.1  # share of the image; labels that would cover more are left out
 
 
 @dataclass(frozen=True)
 class Label:
-    """A line of text that belongs to a region.
+    """A line of text for a region.
 
     Attributes:
         text: one line.
-        place: (x, y) where its middle would lie best.
-        box: around the region; the label may also stand above or below it.
-        colour: [3], 0 to 255, RGB, of the region.
+        place: (x, y), the best place for its middle.
+        box: box around the region; the label may also stand above or below it.
+        colour: the region's, [3], 0 to 255, RGB.
     """
 
     text: str
@@ -37,14 +37,14 @@ class Label:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Matplotlib, which Detectron2 needs anyway; it has more letters than Pillow's own."""
-    import matplotlib  # takes a second, which a run that writes no words need not wait
+    """Return Matplotlib's font, since Detectron2 needs Matplotlib anyway and Pillow's own font has fewer letters."""
+    import matplotlib  # takes a second, which a run without labels saves
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
 
 
 def write_labels(image: ImageArray, labels: Sequence[Label]) -> ImageArray:
-    """The image with the labels. None lies on another: the later ones, which find no place, are left out."""
+    """Write the labels over an image. Labels do not overlap: later ones that find no place are left out."""
     height, width = image.shape[:2]
     size = letter_size(image)
     letters, pad = font(size), size // 4
@@ -69,19 +69,19 @@ def write_labels(image: ImageArray, labels: Sequence[Label]) -> ImageArray:
 
 
 def letter_size(image: ImageArray) -> int:
-    """Height of letters in pixels: grows with the image's shorter side, and is never too small to read."""
+    """Return the height of letters in pixels, which grows with the image's shorter side; at least 11, to be read."""
     return max(11, round(LETTER * (min(image.shape[:2]) / 480) ** 0.8))
 
 
 def brightness(colour: np.ndarray) -> float:
-    """0 to 255, as the eye weighs red, green and blue."""
+    """Return the perceived brightness of a colour, 0 to 255 (luma of ITU-R BT.601)."""
     return float(np.dot(colour, (0.299, 0.587, 0.114)))
 
 
 def _free_spot(
     label: Label, size: tuple[int, int], image: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle | None:
-    """Where the label covers no other one; None if there is no such place, or enough is covered already."""
+    """Find a place where the label covers no other; None if there is none, or labels cover enough already."""
     covered = sum((other[2] - other[0]) * (other[3] - other[1]) for other in taken) + size[0] * size[1]
     if taken and covered > MOST_COVERED * image[0] * image[1]:
         return None

@@ -1,4 +1,4 @@
-"""What the colours in a drawn image mean."""
+"""The legend of a drawn image's colours."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mask2former.visualization.regions import ImageArray, Region
 
 
 def add_legend(drawn: ImageArray, regions: Sequence[Region]) -> ImageArray:
-    """The drawn image with a strip below it: colour and name of each class in it, and how many things there are.
+    """Add a strip below the drawn image with colour and name of each class in it, and its number of things.
 
     Args:
-        drawn: as :func:`mask2former.visualization.draw_regions` gave it.
-        regions: what was drawn.
+        drawn: image from :func:`mask2former.visualization.draw_regions`.
+        regions: the regions that were drawn.
     """
     entries = _entries(regions)
     if not entries:
@@ -39,7 +39,7 @@ def add_legend(drawn: ImageArray, regions: Sequence[Region]) -> ImageArray:
 
 
 def _entries(regions: Sequence[Region]) -> list[tuple[str, np.ndarray]]:
-    """(text, colour) of each class: things first, then stuff, in the order of the alphabet."""
+    """Return (text, colour) of each class: things first, then stuff, each in alphabetical order."""
     found: dict[tuple[bool, str], list[Region]] = {}
     for region in regions:
         if region.mask.any():
@@ -51,7 +51,7 @@ def _entries(regions: Sequence[Region]) -> list[tuple[str, np.ndarray]]:
 
 
 def _rows(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Entries, by index, in lines no longer than ``room`` unless a single one is."""
+    """Break entries, by index, into lines no longer than ``room``, unless a single entry is."""
     rows: list[list[int]] = [[]]
     used = 0
     for index, width in enumerate(widths):

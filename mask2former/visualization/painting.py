@@ -1,4 +1,4 @@
-"""Regions painted over an image."""
+"""Paint regions over an image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mask2former.visualization.labels import Label, write_labels
 from mask2former.visualization.regions import ImageArray, Region
 
 MODES = ("overlay", "masks", "contours", "boxes")
-LEAST_SIDE = 384  # pixels; images whose shorter side is below half of it are enlarged
+LEAST_SIDE = 384  # pixels; images whose shorter side is at most two thirds of it are enlarged to about this
 LEAST_LABELLED = 0.002  # share of the image; stuff that covers less gets no label
-MOST_SIDE = 4096  # pixels, of the longer side of images that are enlarged
+MOST_SIDE = 4096  # pixels, limit of the longer side when images are enlarged
 OPACITY = 0.5
 _GOLDEN = 0.618  # multiples of it spread evenly over a circle
 
@@ -31,15 +31,15 @@ def draw_regions(
     """Paint regions over an image, in the colours of their classes.
 
     Stuff is painted first, then things, the large ones before the small. Lines and letters grow with the image, and
-    an outline is never thinner than can be seen, so neither is an object.
+    outlines are always wide enough to be seen, so that even a tiny object shows.
 
     Args:
         image: [H, W, 3] uint8, RGB; it is not changed.
-        regions: of its size.
-        mode: "overlay": half transparent colours with outlines; "masks": the colours alone, on black; "contours":
-            outlines alone; "boxes": boxes around the things.
+        regions: regions of the image's size.
+        mode: "overlay": half-transparent colours with outlines; "masks": only the colours, on black; "contours": only
+            outlines; "boxes": boxes around the things.
         names: write classes and scores; by default in every mode but "masks".
-        shades: let things of one class differ in brightness and hue. In videos they would flicker.
+        shades: let things of one class differ in brightness and hue, which flickers in videos.
 
     Returns:
         The image, enlarged by a whole factor if it is small.
@@ -71,21 +71,21 @@ def draw_regions(
 
 
 def unit(image: ImageArray) -> float:
-    """Pixels that look about as wide in this image as one pixel does in one whose shorter side has 480.
+    """Return the width in pixels that looks like one pixel in an image whose shorter side has 480.
 
-    Less than in proportion: of a larger image one expects finer lines.
+    It grows less than in proportion, because people expect finer lines in a larger image.
     """
     return (min(image.shape[:2]) / 480) ** 0.8
 
 
 def enlargement(image: ImageArray) -> int:
-    """The whole factor by which an image is enlarged before it is drawn on."""
+    """Return the whole factor by which an image is enlarged before it is drawn on."""
     short, long = sorted(image.shape[:2])
     return max(1, min(round(LEAST_SIDE / short), MOST_SIDE // long))
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) in pixels, right and bottom exclusive, around a mask [H, W]; None if it is empty."""
+    """Return a mask's box (left, top, right, bottom) in pixels, right and bottom exclusive; None if it is empty."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
         return None
@@ -93,16 +93,16 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 class Part:
-    """The part of a canvas around one region; what lies elsewhere need not be looked at.
+    """The part of a canvas around one region, so that painting need not touch the rest.
 
     Attributes:
-        box: around the region, on the canvas: (left, top, right, bottom).
+        box: box around the region on the canvas: (left, top, right, bottom).
     """
 
     def __init__(
         self, canvas: ImageArray, mask: np.ndarray, box: tuple[int, int, int, int], factor: int, width: int
     ) -> None:
-        margin = -(-width // factor) + 1  # pixels of the mask; room for the outline
+        margin = -(-width // factor) + 1  # in pixels of the mask, for the outline
         left, top = max(0, box[0] - margin), max(0, box[1] - margin)
         inner = mask[top : box[3] + margin, left : box[2] + margin].astype(np.uint8)
         self.box = (factor * box[0], factor * box[1], factor * box[2], factor * box[3])
@@ -115,13 +115,13 @@ class Part:
 
     @property
     def widest(self) -> tuple[int, int]:
-        """(x, y) on the canvas where the region is widest, and so inside it."""
+        """The point (x, y) on the canvas where the region is widest, which is always inside it."""
         y, x = np.unravel_index(int(self._depth.argmax()), self._depth.shape)
         return self._origin[0] + int(x), self._origin[1] + int(y)
 
     @property
     def corner(self) -> tuple[int, int]:
-        """(x, y) of the upper left corner of the box."""
+        """The upper left corner (x, y) of the box."""
         return self.box[0], self.box[1]
 
     def paint(self, mode: str, colour: np.ndarray, isthing: bool) -> None:
@@ -132,7 +132,7 @@ class Part:
             self._canvas[inside] = (self._canvas[inside] * (1 - OPACITY) + colour * OPACITY).astype(np.uint8)
         elif mode == "masks":
             self._canvas[inside] = colour.astype(np.uint8)
-        thin = self._depth.max() <= 2 * self._width  # hardly more than outline, which has to show the colour then
+        thin = self._depth.max() <= 2 * self._width  # little more than its outline, which must show the colour then
         if mode == "contours" or thin or (mode == "overlay" and not isthing):
             self._paint_outline(colour)
         elif mode == "overlay":
@@ -164,7 +164,7 @@ def _enlarge(image: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
 
 
 def _shade(colour: np.ndarray, number: int) -> np.ndarray:
-    """The colour, for another number lighter or darker and a little turned; 0 leaves it. float64 [3]."""
+    """Vary lightness and hue of a colour by a number; 0 leaves it unchanged. Return float64 [3]."""
     if not number:
         return colour.astype(np.float64)
     turn, lift = ((_GOLDEN * number) % 1 + 0.5) % 1 - 0.5, ((2 * _GOLDEN * number) % 1 + 0.5) % 1 - 0.5

@@ -1,4 +1,4 @@
-"""What can be drawn, of a model or of a data set, as a list of regions."""
+"""Convert a model's results or a data set's annotations to a list of regions to draw."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ImageArray = np.ndarray
 # task -> keys, of model outputs and of data set dicts
 RESULTS = {"panoptic": ("panoptic_seg",), "instance": ("instances",), "semantic": ("sem_seg_labels", "sem_seg")}
 ANNOTATIONS = {"panoptic": ("segments_info",), "instance": ("annotations",), "semantic": ("sem_seg_file_name",)}
-INSTANCE_THRESHOLD = 0.5  # instances with a lower score are neither kept nor drawn, where nobody says otherwise
-_MOST_CLASSES = 1 << 24  # of a data set that does not say: as many as its files can tell apart
+INSTANCE_THRESHOLD = 0.5  # by default, instances with a lower score are neither kept nor drawn
+_MOST_CLASSES = 1 << 24  # assumed for a data set without names of classes, so that any class is accepted
 
 
 @dataclass(frozen=True)
 class Region:
-    """Something to paint.
+    """A region to paint.
 
     Attributes:
         mask: [H, W] bool.
-        name: of its class.
+        name: name of its class.
         colour: [3] uint8, RGB.
         isthing: an object; stuff otherwise.
         score: 0 to 1, if it has one.
@@ -48,15 +48,15 @@ class Region:
 
 
 def result_of(output: Mapping[str, Any], task: str) -> Any:
-    """Give a model's result for a task; of "semantic" the labels, integers [H, W], whichever form it gave."""
+    """Return a model's result for a task; for "semantic" the labels, integers [H, W], in whichever form they came."""
     return semantic_labels(output) if task == "semantic" else output[RESULTS[task][0]]
 
 
 def choose_task(found: Iterable[str], keys: Mapping[str, tuple[str, ...]], wanted: str | None, where: str) -> str:
-    """Choose the wanted task, or the first one of whose keys one is found.
+    """Choose the wanted task, or the first with a key in ``found``.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such task.
     """
     found = sorted(found)
     tasks = [task for task, names in keys.items() if not set(names).isdisjoint(found)]
@@ -69,7 +69,7 @@ def choose_task(found: Iterable[str], keys: Mapping[str, tuple[str, ...]], wante
 
 
 def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float, task: str | None) -> list[Region]:
-    """Regions of one image's output of a model, as :func:`mask2former.visualization.draw_result` takes it."""
+    """Return the regions of a model's output for one image; see :func:`mask2former.visualization.draw_result`."""
     result = result_of(output, choose_task(output, RESULTS, task, "the model's output"))
     if isinstance(result, Instances):
         return instance_regions(result, metadata, threshold)
@@ -82,9 +82,9 @@ def result_regions(output: dict[str, Any], metadata: Metadata, threshold: float,
 def annotation_regions(
     record: dict[str, Any], size: tuple[int, int], metadata: Metadata, task: str | None
 ) -> list[Region]:
-    """Regions of the annotation in a data set dict of an image of ``size`` (H, W).
+    """Return the regions of the annotation in a data set dict, for an image of ``size`` (H, W).
 
-    Where the metadata does not list the task's classes, those of the annotation are taken as they are.
+    If the metadata does not list the task's classes, those of the annotation are taken as they are.
     """
     task = choose_task(record, ANNOTATIONS, task, str(record["file_name"]))
     num_classes = len(metadata.get("thing_classes" if task == "instance" else "stuff_classes", ())) or _MOST_CLASSES
@@ -100,25 +100,25 @@ def annotation_regions(
 
 
 def panoptic_regions(ids: Tensor, segments: Iterable[dict[str, Any]], metadata: Metadata) -> list[Region]:
-    """Regions of ``panoptic_seg``: ids int [H, W] and segments with ``id, isthing, category_id``."""
+    """Return the regions of ``panoptic_seg``: ids, int [H, W], and segments with ``id, isthing, category_id``."""
     numbers = ids.cpu().numpy()
     return [make_region(numbers == s["id"], s["category_id"], bool(s["isthing"]), metadata) for s in segments]
 
 
 def instance_regions(instances: Instances, metadata: Metadata, threshold: float = INSTANCE_THRESHOLD) -> list[Region]:
-    """Regions of ``instances`` whose score is not below the threshold."""
+    """Return the regions of ``instances`` with a score of at least the threshold."""
     kept = instances[instances.scores >= threshold].to("cpu")
     found = zip(kept.pred_masks.numpy(), kept.pred_classes.tolist(), kept.scores.tolist(), strict=True)
     return [make_region(mask.astype(bool), number, True, metadata, score) for mask, number, score in found]
 
 
 def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:
-    """Regions of a map of class numbers, int [H, W]: one for each class in it."""
+    """Return the regions of a map of class numbers, int [H, W]: one for each class in it."""
     return [make_region(classes == number, number, False, metadata) for number in np.unique(classes).tolist()]
 
 
 def make_region(mask: np.ndarray, number: int, isthing: bool, metadata: Metadata, score: float | None = None) -> Region:
-    """A region of the class ``number``, named and coloured as the data set says; by its number where it does not."""
+    """Make a region of class ``number``, with the data set's name and colour, or else ones derived from the number."""
     kind = "thing" if isthing else "stuff"
     names, colours = metadata.get(f"{kind}_classes", ()), metadata.get(f"{kind}_colors", ())
     palette = colormap(rgb=True, maximum=255)

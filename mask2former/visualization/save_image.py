@@ -1,4 +1,4 @@
-"""Drawn images as files."""
+"""Write drawn images to files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def save_image(file: Path, image: ImageArray) -> Path:
     """Write an image, RGB [H, W, 3] or one channel [H, W] of 8 or 16 bits, in the format of the file's suffix.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file.suffix.lower() in (".jpg", ".jpeg") else []
     pixels = np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else image
@@ -31,11 +31,11 @@ def save_image(file: Path, image: ImageArray) -> Path:
 
 
 def free_file(file: Path, taken: Collection[Path]) -> Path:
-    """The file, or one of the next free name, such as ``name_2.png``: images of different folders may share theirs.
+    """Return the file, or the next free name, such as ``name_2.png``: images of different folders may share names.
 
     Args:
-        file: or a folder.
-        taken: written already, in this run; files of earlier runs are written anew.
+        file: path of a file or a folder.
+        taken: paths already written in this run; files of earlier runs are overwritten.
     """
     free, number = file, 2
     while free in taken:

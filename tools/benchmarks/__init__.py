@@ -1,1 +1,1 @@
-"""What `tools/benchmark.py` measures with."""
+"""The measurements of `tools/benchmark.py`."""

@@ -1,4 +1,4 @@
-"""What the deformable attention of a pixel decoder is given: raw inputs, as its linear layers leave them."""
+"""Inputs of a pixel decoder's deformable attention: raw, as its linear layers return them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOCATIONS = ("near", "anywhere")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of B images with S pixels in all levels, each of which asks.
+    """Inputs for B images with S pixels in all levels, each of which is a query.
 
     Attributes:
-        value: [B, S, heads, C].
+        value: [B, S, heads, C] values to sample.
         shapes: (H, W) of each level.
         reference: [1, S, 1, 2] pixel centres (x, y) in [0, 1], float32.
         offsets: [B, S, heads, L, P, 2] in pixels of the level.
@@ -42,8 +42,8 @@ class Case:
 
     Attributes:
         size: images, as ``HxW`` or ``BxHxW`` in pixels; the levels have strides 32, 16 and 8.
-        locations: ``near``: every head looks in a direction of its own, point p at a distance of p + 1 pixels, as
-            training begins, plus noise of one pixel; ``anywhere``: uniformly over the level.
+        locations: ``near``: every head samples in its own direction, point p at a distance of p + 1 pixels, as at the
+            start of training, plus noise of one pixel; ``anywhere``: uniformly over the level.
     """
 
     size: str
@@ -81,11 +81,11 @@ class Case:
         return Inputs(value, shapes, reference[None, :, None].to(device), offsets, logits)
 
     def work(self, training: bool) -> tuple[int, int]:
-        """Bytes that have to be moved at least and multiply-adds.
+        """Return the least number of bytes to move, and the number of multiply-adds.
 
-        Forward: inputs are read and the result is written once; four pixels of C channels are weighed for each sample.
-        Training also reads the gradient of the result and writes those of the inputs; the gradients of values and those
-        of places and weights take as many multiply-adds again each. Softmax and addresses are not counted.
+        Forward: inputs are read and the result is written once; four pixels of C channels are weighted for each sample.
+        Training also reads the gradient of the result and writes those of the inputs; the gradients of values, and
+        those of locations and weights, take as many multiply-adds again each. Softmax and addresses are not counted.
         """
         pixels = sum(height * width for height, width in self.shapes)
         samples = self.batch * pixels * HEADS * len(self.shapes) * POINTS
@@ -96,7 +96,7 @@ class Case:
 
 
 def parse_size(text: str) -> tuple[int, int, int]:
-    """(B, H, W) of ``HxW`` or ``BxHxW``."""
+    """Parse ``HxW`` or ``BxHxW`` to (B, H, W)."""
     if not re.fullmatch(r"([1-9]\d*x)?[1-9]\d*x[1-9]\d*", text):
         raise ValueError(f"a size is HxW or BxHxW in pixels, such as 800x1067 or 2x1024x1024; found {text!r}.")
     numbers = [int(number) for number in text.split("x")]
@@ -105,6 +105,6 @@ def parse_size(text: str) -> tuple[int, int, int]:
 
 
 def _centres(height: int, width: int) -> Tensor:
-    """[H * W, 2] (x, y) in [0, 1]."""
+    """Return the pixel centres (x, y), [H * W, 2] in [0, 1]."""
     y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
     return torch.stack([x, y], -1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What the sub-commands of benchmark.py have alike: their parser, files of numbers, charts."""
+"""Shared by the sub-commands of benchmark.py: their parser, files of numbers, charts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def sub_command(
     about: str,
     columns: str,
 ) -> Callable[..., Any]:
-    """Add one, which ``run`` carries out.
+    """Add a sub-command, which ``run`` carries out.
 
     Args:
-        what: it measures, in a line.
-        about: it, at length; ``columns``: how to read its tables.
+        what: what it measures, in a line.
+        about: its description.
+        columns: how to read its tables.
 
     Returns:
         Its ``add_argument``.
@@ -34,14 +35,14 @@ def sub_command(
 
 
 def write_numbers(report: dict[str, Any], file: Path) -> None:
-    """As JSON; folders are made, and the file is named to the user."""
+    """Write a report as JSON, create missing folders, and print the file's name."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=1))
     print(f"\nnumbers: {file}")
 
 
 def save_chart(figure: Any, file: Path) -> None:
-    """A matplotlib figure, in the format of the file's suffix; folders are made."""
+    """Write a matplotlib figure in the format of the file's suffix, and create missing folders."""
     from matplotlib import pyplot
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Those who compute multi-scale deformable attention, each behind the same signature.
+"""Implementations of multi-scale deformable attention, all with one signature.
 
-All take the raw inputs: where an operator asks for locations and weights instead of offsets and logits, the arithmetic
-and the softmax in between are done in PyTorch and count as part of it, since the models need them either way.
+All take the raw inputs. If an operator takes locations and weights instead of offsets and logits, the arithmetic and
+the softmax in between are done in PyTorch and count as part of it, since the models need them either way.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torch import Tensor
 
 from benchmarks.cases import Inputs
 
-Operator = Callable[[Inputs], Tensor]  # gives [B, Q, heads * C]
+Operator = Callable[[Inputs], Tensor]  # returns [B, Q, heads * C]
 
 
 def locations(inputs: Inputs) -> Tensor:
-    """[B, Q, heads, L, P, 2] in [0, 1], at least float32."""
+    """Return the sampling locations [B, Q, heads, L, P, 2] in units of the image, at least float32."""
     offsets = inputs.offsets.to(torch.promote_types(inputs.offsets.dtype, torch.float32))
     pixel_size, _, _ = _levels(tuple(inputs.shapes), inputs.value.device)
     return inputs.reference[:, :, None, :, None] + offsets * pixel_size[:, None]
 
 
 def weights(inputs: Inputs) -> Tensor:
-    """[B, Q, heads, L, P] that add up to 1 over L * P."""
+    """Return the weights [B, Q, heads, L, P], which add up to 1 over L * P."""
     return inputs.logits.flatten(-2).softmax(-1).view_as(inputs.logits)
 
 
 @functools.cache  # models make these once for all layers
 def _levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """[L, 2] width and height of a pixel, [L, 2] (H, W), [L] first positions."""
+    """Return [L, 2] width and height of a pixel, [L, 2] (H, W), and [L] first positions."""
     sizes = torch.tensor(shapes, device=device)
     numbers = sizes.prod(1)
     return 1 / sizes.flip(1).float(), sizes, numbers.cumsum(0) - numbers
@@ -104,7 +104,7 @@ def _mmcv() -> Operator:
 class Contestant:
     label: str
     about: str
-    load: Callable[[], Operator]  # raises ImportError where it is not installed
+    load: Callable[[], Operator]  # raises ImportError if it is not installed
 
 
 CONTESTANTS = {
@@ -120,7 +120,7 @@ CONTESTANTS = {
 
 
 def load(names: list[str]) -> tuple[dict[str, Operator], dict[str, str]]:
-    """Those that are there, and why the others are not."""
+    """Return the contestants that can be loaded, and for the others the reason why not."""
     present, absent = {}, {}
     for name in names:
         try:

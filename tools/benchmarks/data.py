@@ -94,7 +94,7 @@ def parts_table(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Times of an image by part as stacked bars, ours above the straightforward one's."""
+    """Draw the times of an image by part as stacked bars, ours above the straightforward one's."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Images with many objects, drawn into a folder, annotated for all three tasks."""
+"""Draw images with many objects into a folder, annotated for all three tasks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLASSES = 20
 
 
 def draw(folder: Path, name: str, size: tuple[int, int], objects: int, seed: int) -> Record:
-    """One image with its files.
+    """Draw one image and write its files.
 
     Args:
         size: (H, W) in pixels.
-        objects: N blobs; those that later ones cover wholly have no panoptic segment.
+        objects: number of blobs; those that later ones cover wholly have no panoptic segment.
 
     Returns:
-        A data set dict. ``annotations`` are outlines that overlap; ``runs`` is the same with COCO's run lengths (RLE).
+        A data set dict. ``annotations`` are overlapping outlines; ``runs`` are the same as COCO's run lengths (RLE).
     """
     rng = np.random.default_rng(seed)
     height, width = size
@@ -66,7 +66,7 @@ def draw(folder: Path, name: str, size: tuple[int, int], objects: int, seed: int
 
 
 def _blob(rng: np.random.Generator, size: tuple[int, int], objects: int) -> np.ndarray:
-    """[40, 2] (x, y): a wobbly ellipse. The more objects, the smaller; some hang over the edge."""
+    """Return a wobbly ellipse, [40, 2] (x, y), smaller for more objects; some are cut off at the edge."""
     height, width = size
     radius = rng.uniform(0.3, 1.2) * np.sqrt(height * width / (np.pi * objects))
     centre = rng.uniform(0, (width, height))

@@ -83,7 +83,7 @@ def _whole(row: Row) -> float:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Seconds per thousand images as bars: process, and evaluate after it."""
+    """Draw the seconds per thousand images as bars: process, then evaluate."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""`benchmark.py eval`: evaluators on predictions that are made up, ours beside Detectron2's."""
+"""`benchmark.py eval`: time evaluators on drawn predictions, ours beside Detectron2's."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from mask2former.structures import FactoredMasks
 CLASSES, THINGS = 40, 20
 QUERIES, CHANNELS = 100, 256
 NAME = "evaluation_benchmark"
-Pair = tuple[dict[str, Any], dict[str, Any]]  # an image and what a model gives for it
+Pair = tuple[dict[str, Any], dict[str, Any]]  # an image and a model's output for it
 
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of an image, of one evaluator.
+    """One evaluator's seconds per image.
 
     Attributes:
-        model: of post-processing, to make what it scores out of the network's answer; semantic results alone, whose
-            two forms differ in this.
+        model: seconds of post-processing, which makes what is scored from the network's output; only of semantic
+            results, whose two forms differ in it.
     """
 
     task: str
@@ -56,12 +56,12 @@ class Row:
 
 
 def measure(folder: Path, images: int, different: int, size: tuple[int, int], objects: int) -> Iterator[Row]:
-    """Every evaluator once, one after the other: a run takes seconds to minutes, so it is its own average.
+    """Run every evaluator once, one after the other: a run takes seconds to minutes, so it is its own average.
 
     Args:
-        images: scored.
-        different: of them drawn; the others repeat their files and predictions.
-        objects: segments of an image; five times as many instances are predicted.
+        images: number of images scored.
+        different: number of them drawn; the others repeat their files and predictions.
+        objects: segments in an image; five times as many instances are predicted.
     """
     pairs = draw(folder, images, different, size, objects)
     made = {"scores": postprocessing(SemanticScores, size), "labels": postprocessing(SemanticLabels, size)}
@@ -96,13 +96,14 @@ def contestants(folder: Path) -> dict[str, dict[str, Callable[[], DatasetEvaluat
 
 
 def _form(evaluator: str) -> str:
-    """Of the semantic results that it is given."""
+    """Return the form of the semantic results that an evaluator gets."""
     return "labels" if evaluator.endswith("labels") else "scores"
 
 
 def postprocessing(kind: type[SemanticScores], size: tuple[int, int], repeats: int = 5) -> float:
-    """Median seconds for the semantic result of an image, from ``QUERIES`` queries with masks at a quarter of its
-    size: what the model does after the network.
+    """Return the median seconds of post-processing for an image's semantic result.
+
+    There are ``QUERIES`` queries, with masks at a quarter of the image's size.
     """
     torch.manual_seed(0)
     small = (-(-size[0] // 4), -(-size[1] // 4))
@@ -125,7 +126,7 @@ def run(task: str, name: str, build: Callable[[], DatasetEvaluator], pairs: list
         evaluator.reset()
         spent = 0.0
         for one, output in pairs:
-            # Detectron2's evaluators change what they are given.
+            # Detectron2's evaluators change their inputs.
             given = {
                 **output,
                 "panoptic_seg": (output["panoptic_seg"][0], [dict(s) for s in output["panoptic_seg"][1]]),
@@ -153,7 +154,7 @@ def _without_hotcoco(off: bool) -> Iterator[None]:
 
 
 def draw(folder: Path, count: int, different: int, size: tuple[int, int], objects: int) -> list[Pair]:
-    """Ground truth of a registered data set ``NAME``, and predictions that are near it."""
+    """Draw ground truth, register it as the data set ``NAME``, and return images with predictions near it."""
     drawn = [_draw_one(folder, number, size, objects) for number in range(different)]
     instances: list[dict[str, Any]] = []
     panoptic, images, records, pairs = [], [], [], []

@@ -1,4 +1,4 @@
-"""How fast the machine gathers: rows of a head's channels read at places of a table that mostly lies in a cache."""
+"""Measure how fast the machine gathers rows of a head's channels from a table that mostly fits in a cache."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CORNERS = 4
 
 
 def measure_gather(case: Case, device: torch.device, dtypes: Sequence[str], patience: Patience) -> dict[str, float]:
-    """Return bytes read a second, by dtype, of what PyTorch does faster: looking rows up, or weighing and adding them.
+    """Return bytes read a second, by dtype, of PyTorch's faster way: looking rows up, or weighting and adding them.
 
     The table holds the values of a case, [B * S * heads, C], and as many rows are read as the operator reads pixels:
-    at random, four for each sample. Adding them writes one row for each query and head, so what it takes is reading.
+    at random, four for each sample. Adding them writes one row for each query and head, so nearly all time is reading.
     """
     pixels = sum(height * width for height, width in case.shapes)
     rows = case.batch * pixels * HEADS
@@ -42,7 +42,7 @@ def measure_gather(case: Case, device: torch.device, dtypes: Sequence[str], pati
 
 
 def gathered(case: Case, training: bool) -> int:
-    """Return the bytes that the operator reads of values, each pixel as often as a sample needs it.
+    """Return the bytes of values that the operator reads, counting each pixel as often as a sample needs it.
 
     Training reads them twice, and adds a float32 gradient to each, which counts as its size.
     """

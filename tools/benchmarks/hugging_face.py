@@ -36,7 +36,7 @@ def build_theirs(
     classes: list[Tensor],
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> Step:
-    """With random weights and a backbone as the configuration says; its losses are those of its own code."""
+    """Build a step with random weights and the configuration's backbone; its losses are Hugging Face's own."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
     cfg = read_config(setting)

@@ -1,4 +1,4 @@
-"""The results of `benchmark.py infer` for people: a table and charts."""
+"""Show the results of `benchmark.py infer`: a table and charts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Seconds of each implementation as bars, cut into parts, and peak memory beside them."""
+    """Draw the seconds of each implementation as bars, divided into parts, with peak memory beside them."""
     pyplot = _pyplot()
     rows = [row for row in rows if row.name not in (FLOOR, DEFAULT_FLOOR)]
     figure, (left, right) = pyplot.subplots(
@@ -69,7 +69,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 
 
 def draw_growth(rows: Sequence[Row], file: Path) -> None:
-    """Time and memory against one thing at a time, the others as in most rows."""
+    """Draw time and memory against one quantity at a time, with the others as in most rows."""
     pyplot = _pyplot()
     axes_of = {
         "image, megapixels": lambda row: row.setting.size[0] * row.setting.size[1] / 1e6,

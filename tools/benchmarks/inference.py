@@ -1,4 +1,4 @@
-"""`benchmark.py infer`: whole models side by side."""
+"""`benchmark.py infer`: measure whole models side by side."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ REST = "post-processing"
 
 @dataclass(frozen=True)
 class Row:
-    """What one implementation took in one setting. Times in seconds of a batch, memory in bytes.
+    """One implementation's measurements in one setting: times in seconds of a batch, memory in bytes.
 
     Attributes:
-        ratio: the time of Hugging Face's by this one; None where it did not take part.
-        of_floor: this time by that of the convolutions and matrix products of our network alone.
-        peak: memory beyond the weights; None where it cannot be measured.
-        parts: seconds by part, of one more run; REST is what is left.
+        ratio: Hugging Face's time divided by this one; None if it did not take part.
+        of_floor: this time divided by that of our network's convolutions and matrix products alone.
+        peak: memory beyond the weights; None if it cannot be measured.
+        parts: seconds by part, of one more run; REST is the remainder.
     """
 
     setting: Setting
@@ -63,7 +63,7 @@ def measure(
     memory: bool = True,
     floor: bool = True,
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Rows, and notes: who is absent and why, seconds that compiling took, multiply-adds of the network."""
+    """Return rows and notes: what is absent and why, seconds of compiling, multiply-adds of the network."""
     torch.set_num_threads(threads)
     notes: dict[str, Any] = {}
     present: dict[str, Implementation] = {}
@@ -100,7 +100,7 @@ def measure(
 
 
 def network_floors(setting: Setting, device: torch.device) -> tuple[dict[str, Callable[[], object]], float]:
-    """What runs the products of our network, of all but the post-processing, and 10^9 multiply-adds of them."""
+    """Return functions that run our network's products, without post-processing, and their 10^9 multiply-adds."""
     model = our_model(setting, device.type)
     recorder = Recorder()
     inputs = [{"image": image} for image in setting.images()]
@@ -120,7 +120,7 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def parts_of(parts: Sequence[Part], function: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Return the seconds of each part in one run, and of what is left."""
+    """Return the seconds of each part in one run, and of the remainder."""
     spent: dict[str, float] = dict.fromkeys([name for _, _, name in parts], 0.0)
     with ExitStack() as stack:
         for owner, method, name in parts:
@@ -158,9 +158,9 @@ def _peak(name: str, setting: Setting, device: torch.device, threads: int) -> in
 
 
 def peak_here(name: str, setting: Setting, device_name: str, threads: int) -> int:
-    """Bytes beyond the weights; on a CPU, call it in a fresh process."""
+    """Return the peak memory beyond the weights, in bytes; on a CPU, call it in a fresh process."""
     torch.set_num_threads(threads)
     one = IMPLEMENTATIONS[name](setting, device_name)
     images = setting.images()
-    one.run(images)  # loads code, which stays
+    one.run(images)  # loads code, which stays in memory and is not to count
     return peak_of(lambda: one.run(images), torch.device(device_name))

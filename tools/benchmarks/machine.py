@@ -1,4 +1,4 @@
-"""What the machine could do at best: bytes copied and multiply-adds a second."""
+"""Measure the machine's limits: bytes copied and multiply-adds a second."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PATIENCE = Patience(rounds=7)
 
 @dataclass(frozen=True)
 class Limits:
-    """The fastest of a few runs: bytes read and written a second, multiply-adds a second by dtype."""
+    """The fastest of a few runs: bytes read and written a second, and multiply-adds a second by dtype."""
 
     bandwidth: float
     multiply_adds: dict[str, float]
 
     def floor(self, moved: int, multiply_adds: int, dtype: str) -> float:
-        """Seconds that nothing can be faster than that moves so many bytes and computes so much."""
+        """Return the least seconds in which the machine can move so many bytes and compute so many multiply-adds."""
         return max(moved / self.bandwidth, multiply_adds / self.multiply_adds[dtype])
 
 
@@ -37,7 +37,7 @@ def measure_limits(
     copy_bytes: int = COPY_BYTES,
     matrix: int | None = None,
 ) -> dict[int, Limits]:
-    """By number of CPU threads: a copy of a large array, and the product of two square matrices in each dtype."""
+    """Time a copy of a large array and the product of two square matrices in each dtype, by number of CPU threads."""
     size = matrix or MATRIX.get(device.type, 1024)
     source = torch.ones(copy_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -62,7 +62,7 @@ def describe(device: torch.device) -> dict[str, str | int | float]:
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
     }
-    if hasattr(os, "getloadavg"):  # what else was running
+    if hasattr(os, "getloadavg"):  # shows whether other programs were running
         facts["load"] = round(os.getloadavg()[0], 2)
     return facts
 

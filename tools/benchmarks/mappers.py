@@ -1,4 +1,4 @@
-"""`benchmark.py data`: the two mappers on the same images with the same random draws, and where their time goes."""
+"""`benchmark.py data`: time both mappers, and their parts, on the same images with the same random draws."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What both mappers took for an image on the average, in seconds.
+    """Both mappers' mean seconds per image.
 
     Attributes:
-        masks: of an image that are left, on the average.
+        masks: mean number of masks left in an image.
         parts, plain_parts: by name of the part; they add up to an image.
         handed: to hand the image over from a worker process, which is the same for both.
     """
@@ -76,7 +76,11 @@ class Row:
 
 
 def measure(case: Case, patience: Patience) -> Row:
-    """Raises AssertionError where the mappers do not give the same."""
+    """Time both mappers on a case.
+
+    Raises:
+        AssertionError: their results differ.
+    """
     ours, plain = build(case)
     masks, handed = 0, 0.0
     for seed, record in enumerate(case.records):
@@ -134,7 +138,7 @@ def assert_same(ours: Record, plain: Record, where: str) -> None:
 
 
 def parts_of(one: Mapper | PlainMapper, case: Case, rounds: int = 3) -> dict[str, float]:
-    """Seconds of an image by part, on the average."""
+    """Return the mean seconds per image by part."""
     spent: Counter[str] = Counter()
     with _clocks(one, spent):
         started = time.perf_counter()
@@ -147,7 +151,7 @@ def parts_of(one: Mapper | PlainMapper, case: Case, rounds: int = 3) -> dict[str
 
 @contextmanager
 def _clocks(one: Mapper | PlainMapper, spent: Counter[str]) -> Iterator[None]:
-    """Functions that do a part, replaced by ones that count its time; none is called inside of another."""
+    """Replace the functions of each part by ones that add up its time; none of them calls another."""
     if isinstance(one, Mapper):
         places = [
             (mapper, "read_image", "image"),
@@ -180,7 +184,7 @@ def _timed(function: Callable[..., Any], part: str, spent: Counter[str]) -> Call
 
 
 def drawn_cases(sizes: Sequence[tuple[int, int]], counts: Sequence[int], images: int) -> Iterator[Case]:
-    """For each size (H, W) and number of objects: outlines, run lengths, segments and classes."""
+    """Yield cases of outlines, run lengths, segments and classes for each size (H, W) and number of objects."""
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             for objects in counts:
@@ -199,7 +203,7 @@ def drawn_cases(sizes: Sequence[tuple[int, int]], counts: Sequence[int], images:
 
 
 def real_cases(root: Path, images: int) -> Iterator[Case]:
-    """Of the data sets that are there."""
+    """Yield cases of the data sets below ``root``."""
     register_all(str(root))
     things = DatasetCatalog.get("coco_sample_panoptic") if (root / "coco_sample").is_dir() else []
     if things:

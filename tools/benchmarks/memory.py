@@ -1,7 +1,7 @@
-"""Peak memory of a call.
+"""Measure the peak memory of a call.
 
-On a CUDA device PyTorch's allocator keeps count. On a CPU the operating system does: Linux can forget a process's
-peak of resident memory, so what a call adds to it is seen whatever allocates it, also where PyTorch does not know.
+On a CUDA device, PyTorch's allocator keeps count. On a CPU, the operating system does: Linux can reset a process's
+peak of resident memory, so whatever a call adds is seen, even if PyTorch did not allocate it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def is_measurable(device: torch.device) -> bool:
 
 
 def peak_of(function: Callable[[], object], device: torch.device) -> int:
-    """Bytes that a call holds at most beyond what is held before it, its results included.
+    """Return the most bytes that a call holds beyond those held before it, including its results.
 
-    On a CPU call this `apart`, and the function once before: memory that other calls have freed and the process has
-    kept would serve this one unseen, and code that is loaded counts. To a few pages: small calls count as nothing.
+    On a CPU, call this `apart`, and the function once before: memory that other calls have freed but the process has
+    kept would serve this one unseen, and loading code counts. It is exact to a few pages, so small calls count as 0.
     """
     gc.collect()
     if device.type == "cuda":
@@ -52,7 +52,7 @@ def peak_of(function: Callable[[], object], device: torch.device) -> int:
 
 
 def apart(function: Callable[..., Result], *arguments: object) -> Result:
-    """The result of a function of a module, called in a process that does nothing else."""
+    """Call a module's function in a process that does nothing else, and return its result."""
     return _process().submit(function, *arguments).result()
 
 
@@ -68,7 +68,7 @@ def _give_back_freed_memory() -> None:
 
 
 def _status(key: str) -> int:
-    """Bytes."""
+    """Read an entry of the process's status, in bytes."""
     for line in (PROC / "status").read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Those who segment images, with the same weights: ours, and Hugging Face's Mask2Former."""
+"""Build the compared models with the same weights: ours, and Hugging Face's Mask2Former."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ MODELS = {
     "swin_large": "coco/panoptic/swin_large_in21k.yaml",
 }
 TASKS = ("panoptic", "instance", "semantic")
-Part = tuple[object, str, str]  # owner and name of a method, and the part that its time belongs to
+Part = tuple[object, str, str]  # owner and name of a method, and the part to which its time belongs
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured.
+    """The case that is measured.
 
     Attributes:
         model: one of MODELS, or a configuration file.
         size: (H, W) of the images in pixels.
         batch: images at a time.
-        dtype: of autocast; float32: none.
-        task: the results that are made.
-        objects: queries that are made to hold an object: the random weights of the class head are scaled and biased.
-        queries: how many there are in all; None: as configured.
+        dtype: dtype of autocast; float32: no autocast.
+        task: the kinds of results, joined by "+".
+        objects: queries that hold an object; the random weights of the class head are scaled and biased for it.
+        queries: total number of queries; None: as configured.
         mixed: images of a batch have different sizes, the largest ``size``.
-        compile: "" (not compiled), "fixed" or "dynamic" sizes; ours alone.
-        weights: a file for ours; "": random.
+        compile: "" (not compiled), "fixed" or "dynamic" sizes; only ours.
+        weights: file of weights for ours; "": random.
     """
 
     model: str
@@ -65,7 +65,7 @@ class Setting:
     weights: str = ""
 
     def images(self) -> list[Tensor]:
-        """uint8 [3, H, W] each, of coarse random blocks: noise alone would look the same everywhere."""
+        """Make images, uint8 [3, H, W], of coarse random blocks: plain noise would look the same everywhere."""
         generator = torch.Generator().manual_seed(0)
         images = []
         for index in range(self.batch):
@@ -78,11 +78,11 @@ class Setting:
 
 @dataclass
 class Implementation:
-    """Something that segments images.
+    """A model that segments images.
 
     Attributes:
         run: images -> results.
-        parts: methods whose time tells what the parts take.
+        parts: methods whose times are those of the parts.
     """
 
     run: Callable[[list[Tensor]], Any]
@@ -113,7 +113,7 @@ def our_model(setting: Setting, device: str = "cpu") -> MaskFormer:
 
 @torch.no_grad()
 def _hold_objects(model: MaskFormer, setting: Setting) -> None:
-    """Make the class head sure, and ``objects`` of the queries sure of an object."""
+    """Scale and bias the class head so that its scores are high and ``objects`` queries hold an object."""
     head = model.sem_seg_head.predictor.class_embed
     image = setting.images()[0]
     logits = model.predict([{"image": image}])[0][0]
@@ -125,7 +125,7 @@ def _hold_objects(model: MaskFormer, setting: Setting) -> None:
 
 
 def ours(setting: Setting, device: str = "cpu", model: MaskFormer | None = None) -> Implementation:
-    """Run ours, with a ``model`` that was made by :func:`our_model` or a new one."""
+    """Wrap ours: ``model`` from :func:`our_model`, or a new one."""
     model = model or our_model(setting, device)
     if setting.compile:
         dynamic = setting.compile == "dynamic"
@@ -140,7 +140,7 @@ def ours(setting: Setting, device: str = "cpu", model: MaskFormer | None = None)
 
     head = model.sem_seg_head
     parts: list[Part] = [(model.backbone, "forward", "backbone")]
-    if not setting.compile:  # inside a graph nobody can look at the clock
+    if not setting.compile:  # parts inside a compiled graph cannot be timed
         parts += [(head.pixel_decoder, "forward", "pixel decoder"), (head.predictor, "forward", "transformer decoder")]
     return Implementation(run, parts)
 
@@ -148,11 +148,15 @@ def ours(setting: Setting, device: str = "cpu", model: MaskFormer | None = None)
 def hugging_face(
     setting: Setting, device: str = "cpu", model: MaskFormer | None = None, theirs: Any = None
 ) -> Implementation:
-    """Run theirs, with the weights of ours. Raises ImportError where transformers is not installed, ValueError where
-    there is no such model of theirs.
+    """Wrap Hugging Face's model, with the weights of ours.
 
     Args:
-        model: ours, made by :func:`our_model`, or None for a new one; ``theirs``: made of it by :func:`their_model`.
+        model: ours, from :func:`our_model`; None: a new one.
+        theirs: made from it by :func:`their_model`; None: a new one.
+
+    Raises:
+        ImportError: transformers is not installed.
+        ValueError: Hugging Face has no such model.
     """
     transformers = importlib.import_module("transformers")
     model = model or our_model(setting, device)
@@ -198,7 +202,7 @@ def their_model(setting: Setting, model: MaskFormer) -> nn.Module:
         dropout=0.0,
         num_queries=predictor.query_embed.num_embeddings,
     )
-    with model.device:  # where drawing random numbers is fast
+    with model.device:  # draws the initial weights on the device, which is faster
         theirs = transformers.Mask2FormerForUniversalSegmentation(config)
     report = theirs.load_state_dict(to_hf(model.state_dict()), strict=False)
     if report.unexpected_keys:
@@ -207,9 +211,9 @@ def their_model(setting: Setting, model: MaskFormer) -> nn.Module:
 
 
 def other(command: str, setting: Setting, threads: int) -> Implementation:
-    """A command whose last line of output is JSON: seconds of one batch, or {"seconds": ...}.
+    """Wrap a command whose last line of output is JSON: seconds of one batch, or {"seconds": ...}.
 
-    ``{model}``, ``{height}``, ``{width}``, ``{batch}``, ``{dtype}`` and ``{threads}`` in it are filled in.
+    ``{model}``, ``{height}``, ``{width}``, ``{batch}``, ``{dtype}`` and ``{threads}`` in it are replaced.
     """
     height, width = setting.size
     words = [

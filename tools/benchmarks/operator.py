@@ -1,4 +1,4 @@
-"""`benchmark.py op`: the operator side by side with others, and one layer of the encoder around it."""
+"""`benchmark.py op`: measure the operator side by side with others, and an encoder layer around it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LAYERS = {"layer": "layer, ours", "layer_plain": "layer, plain PyTorch"}
 
 @dataclass(frozen=True)
 class Row:
-    """What one contestant took in one case. Times in seconds, memory in bytes.
+    """One contestant's measurements in one case: times in seconds, memory in bytes.
 
     Attributes:
-        floor: time below which the machine's limits do not let anybody; None where no floor is computed.
-        ratio: the time of plain PyTorch by this one; None where plain PyTorch did not take part.
-        peak: memory beyond the inputs; None where it cannot be measured.
-        error: largest difference from plain PyTorch in float32, by the largest of its results.
+        floor: least time that the machine's limits allow; None if it is not computed.
+        ratio: plain PyTorch's time divided by this one; None if it did not take part.
+        peak: memory beyond the inputs; None if it cannot be measured.
+        error: largest difference from plain PyTorch in float32, divided by the largest of its results.
     """
 
     case: Case
@@ -57,7 +57,7 @@ def measure_operator(
     patience: Patience,
     memory: bool = True,
 ) -> tuple[list[Row], dict[str, str]]:
-    """The rows of a case, and why contestants that are there are not in them."""
+    """Return the rows of a case, and why contestants that can be loaded are not in them."""
     present, _ = load(list(names))
     failed: dict[str, str] = {}
     errors = {}
@@ -82,7 +82,7 @@ def measure_operator(
 def measure_layer(
     case: Case, device: torch.device, threads: Sequence[int], patience: Patience, memory: bool = True
 ) -> list[Row]:
-    """A training step of one encoder layer with our operator, as models have it, and with the plain one."""
+    """Time a training step of one encoder layer with our operator, as in models, and with the plain one."""
     functions = {name: layer_step(name, case, device) for name in LAYERS}
     peaks = _peaks(case, list(LAYERS), "training", device) if memory else {}
     floors = dict.fromkeys(threads, None)
@@ -119,12 +119,12 @@ def step(operator: Operator, inputs: Inputs, mode: str) -> Callable[[], object]:
 
 
 def compare(operator: Operator, case: Case, device: torch.device) -> float:
-    """See `Row.error`; also tries the gradients, to know before measuring that there are any."""
+    """Return the error (see `Row.error`); also compute gradients once, to fail before measuring if there are none."""
     inputs = case.inputs(device, requires_grad=True)
     result = operator(inputs)
     torch.autograd.grad(result.sum(), inputs.leaves())
     exact = Case(case.size, "float32", case.locations).inputs(device)
-    # Of the numbers as the dtype holds them, so that rounding the inputs is nobody's error.
+    # From the inputs as the dtype rounds them, so that this rounding does not count as an error.
     exact = Inputs(
         *(inputs.value.detach().float(), inputs.shapes, exact.reference),
         *(inputs.offsets.detach().float(), inputs.logits.detach().float()),
@@ -158,10 +158,10 @@ def layer_step(name: str, case: Case, device: torch.device) -> Callable[[], obje
 
 
 def without_library() -> AbstractContextManager[object]:
-    """As where nothing is compiled: models then take the plain operator."""
+    """Make models take the plain operator, as if nothing were compiled."""
     from mask2former.ops import library
 
-    library._warned.update(("cpu", "cuda"))  # that it is slow is what we are here for
+    library._warned.update(("cpu", "cuda"))  # silence the warning that it is slow
     return mock.patch.object(library, "_loaded", set())
 
 
@@ -174,7 +174,7 @@ def _peaks(case: Case, names: list[str], mode: str, device: torch.device) -> dic
 
 
 def peaks_here(case: Case, names: list[str], mode: str, device_name: str) -> dict[str, int]:
-    """Of operators or layers, one after the other; on a CPU, call it in a fresh process."""
+    """Return the peak memory of operators or layers, one after the other; on a CPU, call it in a fresh process."""
     device, peaks = torch.device(device_name), {}
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -183,7 +183,7 @@ def peaks_here(case: Case, names: list[str], mode: str, device_name: str) -> dic
             function = layer_step(name, case, device)
         else:
             function = step(load([name])[0][name], case.inputs(device, mode == "training"), mode)
-        function()  # loads code, which stays
+        function()  # loads code, which stays in memory and is not to count
         peaks[name] = peak_of(function, device)
         del function
     return peaks

@@ -1,7 +1,7 @@
-"""The straightforward mapper: every mask at full size through every transform. What ours is measured against.
+"""The straightforward mapper, to compare ours with: every mask goes at full size through every transform.
 
-Written plainly on Detectron2's transforms and pycocotools. For the same random draws it gives what
-`mask2former.data.Mapper` gives, bit for bit.
+It is written plainly on Detectron2's transforms and pycocotools. For the same random draws, its results equal those of
+`mask2former.data.Mapper` bit for bit.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class PlainMapper:
                 yield annotation["category_id"], self.instance_mask(annotation["segmentation"], transforms, size)
 
     def instance_mask(self, segmentation: Any, transforms: TransformList, size: tuple[int, int]) -> np.ndarray:
-        if isinstance(segmentation, list):  # outlines stay points until the end, as Detectron2 has it
+        if isinstance(segmentation, list):  # outlines stay points until the end, as in Detectron2
             outlines = [transforms.apply_coords(np.reshape(points, (-1, 2)).astype(float)) for points in segmentation]
             return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([x.ravel() for x in outlines], *size)))
         if isinstance(segmentation["counts"], list):
@@ -100,7 +100,7 @@ class PlainMapper:
 
 
 def jitter(size: int) -> list[T.Augmentation]:
-    """Large-scale jitter, as COCO's presets have it."""
+    """Return large-scale jitter, as in COCO's presets."""
     square = (size, size)
     return [
         T.RandomFlip(),
@@ -111,7 +111,7 @@ def jitter(size: int) -> list[T.Augmentation]:
 
 
 def crop(short_sides: tuple[int, ...], max_size: int, side: int) -> list[T.Augmentation]:
-    """Resize and crop, as the semantic presets have it, without the change of colours."""
+    """Return resize and crop, as in the semantic presets, without the change of colours."""
     return [
         T.ResizeShortestEdge(short_sides, max_size, "choice"),
         T.RandomCrop_CategoryAreaConstraint("absolute", (side, side), 0.75, ignored_category=0),

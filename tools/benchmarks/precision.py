@@ -1,4 +1,4 @@
-"""What a number format changes in results."""
+"""Compare results in two number formats."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ MATCHED = 0.5  # IoU above which two segments of one class are the same (arXiv 1
 
 
 def agreement(setting: Setting, device: torch.device) -> dict[str, Any]:
-    """Panoptic quality of the results in ``setting.dtype``, those in float32 taken for the truth, in [0, 1], and the
-    mean IoU of the segments of both that belong together.
+    """Compare the panoptic results in ``setting.dtype`` with those in float32.
+
+    Returns:
+        Number of segments, panoptic quality in [0, 1] with float32 as the truth, and mean IoU of the matched segments.
     """
     setting = replace(setting, task="panoptic", compile="")
     results = [ours(replace(setting, dtype=dtype), device.type) for dtype in ("float32", setting.dtype)]
@@ -35,7 +37,7 @@ Panoptic = tuple[Tensor, list[dict[str, Any]]]
 
 
 def compare(one: Panoptic, two: Panoptic) -> tuple[list[float], int]:
-    """IoUs above MATCHED of segments of one class, and how many segments there are in both results together."""
+    """Return the IoUs above MATCHED of segments of one class, and the total number of segments in both results."""
     ious = []
     for mine in one[1]:
         for yours in two[1]:

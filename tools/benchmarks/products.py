@@ -1,4 +1,4 @@
-"""The floor of a network: its convolutions and matrix products alone."""
+"""The floor of a network's time: its convolutions and matrix products alone."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Product:
 
     Attributes:
         kind: "convolution" or "matrices".
-        shapes: of both factors; those of matrices are [B, M, K] and [B, K, N].
-        options: of a convolution: stride, padding, dilation, groups.
-        dtype: of both.
+        shapes: shapes of both factors; those of matrices are [B, M, K] and [B, K, N].
+        options: options of a convolution: stride, padding, dilation, groups.
+        dtype: dtype of both.
     """
 
     kind: str
@@ -61,7 +61,7 @@ def _quick_time(function: Callable[[], object]) -> float:
 
 
 class Recorder(TorchDispatchMode):
-    """Counts the products of what runs inside; use it where there are no gradients, but not in inference mode."""
+    """Count the products of the code that runs inside; use it without gradients, but not in inference mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def multiply_adds(products: Counter[Product]) -> int:
 def replay(
     products: Counter[Product], device: torch.device, layouts: Sequence[torch.memory_format] = LAYOUTS
 ) -> Callable[[], None]:
-    """Runs them all, each as often as it was counted, on tensors of its shapes; convolutions in the fastest layout."""
+    """Return a function that runs each product as often as it was counted, convolutions in the fastest layout."""
     work = [(product.function(device, layouts), count) for product, count in products.items()]
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A training step that is measured, and the setting that it is built from."""
+"""A training step to measure, and the setting from which it is built."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Setting:
-    """Whose step, of which images.
+    """The setting of a training step.
 
     Attributes:
         config: a configuration file.
-        options: ``(KEY, value, ...)`` on top of it.
+        options: changes of it: ``(KEY, value, ...)``.
         size: images as ``HxW`` or ``BxHxW`` in pixels.
-        objects: in each image.
-        dtype: of the forward pass; float32, or bfloat16 by autocast.
+        objects: number of objects in each image.
+        dtype: dtype of the forward pass; float32, or bfloat16 by autocast.
     """
 
     config: str
@@ -33,7 +33,7 @@ class Setting:
 
 @dataclass
 class Step:
-    """Forward and loss; what parts of it are called; and the parameters."""
+    """A training step: its loss, its modules by the names of the parts, and its model."""
 
     loss: Callable[[], Tensor]
     modules: dict[str, nn.Module]
@@ -49,7 +49,7 @@ class Step:
             pass
 
     def stages(self) -> Iterator[str]:
-        """Names each stage once it is done."""
+        """Run the step, and yield the name of each stage once it is done."""
         with self.context():
             self.optimizer.zero_grad()
             loss = self.loss()

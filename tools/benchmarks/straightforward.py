@@ -1,7 +1,8 @@
-"""The training step as it would be written first: full masks of all queries and layers, plain PyTorch's operator.
+"""The training step as one would first write it: full masks of all queries and layers, plain PyTorch's operator.
 
-For comparison alone. Same parameters, same losses; every prediction's masks are multiplied out at the size of the mask
-features, resized for the attention, and sampled for the matching and the losses, one layer and image after another.
+It is for comparison only. Parameters and losses are ours; every prediction's masks are multiplied out at the size of
+the mask features, resized for the attention, and sampled for the matching and the losses, one layer and image after
+another.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Layer = tuple[Tensor, Tensor]
 
 
 def make_straightforward(model: nn.Module) -> nn.Module:
-    """Change a ``MaskFormer`` with points in its losses, in place; run it within ``operator.without_library``."""
+    """Change a ``MaskFormer`` with point-sampled losses in place; run it within ``operator.without_library``."""
     make_plain(model)  # feed-forward networks of all positions at once, Detectron2's own ResNet
     # Another class for the same object keeps its parameters.
     model.sem_seg_head.predictor.__class__ = StraightforwardDecoder
@@ -65,7 +66,7 @@ class StraightforwardMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, layers: Sequence[Layer], targets: Sequence[MaskTargets]) -> list[list[np.ndarray]]:
-        """Rows and columns [2, M] by layer and image. All layers of an image get the same points, as in ours."""
+        """Return queries and targets [2, M] by layer and image. All layers of an image share points, as in ours."""
         device = layers[0][1].device
         points = [torch.rand(self.num_points, 2, device=device) for _ in targets]
         return [

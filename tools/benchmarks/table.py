@@ -1,4 +1,4 @@
-"""The results of `benchmark.py op` for people: tables and a chart."""
+"""Show the results of `benchmark.py op`: tables and a chart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.operator import LAYERS, MODES, Row
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """One table for each case and number of threads: operators, then layers."""
+    """Return a table for each case and number of threads: operators, then layers."""
     blocks = []
     for layers in (False, True):
         chosen = [row for row in rows if (row.contestant in LAYERS) == layers]
@@ -50,7 +50,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def scaling(rows: Sequence[Row]) -> str:
-    """How many times as fast each is with more threads than with the fewest."""
+    """Return a table of how many times as fast each is with more threads than with the fewest."""
     counts = sorted({row.threads for row in rows})
     times = {(row.case, row.contestant, row.mode, row.threads): row for row in rows}
     lines = []
@@ -62,7 +62,7 @@ def scaling(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Times of all cases as bars, forward and training side by side; the vertical mark is the machine's limit."""
+    """Draw the times of all cases as bars, forward and training side by side, and mark the machine's limit."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Times of several functions, taken in turns, so that a machine that slows down slows all of them down."""
+"""Time several functions in turns, so that a machine that slows down affects all of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FEWEST_ROUNDS = 3
 
 
 class Seconds(float):
-    """What a function gives back that has looked at the clock itself."""
+    """Returned by a function that measures its own time."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of repeated measurements of one thing, in seconds."""
+    """Statistics of repeated measurements of one thing, in seconds."""
 
     median: float
     lower_quartile: float
@@ -30,7 +30,7 @@ class Statistics:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Statistics:
-        """Quartiles lie between measurements, by proportion; the quartiles of one measurement are itself."""
+        """Compute statistics; quartiles are interpolated, and those of one measurement are itself."""
         if not seconds:
             raise ValueError("there is nothing to take the statistics of.")
         if len(seconds) == 1:
@@ -39,14 +39,14 @@ class Statistics:
         return cls(median, lower, upper, min(seconds), len(seconds))
 
     def scaled(self, factor: float) -> Statistics:
-        """Such as of one image, where several were measured together."""
+        """Multiply all times by a factor, such as 1 / number of images that were measured together."""
         times = (self.median, self.lower_quartile, self.upper_quartile, self.fastest)
         return Statistics(*(time * factor for time in times), self.runs)
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to measure: that many rounds, or else as many as fit into the seconds for each function."""
+    """The length of a measurement: a number of rounds, or else as many as fit into ``seconds`` for each function."""
 
     rounds: int | None = None
     seconds: float = 5.0
@@ -58,7 +58,7 @@ def take_turns(
     device: torch.device,
     threads: Sequence[int] = (1,),
 ) -> dict[tuple[str, int], Statistics]:
-    """Call every function once a round, with each number of CPU threads; by (name, threads)."""
+    """Call every function once a round with each number of CPU threads; return statistics by (name, threads)."""
     before = torch.get_num_threads()
     times: dict[tuple[str, int], list[float]] = {(name, count): [] for count in threads for name in functions}
     calls = {}
@@ -83,11 +83,11 @@ def take_turns(
 def _use_threads(count: int) -> None:
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
-    torch.ones(1 << 18).add_(1)  # starts the threads, which is nobody's time
+    torch.ones(1 << 18).add_(1)  # starts the threads, which is not to be timed
 
 
 def _time(function: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Seconds of one call, on the average of so many in a row."""
+    """Return the mean seconds of a call, over ``calls`` in a row."""
     if device.type == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(device)

@@ -92,7 +92,7 @@ def parts_table(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Parts of the time as stacked bars; beside them the peak memory."""
+    """Draw the parts of the time as stacked bars, and beside them the peak memory."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""`benchmark.py train`: training steps of different implementations, taken in turns, their parts and their memory."""
+"""`benchmark.py train`: time training steps of several implementations in turns, with their parts and memory."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CONTESTANTS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What a step took. Times in seconds, memory in bytes beyond weights and optimiser state.
+    """Measurements of a step: times in seconds, memory in bytes beyond weights and optimiser state.
 
     Attributes:
-        ratio: the time of the straightforward step by this one; None where that did not take part.
+        ratio: the straightforward step's time divided by this one; None if it did not take part.
         first: seconds of the first step, in which compilers compile.
         parts: seconds by :data:`PARTS`.
     """
@@ -73,7 +73,7 @@ def measure(
 
 
 def build(name: str, setting: Setting) -> Step:
-    """A contestant with random weights, the same ones for all of ours."""
+    """Build a contestant with random weights, the same for all of ours."""
     torch.manual_seed(0)
     images, masks, classes = batch(setting)
     autocast = _autocast(setting)
@@ -119,7 +119,7 @@ def _build_ours(
 
 
 def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Images [B, 3, H, W] in [0, 255]; masks bool [N, H, W] (ellipses) and classes [N] of each."""
+    """Make images [B, 3, H, W] in [0, 255], and each one's masks bool [N, H, W] (ellipses) and classes [N]."""
     count, height, width = parse_size(setting.size)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, height, width, generator=generator) * 255
@@ -137,7 +137,7 @@ def batch(setting: Setting) -> tuple[Tensor, list[Tensor], list[Tensor]]:
 
 
 def breakdown(step: Step, device: torch.device, rounds: int = 3) -> dict[str, float]:
-    """Medians of the seconds in each of :data:`PARTS`; what is between them is "other"."""
+    """Return the median seconds in each of :data:`PARTS`; "other" is the time between them."""
     taken: list[dict[str, float]] = []
     for _ in range(rounds):
         with _clock(step, device) as inside:
@@ -154,7 +154,7 @@ def breakdown(step: Step, device: torch.device, rounds: int = 3) -> dict[str, fl
 
 @contextmanager
 def _clock(step: Step, device: torch.device) -> Iterator[dict[str, float]]:
-    """Seconds in the forward pass of modules, by name."""
+    """Add up the seconds in the forward passes of modules, by name."""
     seconds, started, hooks = dict.fromkeys(step.modules, 0.0), {}, []
     for name, module in step.modules.items():
 
@@ -195,7 +195,7 @@ def _peak(name: str, setting: Setting) -> int:
 
 
 def peak_here(name: str, setting: Setting) -> int:
-    """Of a step whose optimiser has its state; on a CPU, call it in a fresh process."""
+    """Return the peak memory of a step whose optimiser has its state; on a CPU, call it in a fresh process."""
     device = torch.device(setting.device)
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""How often a call makes the processor wait for the GPU."""
+"""Count how often a call makes the processor wait for the GPU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def waits_of(function: Callable[[], object]) -> Counter[str]:
-    """Return how often each place of this project (or else the last one of all) made the processor wait.
+    """Return how often each line of this project (or, outside of it, the innermost one) made the processor wait.
 
-    Asks CUDA's own check of synchronising calls, so the function has to run on a GPU, and once before.
+    It uses PyTorch's check of synchronising CUDA calls, so the function must run on a GPU; call it once before.
     """
     places: Counter[str] = Counter()
 

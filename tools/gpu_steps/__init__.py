@@ -1,1 +1,1 @@
-"""The steps of gpu_check.py, one file each, and what runs and reports them."""
+"""The steps of gpu_check.py, one file each, with their runner and report."""

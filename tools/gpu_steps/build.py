@@ -20,7 +20,7 @@ PLACE = ROOT / "mask2former" / "ops"
 
 
 def run(context: Context, record: Record) -> None:
-    capability = context.machine.get("capability", "9.0")  # what is compiled where no GPU is, to read its limits
+    capability = context.machine.get("capability", "9.0")  # without a GPU, compile for this one to read its limits
     with_cuda = context.device == "cuda" or (shutil.which("nvcc") is not None and torch.version.cuda is not None)
     record.note(capability=capability, cuda=with_cuda)
     built, log = compiled(context, capability, with_cuda, record)

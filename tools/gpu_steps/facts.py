@@ -1,4 +1,4 @@
-"""Tell what the machine is: ``python -m gpu_steps.facts cuda`` prints JSON."""
+"""Collect facts about the machine: ``python -m gpu_steps.facts cuda`` prints JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _version(name: str) -> str | None:
 
 
 def _last_word(*command: str, line: str = "") -> str | None:
-    """Return the end of the output's line that holds a word; None where there is no such program or line."""
+    """Return the last word of the output's last line that contains ``line``; None without such a program or line."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, capture_output=True, text=True)

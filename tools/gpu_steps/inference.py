@@ -1,4 +1,4 @@
-"""Step 5: whole models on images, ours and Hugging Face's with the same weights, in the same run and taking turns."""
+"""Step 5: time whole models on images, ours and Hugging Face's with the same weights, in turns in one run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PRECISIONS = {"bfloat16": "bfloat16", "TF32": "float32", "float32": "float32"}  
 
 @dataclass(frozen=True)
 class Case:
-    """Name what is measured: ``how`` is one of PRECISIONS, "compile" or "graph" (both in bfloat16)."""
+    """A measured case: ``how`` is one of PRECISIONS, "compile" or "graph" (both in bfloat16)."""
 
     model: str
     size: tuple[int, int]
@@ -38,7 +38,7 @@ class Case:
 
 
 def cases(tiny: bool) -> list[Case]:
-    """List them in order of worth: there may not be time for all."""
+    """List the cases, most important first, because there may not be time for all."""
     if tiny:
         return [Case("r50", (64, 96), 2, how) for how in ("bfloat16", "float32", "graph")]
     first = [("800", 1), ("1024", 8)]
@@ -49,7 +49,7 @@ def cases(tiny: bool) -> list[Case]:
 
 
 class Models:
-    """Build each pair once; it is used at all sizes."""
+    """The pairs of models, each built once and used at all sizes."""
 
     def __init__(self, context: Context) -> None:
         self.device = context.device
@@ -94,7 +94,7 @@ def eager(case: Case, models: Models) -> dict[str, Any]:
 
 
 def compiled(case: Case, models: Models) -> dict[str, Any]:
-    """Compile a copy of ours for this size; the first run, which compiles, is told apart."""
+    """Compile a copy of ours for this size; the first run, which compiles, is timed separately."""
     setting = models.setting(case)
     model = copy.deepcopy(models.pair(case.model)[0])
     one = ours(replace(setting, compile="fixed"), models.device, model)
@@ -105,7 +105,7 @@ def compiled(case: Case, models: Models) -> dict[str, Any]:
 
 
 def graphed(case: Case, models: Models) -> dict[str, Any]:
-    """Record our network, all but the post-processing, as a CUDA graph, and replay it beside the same without one."""
+    """Time our network, without post-processing, with and without a CUDA graph."""
     setting = models.setting(case)
     model, _ = models.pair(case.model)
     device = torch.device(models.device)
@@ -131,7 +131,7 @@ def graphed(case: Case, models: Models) -> dict[str, Any]:
 
 
 def rows(case: Case, both: dict[str, Implementation], setting: Setting, device_name: str) -> list[dict[str, Any]]:
-    """Return for each seconds of a batch, images a second, peak bytes beyond the weights, and seconds by part."""
+    """Return each one's seconds of a batch, images a second, peak bytes beyond the weights, and seconds by part."""
     device = torch.device(device_name)
     images = setting.images()
     functions = {name: functools.partial(one.run, images) for name, one in both.items()}
@@ -156,7 +156,7 @@ def rows(case: Case, both: dict[str, Implementation], setting: Setting, device_n
 
 @contextmanager
 def number_format(how: str) -> Iterator[None]:
-    """Let float32 products run in TF32, convolutions too, or not at all."""
+    """Let float32 products and convolutions run in TF32 if ``how`` is "TF32", else in full float32."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = how == "TF32"

@@ -1,4 +1,4 @@
-"""Read from compiled code what limits the operator's kernels: registers, spills, shared memory, the instructions."""
+"""Read the limits of the operator's kernels from compiled code: registers, spills, shared memory, instructions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-THREADS = 256  # of a block: THREADS_PER_BLOCK in cuda_samples.h
+THREADS = 256  # threads in a block: THREADS_PER_BLOCK in cuda_samples.h
 DTYPES = {"f": "float32", "d": "float64", "Half": "float16", "BFloat16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """Hold its sizes (CUDA C++ Programming Guide, table of technical specifications): 32-bit registers, warps, blocks,
-    bytes of shared memory, of which each block takes 1 KiB for the system. Registers are given to a warp in units of
-    256; each of its four parts serves every fourth warp.
+    """Limits of a multiprocessor (CUDA C++ Programming Guide, table of technical specifications).
+
+    They are 32-bit registers, warps, blocks, and bytes of shared memory, of which each block takes 1 KiB for the
+    system. Registers are allocated to a warp in units of 256; each of the four parts serves every fourth warp.
     """
 
     warps: int
@@ -37,14 +38,14 @@ MULTIPROCESSORS = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """Tell a kernel by its template arguments.
+    """A kernel, identified by its template arguments.
 
     Attributes:
         name: forward, backward, largest or convert.
-        form: classic or fused; "" where both use it.
-        dtype: of value.
-        channels: neighbouring ones that a lane reads at a time; 0 where it reads none.
-        sums: how gradients are added: floating (any order), fixed (deterministic), or "" in others.
+        form: classic or fused; "" if both use it.
+        dtype: dtype of value.
+        channels: number of neighbouring channels that a lane reads at a time; 0 if it reads none.
+        sums: how gradients are added: floating (any order), fixed (deterministic), or "" in other kernels.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Kernel:
 
     @classmethod
     def of(cls, mangled: str) -> Kernel | None:
-        """Return None for what is none of ours."""
+        """Parse a mangled name; return None for a kernel that is not ours."""
         found = re.search(r"\d(forward|backward|largest|convert)_kernelI(.+?)EE?v", mangled)
         if found is None:
             return None
@@ -72,7 +73,7 @@ class Kernel:
 
 
 def occupancy(registers: int, shared: int, capability: str, threads: int = THREADS) -> float | None:
-    """Return the share of a multiprocessor's warps that can be there at once; None for a GPU that is not known."""
+    """Return the share of a multiprocessor's warps that can be resident at once; None for an unknown GPU."""
     limits = MULTIPROCESSORS.get(capability)
     if limits is None:
         return None
@@ -84,7 +85,7 @@ def occupancy(registers: int, shared: int, capability: str, threads: int = THREA
 
 
 def resources(log: str, capability: str) -> dict[Kernel, dict[str, Any]]:
-    """Return each kernel's registers, bytes of shared memory, stack and spills, from what ``-Xptxas -v`` printed."""
+    """Parse each kernel's registers, bytes of shared memory, stack and spills from the output of ``-Xptxas -v``."""
     found: dict[Kernel, dict[str, Any]] = {}
     kernel, spills = None, (0, 0, 0)
     for line in log.splitlines():
@@ -106,7 +107,7 @@ def resources(log: str, capability: str) -> dict[Kernel, dict[str, Any]]:
 
 
 def instructions(assembly: str) -> dict[Kernel, dict[str, Any]]:
-    """Count loads, stores and atomics of each kernel by their forms, in what ``cuobjdump --dump-sass`` printed."""
+    """Count loads, stores and atomics of each kernel by their forms in the output of ``cuobjdump --dump-sass``."""
     found: dict[Kernel, dict[str, Any]] = {}
     for part in assembly.split("Function : ")[1:]:
         kernel = Kernel.of(part.split()[0])
@@ -120,8 +121,10 @@ def instructions(assembly: str) -> dict[Kernel, dict[str, Any]]:
 
 
 def loads_together(words: list[str]) -> int:
-    """Return how many 16-byte loads follow each other at most without a branch in between: what can be under way at
-    once for a warp, since a load after a branch waits until the one before it has been used.
+    """Return the most 16-byte loads in a row without a branch in between.
+
+    So many can be in flight at once for a warp, since a load after a branch waits until the one before it has been
+    used.
     """
     most = here = 0
     for word in words:
@@ -134,13 +137,13 @@ def loads_together(words: list[str]) -> int:
 
 
 def _short(word: str) -> str:
-    """Leave out of an instruction's name how it goes through caches and who sees it."""
+    """Drop the parts of an instruction's name about caching and visibility."""
     kept = [part for part in word.split(".") if part not in ("E", "CONSTANT", "STRONG", "GPU", "FTZ", "RN", "LU", "EL")]
     return ".".join(kept)
 
 
 def disassemble(library: Path) -> str | None:
-    """Return the assembly of a library or object file; None where there is no cuobjdump."""
+    """Return the assembly of a library or object file; None without cuobjdump."""
     program = shutil.which("cuobjdump")
     if program is None and (triton := importlib.util.find_spec("triton")) and triton.submodule_search_locations:
         packed = Path(triton.submodule_search_locations[0], "backends", "nvidia", "bin", "cuobjdump")

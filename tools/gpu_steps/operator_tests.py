@@ -32,7 +32,7 @@ def run(context: Context, record: Record) -> None:
 
 
 def small_run(context: Context, before: list[str], limit: float = 60.0) -> dict[str, Any]:
-    """Run ``gpu_steps.small_run``, perhaps under another program; raise with its output where it fails."""
+    """Run ``gpu_steps.small_run``, under another program if ``before`` names one; raise with its output if it fails."""
     command = [*before, sys.executable, "-m", "gpu_steps.small_run", context.device]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
     output = done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Step 3: the operator's times beside others', and beside what this card copies and gathers in the same run."""
+"""Step 3: time the operator beside others, and beside this card's limits of copying and gathering in the same run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(context: Context, record: Record) -> None:
     record.note(absent=absent)
     small: dict[str, int] = {"copy_bytes": 2**20, "matrix": 64} if context.is_tiny else {}
     limits = measure_limits(device, dtypes, **small)
-    gathers: dict[str, float] = {}  # stays so where this torch cannot gather in one of the formats
+    gathers: dict[str, float] = {}  # stays empty if this torch cannot gather in one of the formats
     table = Case(sizes[0], "float32", "near")
     record.attempt(
         context, "gather", lambda: gathers.update(measure_gather(table, device, dtypes, patience)) or {"of": table.size}
@@ -40,7 +40,7 @@ def run(context: Context, record: Record) -> None:
             "gathered, bytes a second": gathers,
         }
     )
-    # deformops may compile its own code when it is first called: that is not to cost the others their turn.
+    # deformops may compile its own code when it is first called, so it comes last and takes no time from the others.
     late = {"fused", "deformops"} if "deformops" in present else set()
     for names in (set(present) - {"deformops"}, late):
         for size, dtype, where in itertools.product(sizes, dtypes, places):
@@ -58,7 +58,7 @@ def measured(
     gathers: dict[str, float],
     patience: Patience,
 ) -> dict[str, Any]:
-    """Return the rows of ``benchmark.py op``, each with seconds that gathering at the card's limit would take."""
+    """Return the rows of ``benchmark.py op``, each with the seconds that gathering at the card's limit would take."""
     rows, failed = measure_operator(case, names, device, limits, patience, memory=device.type == "cuda")
     told = []
     for row in rows:

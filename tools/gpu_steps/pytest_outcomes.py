@@ -1,4 +1,4 @@
-"""Run tests in this process, and record each outcome the moment it is known."""
+"""Run tests in this process, and record each outcome as soon as it is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Outcomes:
-    """Count in the record's notes what passed; add what failed, with its traceback; stop when time is over."""
+    """Count outcomes in the record's notes, add failures with their tracebacks, and stop when time is over."""
 
     def __init__(self, context: Context, record: Record, reserve: float) -> None:
         self.context, self.record, self.reserve = context, record, reserve
@@ -43,7 +43,11 @@ class Outcomes:
 
 
 def run_tests(context: Context, record: Record, words: list[str], reserve: float = 0.0) -> None:
-    """Run ``pytest WORDS`` until that many seconds are left. Raises where no test was found or pytest gave up."""
+    """Run ``pytest WORDS`` until ``reserve`` seconds are left.
+
+    Raises:
+        RuntimeError: no test was found, or pytest gave up.
+    """
     outcomes = Outcomes(context, record, reserve)
     options = ["--quiet", "--rootdir", str(ROOT), "-p", "no:cacheprovider", "--tb=short", "-o", "addopts="]
     code = pytest.main([*options, *words], plugins=[outcomes])

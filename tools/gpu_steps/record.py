@@ -1,4 +1,4 @@
-"""What a step knows when it starts, and the JSON file that it writes as it goes."""
+"""The context that a step gets, and the JSON file that it writes as it goes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 MARGIN = 4.0  # seconds before its limit in which a step begins nothing new
-LONGEST = 6000  # characters that are kept of an error or of output, the last ones
+LONGEST = 6000  # number of last characters that are kept of an error or of output
 
 
 @dataclass(frozen=True)
 class Context:
-    """Hold what a step is given.
+    """The context of a step.
 
     Attributes:
-        step: its name; ``title``: its name for people.
+        step, title: its name, and its name for people.
         function: ``module:function`` that carries it out.
-        out: folder of the JSON files; ``work``: folder for all else, shared by the steps and deleted afterwards.
+        out, work: folder of the JSON files, and folder for all else, shared by the steps and deleted afterwards.
         device: cuda or cpu; on a CPU, sizes are tiny.
-        limit: seconds it may take; ``deadline``: when that is over, as ``time.time()`` counts.
+        limit, deadline: seconds it may take, and the end of these as ``time.time()`` counts.
         machine: facts about the machine, as ``gpu_steps.facts`` finds them.
     """
 
@@ -48,7 +48,7 @@ class Context:
 
 
 class Record:
-    """Write a step's JSON file anew with everything that is added, so that a step that is killed has told its part."""
+    """Rewrite a step's JSON file with each addition, so that a step that is killed leaves its results."""
 
     def __init__(self, file: Path, content: dict[str, Any]) -> None:
         self.file = file
@@ -61,7 +61,7 @@ class Record:
         return cls(Path(context.out, f"{context.step}.json"), {**header, "machine": context.machine})
 
     def save(self) -> None:
-        """Replace the file in one go: a reader, and a kill, finds the old one or the new one."""
+        """Replace the file at once, so that a reader, or a kill, finds the whole old one or the whole new one."""
         write_json(self.file, self.content)
 
     def add(self, case: str, **result: Any) -> None:
@@ -73,14 +73,15 @@ class Record:
         self.save()
 
     def skip(self, case: str) -> None:
-        """Tell that there was no time for it."""
+        """Record that there was no time for a case."""
         self.content["not reached"].append(case)
         self.save()
 
     def attempt(self, context: Context, case: str, function: Callable[[], dict[str, Any]]) -> bool:
-        """Add what a function finds, or its traceback; return whether it went well.
+        """Add a function's result, or its traceback; return False if it failed or there was no time.
 
-        Raises what it raised where the GPU gives no more answers, since nothing after that would tell anything.
+        Raises:
+            RuntimeError: the GPU no longer works after the failure, so that further cases would be meaningless.
         """
         if context.left() <= 0:
             self.skip(case)
@@ -103,7 +104,7 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 
 def _ask_the_gpu() -> None:
-    """Raise where an earlier error of a kernel has made the process useless; free what the failed case held."""
+    """Raise if an earlier error of a kernel has broken the process; free the memory of the failed case."""
     import torch
 
     torch.cuda.synchronize()

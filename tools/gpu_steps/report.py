@@ -1,4 +1,4 @@
-"""Turn the JSON files of a run into docs/gpu.md, whose prose stands in page.md."""
+"""Turn the JSON files of a run into docs/gpu.md, whose prose is in page.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_page(results: Path, page: Path) -> None:
 
 
 def read(results: Path) -> dict[str, dict[str, Any]]:
-    """Return the contents of the files that are there, by step, in the order of the steps; others after them."""
+    """Return the contents of the existing files by step, in the order of the steps, with others after them."""
     found = {file.stem: json.loads(file.read_text()) for file in sorted(results.glob("*.json"))}
     if not found:
         raise SystemExit(f"gpu_check: --report {results} holds no JSON file of a step; --out FOLDER of a run is meant.")
@@ -28,7 +28,7 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def render(steps: dict[str, dict[str, Any]]) -> str:
-    """Return the page. Times of a rehearsal are left out: at tiny sizes they tell nothing."""
+    """Return the page. Times of a rehearsal are left out, because they mean nothing at tiny sizes."""
     machine = next((one["machine"] for one in steps.values() if one.get("machine")), {})
     on_gpu = "capability" in machine
     environment = Environment(

@@ -20,7 +20,7 @@ def main(file: str) -> int:
     try:
         getattr(importlib.import_module(module), function)(context, record)
         record.content["status"] = "done"
-    except BaseException:  # a SystemExit of a library is a failure too; the process ends here anyway
+    except BaseException:  # a library's SystemExit is a failure too; the process ends here anyway
         record.content.update(status="failed", error=traceback.format_exc()[-LONGEST:])
     record.content["seconds"] = time.perf_counter() - started
     record.save()

@@ -1,4 +1,4 @@
-"""Run steps one after the other, each in a process group of its own that is ended at the step's limit."""
+"""Run steps one after the other, each in a process group of its own, which is ended at the step's limit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Step:
-    """Describe one.
+    """One step.
 
     Attributes:
         function: ``module:function``.
-        share: its part of the time, in any unit; ``rehearsed``: likewise, on a CPU.
+        share, rehearsed: its part of the time, in any unit, on a GPU and in a rehearsal on a CPU.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Run:
-    """Hold what all steps share.
+    """The settings that all steps share.
 
     Attributes:
-        out: folder for the JSON files; ``work``: for all else.
+        out, work: folder for the JSON files, and folder for all else.
         device: cuda or cpu.
-        minutes: all steps together.
+        minutes: time for all steps together.
         environment: variables of the steps' processes.
         machine: facts for the files.
     """
@@ -59,9 +59,9 @@ class Run:
 
 
 def run_steps(steps: Sequence[Step], run: Run) -> list[dict[str, Any]]:
-    """Run them all, whatever becomes of each; return the contents of their files.
+    """Run all steps, even if some fail, and return the contents of their files.
 
-    A step's limit is its share of the time that is left: what one does not use, the later ones get. In a rehearsal it
+    A step's limit is its share of the remaining time, so that later ones get what one does not use. In a rehearsal it
     is twice that.
     """
     end = time.time() + 60 * run.minutes
@@ -80,14 +80,14 @@ def run_steps(steps: Sequence[Step], run: Run) -> list[dict[str, Any]]:
 
 
 def run_step(step: Step, limit: float, run: Run) -> dict[str, Any]:
-    """Run one and return the content of its file, which tells if it was cut off or died."""
+    """Run a step and return the content of its file, which says so if it was cut off or died."""
     context = Context(
         *(step.name, step.title, step.function, str(run.out), str(run.work), run.device),
         *(limit, time.time() + limit, run.machine),
     )
     given, log = run.work / f"{step.name}.context", run.work / f"{step.name}.log"
     file = run.out / f"{step.name}.json"
-    file.unlink(missing_ok=True)  # of an earlier run
+    file.unlink(missing_ok=True)  # from an earlier run
     write_json(given, asdict(context))
     started = time.perf_counter()
     with log.open("wb") as output:
@@ -110,20 +110,20 @@ def run_step(step: Step, limit: float, run: Run) -> dict[str, Any]:
 
 
 def _ended(process: subprocess.Popen[bytes], limit: float) -> bool:
-    """Wait for it, or end it and all that it started; return whether it ended by itself."""
+    """Wait for a process, or end it and all that it started; return True if it ended by itself."""
     try:
         process.wait(limit)
         return True
     except subprocess.TimeoutExpired:
         return False
     finally:
-        with suppress(ProcessLookupError):  # its children too, also those that outlive it
+        with suppress(ProcessLookupError):  # the whole group, since children may outlive the process
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def summary(content: dict[str, Any]) -> str:
-    """Return a line on how a step went, and the last line of each of its errors."""
+    """Return a line about the outcome of a step, and the last line of each of its errors."""
     results = content.get("results", [])
     errors = [(one["case"], one["error"]) for one in results if "error" in one]
     if content.get("error"):

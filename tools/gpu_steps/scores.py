@@ -1,4 +1,4 @@
-"""Step 7: the quickstart trained to its end, then CamVid and nuclei for the time that is left, where they are there."""
+"""Step 7: train the quickstart to its end, then CamVid and nuclei, if present, for the remaining time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 from gpu_steps.pytest_outcomes import ROOT
 from gpu_steps.record import LONGEST, Context, Record
 
-OTHERS = {  # a data set's folder -> its configuration, and the pixels of a batch by those of the quickstart's
+OTHERS = {  # a data set's folder -> its configuration, and the pixels of a batch relative to the quickstart's
     "camvid": ("configs/camvid/semantic/r18.yaml", 5.0),
     "nuclei": ("configs/nuclei/panoptic/r18.yaml", 2.0),
 }
-BESIDE = 25.0  # seconds that a training takes beside its iterations: starting, scoring
+BESIDE = 25.0  # seconds that a training takes outside of its iterations: starting, scoring
 FEWEST = 50  # iterations that are worth a score
 SMALL = [
     *("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "3", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"),
@@ -54,9 +54,13 @@ def run(context: Context, record: Record) -> None:
 
 
 def trained(context: Context, config: str, root: Path, options: list[str]) -> dict[str, Any]:
-    """Train as a user does; return iterations, seconds of one, and the scores. Raises where it does not end in time."""
+    """Train as a user does; return iterations, seconds of one, and the scores.
+
+    Raises:
+        RuntimeError: it fails, or does not end in time.
+    """
     output = Path(context.work, "output", Path(config).parent.name, Path(config).stem, str(time.time_ns()))
-    checks = ["--skip-checks"] if context.is_tiny else []  # which ask for more images
+    checks = ["--skip-checks"] if context.is_tiny else []  # the checks would demand more images
     command = [sys.executable, "train_net.py", "--quiet", *checks, "--config-file", config, *options]
     try:
         seconds = finished([*command, "OUTPUT_DIR", str(output)], context, {"DETECTRON2_DATASETS": str(root)})
@@ -66,7 +70,7 @@ def trained(context: Context, config: str, root: Path, options: list[str]) -> di
 
 
 def metrics(output: Path) -> dict[str, Any]:
-    """Return what a training has written of itself so far."""
+    """Return what a training has written to metrics.json so far."""
     file = output / "metrics.json"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     known: dict[str, Any] = {}
@@ -84,7 +88,7 @@ def metrics(output: Path) -> dict[str, Any]:
 
 
 def finished(command: list[str], context: Context, variables: dict[str, str]) -> float:
-    """Run a command of this project and return its seconds; raise with its output where it fails."""
+    """Run a command of this project and return its seconds; raise with its output if it fails."""
     started = time.perf_counter()
     environment = {**os.environ, **variables}
     limit = max(1.0, context.left())

@@ -1,5 +1,7 @@
-"""Call every kernel of the operator once on little: ``python -m gpu_steps.small_run cuda``. Made to run under
-compute-sanitizer, so it allocates without PyTorch's pools, in which a wrong address would hit something valid.
+"""Call every kernel of the operator once on small inputs: ``python -m gpu_steps.small_run cuda``.
+
+It is made to run under compute-sanitizer, so it allocates without PyTorch's pools, in which a wrong address would often
+be valid.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def main(device: str) -> None:
 
 
 def compare(form: str, dtype: torch.dtype, channels: int, device: str) -> float:
-    """Return the largest difference of result and gradients from plain PyTorch in float64, by the largest number."""
+    """Return the largest difference of result or gradients from plain PyTorch in float64, relative to its maximum."""
     function, reference = FORMS[form]
     value = torch.randn(2, sum(h * w for h, w in SHAPES), 2, channels)
     samples = (2, 37, 2, len(SHAPES), 3)
@@ -59,7 +61,7 @@ def compare(form: str, dtype: torch.dtype, channels: int, device: str) -> float:
     grad = torch.randn(2, 37, 2 * channels).to(dtype)
     ours = _results(function, [x.to(device) for x in given], grad.to(device))
     theirs = _results(reference, [x.double() for x in given], grad.double())
-    if form == "fused":  # of reference points: a sum of rounded numbers, which the tests look at
+    if form == "fused":  # the gradient of reference points is a sum of rounded numbers; the tests check it
         del ours[2], theirs[2]
     errors = [(a.cpu().double() - b).abs().max() / b.abs().max() for a, b in zip(ours, theirs, strict=True)]
     return max(x.item() for x in errors)

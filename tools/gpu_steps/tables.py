@@ -1,4 +1,4 @@
-"""Markdown tables of the steps' results; an empty string where there is nothing to show."""
+"""Markdown tables of the steps' results; an empty string if there is nothing to show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 Content = dict[str, Any]
 MIB = 2**20
-HIDDEN = ("packages", "device", "load")  # told elsewhere, or of no use to a reader
+HIDDEN = ("packages", "device", "load")  # shown elsewhere, or of no use to a reader
 
 
 def table(lines: list[Content]) -> str:
@@ -22,7 +22,7 @@ def table(lines: list[Content]) -> str:
 
 
 def results(content: Content) -> Iterator[Content]:
-    """Yield those that are no errors."""
+    """Yield the results that are not errors."""
     return (one for one in content.get("results", []) if "error" not in one)
 
 
@@ -146,7 +146,7 @@ def scores(content: Content) -> str:
 
 
 def kernels(content: Content) -> str:
-    """Show those that models call: in packs of 16 bytes."""
+    """Show the forward and backward kernels that models call: those in packs of 16 bytes, and fixed sums."""
     found = next((one["kernels"] for one in results(content) if "kernels" in one), [])
     lines = []
     for one in found:

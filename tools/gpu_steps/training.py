@@ -1,4 +1,4 @@
-"""Step 6: a training step, ours and Hugging Face's, at batch 8 and at the largest batch that fits."""
+"""Step 6: time a training step, ours and Hugging Face's, at batch 8 and at the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpu_steps.record import Context, Record
 CONFIGS = {"r50": "coco/panoptic/r50.yaml", "swin_large": "coco/panoptic/swin_large_in21k.yaml"}
 CONTESTANTS = ("ours", "huggingface")
 BATCH, SIZE, OBJECTS = 8, "1024x1024", 15
-USABLE = 0.92  # of the memory that is free: the allocator's blocks do not fit each other exactly
+USABLE = 0.92  # share of the free memory: the allocator's blocks do not fit together exactly
 
 
 def run(context: Context, record: Record) -> None:
@@ -41,7 +41,7 @@ def run(context: Context, record: Record) -> None:
 
 
 def side_by_side(setting: Setting) -> dict[str, Any]:
-    """Return what each took, by contestant; one whose batch does not fit is told so, and the other measured alone."""
+    """Return each contestant's measurements; if one's batch does not fit, say so and measure the other alone."""
     device = torch.device(setting.device)
     rows: dict[str, dict[str, Any]] = {}
     steps: dict[str, Step] = {}
@@ -62,7 +62,7 @@ def side_by_side(setting: Setting) -> dict[str, Any]:
 
 
 def alone(step: Step, device: torch.device) -> dict[str, Any]:
-    """Return seconds of the first step, bytes at the peak of a later one beyond weights and optimiser, and waits."""
+    """Return the first step's seconds, a later one's peak bytes beyond weights and optimiser, and its waits."""
     started = time.perf_counter()
     step()
     found: dict[str, Any] = {"first, seconds": time.perf_counter() - started, "peak": None, "waits": None}
@@ -75,7 +75,7 @@ def alone(step: Step, device: torch.device) -> dict[str, Any]:
 
 
 def largest_batch(context: Context, config: str, contestant: str) -> dict[str, Any]:
-    """Work out from the memory of one and of two images how many fit, and try that; a tenth less where it does not."""
+    """Estimate from the memory of one and two images how many fit; try that, and a tenth fewer until one fits."""
     device = torch.device(context.device)
 
     def setting(batch: int) -> Setting:
@@ -109,7 +109,7 @@ def largest_batch(context: Context, config: str, contestant: str) -> dict[str, A
 
 
 def release() -> None:
-    """Give back the memory of what nobody holds any more: models and their optimisers hold each other."""
+    """Free unused memory; garbage collection is needed because models and their optimisers refer to each other."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

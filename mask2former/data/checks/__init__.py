@@ -1,4 +1,4 @@
-"""What is wrong with a data set, all of it at once; training stops at the first fault that it meets."""
+"""Checks that list all faults of a data set at once; training stops at the first that it meets."""
 
 from mask2former.data.checks.coco import check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_dataset

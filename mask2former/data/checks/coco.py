@@ -1,7 +1,7 @@
 """Checks of COCO's files: instances (one json) and panoptic (a json and pngs of segment ids).
 
-What a fault in the json is, the reader says (:mod:`mask2former.data.coco`), which training uses too; here images and
-masks are looked at.
+Faults in the json are found by the reader that training uses too (:mod:`mask2former.data.coco`); this module checks
+images and masks.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from mask2former.data.coco.panoptic import CocoPanoptic, read_panoptic
 from mask2former.data.mapper.annotations import NO_SEGMENT_IN_IT
 from mask2former.data.mapper.image_io import read_panoptic_ids
 
-SAME_MASK = 0.95  # intersection over union from which two masks of an image are taken for one object
+SAME_MASK = 0.95  # intersection over union from which two masks of an image count as the same object
 Names = Mapping[Any, str]  # category id -> name
 
 
 def check_instances(json_file: str, image_root: str, names: Names | None = None, decode: bool = False) -> Report:
-    """Images, ids, categories and masks of a COCO instance file.
+    """Check the images, ids, categories and masks of a COCO instance file.
 
     Args:
         json_file: annotation file.
         image_root: folder of the images.
-        names: category id -> name; the file's own when None.
+        names: category id -> name; the file's own if None.
         decode: read every image whole.
     """
     report = Report(image_root)
@@ -40,7 +40,7 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
     names = _names(content, json_file, report, False) if names is None else names
     images = read_images(content, json_file, image_root, report)
     _check_images(report, images, json_file, decode)
-    masks: dict[Any, list[tuple[str, Any]]] = defaultdict(list)  # image id -> what to call it, run lengths
+    masks: dict[Any, list[tuple[str, Any]]] = defaultdict(list)  # image id -> (name of the annotation, run lengths)
     for annotation in read_instances(content, json_file, images, names, report):
         image, where = images[annotation.image_id], annotation.where
         assert image is not None
@@ -68,7 +68,7 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
 def check_panoptic(
     panoptic_json: str, panoptic_root: str, image_root: str, names: Names | None = None, decode: bool = False
 ) -> Report:
-    """Images, ids and categories of a COCO panoptic file, and its pngs against it.
+    """Check the images, ids and categories of a COCO panoptic file, and its pngs against it.
 
     Args:
         panoptic_json: annotation file.

@@ -1,4 +1,4 @@
-"""Checks of a registered data set: which ones follows from its metadata."""
+"""Checks of a registered data set, chosen by its metadata."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mask2former.data.mapper.image_io import read_labels
 
 
 def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
-    """Check a registered data set by what its metadata names.
+    """Check the annotation files that a registered data set's metadata names.
 
     Args:
-        name: in Detectron2's catalogs.
-        decode: read every image whole, not its first bytes alone.
+        name: name in Detectron2's catalogs.
+        decode: decode every image, instead of reading only what tells its size and whether it is whole.
 
     Returns:
-        {"panoptic", "instance" or "semantic": what was found in these annotations}.
+        {"panoptic", "instance" or "semantic": report on these annotations}.
 
     Raises:
-        ValueError: a data set of a kind that has no checks here (Cityscapes: its own scripts make and check its files).
+        ValueError: no such data set, or one that has no checks here (Cityscapes' own scripts make and check its files).
     """
     if name not in DatasetCatalog:
         raise ValueError(f"No data set {name!r} is registered; known are {', '.join(sorted(DatasetCatalog.list()))}.")
@@ -53,14 +53,14 @@ def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
 def check_labels(
     image_root: str, sem_seg_root: str, classes: Sequence[str], ignore_label: int, decode: bool = False
 ) -> Report:
-    """Label files against images of the same names: presence, size, and range of the labels.
+    """Check label files against images of the same names: presence, size, and range of the labels.
 
     Args:
         image_root: folder of the images.
         sem_seg_root: folder of the label files.
-        classes: names; labels have to be below their number, or ``ignore_label``.
-        ignore_label: of pixels that belong to no class.
-        decode: read every image whole.
+        classes: names of the K classes; labels must be 0 to K - 1 or ``ignore_label``.
+        ignore_label: label of pixels without a class.
+        decode: as for :func:`check_dataset`.
     """
     report = Report(image_root)
     images = _by_stem(report, image_root, IMAGE_SUFFIXES)

@@ -1,4 +1,4 @@
-"""The result of checks, and the checks of an image file that all of them share."""
+"""The result of checks, and the check of an image file that all of them share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from mask2former.data.coco.faults import Fault
 from mask2former.data.mapper.image_io import file_size
 
-# Areas that part small, medium and large objects, in pixels: COCO's.
+# COCO's limits between small, medium and large objects: areas in pixels.
 SMALL, LARGE = 32**2, 96**2
 MISSING = "the image is missing"
-ALIKE = 3  # faults that differ in their numbers alone are shown one by one up to so many
-MOST_FILES = 100_000  # that are looked through for missing ones
+ALIKE = 3  # up to this many faults that differ only in numbers and names are listed one by one
+MOST_FILES = 100_000  # give up the search for missing images after this many files
 
 
 @dataclass
 class Tally:
-    """What was found of one class: objects by size (of semantic labels: images by what they show of it), and crowds."""
+    """Counts of one class: objects by size, and crowds. In semantic labels, an image's pixels of it are one object."""
 
     small: int = 0
     medium: int = 0
@@ -37,7 +37,7 @@ class Tally:
         return self.crowds / max(1, self.crowds + self.objects)
 
     def add(self, area: int) -> None:
-        """Count one object of so many pixels."""
+        """Count one object of ``area`` pixels."""
         self.pixels += area
         if area < SMALL:
             self.small += 1
@@ -49,14 +49,14 @@ class Tally:
 
 @dataclass
 class Report:
-    """Result of the checks; a :class:`~mask2former.data.coco.faults.Sink` that keeps all faults.
+    """The result of the checks; a :class:`~mask2former.data.coco.faults.Sink` that keeps all faults.
 
     Attributes:
         image_root: folder of the images.
-        faults: all that is wrong.
-        classes: class name -> what was found of it.
-        counts: other numbers, by what they count.
-        sizes: (H, W) of each image that could be read.
+        faults: all faults.
+        classes: class name -> counts of its objects.
+        counts: other counts, by what they count.
+        sizes: (H, W) of each readable image.
         objects: image -> areas of its objects, in pixels.
     """
 
@@ -69,12 +69,12 @@ class Report:
 
     @property
     def survived(self) -> list[Fault]:
-        """Those of ``faults`` that training gets over."""
+        """The ``faults`` that training survives."""
         return [fault for fault in self.faults if fault.survived]
 
     @property
     def stopping(self) -> list[Fault]:
-        """Those of ``faults`` that end a training."""
+        """The ``faults`` that stop a training."""
         return [fault for fault in self.faults if not fault.survived]
 
     def fault(self, file: str, text: str, survived: bool = False) -> None:
@@ -84,7 +84,7 @@ class Report:
         self.counts[what] += 1
 
     def add(self, name: str, image: Hashable, area: int) -> None:
-        """Count one object of class ``name`` and of so many pixels."""
+        """Count one object of class ``name`` and ``area`` pixels."""
         self.classes[name].add(area)
         self.objects[image].append(area)
 
@@ -94,11 +94,11 @@ class Report:
         self.counts["crowds"] += 1
 
     def image_size(self, path: str, decode: bool) -> tuple[int, int] | None:
-        """(H, W) of an image file as its EXIF entry turns it; None, and a fault, where training could not read it.
+        """Return (H, W) of an image file, turned as its EXIF entry says; None, and add a fault, if it is unreadable.
 
         Args:
             path: the file.
-            decode: read all of it, see :func:`file_size`.
+            decode: decode all of it, see :func:`file_size`.
         """
         try:
             size = file_size(path, decode)
@@ -113,7 +113,7 @@ class Report:
         return None
 
     def lines(self, faults: Iterable[Fault]) -> list[str]:
-        """Faults as lines of text: of many that differ in their numbers and names alone, the first and their count."""
+        """Return faults as lines of text; for many that differ only in numbers and names, the first and their count."""
         groups: dict[tuple[str, str], list[Fault]] = defaultdict(list)
         for fault in faults:
             kind = re.sub(r"'[^']*'|\d+(\.\d+)?", "#", fault.text)
@@ -130,7 +130,7 @@ class Report:
         return lines
 
     def _found_in(self, names: set[str]) -> str | None:
-        """The folder at, below or beside the images' one that holds all these files."""
+        """Return the folder at, below or beside the images' folder that holds all these files; None if none does."""
         seen = 0
         for root in (self.image_root, os.path.dirname(os.path.abspath(self.image_root))):
             for folder, _, files in os.walk(root):

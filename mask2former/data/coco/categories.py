@@ -1,4 +1,4 @@
-"""The classes that COCO's files list."""
+"""Read the classes that COCO's files list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mask2former.data.coco.rules import whole_number
 def read_categories(content: Mapping[str, Any], file: str, panoptic: bool, sink: Sink) -> list[dict[str, Any]]:
     """Read the classes that a file lists, by ascending id: ``id``, ``name``, ``isthing`` and, if given, ``color``.
 
-    The root class of Roboflow's exports is left out: id 0, of no annotation, and named as a class above others.
+    The root class of Roboflow's exports is left out: it has id 0, no annotation, and is the supercategory of others.
     """
     listed = [category for _, category in objects(content, "categories", file, "", sink)]
     above = {category.get("supercategory") for category in listed if isinstance(category.get("supercategory"), str)}

@@ -1,4 +1,4 @@
-"""What is wrong with annotation files, and what happens when a fault is found."""
+"""Faults of annotation files, and the sinks that decide what happens when one is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Fault(NamedTuple):
     Attributes:
         file: path of the file that has it.
         text: what is wrong, with the id where there is one.
-        survived: training gets over it, by leaving something out or by believing the mask.
+        survived: training goes on, by leaving something out or by trusting the mask.
     """
 
     file: str
@@ -25,12 +25,12 @@ class Fault(NamedTuple):
 
 
 class Sink(Protocol):
-    """Whom a reader tells of faults. Where :meth:`fault` returns, the reader leaves the entry out and goes on."""
+    """The receiver of a reader's faults. If :meth:`fault` returns, the reader leaves the entry out and goes on."""
 
     def fault(self, file: str, text: str, survived: bool = False) -> None: ...
 
     def left_out(self, what: str) -> None:
-        """Count one entry of a kind (``what``, a plural) that is left out without being a fault of its own."""
+        """Count one entry of a kind (``what``, a plural) that is left out although it is not a fault."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class FirstFault:
     """A sink that raises at the first fault that would stop a training.
 
     Attributes:
-        error: the exception's class.
+        error: class of the exception.
         counts: number of entries that were left out, by kind.
     """
 
@@ -53,6 +53,6 @@ class FirstFault:
         self.counts[what] += 1
 
     def log(self, file: str) -> None:
-        """Say in the log what was left out."""
+        """Log what was left out."""
         for what, number in self.counts.items():
             logger.warning("%s: %d %s are left out.", file, number, what)

@@ -1,6 +1,6 @@
-"""What COCO's files have alike: json, lists of objects, and the images that they list.
+"""Read what all of COCO's files share: json, lists of objects, and the images that they list.
 
-What a fault does is up to the sink: see :class:`~mask2former.data.coco.faults.Sink`. An entry with a fault is left out.
+The sink decides what a fault does: see :class:`~mask2former.data.coco.faults.Sink`. An entry with a fault is left out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class CocoImage:
     """An image that a file lists.
 
     Attributes:
-        file_name: as it stands in the file.
-        path: below the folder of images.
-        size: (H, W) in pixels, as the file says.
+        file_name: as stated in the file.
+        path: path of the image, below the folder of images.
+        size: (H, W) in pixels, as stated in the file.
     """
 
     id: Id
@@ -34,11 +34,11 @@ class CocoImage:
     size: tuple[int, int]
 
 
-Images = dict[Id, CocoImage | None]  # by id, in the file's order; None: listed, but with a fault
+Images = dict[Id, CocoImage | None]  # by id, in the file's order; None: the entry has a fault
 
 
 def load_json(path: str, sink: Sink) -> Mapping[str, Any]:
-    """Read a COCO file's content, an empty one where it has a fault. A byte order mark is skipped."""
+    """Read a COCO file; its content is empty if it has a fault. A byte order mark is skipped."""
     try:
         with PathManager.open(path, "rb") as file:
             content = json.loads(file.read())
@@ -93,7 +93,7 @@ def read_images(content: Mapping[str, Any], file: str, root: str, sink: Sink) ->
 def objects(
     content: Mapping[str, Any], key: str, file: str, prefix: str, sink: Sink
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Go through the objects of a list, with their places in it."""
+    """Yield the objects of a list with their places in it."""
     entries = content.get(key)
     if not isinstance(entries, list):
         found = (
@@ -110,7 +110,7 @@ def objects(
 
 
 def unknown_category(category: Any) -> str:
-    """Say that an annotation's category is none of the data set's."""
+    """Return the text of the fault that an annotation's category is not in the data set."""
     return (
         f"category {category!r:.40} is not one of the data set's. Correct the file, or register it with its own "
         "categories"

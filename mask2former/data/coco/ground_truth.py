@@ -1,6 +1,6 @@
-"""Sound ground truth for evaluators: boxes and areas from masks, unique ids from 1, ``iscrowd`` 0 or 1.
+"""Make complete ground truth for evaluators: boxes and areas from masks, unique ids from 1, ``iscrowd`` 0 or 1.
 
-Annotation files leave out what training does not need and evaluation does, or state it wrongly.
+Annotation files may lack what evaluation needs but training does not, or state it wrongly.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ Json = dict[str, Any]
 
 
 def image_numbers(images: Images) -> dict[Id, int]:
-    """Return a number for each image id that evaluators can read: itself where all are whole numbers of 31 bits.
+    """Return a number for each image id that evaluators can read: the id itself if all are whole numbers of 31 bits.
 
-    COCO's code mixes up texts, and hotcoco refuses them; then images are numbered from 1 in the file's order.
+    Otherwise images are numbered from 1 in the file's order: COCO's code confuses texts, and hotcoco refuses them.
     """
     fit = all(isinstance(number, int) and 0 <= number < 2**31 for number in images)
     return {number: number if fit else place for place, number in enumerate(images, start=1)}  # type: ignore[misc]
 
 
 def image_entry(image: CocoImage, number: int) -> Json:
-    """Return what an annotation file says of an image."""
+    """Return an image's entry for an annotation file."""
     return {"id": number, "file_name": image.file_name, "height": image.size[0], "width": image.size[1]}
 
 
 def instance_entries(annotations: Iterable[CocoInstance], images: Images, numbers: Mapping[Id, int]) -> list[Json]:
-    """Return an instance file's annotations of ``images``, complete, with masks as run lengths.
+    """Return complete entries of an instance file for the annotations of ``images``, with masks as run lengths.
 
     Args:
-        annotations: of any images.
-        images: those that count.
-        numbers: of the images, see :func:`image_numbers`.
+        annotations: annotations of any images.
+        images: the images that count.
+        numbers: numbers of the images, see :func:`image_numbers`.
     """
     entries: list[Json] = []
     for annotation in annotations:

@@ -1,4 +1,4 @@
-"""COCO's instance files: objects and crowds."""
+"""Read COCO's instance files: objects and crowds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class CocoInstance:
     """An object, or a crowd.
 
     Attributes:
-        id: as it stands in the file; None where there is none.
-        segmentation: not looked at yet, see :func:`mask2former.data.coco.masks.read_segmentation`.
-        bbox: as it stands in the file.
-        where: what to call it in messages.
+        id: as stated in the file; None if there is none.
+        segmentation: not checked yet, see :func:`mask2former.data.coco.masks.read_segmentation`.
+        bbox: as stated in the file.
+        where: its name in messages.
     """
 
     id: Any
@@ -44,10 +44,10 @@ def read_instances(
     """Read the objects of an instance file.
 
     Args:
-        content: of ``file``.
-        images: those that it lists.
+        content: content of ``file``.
+        images: the images that it lists.
         categories: ids of the classes.
-        sink: is told of faults. Annotations that are boxes alone are left out, which is a fault if there is no other.
+        sink: receives faults. Annotations that have only a box are left out; it is a fault if all are such.
     """
     seen: set[Any] = set()
     total = alone = 0
@@ -55,7 +55,7 @@ def read_instances(
         total += 1
         get = annotation.get
         number, image_id, category = get("id"), get("image_id"), get("category_id")
-        # An int is what it nearly always is, and this is where the time goes.
+        # Ids are nearly always ints already, and this loop is where the time goes.
         if type(image_id) is not int:
             image_id = identifier(image_id)
         if type(category) is not int:

@@ -1,4 +1,4 @@
-"""COCO's ways to give a mask: polygons, run lengths (RLE), or a list of run lengths."""
+"""Read masks in COCO's forms: polygons, run lengths (RLE), or a list of run lengths."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pycocotools import mask as coco_mask
 from mask2former.data.rle.decode import object_runs, runs_of_mask
 from mask2former.data.rle.encode import compress
 
-Runs = tuple[np.ndarray, np.ndarray]  # starts and ends + 1, see :func:`object_runs`
+Runs = tuple[np.ndarray, np.ndarray]  # starts and exclusive ends, see :func:`object_runs`
 Shape = list[np.ndarray] | Runs  # polygons [P, 2], or runs
 
 
 def has_mask(segmentation: Any) -> bool:
-    """Return False for annotations that are a box alone: ``segmentation`` is missing, null or an empty list."""
+    """Return False for annotations that have only a box: ``segmentation`` is missing, null or an empty list."""
     return segmentation is not None and not (isinstance(segmentation, list) and not segmentation)
 
 
@@ -27,14 +27,14 @@ def read_segmentation(segmentation: Any, size: tuple[int, int]) -> Shape:
     pixel and are left out.
 
     Args:
-        segmentation: as it stands in the file.
+        segmentation: as stated in the file.
         size: (H, W) of the image.
 
     Returns:
         Points (x, y) [P, 2] float64 of each polygon, or the runs of all pixels.
 
     Raises:
-        ValueError: none of these forms, or another size than the image's.
+        ValueError: it has none of these forms, or not the image's size.
     """
     if isinstance(segmentation, dict):
         return object_runs(segmentation, size)
@@ -51,7 +51,7 @@ def read_segmentation(segmentation: Any, size: tuple[int, int]) -> Shape:
 
 
 def remarks(segmentation: Any, size: tuple[int, int]) -> list[str]:
-    """Say what :func:`read_segmentation` cuts off or leaves out of polygons that it reads."""
+    """Return texts that say what :func:`read_segmentation` cuts off or leaves out of polygons."""
     if not isinstance(segmentation, list) or any(isinstance(part, dict) for part in segmentation):
         return []
     found = []
@@ -93,14 +93,15 @@ def _outline(coordinates: Any) -> np.ndarray:
 
 
 def _leaves(points: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether a point lies more than a pixel outside of the image."""
+    """Tell whether a point lies more than a pixel outside the image."""
     return bool((points < -1).any() or points[:, 0].max() > size[1] + 1 or points[:, 1].max() > size[0] + 1)
 
 
 def _clipped(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cut off what lies more than a pixel outside (Sutherland and Hodgman's algorithm); [0, 2] where all of it does.
+    """Clip a polygon to the image and a margin of a pixel (Sutherland and Hodgman's algorithm); [0, 2] if none is left.
 
-    Rounding cannot bring that back, and pycocotools takes memory for every pixel of an outline, wherever it lies.
+    Rounding to pixels cannot reach beyond the margin, and pycocotools takes memory for every pixel of an outline, even
+    outside the image.
     """
     if not _leaves(points, size):
         return points

@@ -1,4 +1,4 @@
-"""COCO's panoptic files: for each image a png of segment ids, and the segments."""
+"""Read COCO's panoptic files: for each image a png of segment ids, and the segments."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class CocoSegment:
     """A panoptic segment.
 
     Attributes:
-        id: 1 to 2^24 - 1, the number of its pixels.
-        stated: all that stands in the file.
+        id: 1 to 2^24 - 1, the value of its pixels in the png.
+        stated: the segment's entry in the file.
     """
 
     id: int
@@ -31,10 +31,10 @@ class CocoPanoptic:
     """The panoptic annotation of an image.
 
     Attributes:
-        file_name: of its png, as it stands in the file.
-        png: path, below the folder of pngs.
-        segments: those without a fault.
-        listed: ids of all segments.
+        file_name: name of its png, as stated in the file.
+        png: path of its png, below the folder of pngs.
+        segments: the segments without a fault.
+        listed: ids of all segments with a valid id.
     """
 
     image_id: Id
@@ -47,8 +47,11 @@ class CocoPanoptic:
 def read_panoptic(
     content: Mapping[str, Any], file: str, root: str, images: Images, categories: Container[Any], sink: Sink
 ) -> Iterator[CocoPanoptic]:
-    """Read the entries of a panoptic file; ``root`` is the folder of pngs, for the rest see
-    :func:`~mask2former.data.coco.instances.read_instances`."""
+    """Read the entries of a panoptic file.
+
+    ``root`` is the folder of pngs; the other arguments are those of
+    :func:`~mask2former.data.coco.instances.read_instances`.
+    """
     seen: set[Id] = set()
     pngs: dict[str, Id] = {}
     for position, entry in objects(content, "annotations", file, "", sink):

@@ -1,4 +1,4 @@
-"""Rules for single values of annotation files. They raise :class:`ValueError` that says what was found."""
+"""Rules for single values of annotation files. They return None or raise :class:`ValueError` for invalid ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 MAX_SEGMENT_ID = 256**3 - 1  # R + 256 G + 65536 B
-MAX_PIXELS = 2**31  # of an image; pycocotools counts in 32 bits
+MAX_PIXELS = 2**31  # in an image; pycocotools counts in 32 bits
 
 
 def whole_number(value: Any) -> int | None:
@@ -23,7 +23,7 @@ def identifier(value: Any) -> int | str | None:
 
 
 def crowd_flag(value: Any) -> bool:
-    """Return whether ``iscrowd`` marks a crowd. It is 0, 1, false or true; null stands for 0."""
+    """Tell whether ``iscrowd`` marks a crowd. It may be 0, 1, false or true; null stands for 0."""
     if value is None:
         return False
     if isinstance(value, int | float) and value in (0, 1):
@@ -50,10 +50,10 @@ def image_size(height: Any, width: Any) -> tuple[int, int]:
 
 
 def join_below(root: str, name: object, source: str) -> str:
-    """Join ``root`` with a file name out of an annotation file, which must not lead out of ``root``.
+    """Join ``root`` with a file name from an annotation file, which must not lead out of ``root``.
 
-    Annotation files are downloaded from strangers, so a name may be ``../../etc/passwd``. The check is on the name
-    alone: symbolic links below ``root`` are the user's own and are followed.
+    Annotation files come from strangers, so a name may be ``../../etc/passwd``. Only the name is checked: symbolic
+    links below ``root`` are the user's own and are followed.
 
     Args:
         root: folder on this machine, or a URL that Detectron2's ``PathManager`` knows.
@@ -61,7 +61,7 @@ def join_below(root: str, name: object, source: str) -> str:
         source: where it was found (file and id), for the error.
 
     Raises:
-        ValueError: the name is absolute, climbs out by "..", or is no text.
+        ValueError: the name is absolute, contains "..", or is not a text.
     """
     if not isinstance(name, str) or not name or "\0" in name:
         raise ValueError(f"{source}: the file name is {name!r:.80}; it has to be a path relative to {root}")

@@ -1,8 +1,8 @@
-"""The five data mappers of the published system, each the one mapper with a preset of its own.
+"""The five data mappers of the published system: presets of :class:`mask2former.data.Mapper`.
 
 They are built as published, ``MaskFormerSemanticDatasetMapper(cfg, is_train=True)``, and may be subclassed: override
-``__call__``, or ``from_config`` and change what it returns (``augmentations``, ``image_format``). They give what
-:class:`mask2former.data.Mapper` gives, but that ``gt_masks`` is a tensor, bool [N, H, W], as published.
+``__call__``, or ``from_config`` and change what it returns (``augmentations``, ``image_format``). They return what
+:class:`mask2former.data.Mapper` returns, except that ``gt_masks`` is a tensor, bool [N, H, W], as published.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = [
 
 
 class _PublishedMapper(Mapper):
-    """The one mapper under the published attributes.
+    """:class:`~mask2former.data.Mapper` with the published attributes.
 
     Attributes:
-        is_train: with annotations.
+        is_train: read annotations and augment.
         tfm_gens: the augmentations, in order; may be set.
         img_format: "RGB" or "BGR".
-        size_divisibility: the padding's, in pixels; -1: none. It is one of the augmentations already.
-        ignore_label: of pixels without a class in ``sem_seg``; None: the mapper gives no ``sem_seg``.
+        size_divisibility: one of the augmentations pads sides to a multiple of this, in pixels; -1: none does.
+        ignore_label: label of pixels without a class in ``sem_seg``; None: the mapper returns no ``sem_seg``.
     """
 
     gives_labels = False
@@ -71,32 +71,32 @@ class _PublishedMapper(Mapper):
 
 
 class MaskFormerSemanticDatasetMapper(_PublishedMapper):
-    """Semantic segmentation: an object is a class; resize and crop. Gives ``sem_seg`` [H, W] int64 too."""
+    """Mapper for semantic segmentation (an object is a class); resize and crop. Adds ``sem_seg`` [H, W] int64."""
 
     preset = "mask_former_semantic"
     gives_labels = True
 
 
 class MaskFormerPanopticDatasetMapper(_PublishedMapper):
-    """Panoptic segmentation: an object is a segment; resize and crop. Gives ``sem_seg`` [H, W] int64 too."""
+    """Mapper for panoptic segmentation (an object is a segment); resize and crop. Adds ``sem_seg`` [H, W] int64."""
 
     preset = "mask_former_panoptic"
     gives_labels = True
 
 
 class MaskFormerInstanceDatasetMapper(_PublishedMapper):
-    """Instance segmentation; resize and crop."""
+    """Mapper for instance segmentation; resize and crop."""
 
     preset = "mask_former_instance"
 
 
 class COCOPanopticNewBaselineDatasetMapper(_PublishedMapper):
-    """Panoptic segmentation; large-scale jitter."""
+    """Mapper for panoptic segmentation; large-scale jitter."""
 
     preset = "coco_panoptic_lsj"
 
 
 class COCOInstanceNewBaselineDatasetMapper(_PublishedMapper):
-    """Instance segmentation; large-scale jitter."""
+    """Mapper for instance segmentation; large-scale jitter."""
 
     preset = "coco_instance_lsj"

@@ -1,4 +1,4 @@
-"""Metadata of a data set whose category table is read when somebody asks for it, not when the package is imported."""
+"""Metadata of a data set whose category table is read when needed, not when the package is imported."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from detectron2.data.catalog import Metadata
 
 
 class LazyMetadata(Metadata):
-    """Detectron2's metadata, of which all but ``known`` is made at the first question that ``known`` cannot answer.
+    """Detectron2's metadata; all but ``known`` is loaded when an attribute outside of ``known`` is first read.
 
     Args:
-        load: makes the rest.
-        known: what there is without it: name and paths. It goes before what ``load`` gives.
+        load: returns the rest.
+        known: attributes that need no loading: name and paths. They override those of ``load``.
     """
 
-    __slots__ = ("_load",)  # outside of the attributes, which are the data set's
+    __slots__ = ("_load",)  # not in __dict__, whose entries are the data set's metadata
 
     def __init__(self, load: Callable[[], dict[str, Any]], **known: Any) -> None:
         object.__setattr__(self, "_load", load)
         super().__init__(**known)
 
     def _complete(self) -> bool:
-        """Make the rest. Return False if that was done before."""
+        """Load the rest. Return False if that was done before."""
         load = object.__getattribute__(self, "_load")
         if load is None:
             return False
@@ -32,7 +32,7 @@ class LazyMetadata(Metadata):
         return True
 
     def __getattr__(self, key: str) -> Any:
-        """Answer for what is not there yet. Python's own questions (``__deepcopy__``) are none about the data set."""
+        """Load what is missing. Names of Python's own (``__deepcopy__``) do not cause loading."""
         if not key.startswith("__") and self._complete():
             return getattr(self, key)
         return super().__getattr__(key)
@@ -45,7 +45,7 @@ class LazyMetadata(Metadata):
         self._complete()
         return super().__eq__(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as SimpleNamespace has it
+    __hash__ = None  # type: ignore[assignment]  # like SimpleNamespace
 
     def __repr__(self) -> str:
         self._complete()

@@ -1,4 +1,4 @@
-"""The names, colours and ids of a data set's classes as a file beside trained weights, which can then be used alone."""
+"""Write a data set's class names, colours and ids beside trained weights, so that these need no data set to be used."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ FACTS = (
 
 
 def write_metadata(name: str, file: str | Path) -> None:
-    """Write what is known of the classes of a registered data set, as JSON. Paths stay out: they are this machine's."""
+    """Write the classes of a registered data set as JSON, without paths, which hold on this machine only."""
     known = MetadataCatalog.get(name).as_dict()
     facts = {key: known[key] for key in FACTS if key in known}
     Path(file).write_text(json.dumps({"name": name, **facts}, indent=1), encoding="utf-8")
 
 
 def read_metadata(file: str | Path) -> Metadata:
-    """The metadata in a file of :func:`write_metadata`. Detectron2's catalog neither changes it nor gets it: two files
-    may well call their data sets by one name.
+    """Read the metadata in a file of :func:`write_metadata`.
+
+    Detectron2's catalog is neither read nor changed, because two files may use one name for different data sets.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file.
+        ValueError: the file was not written by :func:`write_metadata`.
     """
     return Metadata(**_facts(Path(file)))
 

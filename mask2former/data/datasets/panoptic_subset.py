@@ -1,7 +1,7 @@
 """Panoptic subsets: the part of a panoptic data set that an instance file names.
 
-The evaluation of PQ reads a ground-truth json with exactly the evaluated images. It is written from the whole one
-when the data set is loaded, into a cache folder, because data folders are often read-only.
+The evaluation of PQ reads a ground-truth json with exactly the evaluated images. It is extracted from the whole one
+when the data set is loaded, and written to a cache folder, because data folders are often read-only.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from mask2former.data.coco.file import load_json, read_images
 
 
 def subset_json_path(name: str, source: str) -> str:
-    """Where the annotation file of subset ``name`` of the file ``source`` is kept; iopath's cache, ``FVCORE_CACHE``."""
+    """Return the path in iopath's cache (``FVCORE_CACHE``) of the annotation file of subset ``name`` of ``source``."""
     cache = os.path.expanduser(os.getenv("FVCORE_CACHE", "~/.torch/iopath_cache"))
     digest = hashlib.sha256(os.path.abspath(source).encode()).hexdigest()[:12]
     return os.path.join(cache, "mask2former", f"{name}_{digest}.json")
 
 
 def image_ids(json_file: str) -> set[Any]:
-    """The ids of the images that a COCO file lists."""
+    """Return the ids of the images that a COCO file lists."""
     sink = FirstFault()
     return set(read_images(load_json(json_file, sink), json_file, "", sink))
 
 
 def write_subset(panoptic_json: str, ids: Collection[Any], target: str) -> None:
-    """Write the part of ``panoptic_json`` that is about the images ``ids`` to ``target``.
+    """Write the entries of the images ``ids`` in ``panoptic_json`` to ``target``.
 
     Several processes may do so at once: each writes its own file and moves it into place.
     """

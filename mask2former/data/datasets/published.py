@@ -1,6 +1,6 @@
 """Data sets of the published system beyond those that Detectron2 registers itself, under their published names.
 
-Things and stuff keep their places in the tables, for published weights have learnt these numbers.
+Things and stuff keep their places in the tables, because published weights have learnt these numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mask2former.data.datasets.spec import (
 )
 
 VISTAS_IGNORE_LABEL = 65  # "unlabeled"
-ADE20K_FULL_IGNORE_LABEL = 65535  # of 16 bits
+ADE20K_FULL_IGNORE_LABEL = 65535  # its label files have 16 bits
 
 
 def published_rows() -> Iterator[DatasetSpec]:

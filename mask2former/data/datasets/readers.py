@@ -1,7 +1,7 @@
-"""From annotation files to Detectron2's data set dicts, one reader for each file format.
+"""Read annotation files into Detectron2's data set dicts, one reader for each file format.
 
-A reader lists images and what is known of them and opens none. Category ids come out contiguous. Images without
-annotations are kept: a model has to learn from empty scenes too.
+A reader lists images and their annotations and opens no image. It makes category ids contiguous. Images without
+annotations are kept: a model must learn from empty scenes too.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ def read_coco_panoptic(
     sem_seg_root: str | None = None,
     only_images: Collection[int] | None = None,
 ) -> list[Record]:
-    """COCO panoptic: one json and an RGB png of segment ids for each image.
+    """Read COCO panoptic annotations: one json, and an RGB png of segment ids for each image.
 
     Args:
         panoptic_json: annotation file.
         panoptic_root: folder of the pngs.
         image_root: folder of the images.
         thing_ids: category id -> contiguous id of the things.
-        stuff_ids: category id -> contiguous id of the rest (may hold the things too).
+        stuff_ids: category id -> contiguous id of the stuff (may hold the things too).
         sem_seg_root: folder of semantic pngs of the same names, for the evaluation of mIoU.
-        only_images: image ids to read; all when None.
+        only_images: image ids to read; all if None.
 
     Returns:
         Dicts with ``file_name, image_id, height, width, segments_info`` and, for annotated images,
-        ``pan_seg_file_name`` and ``sem_seg_file_name``. A segment has contiguous ``category_id`` and ``isthing``.
+        ``pan_seg_file_name`` and, given ``sem_seg_root``, ``sem_seg_file_name``. A segment has its contiguous
+        ``category_id`` and ``isthing``.
     """
     sink = FirstFault()
     content = load_json(panoptic_json, sink)
@@ -77,7 +78,7 @@ def read_coco_panoptic(
 
 
 def read_coco_instances(json_file: str, image_root: str, thing_ids: Mapping[int, int]) -> list[Record]:
-    """COCO instances: polygons, or run lengths (RLE) compressed or not.
+    """Read COCO instance annotations: polygons, or run lengths (RLE) compressed or not.
 
     Args:
         json_file: annotation file.
@@ -86,8 +87,8 @@ def read_coco_instances(json_file: str, image_root: str, thing_ids: Mapping[int,
 
     Returns:
         Dicts with ``file_name, image_id, height, width, annotations``; an annotation has ``category_id, iscrowd,
-        segmentation, bbox_mode`` and, as far as they are given, ``id`` and ``bbox``. Annotations that are boxes alone
-        are left out, and counted in the log.
+        segmentation, bbox_mode`` and, if given, ``id`` and ``bbox``. Annotations that have only a box are left out,
+        and the log says how many.
     """
     sink = FirstFault()
     content = load_json(json_file, sink)
@@ -112,7 +113,7 @@ def read_coco_instances(json_file: str, image_root: str, thing_ids: Mapping[int,
 
 
 def read_sem_seg(image_root: str, sem_seg_root: str) -> list[Record]:
-    """Semantic label files: one an image, of the same name but for the suffix; pixels are contiguous class numbers.
+    """Read semantic label files: one per image, named like it except for the suffix; pixels are contiguous class ids.
 
     Returns:
         Dicts with ``file_name, image_id`` (the name without suffix) and ``sem_seg_file_name``.

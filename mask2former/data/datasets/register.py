@@ -1,4 +1,4 @@
-"""The data sets, as rows of data, and their registration in Detectron2's catalogs.
+"""The list of data sets, and their registration in Detectron2's catalogs.
 
 No file is read before a data set is loaded. Paths are relative to the root; ``datasets/README.md`` shows the folders.
 """
@@ -38,20 +38,19 @@ logger = logging.getLogger(__name__)
 
 
 def data_root() -> str:
-    """The folder that data sets lie in: what the environment variable DETECTRON2_DATASETS names, or "datasets"."""
+    """Return the folder of the data sets: the environment variable DETECTRON2_DATASETS, or "datasets"."""
     return os.environ.get("DETECTRON2_DATASETS", "datasets")
 
 
 def register_all(root: str | None = None) -> None:
     """Register every data set below ``root``. Repeating it does nothing; another root moves all data sets there.
 
-    Importing the package has done so below :func:`data_root`.
+    Importing the package has done so below :func:`data_root`. Data sets that Detectron2 registers when it is imported
+    (below its environment variable ``DETECTRON2_DATASETS``) are moved too, unless ``root`` is the same folder.
 
     Args:
-        root: a folder; :func:`data_root` when None.
+        root: a folder; :func:`data_root` if None.
 
-    Data sets that Detectron2 registers when it is imported (below its environment variable ``DETECTRON2_DATASETS``)
-    stay as they are where ``root`` is the same folder, and are moved to ``root`` where it is not.
 
     Raises:
         ValueError: something else has registered one of the names.
@@ -67,7 +66,7 @@ def register_all(root: str | None = None) -> None:
 
 
 def register_at_import() -> None:
-    """Register every data set whose name is free below :func:`data_root`: an import does not fail over a user's own."""
+    """Register every data set below :func:`data_root`, except for names already taken: an import must not fail."""
     root = os.path.expanduser(data_root())
     rows = list(_all_rows())
     taken = [row.name for row in rows if _is_taken(row)]
@@ -85,7 +84,7 @@ def _all_rows() -> Iterator[DatasetSpec]:
 
 
 def _is_taken(row: DatasetSpec) -> bool:
-    """Tell whether something else has registered a name that is not Detectron2's."""
+    """Tell whether something else has registered a name that Detectron2 does not register itself."""
     if row.metadata is None or row.name not in DatasetCatalog:
         return False
     loader = DatasetCatalog[row.name]
@@ -153,7 +152,7 @@ def _own_rows() -> Iterator[DatasetSpec]:
             {"image_root": f"camvid/images/{split}", "sem_seg_root": f"camvid/annotations/{split}"},
             lambda: sem_seg_task_metadata(load_categories("camvid")),
         )
-    # Two images to try things on. Its instance file lists 133 categories instead of the 80 things, so it is of no
+    # Two images to try things on. Their instance file lists 133 categories instead of the 80 things, so it is of no
     # use to the instance evaluation.
     yield DatasetSpec(
         "coco_sample_panoptic",
@@ -168,7 +167,7 @@ def _own_rows() -> Iterator[DatasetSpec]:
 
 
 def _coco_rows(split: str) -> Iterator[DatasetSpec]:
-    # What the published configurations evaluate on: PQ, the instances' AP, and mIoU on pngs that
+    # The data set that published configurations evaluate on: PQ, the instances' AP, and mIoU on pngs that
     # datasets/prepare_coco_semantic.py makes.
     yield DatasetSpec(
         f"coco_2017_{split}_panoptic_with_sem_seg",

@@ -1,4 +1,4 @@
-"""What a row of the list of data sets is, and what several rows share: loaders and facts by task."""
+"""The specification of a data set, and the loaders and metadata that several data sets share, by task."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ IGNORE_LABEL = 255
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One row.
+    """One data set to register.
 
     Attributes:
-        name: in Detectron2's catalogs.
-        load: from the metadata to the list of data set dicts.
+        name: name in Detectron2's catalogs.
+        load: maps the metadata to the list of data set dicts.
         paths: metadata key -> path below the root.
-        metadata: makes all other metadata, once it is asked for; None for data sets that Detectron2 registers itself,
-            whose facts are kept.
+        metadata: returns all other metadata, called when they are needed; None for data sets that Detectron2 registers
+            itself, whose metadata is kept.
     """
 
     name: str
@@ -60,7 +60,7 @@ def load_sem_seg(meta: Metadata) -> list[Record]:
     return read_sem_seg(meta.image_root, meta.sem_seg_root)
 
 
-# Facts by task.
+# Metadata by task.
 
 
 def panoptic_task_metadata(categories: list[Category], things_first: bool = True) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The mapper: a record of a data set becomes tensors, image and masks augmented together."""
+"""The mapper: turn a record of a data set into tensors, with image and masks augmented together."""
 
 from mask2former.data.mapper.mapper import Mapper
 

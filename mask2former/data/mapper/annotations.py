@@ -1,6 +1,6 @@
-"""From a data set dict's annotation to objects: (class, pixels) pairs, for each of the three tasks.
+"""Read a data set dict's annotation into objects, (class, pixels) pairs, for each of the three tasks.
 
-Every check of annotations is here. Errors name the image, what was found and what to do.
+All checks of annotations during training are here. Errors name the image, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ NO_SEGMENT_IN_IT = (
 
 
 def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
-    """Each segment, thing or stuff, is an object. Crowds are left out, pixels of no segment too.
+    """Read each panoptic segment, thing or stuff, as an object; leave out crowds and pixels of no segment.
 
     Args:
-        record: with ``segments_info`` (contiguous category ids) and ``pan_seg_file_name`` (an RGB png of ids),
+        record: dict with ``segments_info`` (contiguous category ids) and ``pan_seg_file_name`` (an RGB png of ids),
             which an image without segments may lack.
         size: (H, W) of the image.
-        num_classes: K; classes have to be in [0, K).
+        num_classes: K; classes must be in [0, K).
     """
     image = record["file_name"]
     classes, wanted = [], []
@@ -62,14 +62,14 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
 
 
 def instance_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
-    """Each annotation that is no crowd is an object, given by polygons, run lengths (RLE) or a bit mask [H, W].
+    """Read each annotation that is not a crowd as an object, given by polygons, run lengths (RLE) or a bit mask [H, W].
 
-    Annotations that are boxes alone are left out, as the data sets' readers leave them out; the log says so once.
+    Annotations that have only a box are left out, as the data sets' readers do; the log says so once.
 
     Args:
-        record: with ``annotations`` (contiguous category ids), which may be empty.
+        record: dict with ``annotations`` (contiguous category ids), which may be empty.
         size: (H, W) of the image.
-        num_classes: K; classes have to be in [0, K).
+        num_classes: K; classes must be in [0, K).
     """
     classes: list[int] = []
     polygons: list[Polygon] = []
@@ -94,13 +94,13 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
 
 
 def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ignore_label: int) -> MaskAnnotations:
-    """Each class that is present is one object.
+    """Read each class that is present as one object.
 
     Args:
-        record: with ``sem_seg_file_name``: a one-channel image of class numbers.
+        record: dict with ``sem_seg_file_name``: a one-channel image of class numbers.
         size: (H, W) of the image.
-        num_classes: K; pixels have to be in [0, K) or ``ignore_label``.
-        ignore_label: value of pixels that belong to no class.
+        num_classes: K; pixels must be in [0, K) or ``ignore_label``.
+        ignore_label: label of pixels without a class.
     """
     png = _annotation(record, "sem_seg_file_name", "semantic")
     labels = read_labels(png)
@@ -117,7 +117,7 @@ def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ig
 
 
 def _labels_of(labels: np.ndarray, num_classes: int, ignore_label: int) -> list[int]:
-    """Those that may occur: all classes where labels are bytes and in order, which is told faster than which do."""
+    """Return the labels that may occur; of valid uint8 labels all classes, since listing those present is slower."""
     if labels.dtype == np.uint8:
         known = np.zeros(256, np.uint8)
         known[:num_classes] = 1
@@ -155,7 +155,7 @@ def _require_size(labels: np.ndarray, size: tuple[int, int], where: str) -> None
 
 
 def _judged(rule: Callable[[Any], T], value: Any, where: str) -> T:
-    """What a rule makes of a value; its error says where."""
+    """Apply a rule to a value; its error says where."""
     try:
         return rule(value)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Random changes of image and objects together, on Detectron2's augmentations.
+"""Random changes of image and objects together, built on Detectron2's augmentations.
 
-Two ways of training: large-scale jitter (the paper's for COCO, section 4.1) and resize and crop (the others).
+There are two recipes: large-scale jitter (the paper's for COCO, section 4.1), and resize and crop (the others).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mask2former.data.mapper.mask_annotations import MaskAnnotations
 IMAGE_PAD_VALUE = 128
 MAX_BRIGHTNESS = 32.0  # the ranges of SSD (Liu et al. 2016)
 CONTRAST_RANGE = SATURATION_RANGE = (0.5, 1.5)
-MAX_HUE = 18  # of 180, OpenCV's hue circle
+MAX_HUE = 18  # OpenCV's hue circle has 180 steps
 
 
 class SegmentationInput:
-    """What Detectron2's augmentations change: the image and its objects, at once.
+    """The image and its objects, which Detectron2's augmentations change together.
 
-    Stands where Detectron2 passes an ``AugInput``. Transforms are kept until somebody looks, so that several cost less
-    than one after the other (see :mod:`mask2former.data.mapper.geometry`).
+    It takes the place of Detectron2's ``AugInput``. Transforms are delayed until their result is needed, because
+    several together cost less than one after the other (see :mod:`mask2former.data.mapper.geometry`).
 
     Attributes:
         objects: the image's objects.
@@ -36,7 +36,7 @@ class SegmentationInput:
 
     @property
     def image(self) -> np.ndarray:
-        """[H, W, C] uint8, drawn when an augmentation asks for it."""
+        """The image [H, W, C] uint8, after the transforms so far."""
         self._image = move_image(self._image, self._pending)
         self._pending = []
         return self._image
@@ -48,7 +48,7 @@ class SegmentationInput:
 
     @property
     def sem_seg(self) -> np.ndarray:
-        """[H, W] class + 1, 0 for none; made when an augmentation asks for it."""
+        """The map of class + 1 [H, W], with 0 for no class."""
         return self.objects.class_map()
 
     def transform(self, transform: Transform) -> None:
@@ -58,7 +58,7 @@ class SegmentationInput:
             self.objects.transform(step, self.image.shape[:2] if grid is None else grid.size)
 
     def pixels(self) -> np.ndarray:
-        """The image as [C, H, W], in memory of its own."""
+        """Return the image as [C, H, W] uint8, in memory of its own."""
         pad = self._pending.pop() if self._pending and type(self._pending[-1]) is PadTransform else None
         result = to_chw(self.image, pad)
         if pad is not None:
@@ -67,12 +67,12 @@ class SegmentationInput:
 
 
 class SizeOnlyAugmentation(T.Augmentation):
-    """One of Detectron2's augmentations that look at no more of an image than its size: it need not be drawn."""
+    """Wrap an augmentation that reads only an image's size, so that the image need not be drawn for it."""
 
     def __init__(self, augmentation: T.Augmentation) -> None:
         super().__init__()
         self.augmentation = augmentation
-        self.input_args = ("size",)  # Detectron2 would pass a single argument the image
+        self.input_args = ("size",)  # without it, Detectron2 passes the image to a function of one argument
 
     def get_transform(self, size: tuple[int, int]) -> Transform:
         return self.augmentation.get_transform(np.broadcast_to(np.uint8(0), (*size, 3)))
@@ -82,11 +82,12 @@ class SizeOnlyAugmentation(T.Augmentation):
 
 
 class RandomCropCategoryArea(T.Augmentation):
-    """Detectron2's RandomCrop_CategoryAreaConstraint with label 0 ignored: the same draws, counted faster.
+    """Detectron2's RandomCrop_CategoryAreaConstraint with label 0 ignored: the same random crops, counted faster.
 
     Args:
-        crop: as for Detectron2's ``RandomCrop``: its kind and size.
-        max_class_area: draw again (ten times at most) while a class has this share of the labelled pixels, or more.
+        crop: kind and size of the crop, as for Detectron2's ``RandomCrop``.
+        max_class_area: draw again (ten draws at most) while a class has this share of the labelled pixels or more, or
+            no pixel is labelled.
     """
 
     def __init__(self, crop: tuple[str, tuple[float, float]], max_class_area: float) -> None:
@@ -127,11 +128,11 @@ def _at_least_a_pixel(resize: Transform) -> Transform:
 
 
 class Pad(T.Augmentation):
-    """Fill up at the right and the bottom: the image with grey, the objects with nothing.
+    """Pad at the right and the bottom: the image with grey, the objects with nothing.
 
     Args:
         size: least (H, W) in pixels.
-        multiple: sides become a multiple of this, in pixels.
+        multiple: sides are padded to a multiple of this, in pixels.
     """
 
     def __init__(self, size: tuple[int, int] = (0, 0), multiple: int = 1) -> None:
@@ -151,15 +152,15 @@ class Pad(T.Augmentation):
 
 
 class ColorJitterTransform(Transform):
-    """Brightness, contrast, saturation and hue of an 8-bit image by fixed amounts.
+    """Change brightness, contrast, saturation and hue of an 8-bit image by fixed amounts.
 
     Args:
         brightness: added, in grey values.
         contrast: factor of the grey values.
         saturation: factor of the saturation.
         hue: degrees / 2 added to the hue.
-        contrast_first: contrast before saturation and hue, not after.
-        is_bgr: order of the image's channels.
+        contrast_first: change contrast before saturation and hue, not after.
+        is_bgr: the image's channels are BGR, not RGB.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class ColorJitterTransform(Transform):
 
 
 class ColorJitter(T.Augmentation):
-    """Random colours in the manner of SSD: each change is made half of the time.
+    """Change colours at random as SSD does: each change is made half of the time.
 
     Args:
         image_format: "RGB" or "BGR".
@@ -224,7 +225,10 @@ class ColorJitter(T.Augmentation):
 
 
 def large_scale_jitter(image_size: int, min_scale: float, max_scale: float, flip: str) -> list[T.Augmentation]:
-    """Flip, resize to a random share of ``image_size``, crop or pad to a square of ``image_size`` pixels."""
+    """Return augmentations that flip, resize by a random scale, crop and pad to a square of ``image_size`` pixels.
+
+    The scale is relative to that square.
+    """
     square = (image_size, image_size)
     return [
         *_flips(flip),
@@ -244,17 +248,17 @@ def resize_and_crop(
     flip: str,
     size_divisibility: int,
 ) -> list[T.Augmentation]:
-    """Resize the short side, crop, change colours, flip, pad.
+    """Return augmentations that resize the short side, crop, change colours, flip and pad.
 
     Args:
         short_sides: lengths of the short side to choose from, or (least, greatest), in pixels.
         max_size: the long side's limit, in pixels.
         sampling: "choice" or "range", for ``short_sides``.
         crop: kind and size of the crop as for Detectron2's ``RandomCrop``; None: no crop.
-        max_class_area: draw the crop again (ten times at most) while a class covers more than this share of it.
+        max_class_area: see :class:`RandomCropCategoryArea`; 1.0: any crop will do.
         color_format: "RGB" or "BGR" to change colours; None: leave them.
         flip: "horizontal", "vertical" or "none".
-        size_divisibility: pad to a multiple of this, in pixels; not when 0 or less.
+        size_divisibility: pad to a multiple of this, in pixels; no padding if 0 or less.
     """
     if sampling not in ("choice", "range"):
         raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; images have 'choice' and 'range'.")

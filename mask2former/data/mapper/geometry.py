@@ -1,7 +1,7 @@
-"""Resizing, cropping, flipping and padding at once, with the very pixels that one after the other would give.
+"""Resize, crop, flip and pad in one go, with exactly the pixels that single steps would give.
 
-A label image is moved by looking up pixels: its rows and its columns, each once, however many transforms there were.
-Of an image that is enlarged and then cropped, only what the crop leaves is computed.
+A label image is moved by looking up its rows and its columns, each once, however many transforms there are. If an image
+is enlarged and then cropped, only the crop is computed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from fvcore.transforms.transform import (
 )
 from PIL import Image
 
-NOWHERE = -1  # a pixel that comes from no pixel: padding
+NOWHERE = -1  # the source of padding
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a label image come from.
+    """The source of each pixel of a label image, by rows and columns.
 
     Attributes:
-        rows: [H] integers, the row that each row takes; ``NOWHERE`` at the ends, where it is padding.
+        rows: [H] integers, the source row of each row; ``NOWHERE`` for padding, which is at the ends.
         columns: [W], likewise.
     """
 
@@ -40,7 +40,7 @@ class Grid:
 
     @classmethod
     def of(cls, size: tuple[int, int]) -> Grid:
-        """Of an image of (H, W) pixels that has not moved."""
+        """Return the grid of an image of (H, W) pixels that has not moved."""
         return cls(np.arange(size[0], dtype=np.int32), np.arange(size[1], dtype=np.int32))
 
     @property
@@ -48,7 +48,10 @@ class Grid:
         return len(self.rows), len(self.columns)
 
     def moved(self, transform: Transform) -> Grid | None:
-        """After one more transform, as its ``apply_segmentation`` moves uint8 labels; None: not by rows and columns."""
+        """Return the grid after one more transform, equal to its ``apply_segmentation`` on uint8 labels.
+
+        None if the transform does not move whole rows and columns.
+        """
         kind = type(transform)
         if kind is T.ResizeTransform and self.size == (transform.h, transform.w):
             return Grid(
@@ -69,12 +72,12 @@ class Grid:
         return self if kind is NoOpTransform else None
 
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns that are not padding."""
+        """Return the rows and columns that are not padding."""
         return _occupied(self.rows), _occupied(self.columns)
 
 
 def gather_2d(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """``labels[rows][:, columns]``, C-contiguous, by the cheaper order of the two."""
+    """Return ``labels[rows][:, columns]``, C-contiguous, taking rows or columns first, whichever is cheaper."""
     if len(rows) <= len(labels):
         labels = labels[rows]
         return labels if _is_all(columns, labels.shape[1]) else labels.take(columns, axis=1)
@@ -84,7 +87,7 @@ def gather_2d(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
 
 
 def flatten_transforms(transform: Transform) -> Iterator[Transform]:
-    """The transforms that it is made of, in their order."""
+    """Yield the single transforms that ``transform`` consists of, in order."""
     if isinstance(transform, TransformList):
         for step in transform.transforms:
             yield from flatten_transforms(step)
@@ -93,7 +96,7 @@ def flatten_transforms(transform: Transform) -> Iterator[Transform]:
 
 
 def move_image(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarray:
-    """The image after all ``transforms``; [H, W, C] uint8."""
+    """Return the image [H, W, C] uint8 after all ``transforms``."""
     left = list(transforms)
     while left:
         step = left.pop(0)
@@ -107,16 +110,16 @@ def move_image(image: np.ndarray, transforms: Sequence[Transform]) -> np.ndarray
 
 
 def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTransform) -> np.ndarray:
-    """``crop.apply_image(resize.apply_image(image))``, for less.
+    """Return ``crop.apply_image(resize.apply_image(image))`` at less cost.
 
-    Where the height does not shrink, Pillow resizes rows first, rounds to 8 bits, then resizes columns; so rows that
-    no pixel of the crop looks at need not be resized at all, nor columns outside of it a second time.
+    If the height does not shrink, Pillow resizes rows first, rounds to 8 bits, then resizes columns. So rows that no
+    pixel of the crop depends on need not be resized, nor columns outside of it in the second pass.
 
     Args:
         image: [H, W, 3] uint8.
-        resize: with a new height that is not below the old.
+        resize: its new height must not be below the old.
     """
-    # A crop may hang over the edge, as slices may.
+    # A crop may extend beyond the edge, as slices may.
     left, right = crop.x0, min(crop.x0 + crop.w, resize.new_w)
     start, stop = crop.y0, min(crop.y0 + crop.h, resize.new_h)
     top, bottom = _rows_seen(resize, start, stop)
@@ -124,14 +127,14 @@ def resize_and_crop(image: np.ndarray, resize: T.ResizeTransform, crop: CropTran
     part = part.crop((left, 0, right, bottom - top))
     if resize.new_h == resize.h:
         return np.asarray(part)
-    # What a row becomes depends on the image's height, so the part stands where it stood.
+    # The weights of a row depend on its place in the image, so the part is pasted at its own place.
     canvas = Image.new("RGB", (right - left, resize.h))
     canvas.paste(part, (0, top))
     return np.asarray(canvas.resize((right - left, resize.new_h), resize.interp))[start:stop]
 
 
 def to_chw(image: np.ndarray, pad: PadTransform | None = None) -> np.ndarray:
-    """[H, W, C] uint8 as [C, H, W] in memory of its own, padded if wished."""
+    """Return [H, W, C] uint8 as [C, H, W] in memory of its own, padded if ``pad`` is given."""
     height, width, channels = image.shape
     if pad is None:
         result = np.empty((channels, height, width), np.uint8)
@@ -155,7 +158,7 @@ def _goes_row_by_row(image: np.ndarray, step: Transform) -> bool:
 
 
 def _rows_seen(resize: T.ResizeTransform, start: int, stop: int) -> tuple[int, int]:
-    """First and last + 1 of the rows that rows ``start`` to ``stop`` of the resized image are made of."""
+    """Return first and last + 1 of the source rows that rows ``start`` to ``stop`` of the resized image depend on."""
     if resize.new_h == resize.h:
         return start, stop
     scale = resize.h / resize.new_h
@@ -164,7 +167,7 @@ def _rows_seen(resize: T.ResizeTransform, start: int, stop: int) -> tuple[int, i
 
 
 def _nearest(length: int, new_length: int) -> np.ndarray:
-    """[new_length] int32: the pixel that Pillow takes for each, told by Pillow."""
+    """Return [new_length] int32: the source pixel of each in nearest resizing, found by asking Pillow itself."""
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
     return np.asarray(line.resize((new_length, 1), Image.Resampling.NEAREST))[0]
 

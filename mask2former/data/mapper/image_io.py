@@ -1,4 +1,4 @@
-"""Reading image files, with errors that name them."""
+"""Read image files, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
 EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-_DEEP = re.compile(r";16[BLN]$")  # Pillow's names of pixels of 16 bits a channel, as they lie in a file
+_DEEP = re.compile(r";16[BLN]$")  # Pillow's names of raw pixels with 16 bits a channel
 
 
 def read_image(path: str, image_format: str) -> np.ndarray:
-    """An image as [H, W, 3] uint8 (or [H, W, 1] for format "L"), turned as its EXIF entry says.
+    """Read an image as [H, W, 3] uint8 (or [H, W, 1] for format "L"), turned as its EXIF entry says.
 
     Args:
-        path: file, 8 bits a channel; grey, palette and alpha images are converted.
+        path: image file with 8 bits a channel; grey, palette and alpha images are converted.
         image_format: "RGB", "BGR" or another format of Detectron2's ``read_image``.
 
     Raises:
-        ValueError: not a readable image, or more than 8 bits a channel (see :func:`require_8_bits`).
+        ValueError: it is not a readable image, or has more than 8 bits a channel (see :func:`require_8_bits`).
     """
     _open_8_bits(path)
     return _read(path, image_format)
 
 
 def file_size(path: str, decode: bool = False) -> tuple[int, int]:
-    """(H, W) of an image file that :func:`read_image` reads, turned as its EXIF entry says.
+    """Return (H, W) of an image file, turned as its EXIF entry says.
 
     Args:
         path: the file.
-        decode: read all of it. Else of PNG and JPEG files the beginning is read, and the end where they stop early.
+        decode: decode the whole file. Otherwise PNG and JPEG files are only decoded if their last bytes lack the end
+            marker of the format.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -54,7 +55,7 @@ def file_size(path: str, decode: bool = False) -> tuple[int, int]:
 
 
 def _ends_whole(file: IO[bytes], kind: str | None) -> bool:
-    """Whether a file has the end of its format; False for formats without one."""
+    """Tell whether a PNG or JPEG file has the end marker of its format; False for other formats."""
     mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind or "")
     if mark is None:
         return False
@@ -68,7 +69,7 @@ def _ends_whole(file: IO[bytes], kind: str | None) -> bool:
 
 @contextlib.contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Name the file in the errors that Pillow answers to broken files."""
+    """Name the file in the errors that Pillow raises for broken files."""
     try:
         yield
     except FileNotFoundError:
@@ -81,14 +82,14 @@ def _named(path: str) -> Iterator[None]:
 
 
 def require_8_bits(image: Image.Image, source: str) -> None:
-    """Refuse an image of more than 8 bits a channel: Pillow would clip grey ones and leave out colours' lower bits.
+    """Refuse an image of more than 8 bits a channel: Pillow would clip grey ones, and drop the lower bits of colours.
 
     Args:
-        image: just opened; of one whose pixels have been read, Pillow no longer knows what they were in the file.
-        source: of the image, for the error.
+        image: an image just opened; once its pixels are read, Pillow no longer knows their format in the file.
+        source: where the image is from, for the error.
 
     Raises:
-        ValueError: it has more.
+        ValueError: the image has more than 8 bits a channel.
     """
     deep = [image.mode] if image.mode.startswith("I") or image.mode == "F" else []
     for codec, _, _, arguments in getattr(image, "tile", ()):
@@ -103,7 +104,7 @@ def require_8_bits(image: Image.Image, source: str) -> None:
 
 
 def read_labels(path: str) -> np.ndarray:
-    """A label image as [H, W] integers: the pixel's number (palette index), whatever its colour."""
+    """Read a label image as [H, W] integers: the pixels' numbers (palette indices), not their colours."""
     labels = _read(path, None)
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise ValueError(
@@ -114,7 +115,7 @@ def read_labels(path: str) -> np.ndarray:
 
 
 def read_panoptic_ids(path: str) -> np.ndarray:
-    """A COCO panoptic png as [H, W] uint32 segment ids: R + 256 G + 65536 B."""
+    """Read a COCO panoptic png as [H, W] uint32 segment ids: R + 256 G + 65536 B."""
     with PathManager.open(path, "rb") as file:
         pixels = _plain_png(file.read())
     if pixels is None:
@@ -128,14 +129,14 @@ def read_panoptic_ids(path: str) -> np.ndarray:
 
 
 def panoptic_png(ids: np.ndarray) -> np.ndarray:
-    """Segment ids [H, W] as COCO's image, [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
+    """Convert segment ids [H, W] to COCO's image [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
 
 
 def _plain_png(content: bytes) -> np.ndarray | None:
-    """[H, W, 3] uint8, BGR, of a png of 8 bits RGB that asks for nothing else; None for all others and broken ones.
+    """Decode a plain png of 8-bit RGB as [H, W, 3] uint8, BGR; return None for all others and for broken ones.
 
-    OpenCV takes two thirds of Pillow's time for it, and gives up a file wherever Pillow does or earlier.
+    OpenCV takes two thirds of Pillow's time, and rejects every file that Pillow rejects.
     """
     is_plain = content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and content[24:26] == b"\x08\x02"
     if not is_plain or any(chunk in content for chunk in (b"eXIf", b"tRNS", b"acTL")):  # turned, alpha, animated

@@ -1,4 +1,4 @@
-"""Layers: objects that share no pixel, as one image of labels, or as the run lengths that would draw it."""
+"""Layers: objects that share no pixel, as one image of labels, or as run lengths from which it can be drawn."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy as np
 from mask2former.data.mapper.geometry import Grid, gather_2d
 
 LAYER_CAPACITY = 255  # labels are uint8 (what Pillow resizes fast), and 0 is "no object"
-FEW = 24  # labels; so many are sooner looked for one by one
-Runs = tuple[np.ndarray, np.ndarray]  # starts and ends + 1, see run_lengths.object_runs
+FEW = 24  # up to this many labels, searching for one after the other is faster
+Runs = tuple[np.ndarray, np.ndarray]  # starts and exclusive ends, see mask2former.data.rle.decode.object_runs
 
 
 class Layer(Protocol):
     """Objects that share no pixel.
 
     Attributes:
-        members: numbers of the objects, at most ``LAYER_CAPACITY``; the pixels of ``members[v - 1]`` have the label v.
+        members: numbers of at most ``LAYER_CAPACITY`` objects; pixels of object ``members[v - 1]`` have the label v.
     """
 
     members: list[int]
 
     def part(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """[bottom - top, right - left] uint8 labels, 0 where there is no object."""
+        """Return [bottom - top, right - left] uint8 labels, 0 where there is no object."""
 
 
 @dataclass
 class PaintedLayer:
-    """A :class:`Layer`, given by its image of labels [H, W] uint8."""
+    """A :class:`Layer` given by its image of labels [H, W] uint8."""
 
     labels: np.ndarray
     members: list[int]
@@ -42,11 +42,11 @@ class PaintedLayer:
 
 @dataclass
 class RunLayer:
-    """A :class:`Layer`, given by run lengths; the part that is asked for is painted.
+    """A :class:`Layer` given by run lengths, of which only the requested part is painted.
 
     Attributes:
         height: H of the image, in pixels.
-        starts, ends: [R] places x * H + y of all objects' runs, ascending, without overlap.
+        starts, ends: [R] places x * H + y of all objects' runs (ends exclusive), ascending, without overlap.
         values: [R] uint8 labels.
     """
 
@@ -59,7 +59,7 @@ class RunLayer:
     def part(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         first, last = left * self.height, right * self.height
         chosen = slice(np.searchsorted(self.ends, first, "right"), np.searchsorted(self.starts, last, "left"))
-        # The places where the label changes, and what it is from there on.
+        # The places where the label changes, and the label from there on.
         changes = np.empty((len(self.starts[chosen]), 2), np.int64)
         np.clip(self.starts[chosen], first, last, out=changes[:, 0])
         np.clip(self.ends[chosen], first, last, out=changes[:, 1])
@@ -71,7 +71,7 @@ class RunLayer:
 
 
 def render(layer: Layer, grid: Grid) -> np.ndarray:
-    """[h, w] uint8, the labels of a layer where ``grid`` is not padding."""
+    """Return the labels of a layer where ``grid`` is not padding, [h, w] uint8."""
     rows, columns = (line[inside] for line, inside in zip((grid.rows, grid.columns), grid.inside(), strict=True))
     if not (len(rows) and len(columns)):
         return np.zeros((len(rows), len(columns)), np.uint8)
@@ -81,7 +81,7 @@ def render(layer: Layer, grid: Grid) -> np.ndarray:
 
 
 def values_in(labels: np.ndarray, count: int) -> list[int]:
-    """Which of the labels 1 to ``count`` occur; ascending.
+    """Return which of the labels 1 to ``count`` occur, ascending.
 
     Args:
         labels: [H, W] uint8, none of them greater than ``count``.
@@ -93,14 +93,14 @@ def values_in(labels: np.ndarray, count: int) -> list[int]:
 
 
 def layers_from_ids(ids: np.ndarray, wanted: list[int]) -> list[PaintedLayer]:
-    """Layers from an image of ids.
+    """Make layers from an image of ids.
 
     Args:
         ids: [H, W] integers, not negative.
-        wanted: the ids that are objects, in the order of their numbers; without repetition.
+        wanted: the different ids that are objects; the object's number is the place of its id.
 
     Returns:
-        One layer for each ``LAYER_CAPACITY`` objects.
+        One layer for every ``LAYER_CAPACITY`` objects.
     """
     layers = []
     for start in range(0, len(wanted), LAYER_CAPACITY):
@@ -110,7 +110,7 @@ def layers_from_ids(ids: np.ndarray, wanted: list[int]) -> list[PaintedLayer]:
 
 
 def number_ids(ids: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
-    """For each pixel 1 + the place of its id in ``wanted``, and 0 where it is not there.
+    """Return for each pixel 1 + the place of its id in ``wanted``, and 0 for other ids.
 
     Args:
         ids: [H, W] integers, not negative.
@@ -124,7 +124,7 @@ def number_ids(ids: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
         table = np.zeros(256, np.uint8)
         table[list(wanted)] = numbers
         return cv2.LUT(ids, table)
-    # Ids hardly change from pixel to pixel: they are looked up where they do. (A table for 24 bits takes 16 MB.)
+    # Ids rarely change from pixel to pixel, so they are looked up only there. (A table for 24 bits takes 16 MB.)
     line = ids.ravel()
     starts = np.concatenate([[0], np.flatnonzero(line[1:] != line[:-1]) + 1])[: line.size]
     order = np.argsort(wanted)
@@ -136,7 +136,7 @@ def number_ids(ids: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
 
 
 def layers_from_runs(height: int, runs: dict[int, Runs]) -> list[RunLayer]:
-    """Lays objects into few layers.
+    """Distribute objects over few layers.
 
     Args:
         height: H of the image.
@@ -152,7 +152,7 @@ def layers_from_runs(height: int, runs: dict[int, Runs]) -> list[RunLayer]:
 
 
 def _sorted(runs: dict[int, Runs]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts, ends and owners (as places in ``runs``) of all runs, by start."""
+    """Return starts, ends and owners (places in ``runs``) of all runs, sorted by start."""
     starts, ends = (np.concatenate(arrays) for arrays in zip(*runs.values(), strict=True))
     owners = np.repeat(np.arange(len(runs)), [len(one) for one, _ in runs.values()])
     order = np.argsort(starts, kind="stable")
@@ -160,12 +160,12 @@ def _sorted(runs: dict[int, Runs]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _disjoint(runs: dict[int, Runs]) -> list[int]:
-    """Objects of ``runs`` that share no pixel: the first, and others that can stay with it."""
+    """Return objects of ``runs`` that share no pixel: the first, and others that overlap none of those kept."""
     kept = dict(runs)
     while True:
         starts, ends, owners = _sorted(kept)
         reach = np.maximum.accumulate(ends)
-        # The run that reaches farthest so far is the one that a run that begins before its end overlaps.
+        # A run that begins before the farthest end so far overlaps the run which has that end.
         farthest = np.maximum.accumulate(np.where(ends == reach, np.arange(len(ends)), 0))
         clashes = np.flatnonzero(starts[1:] < reach[:-1]) + 1
         members = list(kept)

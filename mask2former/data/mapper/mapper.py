@@ -1,4 +1,4 @@
-"""The one data mapper: a data set dict in, tensors for the model out."""
+"""The data mapper, which turns a data set dict into tensors for the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
 
-# The published mappers: what an object is, and which way of augmentation.
+# The published mappers: the task, which decides what an object is, and the augmentation.
 PRESETS = {
     "mask_former_semantic": ("semantic", "crop"),
     "mask_former_panoptic": ("panoptic", "crop"),
@@ -37,12 +37,12 @@ ANNOTATION_KEYS = ("annotations", "segments_info", "pan_seg_file_name", "sem_seg
 
 
 class Mapper:
-    """Reads an image and its annotation, augments them together and makes tensors.
+    """Read an image and its annotation, augment them together and make tensors.
 
     Picklable, so it works in the data loader's worker processes.
 
     Attributes:
-        preset: one of :data:`PRESETS`, for subclasses; None: ``INPUT.DATASET_MAPPER_NAME`` says it.
+        preset: one of :data:`PRESETS`, for subclasses; None: the value of ``INPUT.DATASET_MAPPER_NAME``.
     """
 
     preset: str | None = None
@@ -61,9 +61,9 @@ class Mapper:
         Args:
             augmentations: applied in order.
             image_format: "RGB" or "BGR".
-            num_classes: K; every target's class has to be in [0, K).
-            read_targets: (record, (H, W), K) -> objects; None gives images alone, for inference.
-            ignore_label: give ``sem_seg`` too, in which pixels without an object have this label; None: do not.
+            num_classes: K; every target's class must be in [0, K).
+            read_targets: (record, (H, W), K) -> objects; None: return only images, for inference.
+            ignore_label: return ``sem_seg`` too, in which pixels without an object have this label; None: do not.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -73,7 +73,7 @@ class Mapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Read the preset of the class, or else of ``INPUT.DATASET_MAPPER_NAME``; ``is_train=False``: resize alone."""
+        """Use the class's preset, or that of ``INPUT.DATASET_MAPPER_NAME``; with ``is_train=False`` only resize."""
         arguments = {"image_format": cfg.INPUT.FORMAT, "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
         if not is_train:
             return {
@@ -91,24 +91,24 @@ class Mapper:
             "instance": instance_objects,
             "semantic": functools.partial(semantic_objects, ignore_label=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
         }
-        # The mask architecture does not read it; Detectron2's SemanticSegmentor does.
+        # MaskFormer does not read sem_seg; Detectron2's SemanticSegmentor does.
         with_labels = task == "semantic" and cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
         arguments["ignore_label"] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE if with_labels else None
         return {**arguments, "read_targets": readers[task]}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """
+        """Map one record.
+
         Args:
             record: a data set dict in Detectron2's format. It is not changed.
 
         Returns:
             The record without its annotation, with ``image`` [3, H, W] uint8 and, in training, ``instances``:
-            ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W], and for a per-pixel model ``sem_seg``
-            [H, W] int64. ``height`` and ``width`` are those of the
-            image as it is in the file.
+            ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W]; given ``ignore_label``, also ``sem_seg``
+            [H, W] int64. ``height`` and ``width`` are the image's before augmentation.
 
         Raises:
-            ValueError: image or annotation is broken; names the file and says what was found.
+            ValueError: image or annotation is broken; the message names the file and what was found.
         """
         image = read_image(record["file_name"], self.image_format)
         result = {key: value for key, value in record.items() if key not in ANNOTATION_KEYS}
@@ -144,7 +144,7 @@ def _crop(cfg: CfgNode, task: str) -> list[T.Augmentation]:
         max_size=inputs.MAX_SIZE_TRAIN,
         sampling=inputs.MIN_SIZE_TRAIN_SAMPLING,
         crop=(inputs.CROP.TYPE, tuple(inputs.CROP.SIZE)) if inputs.CROP.ENABLED else None,
-        # A share of instances says little: most pixels belong to none. As published.
+        # A class's share says little about instances, since most pixels belong to none. As published.
         max_class_area=1.0 if task == "instance" else inputs.CROP.SINGLE_CATEGORY_MAX_AREA,
         color_format=inputs.FORMAT if inputs.COLOR_AUG_SSD else None,
         flip=inputs.RANDOM_FLIP,

@@ -1,8 +1,8 @@
 """The objects of one image in a form that augmentations move cheaply.
 
-Moving N full masks through every resize and crop costs N times the image. Objects that do not overlap fit in one
-label image, which is moved once: a panoptic or semantic annotation always does, 300 nuclei do too. Objects that
-overlap go into the next layer. Polygons stay points until the end and are drawn at the final size, so they stay sharp.
+Moving N full masks through every resize and crop costs N times the image. Objects that do not overlap, as in panoptic
+and semantic annotations, share a label image, a layer, which is moved once; it holds up to 255. Others go into the
+next layer. Polygons stay points until the end and are drawn at the final size, so they stay sharp.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ class MaskAnnotations:
     layers: list[Layer] = field(default_factory=list)
     polygons: list[Polygon] = field(default_factory=list)
 
-    grid: Grid = field(init=False)  # where the layers' pixels are now; nothing is drawn before somebody looks
+    grid: Grid = field(init=False)  # where the layers' pixels are now; they are drawn only when needed
 
     def __post_init__(self) -> None:
         self.grid = Grid.of(self.size)
 
     def transform(self, transform: Transform, size: tuple[int, int]) -> None:
-        """Move all objects, as the image moved; ``size`` is the image's new (H, W)."""
+        """Move all objects as the image moved; ``size`` is the image's new (H, W).
+
+        Raises:
+            ValueError: the labels get another size than the image.
+        """
         for step in flatten_transforms(transform):
             self._move(step)
         if self.grid.size != size:
@@ -66,10 +70,10 @@ class MaskAnnotations:
                 polygon.points = points
 
     def class_map(self, window: tuple[slice, slice] | None = None) -> np.ndarray:
-        """[H, W] unsigned integers: class + 1, and 0 where no object is. Objects in layers only, not polygons.
+        """Return the map of class + 1, [H, W] unsigned, 0 for no object; objects given by polygons are left out.
 
         Args:
-            window: rows and columns that are wanted; None: all.
+            window: the rows and columns to return; None: all.
         """
         grid = self.grid if window is None else Grid(self.grid.rows[window[0]], self.grid.columns[window[1]])
         dtype = np.uint8 if len(self.classes) == 0 or self.classes.max() < 255 else np.uint16
@@ -83,10 +87,10 @@ class MaskAnnotations:
         return result
 
     def to_masks(self) -> tuple[Tensor, Tensor]:
-        """Draw what is left of the objects, in the order of their numbers.
+        """Draw the objects that still have a pixel, in the order of their numbers.
 
         Returns:
-            classes [n] int64 and masks [n, H, W] bool of the objects that still have a pixel.
+            Their classes [n] int64 and masks [n, H, W] bool.
         """
         outlines = draw_outlines(self.polygons, self.size)
         blocks = [(layer.members, render(layer, self.grid)) for layer in self.layers]
@@ -96,7 +100,7 @@ class MaskAnnotations:
         for (members, _), seen in zip(blocks, values, strict=True):
             kept.update(members[value - 1] for value in seen)
         row = {member: i for i, member in enumerate(sorted(kept))}
-        # Zeros cost nothing before they are written to: a mask costs its own rows, not the padding's.
+        # Untouched zeros cost no memory, so a mask takes that of its own rows, not the padding's.
         masks = np.zeros((len(row), *self.size), dtype=bool)
         rows, columns = self.grid.inside()
         inside = masks[:, rows, columns]
@@ -108,7 +112,7 @@ class MaskAnnotations:
         return torch.from_numpy(self.classes[list(row)]), torch.from_numpy(masks)
 
     def _drawn(self, layer: Layer) -> np.ndarray:
-        """[H, W] uint8, the layer's labels as they have moved."""
+        """Return the layer's labels after the moves so far, [H, W] uint8."""
         labels = np.zeros(self.grid.size, np.uint8)
         labels[self.grid.inside()] = render(layer, self.grid)
         return labels

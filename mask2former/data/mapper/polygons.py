@@ -1,4 +1,4 @@
-"""Outlines of objects: points that transforms move, drawn at the final size."""
+"""Outlines of objects, whose points transforms move and which are drawn at the final size."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Polygon:
 def draw_outlines(
     polygons: Sequence[Polygon], size: tuple[int, int]
 ) -> dict[int, tuple[tuple[slice, slice], np.ndarray]]:
-    """The pixels of each object that has any, its outlines united.
+    """Draw each object as the union of its outlines; leave out objects without a pixel.
 
     Args:
-        size: (H, W) of the image, which clips them.
+        size: (H, W) of the image, which clips the outlines.
 
     Returns:
-        number of the object -> the rows and columns of the box around it, and its labels (0 or 1) in that.
+        number of the object -> the rows and columns of its bounding box, and its labels (0 or 1, uint8) in the box.
     """
     points_of: dict[int, list[np.ndarray]] = {}
     for polygon in polygons:
@@ -53,6 +53,6 @@ def draw_outlines(
 
 
 def _may_be_seen(points: np.ndarray, size: tuple[int, int]) -> bool:
-    """False only where all points lie beyond one edge, by more than what rounding to pixels could bring back."""
+    """Return False only if all points lie beyond one edge by more than a pixel, which rounding cannot bring back."""
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     return bool(right >= -1 and bottom >= -1 and left <= size[1] + 1 and top <= size[0] + 1)

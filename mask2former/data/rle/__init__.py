@@ -1,1 +1,1 @@
-"""COCO's run-length encoding of masks: reading it (:mod:`decode`) and writing it (:mod:`encode`)."""
+"""COCO's run-length encoding of masks: :mod:`decode` reads it, :mod:`encode` writes it."""

@@ -1,6 +1,6 @@
-"""COCO's run-length masks (RLE), read with every length checked.
+"""Read COCO's run-length masks (RLE), and check every length.
 
-pycocotools leaves pixels uninitialised when the runs end early and says nothing; here that is an error.
+pycocotools silently leaves pixels uninitialised if the runs end early; here that is an error.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ MAX_BYTES_OF_A_RUN = 7  # 5 bits each: more than any image needs
 
 
 def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where a mask's pixels lie.
+    """Return where a mask's pixels lie.
 
     Args:
         rle: ``{"size": [H, W], "counts": ...}``; counts are a list of run lengths, or text or bytes when compressed.
-        size: (H, W) that the mask has to have.
+        size: (H, W) that the mask must have.
 
     Returns:
-        starts and ends + 1 [R] int64 of the object's runs, as places x * H + y (columns first, as COCO counts),
-        ascending and none of them empty.
+        Starts and exclusive ends, [R] int64, of the object's runs, as places x * H + y (column by column, as COCO
+        counts); they ascend, and no run is empty.
 
     Raises:
-        ValueError: another size, or runs that do not fill it.
+        ValueError: the mask has another size, or its runs do not fill it.
     """
     found, counts = rle.get("size"), rle.get("counts")
-    # Not a text, of which == would not complain; whole-number floats are equal to what they stand for.
+    # A text is refused, since list() would take it apart; floats without a fraction equal the integers they stand for.
     if not isinstance(found, list | tuple | np.ndarray) or list(found) != list(size):
         raise ValueError(f"the mask's size (height, width) is {found!r:.80}, the image's {list(size)}")
     if isinstance(counts, str):
@@ -37,7 +37,7 @@ def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarr
         raise ValueError(f"the mask's counts are {type(counts).__name__}; they have to be a list, text or bytes")
     runs = _decompress(counts) if isinstance(counts, bytes) else _whole(counts)
     height, width = size
-    # Numbers beyond the image could add up to its size by overflow.
+    # Each run is checked too: huge ones could overflow to the right sum.
     if runs.ndim != 1 or (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise ValueError(f"the mask's run lengths add up to {runs.sum()} pixels, not to {height} x {width}")
 
@@ -51,7 +51,7 @@ def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarr
 
 
 def runs_of_mask(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a mask [H, W] of numbers or bool, whose pixels are those that are not 0."""
+    """Return the runs of a mask [H, W] of numbers or bool, as :func:`object_runs` does; its pixels are those not 0."""
     line = np.zeros(mask.size + 2, bool)
     line[1:-1] = (mask.T != 0).ravel()
     changes = np.flatnonzero(line[1:] != line[:-1])
@@ -59,7 +59,7 @@ def runs_of_mask(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole(counts: Any) -> np.ndarray:
-    """int64 of a list of whole numbers; floats without a fraction are such."""
+    """Convert a list of whole numbers to int64; floats without a fraction are accepted."""
     try:
         runs = np.asarray(counts) if len(counts) else np.zeros(0, np.int64)
     except (ValueError, OverflowError):  # lists of different lengths
@@ -70,9 +70,9 @@ def _whole(counts: Any) -> np.ndarray:
 
 
 def _decompress(text: bytes) -> np.ndarray:
-    """COCO's compression: 5 bits a byte, low bits first, bit 5 set when more follow; signed.
+    """Decompress COCO's text: signed numbers of 5 bits a byte, low bits first; bit 5 is set if more bytes follow.
 
-    From the fourth run on, a number is the difference to the run two before it.
+    From the fourth run on, a number is the difference from the run two before it.
     """
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if len(codes) == 0:

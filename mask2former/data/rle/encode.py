@@ -1,4 +1,4 @@
-"""Masks to COCO's compressed run lengths (RLE): the text that pycocotools makes, for many masks at once."""
+"""Encode masks as COCO's compressed run lengths (RLE): the same text as pycocotools, for many masks at once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-_AT_ONCE = 16_000_000  # pixels of boxes that are looked at together
+_AT_ONCE = 16_000_000  # pixels of boxes that are processed together, which limits the memory
 
 
 def encode_masks(masks: np.ndarray, boxes: np.ndarray | None = None) -> list[dict[str, Any]]:
-    """{"size": [H, W], "counts": text} of each.
+    """Encode each mask as {"size": [H, W], "counts": text}.
 
     Args:
         masks: [N, H, W] bool or uint8, 0 or 1.
-        boxes: [N, 4] numbers (x0, y0, x1, y1) in pixels, right and bottom exclusive, of the objects. Right ones spare
-            the search; where pixels lie outside of one, all are searched for.
+        boxes: [N, 4] numbers (x0, y0, x1, y1) in pixels, right and bottom exclusive, of the objects. They save the
+            search for them; if any pixel lies outside its box, all boxes are searched for.
     """
     number, height, width = masks.shape
     masks = masks.view(np.uint8)
@@ -33,13 +33,13 @@ def encode_masks(masks: np.ndarray, boxes: np.ndarray | None = None) -> list[dic
 
 
 def encode_labels(labels: np.ndarray) -> dict[int, dict[str, Any]]:
-    """label -> the same of its pixels, for every label of an image [H, W] of integers, ascending."""
+    """Encode the pixels of every label of an image [H, W] of integers: label -> run lengths, ascending."""
     if not labels.size:
         return {}
     line = (cv2.transpose(labels) if labels.dtype in (np.uint8, np.int16, np.uint16, np.int32) else labels.T).ravel()
     starts = np.concatenate([[0], np.flatnonzero(line[1:] != line[:-1]) + 1])
     values = line[starts]
-    order = np.argsort(values, kind="stable")  # linear in time where labels have one byte or two
+    order = np.argsort(values, kind="stable")  # linear in time if labels have one or two bytes
     values = values[order]
     borders = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     changes = np.empty((len(starts), 2), np.int64)
@@ -50,18 +50,18 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict[str, Any]]:
 
 
 def compress(changes: np.ndarray, lengths: np.ndarray, size: Sequence[int]) -> list[dict[str, Any]]:
-    """Objects' run lengths as :func:`encode_masks` gives them.
+    """Compress the runs of objects into the form of :func:`encode_masks`.
 
     Args:
-        changes: places x * H + y where runs begin and end (+ 1) in turn: those of all objects, one after the other.
-        lengths: [N] how many of them each object has.
+        changes: places x * H + y where runs begin and (exclusively) end in turn, of all objects one after the other.
+        lengths: [N] number of changes of each object.
         size: (H, W).
     """
     height, width = (int(side) for side in size)
     if not len(lengths):
         return []
     pixels = height * width
-    # Of each object as many counts as changes, and one for the background after the last.
+    # Each object has as many counts as changes, and one for the background after the last.
     ends = np.cumsum(lengths)
     last = ends + np.arange(len(ends))
     first = last - lengths
@@ -71,13 +71,14 @@ def compress(changes: np.ndarray, lengths: np.ndarray, size: Sequence[int]) -> l
     counts[inner] = changes
     counts[last] = pixels
     counts[1:] -= counts[:-1].copy()
-    counts[first[1:]] += pixels  # its predecessor was another object's last
-    # From the fourth on, a number is the difference to the one two before it.
+    counts[first[1:]] += pixels  # undo the difference from the previous object's last
+    # From the fourth on, a number is the difference from the one two before it.
     numbers = counts.copy()
     numbers[2:] -= counts[:-2]
     for place in range(3):
         early = first[lengths >= place] + place
         numbers[early] = counts[early]
+    # A last run of background is left out if it is empty, unless it is the object's only one.
     kept = inner | (counts > 0)
     kept[first] = True
     text, starts = _text(numbers[kept])
@@ -89,9 +90,10 @@ def compress(changes: np.ndarray, lengths: np.ndarray, size: Sequence[int]) -> l
 
 
 def _text(numbers: np.ndarray) -> tuple[str, np.ndarray]:
-    """All numbers as text, and where each begins.
+    """Return all numbers as text, and where each begins.
 
-    5 bits a character, low bits first; bit 5 says that more follow. As many as hold the number and its sign.
+    A number takes as many characters as its bits and sign need, 5 bits each, low bits first; bit 5 is set if more
+    follow.
     """
     rests, going, codes = [numbers], [np.arange(len(numbers))], []
     sizes = np.ones(len(numbers), np.int64)
@@ -110,7 +112,7 @@ def _text(numbers: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def _changes(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """What lies in the boxes: number of the mask * (H * W + 1) + x * H + y of all beginnings and ends, ascending."""
+    """Return mask number * (H * W + 1) + x * H + y of all starts and ends of runs in the boxes, ascending."""
     pixels = masks.shape[1] * masks.shape[2]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     firsts = np.flatnonzero(np.diff(areas.cumsum() // _AT_ONCE, prepend=-1)).tolist()  # of groups of masks
@@ -119,12 +121,12 @@ def _changes(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _changes_of_few(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The same of masks whose boxes are looked at together."""
+    """Do the work of :func:`_changes` for masks whose boxes are processed together."""
     number, height, width = masks.shape
     sides = boxes[:, 2:] - boxes[:, :2]
     columns, rows = sides[:, 0], sides[:, 1] + 1
     ends = np.cumsum(rows * columns)
-    # 1 where a column changes; the last row is for those that end with the box.
+    # 1 where a column changes; the last row is for runs that end with the box.
     edges = np.empty(int(ends[-1]), np.uint8)
     firsts = (ends - rows * columns).tolist()
     for mask, (left, top, right, bottom), begin, end in zip(masks, boxes.tolist(), firsts, ends.tolist(), strict=True):
@@ -139,16 +141,16 @@ def _changes_of_few(masks: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(edges.view(bool))
     many = np.diff(np.searchsorted(found, ends), prepend=0)
     row, column = np.divmod(found - np.repeat(firsts, many), np.repeat(columns, many))
-    # The place is linear in both; what does not change in a mask is added once.
+    # The place is linear in row and column, so the offset of a mask's box is added once.
     base = np.arange(number) * (height * width + 1) + boxes[:, 0] * height + boxes[:, 1]
     places = np.sort(np.repeat(base, many) + column * height + row)
-    # A run that goes on at the top of the next column ends and begins at one place.
+    # A run that continues at the top of the next column would end and begin at one place: drop both.
     twice = np.flatnonzero(places[1:] == places[:-1])
     return np.delete(places, np.concatenate([twice, twice + 1])) if len(twice) else places
 
 
 def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """int64 boxes within the image, from any numbers."""
+    """Convert boxes of any numbers to int64 within the image."""
     limits = np.array([width, height, width, height])
     whole = np.nan_to_num(boxes).clip(0, limits).astype(np.int64)
     whole[:, 2:] = np.maximum(whole[:, 2:], whole[:, :2])
@@ -156,7 +158,7 @@ def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _count(masks: np.ndarray) -> int:
-    """Pixels of all."""
+    """Count the pixels of all masks."""
     if masks.flags.c_contiguous:
         return cv2.countNonZero(masks.reshape(-1, masks.shape[-1]))
     return int(np.count_nonzero(masks))

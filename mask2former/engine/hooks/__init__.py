@@ -1,4 +1,4 @@
-"""Hooks of the trainer: the line of progress and the page of curves."""
+"""Hooks of the trainer: progress and the page of curves."""
 
 from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook

@@ -1,4 +1,4 @@
-"""Keeps ``curves.html`` of the output folder up to date while the training runs."""
+"""Keep ``curves.html`` in the output folder up to date while the training runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mask2former.dashboard.series import Metrics
 
 
 class CurvesHook(HookBase):
-    """Writes the page from metrics.json, every ``seconds`` at most, and at the end. It has to come after the writers.
+    """Write the page from metrics.json at most every ``seconds``, and at the end. It must come after the writers.
 
-    Adds the scalar ``memory_gib``: most memory so far, of the GPU's tensors or, without one, of the process.
+    It adds the scalar ``memory_gib``: the peak memory so far of the GPU's tensors or, without a GPU, of the process.
 
     Args:
         folder: the output folder.
         batch_size: images in an iteration, over all processes.
-        seconds: between two pages.
+        seconds: least time between two pages.
         period: iterations between two measurements of the memory.
     """
 
@@ -39,7 +39,7 @@ class CurvesHook(HookBase):
         self._write(refresh=True)
 
     def before_step(self) -> None:
-        if (self.trainer.iter + 1) % self._period == 0:  # before the writers of this iteration
+        if (self.trainer.iter + 1) % self._period == 0:  # in before_step, so that this iteration's writers see it
             self.trainer.storage.put_scalar("memory_gib", _memory(), smoothing_hint=False)
 
     def after_step(self) -> None:
@@ -69,7 +69,7 @@ def _memory() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     if sys.platform == "win32":
-        return float("nan")  # not worth a package of its own; the page leaves it out
+        return float("nan")  # reading it there needs another package; the page leaves it out
     import resource
 
     unit = 1 if sys.platform == "darwin" else 2**10

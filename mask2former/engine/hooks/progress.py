@@ -1,4 +1,4 @@
-"""How far the training is, for people."""
+"""Show the progress of a training."""
 
 import datetime
 import logging
@@ -19,14 +19,14 @@ SMOOTHING = 20  # iterations over which the shown loss is a median and the shown
 
 
 class ProgressHook(HookBase):
-    """A live bar on a terminal, plain lines elsewhere; both with loss, learning rate, speed and time left.
+    """Show a live bar on a terminal, plain lines elsewhere, both with loss, learning rate, speed and time left.
 
-    A line goes to the log every ``period`` iterations. Without a bar it shows on the terminal as well; in a quiet run
-    every ``quiet_seconds`` at most, and at the end.
+    A line is logged every ``period`` iterations. Without a bar, the terminal shows it too; in a quiet run at most every
+    ``quiet_seconds``, and at the end.
 
     Args:
         batch_size: images in an iteration, over all processes.
-        live: whether to draw a bar; by default if standard error is a terminal.
+        live: draw a bar; by default if standard error is a terminal.
     """
 
     def __init__(
@@ -93,6 +93,6 @@ class ProgressHook(HookBase):
         return max(group["lr"] for group in self.trainer.optimizer.param_groups)
 
     def _seconds(self) -> float | None:
-        """Seconds of an iteration; None in the first few, which Detectron2's timer leaves out."""
+        """Return the seconds of an iteration; None in the first few, which Detectron2's timer leaves out."""
         histories = self.trainer.storage.histories()
         return histories["time"].avg(SMOOTHING) if "time" in histories else None
