@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,17 @@ def write_numbers(report: dict[str, Any], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=1))
     print(f"\nnumbers: {file}")
+
+
+def hand_out(
+    arguments: argparse.Namespace, report: dict[str, Any], rows: Sequence[Any], draw: Callable[[Any, Path], None]
+) -> None:
+    """Write the numbers to ``--json`` and a chart of the rows to ``--chart``, where they were asked for."""
+    if arguments.json:
+        write_numbers(report, arguments.json)
+    if arguments.chart:
+        draw(rows, arguments.chart)
+        print(f"chart: {arguments.chart}")
 
 
 def save_chart(figure: Any, file: Path) -> None:

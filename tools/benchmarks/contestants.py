@@ -10,6 +10,7 @@ import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,13 +40,10 @@ def _levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[
     return 1 / sizes.flip(1).float(), sizes, numbers.cumsum(0) - numbers
 
 
-def _classic() -> Operator:
-    operator = importlib.import_module("mask2former.ops").ms_deform_attn
-
-    def run(inputs: Inputs) -> Tensor:
-        return operator(inputs.value, inputs.shapes, locations(inputs), weights(inputs))
-
-    return run
+def _of_locations(name: str) -> Operator:
+    """Use an operator of ours that takes locations and weights as arguments."""
+    operator = getattr(importlib.import_module("mask2former.ops"), name)
+    return lambda inputs: operator(inputs.value, inputs.shapes, locations(inputs), weights(inputs))
 
 
 def _fused() -> Operator:
@@ -55,15 +53,6 @@ def _fused() -> Operator:
     return lambda inputs: ops.ms_deform_attn_fused(
         inputs.value, inputs.shapes, inputs.reference, inputs.offsets, inputs.logits
     )
-
-
-def _plain() -> Operator:
-    operator = importlib.import_module("mask2former.ops").ms_deform_attn_reference
-
-    def run(inputs: Inputs) -> Tensor:
-        return operator(inputs.value, inputs.shapes, locations(inputs), weights(inputs))
-
-    return run
 
 
 def _hugging_face() -> Operator:
@@ -109,8 +98,16 @@ class Contestant:
 
 CONTESTANTS = {
     "fused": Contestant("ours, fused", "mask2former.ops.ms_deform_attn_fused, softmax and locations inside", _fused),
-    "classic": Contestant("ours, classic", "mask2former.ops.ms_deform_attn after softmax and locations", _classic),
-    "plain": Contestant("plain PyTorch", "mask2former.ops.ms_deform_attn_reference, likewise", _plain),
+    "classic": Contestant(
+        "ours, classic",
+        "mask2former.ops.ms_deform_attn after softmax and locations",
+        partial(_of_locations, "ms_deform_attn"),
+    ),
+    "plain": Contestant(
+        "plain PyTorch",
+        "mask2former.ops.ms_deform_attn_reference, likewise",
+        partial(_of_locations, "ms_deform_attn_reference"),
+    ),
     "huggingface": Contestant(
         "Hugging Face", "the function of transformers' Mask2Former, likewise; locations in the dtype", _hugging_face
     ),

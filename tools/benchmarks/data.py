@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.cases import parse_size
-from benchmarks.command import save_chart, sub_command, write_numbers
+from benchmarks.command import hand_out, save_chart, sub_command
 from benchmarks.machine import describe
 from benchmarks.timing import Patience
 
@@ -56,12 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     sizes = [parse_size(size)[1:] for size in arguments.sizes]
     rows += [measure(case, patience) for case in drawn_cases(sizes, arguments.objects, arguments.images)]
     print(f"\n{table(rows)}\n\n{parts_table(rows)}")
-    if arguments.json:
-        report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
-        write_numbers(report, arguments.json)
-    if arguments.chart:
-        draw(rows, arguments.chart)
-        print(f"chart: {arguments.chart}")
+    report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
+    hand_out(arguments, report, rows, draw)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.cases import parse_size
-from benchmarks.command import save_chart, sub_command, write_numbers
+from benchmarks.command import hand_out, save_chart, sub_command
 from benchmarks.machine import describe
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         size = parse_size(arguments.size)[1:]
         rows = list(measure(Path(folder), arguments.images, different, size, arguments.objects))
     print(f"\n{table(rows)}")
-    if arguments.json:
-        write_numbers({"machine": facts, "rows": [asdict(row) for row in rows]}, arguments.json)
-    if arguments.chart:
-        draw(rows, arguments.chart)
-        print(f"chart: {arguments.chart}")
+    hand_out(arguments, {"machine": facts, "rows": [asdict(row) for row in rows]}, rows, draw)
 
 
 def table(rows: Sequence[Row]) -> str:

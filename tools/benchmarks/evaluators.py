@@ -131,10 +131,9 @@ def run(task: str, name: str, build: Callable[[], DatasetEvaluator], pairs: list
                 **output,
                 "panoptic_seg": (output["panoptic_seg"][0], [dict(s) for s in output["panoptic_seg"][1]]),
             }
-            if task == "semantic":  # an evaluator that finds labels does not look at scores
-                if _form(name) == "scores":
-                    del given["sem_seg_labels"]
-                    given["sem_seg"] = output["sem_seg_scores"]
+            if task == "semantic" and _form(name) == "scores":  # labels would be read in their place
+                del given["sem_seg_labels"]
+                given["sem_seg"] = output["sem_seg_scores"]
             started = time.perf_counter()
             evaluator.process([one], [given])
             spent += time.perf_counter() - started

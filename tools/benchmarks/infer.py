@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.cases import parse_size
-from benchmarks.command import sub_command, write_numbers
+from benchmarks.command import hand_out, sub_command
 from benchmarks.infer_table import draw, draw_growth, table
 from benchmarks.inference import measure
 from benchmarks.machine import describe
@@ -79,12 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
     for words, said in notes.items():
         for key, value in said.items():
             print(f"{words}: {key}: {value:.3f}" if isinstance(value, float) else f"{words}: {key}: {value}")
-    if arguments.json:
-        report = {"machine": facts, "notes": notes, "rows": [row.to_json() for row in rows]}
-        write_numbers(report, arguments.json)
-    if arguments.chart:
-        (draw_growth if arguments.grow else draw)(rows, arguments.chart)
-        print(f"chart: {arguments.chart}")
+    report = {"machine": facts, "notes": notes, "rows": [row.to_json() for row in rows]}
+    hand_out(arguments, report, rows, draw_growth if arguments.grow else draw)
 
 
 def settings(arguments: argparse.Namespace) -> list[Setting]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import LOCATIONS, Case, parse_size
-from benchmarks.command import sub_command, write_numbers
+from benchmarks.command import hand_out, sub_command
 from benchmarks.contestants import CONTESTANTS, load
 from benchmarks.machine import describe, measure_limits
 from benchmarks.operator import measure_layer, measure_operator
@@ -76,21 +76,17 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\ntimes as fast as with {min(arguments.threads)} thread(s)\n{scaling(rows)}")
     if failed:
         print(f"\nwithout a result:\n{sentences(failed.items())}")
-    if arguments.json:
-        report = {
-            "machine": facts,
-            "limits": {
-                threads: {"bytes_per_second": limit.bandwidth, "multiply_adds_per_second": limit.multiply_adds}
-                for threads, limit in limits.items()
-            },
-            "absent": absent,
-            "failed": failed,
-            "rows": [row.to_json() for row in rows],
-        }
-        write_numbers(report, arguments.json)
-    if arguments.chart:
-        draw(rows, arguments.chart)
-        print(f"chart: {arguments.chart}")
+    report = {
+        "machine": facts,
+        "limits": {
+            threads: {"bytes_per_second": limit.bandwidth, "multiply_adds_per_second": limit.multiply_adds}
+            for threads, limit in limits.items()
+        },
+        "absent": absent,
+        "failed": failed,
+        "rows": [row.to_json() for row in rows],
+    }
+    hand_out(arguments, report, rows, draw)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from benchmarks.command import save_chart, sub_command, write_numbers
+from benchmarks.command import hand_out, save_chart, sub_command
 from benchmarks.machine import describe
 from benchmarks.timing import Patience
 from benchmarks.training import CONTESTANTS, PARTS, Row, Setting, measure
@@ -57,12 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         setting = Setting(*where, objects, arguments.dtype, arguments.device)
         rows += measure(setting, names, arguments.threads, patience, arguments.memory)
     print(f"\n{table(rows)}\n\nparts, s\n{parts_table(rows)}")
-    if arguments.json:
-        report = {"machine": facts, "rows": [row.to_json() for row in rows]}
-        write_numbers(report, arguments.json)
-    if arguments.chart:
-        draw(rows, arguments.chart)
-        print(f"chart: {arguments.chart}")
+    hand_out(arguments, {"machine": facts, "rows": [row.to_json() for row in rows]}, rows, draw)
 
 
 def table(rows: Sequence[Row]) -> str:
