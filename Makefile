@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up what they need by themselves; see README.md.
 PYTHON ?= python3
 export PYTHONUNBUFFERED = 1
+# Detectron2 scripts functions while it is imported, of which PyTorch warns; its users can do nothing about it.
+export PYTHONWARNINGS = ignore::FutureWarning:torch.jit._script
 RUN = .venv/bin/python
 QUICKSTART = output/quickstart/panoptic
 DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
