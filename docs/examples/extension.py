@@ -1,6 +1,6 @@
 """A backbone, a decoder, a loss term and a data set of one's own, outside the package. docs/extending.md explains it.
 
-Run as a script, it trains on discs drawn in memory for a minute on a CPU and prints the scores.
+Run as a script, it draws discs, trains on them for two minutes on two CPU cores, and prints the scores (mask AP 57).
 """
 
 from __future__ import annotations
