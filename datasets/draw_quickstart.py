@@ -109,6 +109,8 @@ def _draw_split(folder: Path, split: str, count: int, size: tuple[int, int], see
     (folder / "annotations").mkdir(exist_ok=True)
 
     draw = functools.partial(_draw_image, folder, split, size, seed)
+    # The processes share the cores. OpenCV's own threads have to be gone before a fork: a child would wait for them.
+    cv2.setNumThreads(1)
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         drawn = map(draw, range(1, count + 1)) if pool is None else pool.map(draw, range(1, count + 1), chunksize=8)
         records = list(tqdm(drawn, f"drawing {split}", count, unit="image"))
@@ -130,7 +132,6 @@ def _draw_split(folder: Path, split: str, count: int, size: tuple[int, int], see
 def _draw_image(
     folder: Path, split: str, size: tuple[int, int], seed: int, image_id: int
 ) -> tuple[Record, list[Record]]:
-    cv2.setNumThreads(1)  # the processes share the cores already
     scene = draw_scene((seed, SPLITS.index(split), image_id), *size)
     return save_scene(scene, image_id, folder, split, load_categories())
 

@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: their command line, listing files, numbering classes, working in parallel."""
+"""Shared by the scripts of this folder: their command line, listing files, numbering classes, working in parallel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -60,6 +61,7 @@ def for_each(convert: Callable[[Any], Any], items: Sequence[Any], workers: int, 
             for item in tqdm(items, desc=description):
                 convert(item)
             return
+        cv2.setNumThreads(1)  # OpenCV's own threads have to be gone before a fork: a child would wait for them
         with multiprocessing.Pool(workers) as pool:
             for _ in tqdm(pool.imap_unordered(convert, items, chunksize=16), total=len(items), desc=description):
                 pass

@@ -147,6 +147,24 @@ def test_an_image_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: 
     assert json.loads((tmp_path / "quickstart/annotations/panoptic_val.json").read_text())["images"] == []
 
 
+FORK = """
+import sys
+sys.path.insert(0, {datasets!r})
+import cv2, numpy
+cv2.setNumThreads(4)
+cv2.GaussianBlur(numpy.zeros((2000, 2000), numpy.float32), (31, 31), 5)  # starts OpenCV's threads
+import draw_quickstart
+draw_quickstart.main(["--root", {root!r}, "--train", "2", "--val", "2", "--workers", "2"])
+"""
+
+
+def test_opencv_may_have_run_before(tmp_path: Path) -> None:
+    """Processes that are forked beside OpenCV's threads waited for these without end."""
+    code = FORK.format(datasets=str(Path(draw_quickstart.__file__).parent), root=str(tmp_path))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True)
+    assert len(list((tmp_path / "quickstart" / "images" / "train").iterdir())) == 2
+
+
 def test_draws_only_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path
     before = draw(root)
