@@ -91,7 +91,7 @@ def drop(browser: Any, file: Path) -> None:
 
 
 def shown(browser: Any) -> str | None:
-    """Where the drawn image lies."""
+    """Return the address of the drawn image, None while there is none."""
     found = browser.find_elements("css selector", "#result img")
     return found[0].get_attribute("src") if found else None
 

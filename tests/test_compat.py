@@ -38,7 +38,7 @@ assert sys.modules["detectron2._C"] is _C
 
 
 def test_a_release_that_nobody_has_mended_works(tmp_path: Path) -> None:
-    """As users have it who installed Detectron2 0.6 by themselves; `make setup` mends its files."""
+    """Stand in for a Detectron2 0.6 that a user installed; `make setup` mends the files of its own."""
     transforms = tmp_path / "detectron2" / "data" / "transforms"
     transforms.mkdir(parents=True)
     (tmp_path / "detectron2" / "__init__.py").touch()

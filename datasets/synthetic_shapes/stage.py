@@ -1,4 +1,4 @@
-"""What a scene is painted on: the image, what covers each pixel, and the circumstances."""
+"""The canvas of a scene: the image, the owner of each pixel, and the circumstances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the check passes, the mapper reads, and the evaluators score, whatever is wrong with the files."""
+"""Property: files that pass the check are read by the mapper and scored by the evaluators, whatever the damage."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def state() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def published_file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as the published system writes them."""
+    """Write weights as the published system writes them."""
     arrays = {name: value.numpy() for name, value in convert(state, "published").items()}
     assert is_published(arrays)
     file = tmp_path_factory.mktemp("published") / "model_final.pkl"

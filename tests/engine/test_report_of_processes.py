@@ -105,7 +105,7 @@ def worker(rank, folder, failing):
 
 
 def tables(page):
-    """What the page says, but for the time it took and the configuration."""
+    """Return the text of the page, without the time it took and the configuration."""
     return page.read_text().partition('id="scores"')[2].partition('id="run"')[0].partition("</p>")[2]
 
 

@@ -20,7 +20,7 @@ def test_equals_the_formula(frames: int, time: bool) -> None:
 
 
 def test_temperature_is_the_ratio_of_frequencies() -> None:
-    """Of 8 channels for y, the fourth pair has frequency ``temperature ** (-6 / 8)``."""
+    """Check one value by hand: the fourth pair of 8 channels has frequency ``temperature ** (-6 / 8)``."""
     found = SinePositionEncoding(16, temperature=16.0)((4, 1))[:8, 0, :, 0]
     place = torch.arange(1, 5) / 4 * 2 * math.pi
     torch.testing.assert_close(found[6], (place / 8).sin(), atol=1e-5, rtol=0)

@@ -46,7 +46,7 @@ def test_feed_forward(pre_norm: bool) -> None:
 
 
 def test_dropout_is_on_the_branch_alone() -> None:
-    """Of ones plus dropped ones, half are 1 and half are 1 + 2."""
+    """Drop half of the branch: half of the sums are 1, half 1 + 2."""
     block = ResidualBlock(4, pre_norm=True, dropout=0.5)
     found = block.residual(torch.ones(500, 4), torch.ones_like)
     assert set(found.flatten().tolist()) == {1.0, 3.0}

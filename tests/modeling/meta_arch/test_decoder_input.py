@@ -1,4 +1,4 @@
-"""What the transformer decoder attends to: which is built for what, and which is picked."""
+"""Choice of the transformer decoder and of its input, by configuration."""
 
 from __future__ import annotations
 

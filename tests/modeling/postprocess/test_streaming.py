@@ -53,7 +53,7 @@ def test_each_gets_its_own_masks_once(wanted: list[list[int]], whole_masks: bool
 
 @pytest.mark.parametrize("size", [(20, 41), (70, 41), (33, 57)], ids=str)
 def test_results_together_are_those_of_each(size: tuple[int, int]) -> None:
-    """Whether all rows are made at a time, or some."""
+    """Take all rows at a time, or some."""
     class_logits = torch.randn(20, 5) * 3
     source = ResizedMasks(FactoredMasks(torch.randn(1, 20, 6), torch.randn(1, 6, 1, 9, 7)), 0, (36, 28), (33, 28), size)
     whole = source(torch.arange(20))
