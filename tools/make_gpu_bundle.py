@@ -1,6 +1,6 @@
 """Pack what a bare GPU machine lacks: wheels that tools/gpu_check.py installs there without a network.
 
-Detectron2 is built as `make setup` builds it; the rest comes from the package registry, in the versions of
+Detectron2 is built and mended as `make setup` does it; the rest comes from the package registry, in the versions of
 requirements/lock.txt, for the Python that is named. What is packed stands in requirements/gpu_bundle.in, what the
 machine is taken to hold in requirements/gpu_machine.txt.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from patch_detectron2 import patch
 from setup_env import BIN, DETECTRON2, DETECTRON2_OPTIONS, NO_ISOLATION, PINNED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +110,7 @@ def pack_detectron2(out: Path) -> None:
         run([*command, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2])
         if compiled := list(folder.rglob("*.so")):
             sys.exit(f"gpu-bundle: Detectron2 holds compiled code here, for one Python alone: {compiled[0].name}")
+        patch(folder / "detectron2")  # as `make setup` does
         (about,) = folder.glob("*.dist-info/WHEEL")
         about.write_text("Wheel-Version: 1.0\nGenerator: make_gpu_bundle\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         run([sys.executable, "-m", "wheel", "pack", folder, "--dest-dir", out])
