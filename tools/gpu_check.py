@@ -45,7 +45,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=8.0, help="for all steps together (default: %(default)s)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: a rehearsal at tiny sizes")
     parser.add_argument("--steps", nargs="+", choices=[step.name for step in STEPS], help="(default: all)")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="turn the results in this folder into --page")
+    words_of_report = "turn the results in these folders, the earliest run first, into --page"
+    parser.add_argument("--report", type=Path, nargs="+", metavar="DIR", help=words_of_report)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="(default: %(default)s)")
     options = parser.parse_args(words)
     if options.report:

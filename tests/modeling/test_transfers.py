@@ -160,5 +160,5 @@ def test_step_on_a_gpu_waits_once() -> None:
             sum(loss(network(given), wanted).values()).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    waits = [str(warning.message) for warning in caught if "synchronizing" in str(warning.message)]
+    waits = [str(warning.message) for warning in caught if "called a synchronizing" in str(warning.message)]
     assert len(waits) == 1, waits

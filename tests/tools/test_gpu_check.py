@@ -102,7 +102,7 @@ def test_case_that_fails_or_comes_too_late_does_not_stop_a_step(broken: tuple[Pa
 
 
 def test_page_names_everything_that_went_wrong(broken: tuple[Path, dict[str, dict]], tmp_path: Path) -> None:
-    write_page(broken[0], tmp_path / "gpu.md")
+    write_page([broken[0]], tmp_path / "gpu.md")
     page = (tmp_path / "gpu.md").read_text()
     assert "**Nothing of this project has run on a GPU yet.**" in page
     assert "- build, the step itself: `ValueError: on purpose`" in page
@@ -123,7 +123,7 @@ def test_file_is_whole_after_every_result(tmp_path: Path) -> None:
 
 def test_page_without_a_run_says_where_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no JSON file of a step"):
-        write_page(tmp_path, tmp_path / "gpu.md")
+        write_page([tmp_path], tmp_path / "gpu.md")
 
 
 def rehearse(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -140,7 +140,7 @@ def test_rehearsal_of_a_step_and_its_page(tmp_path: Path) -> None:
     assert {row["contestant"] for row in rows} >= {"fused", "classic", "plain"}
     assert {row["mode"] for row in rows} == {"forward", "training"} and all(row["gather_floor"] > 0 for row in rows)
     assert all(row["error"] < 0.5 for row in rows)  # one that computes nothing would have 1
-    write_page(out, page)
+    write_page([out], page)
     assert "Nothing failed in the rehearsal." in page.read_text()
 
 

@@ -22,10 +22,11 @@ def waits_of(function: Callable[[], object]) -> Counter[str]:
     places: Counter[str] = Counter()
 
     def note(message: Any, *_: object, **__: object) -> None:
-        if "synchronizing" in str(message):
-            stack = traceback.extract_stack()[:-1]
-            ours = [f for f in stack if Path(f.filename).is_relative_to(ROOT / "mask2former")] or stack
-            places[f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"] += 1
+        if "called a synchronizing" in str(message):
+            stack = [frame for frame in traceback.extract_stack()[:-1] if frame.filename != warnings.__file__]
+            ours = [frame for frame in stack if Path(frame.filename).is_relative_to(ROOT / "mask2former")] or stack
+            # Backward passes run in a thread of PyTorch's, where there may be no Python code at all.
+            places[f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "in a backward pass"] += 1
 
     torch.cuda.synchronize()
     before = torch.cuda.get_sync_debug_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,51 @@ from gpu_steps import tables
 STEPS = ("build", "operator_tests", "operator_times", "gpu_tests", "inference", "training", "scores")
 
 
-def write_page(results: Path, page: Path) -> None:
+MEASURED = ("operator_times", "inference", "training")  # a later run of these adds to an earlier one
+
+
+def write_page(results: Sequence[Path], page: Path) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(read(results)), encoding="utf-8")
 
 
-def read(results: Path) -> dict[str, dict[str, Any]]:
-    """Return the contents of the existing files by step, in the order of the steps, with others after them."""
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(results.glob("*.json"))}
-    if not found:
-        raise SystemExit(f"gpu_check: --report {results} holds no JSON file of a step; --out FOLDER of a run is meant.")
+def read(results: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the contents of the existing files by step, in the order of the steps, with others after them.
+
+    Of several runs, the earliest first, the last file of a step counts; of measurements, the last of each case.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for folder in results:
+        contents = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+        if not contents:
+            raise SystemExit(
+                f"gpu_check: --report {folder} holds no JSON file of a step; --out FOLDER of a run is meant."
+            )
+        for name, content in contents.items():
+            for result in content.get("results", []):
+                result["card"] = content.get("machine", {}).get("device", "not known")
+            found[name] = added(found[name], content) if name in found and name in MEASURED else content
+    _name_cards(found)
     known = {name: found[name] for name in STEPS if name in found}
     return {**known, **{name: content for name, content in found.items() if name not in known}}
+
+
+def added(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    cases = {one["case"]: one for run in (earlier, later) for one in run.get("results", [])}
+    notes = {**earlier.get("notes", {}), **later.get("notes", {})}
+    missed = [case for case in later.get("not reached", []) if case not in cases]
+    return {**later, "results": list(cases.values()), "notes": notes, "not reached": missed}
+
+
+def _name_cards(found: dict[str, dict[str, Any]]) -> None:
+    """Leave the name of the card only where there are several, so that tables show it there alone."""
+    cards = {result["card"] for content in found.values() for result in content.get("results", [])}
+    for content in found.values():
+        if len(cards) > 1:
+            content["card"] = content.get("machine", {}).get("device", "not known")
+        else:
+            for result in content.get("results", []):
+                del result["card"]
 
 
 def render(steps: dict[str, dict[str, Any]]) -> str:

@@ -77,11 +77,13 @@ def metrics(output: Path) -> dict[str, Any]:
     for line in lines:
         known.update(line)
     scores = {key: value for key, value in known.items() if isinstance(value, float) and math.isfinite(value)}
-    times = sorted(line["time"] for line in lines if "time" in line)
+    times = {key: sorted(line[key] for line in lines if key in line) for key in ("time", "data_time")}
+    middle = {key: found[len(found) // 2] if found else None for key, found in times.items()}
     steps = [line["iteration"] for line in lines if "total_loss" in line]
     return {
         "iterations": max(steps, default=-1) + 1,
-        "seconds of an iteration": times[len(times) // 2] if times else None,
+        "seconds of an iteration": middle["time"],
+        "of these waiting for data": middle["data_time"],
         "loss": known.get("total_loss"),
         "scores": {key: value for key, value in scores.items() if key.count("/") == 1 and "-" not in key},
     }

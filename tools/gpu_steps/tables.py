@@ -26,6 +26,11 @@ def results(content: Content) -> Iterator[Content]:
     return (one for one in content.get("results", []) if "error" not in one)
 
 
+def card(content: Content) -> Content:
+    """Return the column that names the card, where the results are of several."""
+    return {"card": content["card"]} if "card" in content else {}
+
+
 def machine(facts: Content) -> str:
     return table([{"": key, "found": value} for key, value in facts.items() if key not in HIDDEN and value])
 
@@ -34,7 +39,7 @@ def steps(contents: dict[str, Content]) -> str:
     lines = []
     for name, one in contents.items():
         errors = sum("error" in result for result in one.get("results", [])) + bool(one.get("error"))
-        line = {"step": name, "what": one.get("title", ""), "outcome": one["status"]}
+        line = {"step": name, "what": one.get("title", ""), **card(one), "outcome": one["status"]}
         line |= {"seconds": f"{one.get('seconds', 0):.0f}", "results": len(one.get("results", [])) - errors}
         lines.append({**line, "errors": errors, "not reached": ", ".join(one.get("not reached", []))})
     return table(lines)
@@ -83,7 +88,7 @@ def operator(content: Content) -> str:
         for row in one.get("rows", []):
             case = row["case"]
             key = (case["size"], case["dtype"], case["locations"], row["mode"])
-            line = lines.setdefault(key, dict(zip(("size", "dtype", "samples", ""), key, strict=True)))
+            line = lines.setdefault(key, {**dict(zip(("size", "dtype", "samples", ""), key, strict=True)), **card(one)})
             line.setdefault(f"{CONTESTANTS[row['contestant']].label}, ms", f"{row['median'] * 1e3:.3g}")
             if row["contestant"] == "fused" and row["ratio"] is not None:
                 line["fused: x plain"] = f"{row['ratio']:.1f}"
@@ -100,11 +105,11 @@ def inference(content: Content) -> str:
     for one in results(content):
         if "network, seconds" in one:
             words = ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in one["network, seconds"].items())
-            lines.append({"case": f"{one['case']}: the network alone", "ours, ms by part": words})
+            lines.append({"case": f"{one['case']}: the network alone", **card(one), "ours, ms by part": words})
             continue
         rows = {row["name"]: row for row in one["rows"]}
         mine, theirs = rows["ours"], rows.get("huggingface")
-        line = {"case": one["case"], "ours, images/s": f"{mine['images a second']:.1f}"}
+        line = {"case": one["case"], **card(one), "ours, images/s": f"{mine['images a second']:.1f}"}
         line["Hugging Face"] = f"{theirs['images a second']:.1f}" if theirs else None
         line["ratio"] = f"{theirs['seconds'] / mine['seconds']:.2f}" if theirs else None
         for name, row in (("ours, peak MiB", mine), ("Hugging Face, peak MiB", theirs)):
@@ -119,10 +124,10 @@ def training(content: Content) -> str:
     for one in results(content):
         if "batch" in one:
             words = {"s": f"{one['seconds']:.3g}", "images/s": f"{one['images a second']:.1f}"}
-            lines.append({"case": f"{one['case']}: {one['batch']}", **words})
+            lines.append({"case": f"{one['case']}: {one['batch']}", **card(one), **words})
             continue
         for name, row in one.get("rows", {}).items():
-            line: Content = {"case": one["case"], "who": "ours" if name == "ours" else "Hugging Face"}
+            line: Content = {"case": one["case"], **card(one), "who": "ours" if name == "ours" else "Hugging Face"}
             if "seconds" in row:
                 line["s"] = f"{row['seconds']:.3g}"
                 line["waits"] = row["waits"]
@@ -140,6 +145,8 @@ def scores(content: Content) -> str:
         if "scores" in one:
             line = {"data set": one["case"], "iterations": one["iterations"], "seconds in all": f"{one['seconds']:.0f}"}
             line["s an iteration"] = f"{one['seconds of an iteration']:.3f}"
+            waiting = one.get("of these waiting for data")
+            line["of these waiting for data"] = None if waiting is None else f"{waiting:.3f}"
             lines.append({**line, **{v: f"{one['scores'][k]:.1f}" for k, v in wanted.items() if k in one["scores"]}})
     lines += [{"data set": key, "iterations": value} for key, value in content.get("notes", {}).items()]
     return table(lines)

@@ -1,5 +1,5 @@
 // The samples of a row on CUDA: their positions and weights, given (Classic) or computed (Fused); sums within a group
-// of lanes; and reads and writes of 16 bytes.
+// of lanes; and reads and writes of 16 or 8 bytes.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -51,14 +51,26 @@ __device__ __forceinline__ A group_max(A x, int lanes) {
   return x;
 }
 
-// N neighbouring numbers: 16 bytes, or one number.
+template <size_t BYTES>
+struct PackOf;
+template <>
+struct PackOf<16> {
+  using type = uint4;
+};
+template <>
+struct PackOf<8> {
+  using type = uint2;
+};
+template <int N, typename T>
+using Pack = typename PackOf<N * sizeof(T)>::type;
+
+// N neighbouring numbers: 16 or 8 bytes, or one number.
 template <int N, typename T>
 __device__ __forceinline__ void load(const T* from, Accumulator<T> (&to)[N]) {
   if constexpr (N == 1) {
     to[0] = static_cast<Accumulator<T>>(*from);
   } else {
-    static_assert(N * sizeof(T) == sizeof(uint4), "one load");
-    const uint4 raw = *reinterpret_cast<const uint4*>(from);
+    const Pack<N, T> raw = *reinterpret_cast<const Pack<N, T>*>(from);
     T numbers[N];
     memcpy(numbers, &raw, sizeof(raw));
     for (int i = 0; i < N; ++i) to[i] = static_cast<Accumulator<T>>(numbers[i]);
@@ -72,9 +84,9 @@ __device__ __forceinline__ void store(T* to, const Accumulator<T> (&from)[N]) {
   } else {
     T numbers[N];
     for (int i = 0; i < N; ++i) numbers[i] = static_cast<T>(from[i]);
-    uint4 raw;
+    Pack<N, T> raw;
     memcpy(&raw, numbers, sizeof(raw));
-    *reinterpret_cast<uint4*>(to) = raw;
+    *reinterpret_cast<Pack<N, T>*>(to) = raw;
   }
 }
 

@@ -27,7 +27,7 @@ struct Launch {
 Launch launch_for(int64_t items, int64_t items_per_block, const Tensor& tensor) {
   void* stream = nullptr;
   // PyTorch's macro for this has different names in 2.10 and 2.15.
-  STD_TORCH_CHECK(
+  check(
       aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream) == AOTI_TORCH_SUCCESS,
       "ms_deform_attn: PyTorch gives no current stream of CUDA device ", tensor.get_device_index());
   const int64_t blocks = (items + items_per_block - 1) / items_per_block;
@@ -61,7 +61,7 @@ void for_type(ScalarType type, const F& f) {
 
 Levels checked_levels(const std::vector<int64_t>& spatial_shapes) {
   const std::vector<Level> all = levels_of(spatial_shapes);
-  STD_TORCH_CHECK(
+  check(
       all.size() <= MAX_LEVELS, "ms_deform_attn: spatial_shapes has ", all.size(), " levels; CUDA takes ", MAX_LEVELS);
   Levels levels{};
   std::copy(all.begin(), all.end(), levels.level);
@@ -69,7 +69,7 @@ Levels checked_levels(const std::vector<int64_t>& spatial_shapes) {
 }
 
 void check_device(const Tensor& tensor, const Tensor& value, const char* name) {
-  STD_TORCH_CHECK(
+  check(
       tensor.is_cuda() && tensor.get_device_index() == value.get_device_index(),
       "ms_deform_attn: ",
       name,
@@ -131,7 +131,8 @@ Tensor backward_floating(
   Tensor sums = torch::stable::new_zeros(value, value.sizes(), accumulation_type(type));
   const FloatingSum<A> target{mutable_data<A>(sums)};
   if (in_packs<T>(n, {value.const_data_ptr(), grad.const_data_ptr(), sums.const_data_ptr()})) {
-    launch_backward<16 / sizeof(T)>(n, levels, source, grad, value, target);
+    // Four numbers at most: with eight of a half format, a lane's registers leave room for few warps.
+    launch_backward<std::min<int>(16 / sizeof(T), 4)>(n, levels, source, grad, value, target);
   } else {
     launch_backward<1>(n, levels, source, grad, value, target);
   }
