@@ -84,9 +84,9 @@ def test_operator_itself_refuses_what_would_read_foreign_memory(
     for axis, index in change.items():
         locations = locations.narrow(axis, index, 1)
     arguments = (value, flat(shapes) if sizes is None else sizes, *others, locations, weights)
-    with pytest.raises(RuntimeError, match="^ms_deform_attn: "):
+    with pytest.raises(RuntimeError, match=r"^ms_deform_attn: "):
         op.compiled()(*arguments)
-    with pytest.raises(RuntimeError, match="^ms_deform_attn: "):
+    with pytest.raises(RuntimeError, match=r"^ms_deform_attn: "):
         op.compiled_backward()(torch.zeros(2, 11, 24, device=device), *arguments)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import zipfile
@@ -17,7 +18,7 @@ from benchmarks.cases import Case  # noqa: E402
 from benchmarks.gather import gathered  # noqa: E402
 from gpu_steps import tables  # noqa: E402
 from gpu_steps.kernels import Kernel, instructions, occupancy, resources  # noqa: E402
-from gpu_steps.report import render  # noqa: E402
+from gpu_steps.report import read, render  # noqa: E402
 
 SPACE = "_ZN11mask2former60_GLOBAL__N__a6654951_22_ms_deform_attn_cuda_cu_a3d00d7a_6153"
 FORWARD = f"{SPACE}14forward_kernelINS0_5FusedIN3c108BFloat16EEELi8EEEvNS_5SizesENS0_6LevelsEiT_PKNS8_5ValueEPS9_"
@@ -184,6 +185,22 @@ def test_page_of_a_gpu_shows_what_was_measured() -> None:
     assert ["quickstart", "640", "61", "0.050", "76.2"] in lines and ["camvid", "not there", "", "", ""] in lines
     assert "- inference, r50 graph: `RuntimeError: no 'capture'`" in page
     assert "- inference, the step itself: `cut off; its last output: Killed`" in page
+
+
+def test_later_run_adds_to_measurements_and_replaces_tests(tmp_path: Path) -> None:
+    runs = {"early": ("X", {"a": 1, "b": 1}), "late": ("Y", {"b": 2, "c": 2})}
+    for name, (card, cases) in runs.items():
+        (tmp_path / name).mkdir()
+        for step in ("training", "gpu_tests"):
+            results = [{"case": case, "seconds": seconds} for case, seconds in cases.items()]
+            content = {"step": step, "status": "done", "machine": {"device": card}, "results": results}
+            (tmp_path / name / f"{step}.json").write_text(json.dumps(content))
+    both = read([tmp_path / "early", tmp_path / "late"])
+    found = {step: [(one["case"], one["seconds"], one["card"]) for one in both[step]["results"]] for step in both}
+    assert found["training"] == [("a", 1, "X"), ("b", 2, "Y"), ("c", 2, "Y")]
+    assert found["gpu_tests"] == [("b", 2, "Y"), ("c", 2, "Y")]
+    (alone,) = [one for one in read([tmp_path / "late"])["training"]["results"] if one["case"] == "b"]
+    assert "card" not in alone, "one card needs no column"
 
 
 def test_committed_page_has_the_prose_of_today() -> None:

@@ -17,9 +17,8 @@ from benchmarks.models import Implementation, Setting, hugging_face, our_model, 
 from benchmarks.timing import Patience, take_turns
 from torch import nn
 
-from mask2former.modeling.meta_arch import MaskFormer
-
 from gpu_steps.record import Context, Record
+from mask2former.modeling.meta_arch import MaskFormer
 
 MODELS = ("swin_large", "r50")
 SIZES = {"800": (800, 1067), "1024": (1024, 1024)}
@@ -108,7 +107,7 @@ def compiled(case: Case, models: Models) -> dict[str, Any]:
 
 
 def in_half(case: Case, models: Models) -> MaskFormer:
-    """Copy ours with its weights in bfloat16, so that nothing is converted while it runs, as autocast does each time."""
+    """Copy ours with its weights in bfloat16, so that nothing is converted at each run, as autocast does."""
     return copy.deepcopy(models.pair(case.model)[0]).to(torch.bfloat16)
 
 

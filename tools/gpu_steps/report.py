@@ -65,6 +65,7 @@ def render(steps: dict[str, dict[str, Any]]) -> str:
     """Return the page. Times of a rehearsal are left out, because they mean nothing at tiny sizes."""
     machine = next((one["machine"] for one in steps.values() if one.get("machine")), {})
     on_gpu = "capability" in machine
+    cards = dict.fromkeys(one["machine"]["device"] for one in steps.values() if one.get("machine"))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -78,6 +79,8 @@ def render(steps: dict[str, dict[str, Any]]) -> str:
         machine=tables.machine(machine),
         versions=", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items()),
         device=machine.get("device", "not known"),
+        cards=" and ".join(cards),
+        several=len(cards) > 1,
         capability=build.get("notes", {}).get("capability", ""),
         steps=tables.steps(steps),
         failures=tables.failures(steps),

@@ -146,7 +146,7 @@ def scores(content: Content) -> str:
             line = {"data set": one["case"], "iterations": one["iterations"], "seconds in all": f"{one['seconds']:.0f}"}
             line["s an iteration"] = f"{one['seconds of an iteration']:.3f}"
             waiting = one.get("of these waiting for data")
-            line["of these waiting for data"] = None if waiting is None else f"{waiting:.3f}"
+            line |= {} if waiting is None else {"of these waiting for data": f"{waiting:.3f}"}
             lines.append({**line, **{v: f"{one['scores'][k]:.1f}" for k, v in wanted.items() if k in one["scores"]}})
     lines += [{"data set": key, "iterations": value} for key, value in content.get("notes", {}).items()]
     return table(lines)
