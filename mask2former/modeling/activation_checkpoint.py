@@ -42,7 +42,12 @@ def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module])
                 f"({kinds}); leave it out."
             )
         for layer in layers:
-            layer.forward = partial(_forward, layer, layer.forward)
+            if not _is_checkpointed(layer):
+                layer.forward = partial(_forward, layer, layer.forward)
+
+
+def _is_checkpointed(layer: nn.Module) -> bool:
+    return isinstance(layer.forward, partial) and layer.forward.func is _forward
 
 
 def _forward(layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:

@@ -12,6 +12,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.backbone.swin_stages import PatchEmbedding, SwinBlock, SwinStage
 
 _FIRST_FEATURE = 2  # stage i gives "res{i + 2}"
@@ -38,7 +39,7 @@ class D2SwinTransformer(Backbone):
             bicubically for other sizes. None: no such embedding.
         patch_norm: normalise the patch embedding.
         out_features: names from "res2" on, one for each stage. Stages after the last of them are not built.
-        use_checkpoint: recompute activations in the backward pass, to save memory.
+        use_checkpoint: recompute activations in the backward pass, to save memory; ``MODEL.CHECKPOINT`` does the same.
 
     Raises:
         ValueError: no features or an unknown one, or depths and heads for different numbers of stages.
@@ -92,7 +93,6 @@ class D2SwinTransformer(Backbone):
                 window=window_size,
                 drop_paths=rates.tolist(),
                 downsample=name != names[-1],
-                recompute=use_checkpoint,
                 num_heads=heads,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
@@ -106,6 +106,8 @@ class D2SwinTransformer(Backbone):
             if name in out_features:
                 self.add_module(f"norm{index}", nn.LayerNorm(self._out_feature_channels[name]))
         self.apply(_init_linear)
+        if use_checkpoint:
+            checkpoint_activations(["backbone"], {"backbone": self})
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 from mask2former.modeling.layers.window_attention import WindowAttention, WindowGrid
@@ -85,12 +84,10 @@ class SwinStage(nn.Module):
         window: int,
         drop_paths: Sequence[float],
         downsample: bool,
-        recompute: bool,
         **block: Any,
     ) -> None:
         super().__init__()
         self.window = window
-        self.recompute = recompute
         self.blocks = nn.ModuleList(
             SwinBlock(channels, window=window, shifted=index % 2 == 1, drop_path=rate, **block)
             for index, rate in enumerate(drop_paths)
@@ -101,10 +98,7 @@ class SwinStage(nn.Module):
         """Return x [B, H, W, C] after the blocks, and the input of the next stage."""
         grid = WindowGrid((x.shape[1], x.shape[2]), self.window, x.device)
         for block in self.blocks:
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, grid, use_reentrant=False)
-            else:
-                x = block(x, grid)
+            x = block(x, grid)
         return x, x if self.downsample is None else self.downsample(x)
 
 

@@ -91,18 +91,20 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         torch.testing.assert_close(one.grad, other.grad, msg=lambda m, name=name: f"{name}: {m}")
 
 
+def saved(model: nn.Module) -> int:
+    """Count the numbers that a forward pass keeps for the backward pass."""
+    sizes: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(torch.randn(1, 3, 64, 64))
+    return sum(sizes)
+
+
 def test_recomputing_keeps_fewer_activations() -> None:
-    def saved(model: nn.Module) -> int:
-        sizes: list[int] = []
-
-        def pack(tensor: Tensor) -> Tensor:
-            sizes.append(tensor.numel())
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            model(torch.randn(1, 3, 64, 64))
-        return sum(sizes)
-
     assert saved(D2SwinTransformer(**SMALL, use_checkpoint=True)) < 0.5 * saved(D2SwinTransformer(**SMALL))
 
 
@@ -164,24 +166,24 @@ def test_configuration_defaults_are_swin_tiny() -> None:
 
 
 def test_every_key_of_the_configuration_is_heeded() -> None:
-    model = configured(
-        PRETRAIN_IMG_SIZE=96,
-        PATCH_SIZE=8,
-        EMBED_DIM=16,
-        DEPTHS=[1, 2],
-        NUM_HEADS=[2, 4],
-        WINDOW_SIZE=3,
-        MLP_RATIO=2.0,
-        QKV_BIAS=False,
-        QK_SCALE=0.5,
-        DROP_RATE=0.1,
-        ATTN_DROP_RATE=0.2,
-        DROP_PATH_RATE=0.4,
-        APE=True,
-        PATCH_NORM=False,
-        OUT_FEATURES=["res3"],
-        USE_CHECKPOINT=True,
-    )
+    values: dict[str, object] = {
+        "PRETRAIN_IMG_SIZE": 96,
+        "PATCH_SIZE": 8,
+        "EMBED_DIM": 16,
+        "DEPTHS": [1, 2],
+        "NUM_HEADS": [2, 4],
+        "WINDOW_SIZE": 3,
+        "MLP_RATIO": 2.0,
+        "QKV_BIAS": False,
+        "QK_SCALE": 0.5,
+        "DROP_RATE": 0.1,
+        "ATTN_DROP_RATE": 0.2,
+        "DROP_PATH_RATE": 0.4,
+        "APE": True,
+        "PATCH_NORM": False,
+        "OUT_FEATURES": ["res3"],
+    }
+    model = configured(USE_CHECKPOINT=True, **values)
     block = model.layers[1].blocks[1]
     assert model.absolute_pos_embed.shape == (1, 16, 12, 12)
     assert [len(stage.blocks) for stage in model.layers] == [1, 2]
@@ -189,7 +191,7 @@ def test_every_key_of_the_configuration_is_heeded() -> None:
     assert block.attn.qkv.bias is None and block.attn.qk_scale == 0.5 and block.attn.attention_dropout == 0.2
     assert block.mlp.fc1.out_features == 64 and block.drop_path.p == pytest.approx(0.4)
     assert block.mlp.dropout.p == block.attn.dropout.p == model.dropout.p == 0.1
-    assert isinstance(model.patch_embed.norm, nn.Identity) and model.layers[0].recompute
+    assert isinstance(model.patch_embed.norm, nn.Identity) and saved(model) < saved(configured(**values))
     features = model(torch.randn(1, 3, 40, 50))
     assert {name: tuple(x.shape) for name, x in features.items()} == {"res3": (1, 32, 3, 4)}
     features["res3"].sum().backward()
