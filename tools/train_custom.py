@@ -36,7 +36,7 @@ examples:
     train_custom.py --train train.json images/ --val val.json images/ --model coco/instance/r50 --dry-run
   Train from published weights, evaluate, and write everything to output/cats:
     train_custom.py --train train.json images/ --val val.json images/ --model coco/instance/r50 --output output/cats
-  A small network from scratch, for a CPU or where there is no network:
+  A small network, for a CPU (with ImageNet weights from the package registry; --from-scratch without):
     train_custom.py --train images/ labels/ --classes sky,grass,road --model small
   Any setting, as KEY value pairs at the end; the rules that depend on it follow:
     train_custom.py --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--train", nargs="+", required=True, metavar="PATH", help="images and annotations")
     result.add_argument("--val", nargs="+", metavar="PATH", help="the same for validation [a share of --train]")
-    result.add_argument("--model", default="coco/instance/r50", help="of the zoo, or small [%(default)s]")
+    result.add_argument("--model", default="coco/instance/r50", help="of the zoo, small, or small_r18 [%(default)s]")
     start = result.add_mutually_exclusive_group()
     start.add_argument("--weights", metavar="FILE", help="to begin with [the published ones of --model]")
     start.add_argument("--from-scratch", action="store_true", help="begin with random weights")

@@ -8,6 +8,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
 from mask2former.checkpoint.formats import UNKNOWN, to_ours
+from mask2former.checkpoint.module_hook import check_images
 from mask2former.checkpoint.report import LoadReport, compare
 from mask2former.checkpoint.weights_io import read
 from mask2former.zoo import weights_file
@@ -41,6 +42,7 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
             state = align_and_update_state_dicts(model, state, c2_conversion=checkpoint.get("__author__") == "Caffe2")
         self.report = compare(format, state, model)
         self.report.check()
+        check_images(self.model, format)
         return super()._load_model({**checkpoint, "model": state})
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from mask2former.checkpoint import hf_resnet
 from mask2former.checkpoint.detectron2_resnet import from_caffe2, from_detectron2, is_caffe2, is_detectron2
+from mask2former.checkpoint.efficientnet import from_efficientnet_lite, is_efficientnet_lite
 from mask2former.checkpoint.hf import from_hf, is_hf, to_hf
 from mask2former.checkpoint.published import from_published, is_published, to_published
 from mask2former.checkpoint.swin import from_swin, is_swin
+from mask2former.checkpoint.timm import from_timm
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 
 TARGETS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
@@ -22,6 +24,8 @@ TARGETS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "hf": to_hf,
 }
 UNKNOWN = "ours or unknown"
+TIMM, EFFICIENTNET_LITE = "timm", "EfficientNet-Lite classifier"
+CLASSIFIERS_OF_TIMM = (TIMM, EFFICIENTNET_LITE)  # trained on images as timm says
 _OURS = "sem_seg_head.pixel_decoder."
 
 
@@ -47,6 +51,7 @@ FORMATS = [
     Format("Hugging Face", is_hf, lambda state, _: _from_hf(state)),
     Format("published", is_published, lambda state, _: from_published(state)),
     Format("Swin classifier", is_swin, from_swin),
+    Format(EFFICIENTNET_LITE, is_efficientnet_lite, lambda state, _: from_efficientnet_lite(state)),
     Format("torchvision or timm ResNet", is_torchvision, lambda state, _: from_torchvision(state)),
     Format("Detectron2 ResNet", is_detectron2, lambda state, _: from_detectron2(state)),
     Format("Caffe2 ResNet, of BGR images", is_caffe2, lambda state, _: from_caffe2(state)),
@@ -75,6 +80,8 @@ def to_ours(state: Mapping[str, Any], model: State | None = None) -> tuple[str, 
     tensors = {name: torch.as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in state.items()}
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    if model is not None and (converted := from_timm(tensors, model)) is not None:
+        return TIMM, converted
     for format in FORMATS:
         if format.recognises(tensors):
             return format.name, format.to_ours(tensors, model)

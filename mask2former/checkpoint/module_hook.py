@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from mask2former.checkpoint.formats import UNKNOWN, to_ours
+from mask2former.checkpoint.formats import CLASSIFIERS_OF_TIMM, UNKNOWN, to_ours
 from mask2former.checkpoint.report import compare
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,17 @@ def convert_on_load(module: nn.Module, place: str = "") -> None:
     module.register_load_state_dict_pre_hook(functools.partial(_convert, place=place))
 
 
+def check_images(module: nn.Module, format: str) -> None:
+    """Let the model's timm backbone check the form of its images, if the weights are those of a timm classifier.
+
+    Raises:
+        ValueError: the weights were trained on images of another form.
+    """
+    check = getattr(getattr(module, "backbone", None), "check_images", None)
+    if format in CLASSIFIERS_OF_TIMM and check is not None:
+        check()
+
+
 def _convert(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any, place: str) -> None:
     """Convert ``state`` in place, as PyTorch requires of such hooks.
 
@@ -50,6 +61,7 @@ def _convert(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any, pla
     format, ours = to_ours({whole: state[name] for name, whole in given.items()}, model)
     report = compare(format, ours, model)
     report.check()
+    check_images(module, format)
     if format != UNKNOWN:
         logger.info(report.lines()[0])
     for line in report.resized_lines():

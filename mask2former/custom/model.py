@@ -10,13 +10,14 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from mask2former.config.load import ConfigError, load_config
-from mask2former.zoo import models, weights_file
+from mask2former.zoo import PACKAGED, models, weights_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SMALL = "small"  # a ResNet-18 network from scratch
+# Small networks that learn on a CPU: EfficientNet-Lite0 with ImageNet weights, and ResNet-18 from scratch.
+SMALL, SMALL_R18 = "small", "small_r18"
 NO_WEIGHTS = (
     "{error}\nWithout these weights: --weights FILE begins with a file that you have, --from-scratch with random ones "
-    "(which takes far more images), --model small --from-scratch with a small network that learns on a CPU."
+    "(which takes far more images), --model small_r18 with a small network that learns on a CPU."
 )
 
 
@@ -26,7 +27,7 @@ def configuration(
     """Return the model's configuration with the user's settings merged in, and those settings by key.
 
     Args:
-        model: "small", a name of the zoo, or a YAML file.
+        model: "small", "small_r18" (which is also "small" from scratch), a name of the zoo, or a YAML file.
         weights: a value for ``MODEL.WEIGHTS``; None for the model's own.
         from_scratch: begin with random weights.
         opts: the user's settings: KEY, value, KEY, value, ...
@@ -34,16 +35,19 @@ def configuration(
     Raises:
         ConfigError: there is no such model, its weights cannot be fetched, or ``opts`` has a fault.
     """
+    if model == SMALL and from_scratch:
+        model = SMALL_R18
     file = _file(model)
     fixed = dict(zip(opts[::2], opts[1::2], strict=False))
     cfg = load_config(file, opts)
     if "MODEL.WEIGHTS" in fixed:
         weights = cfg.MODEL.WEIGHTS
-    elif weights is None and not from_scratch and model != SMALL:
+    elif weights is None and not from_scratch:
         weights = model if model in models() else cfg.MODEL.WEIGHTS
     if weights:
         try:
-            cfg.MODEL.WEIGHTS = weights_file(weights)
+            found = weights_file(weights)
+            cfg.MODEL.WEIGHTS = weights if weights in PACKAGED else found
         except OSError as error:
             raise ConfigError(NO_WEIGHTS.format(error=error)) from error
     else:
@@ -62,13 +66,13 @@ def _from_scratch(cfg: CfgNode) -> None:
 
 
 def _file(model: str) -> str:
-    if model == SMALL:
-        return str(CONFIGS / "_base_" / "custom_small.yaml")
+    if model in (SMALL, SMALL_R18):
+        return str(CONFIGS / "_base_" / f"custom_{model}.yaml")
     if model in models():
         return str(CONFIGS / f"{model}.yaml")
     if model.endswith(".yaml"):
         return model
-    close = difflib.get_close_matches(model, [SMALL, *models()], n=3, cutoff=0.3)
+    close = difflib.get_close_matches(model, [SMALL, SMALL_R18, *models()], n=3, cutoff=0.3)
     raise ConfigError(
         f"--model {model}: neither {SMALL!r}, nor a published model, nor a .yaml file. Similar: {', '.join(close)}; "
         "`python -m mask2former.zoo` lists them all."

@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 from mask2former.custom import CustomDataset
 from mask2former.data.checks import Report
 from mask2former.preflight.memory import training_bytes
+from mask2former.zoo import PACKAGED
 
 # Usual and largest short side of an image as the network sees it, in pixels, on a GPU and on a CPU.
 USUAL_SHORT, USUAL_SHORT_CPU = 800, 320
@@ -28,7 +29,7 @@ SHARE_OF_MEMORY = 0.8
 PASSES = {"tuned": 50, "scratch": 100}  # through the training images
 SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # total number of images shown: least, most
 SHOWN_CPU = 6400  # most images on a CPU, which processes a few a second
-LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; the small network has another rate from scratch
+LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; the small networks have other rates
 EVALUATIONS = 5
 LEAST_PERIOD = 10  # iterations between two checkpoints
 
@@ -97,7 +98,8 @@ def on_gpu(cfg: CfgNode) -> bool:
 
 
 def is_from_scratch(cfg: CfgNode) -> bool:
-    return not cfg.MODEL.WEIGHTS
+    """Tell whether the head begins with random weights, the backbone too or not."""
+    return not cfg.MODEL.WEIGHTS or cfg.MODEL.WEIGHTS in PACKAGED
 
 
 def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
@@ -188,7 +190,8 @@ def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
     start = "scratch" if is_from_scratch(cfg) else "tuned"
     rate, its_batch = LEARNING_RATE, ITS_IMAGES
     if start == "scratch" and cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM <= 128:
-        rate, its_batch = 0.0005, 8  # configs/_base_/small_network.yaml
+        # configs/_base_/lite0.yaml and small_network.yaml
+        rate, its_batch = (0.0004, 4) if cfg.MODEL.WEIGHTS in PACKAGED else (0.0005, 8)
     scaled = float(f"{rate * math.sqrt(batch / its_batch):.2g}")
     reason = f"{rate:g} for {its_batch} images, and the square root of the share for {batch}"
     plan.choose("SOLVER.BASE_LR", scaled, reason)

@@ -16,7 +16,7 @@ from mask2former.config.load import ConfigError
 from mask2former.preflight.datasets import data_problems
 from mask2former.preflight.memory import MODELS, free_bytes, model_size, training_bytes, training_pixels
 from mask2former.preflight.problem import Problem, problem, warning
-from mask2former.zoo import models
+from mask2former.zoo import PACKAGED, models, packaged_weights
 
 CHECKPOINT_BYTES = 12  # for each parameter: itself and AdamW's two averages, float32
 
@@ -65,6 +65,12 @@ def _weights(cfg: CfgNode, eval_only: bool, resume: bool) -> Iterator[Problem]:
     if not weights or "://" in weights or weights in models():
         return
     if resume and Path(cfg.OUTPUT_DIR, "last_checkpoint").is_file():
+        return
+    if weights in PACKAGED:
+        try:
+            packaged_weights(weights)
+        except FileNotFoundError as error:
+            yield problem(f"MODEL.WEIGHTS {error}", "Install it; MODEL.WEIGHTS '' trains from scratch.")
         return
     path = Path(weights).expanduser()
     if not path.is_file():

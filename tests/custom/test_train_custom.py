@@ -112,7 +112,7 @@ def dry_run(tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_dry_run_shows_the_plan_and_leaves_nothing(dry_run: Callable[..., str]) -> None:
     said = dry_run("SOLVER.IMS_PER_BATCH", "2")
     assert re.search(r"SOLVER.IMS_PER_BATCH +2 +as you say", said)
-    assert re.search(r"SOLVER.BASE_LR +0.00025 +0.0005 for 8 images", said)  # follows
+    assert re.search(r"SOLVER.BASE_LR +0.00028 +0.0004 for 4 images", said)  # follows
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("val", "train")])

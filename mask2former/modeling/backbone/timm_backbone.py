@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -11,6 +11,14 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
 STRIDES = (4, 8, 16, 32)  # strides of the default levels
+
+
+class ImageForm(NamedTuple):
+    """The form of a network's images: channel order, and each channel's mean and deviation, of values up to 255."""
+
+    order: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @BACKBONE_REGISTRY.register()
@@ -26,6 +34,7 @@ class TimmBackbone(Backbone):
         out_indices: indices of timm's levels; (): those of strides 4 to 32.
         freeze_norm: freeze the statistics and parameters of batch normalisation.
         arguments: further arguments of ``timm.create_model``, such as ``drop_path_rate`` or ``img_size``.
+        images: the form of the images; checked against timm's facts where weights of timm's are loaded.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
@@ -42,9 +51,14 @@ class TimmBackbone(Backbone):
         out_indices: Sequence[int] = (),
         freeze_norm: bool = False,
         arguments: Mapping[str, Any] | None = None,
+        images: ImageForm | None = None,
     ) -> None:
         super().__init__()
         self.net = _create(name, pretrained, out_indices, arguments or {})
+        self.name, self.images = name, images
+        self.trained_on = _trained_on(self.net)
+        if pretrained:
+            self.check_images()
         if freeze_norm:
             from timm.layers import freeze_batch_norm_2d
 
@@ -68,7 +82,27 @@ class TimmBackbone(Backbone):
             "out_indices": node.OUT_INDICES,
             "freeze_norm": node.FREEZE_NORM,
             "arguments": {"in_chans": input_shape.channels, **node.ARGUMENTS},
+            "images": ImageForm(cfg.INPUT.FORMAT, tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)),
         }
+
+    def check_images(self) -> None:
+        """Compare the form of the images with that which timm's weights were trained on.
+
+        Raises:
+            ValueError: they differ, by more than 1 of 255 in mean or deviation.
+        """
+        if self.images is None or self.trained_on is None:
+            return
+        order, mean, std = self.images
+        wanted = self.trained_on
+        differs = [abs(a - b) > 1 for a, b in zip(mean + std, wanted.mean + wanted.std, strict=True)]
+        if order != wanted.order or any(differs):
+            raise ValueError(
+                f"timm's weights of {self.name} were trained on {wanted.order} images with mean "
+                f"{[round(x, 3) for x in wanted.mean]} and deviation {[round(x, 3) for x in wanted.std]}; found "
+                f"INPUT.FORMAT {order}, MODEL.PIXEL_MEAN {list(mean)}, MODEL.PIXEL_STD {list(std)}. Set those three, "
+                "or begin with random weights (MODEL.TIMM.PRETRAINED False, no MODEL.WEIGHTS)."
+            )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute features [B, C, ceil(H / stride), ceil(W / stride)] by name from images [B, 3, H, W].
@@ -89,6 +123,15 @@ class TimmBackbone(Backbone):
         return max(shape.stride for shape in self._shapes.values())
 
 
+def _trained_on(net: nn.Module) -> ImageForm | None:
+    """Return the form of the images that timm's weights were trained on; None if timm does not say."""
+    facts: Any = getattr(net, "pretrained_cfg", None) or {}
+    if not {"mean", "std"} <= set(facts):
+        return None
+    mean, std = (tuple(255 * x for x in facts[key]) for key in ("mean", "std"))
+    return ImageForm("RGB", mean, std)  # all of timm's are RGB
+
+
 def _create(name: str, pretrained: bool, out_indices: Sequence[int], arguments: Mapping[str, Any]) -> nn.Module:
     """Create the timm model with features only, and check that its features form a pyramid."""
     try:
@@ -97,9 +140,9 @@ def _create(name: str, pretrained: bool, out_indices: Sequence[int], arguments: 
         raise ModuleNotFoundError(
             "MODEL.BACKBONE.NAME is TimmBackbone, which needs timm: pip install timm, or mask2former[timm]."
         ) from error
-    levels = {"out_indices": tuple(out_indices)} if out_indices else {}
+    levels: dict[str, Any] = {"out_indices": tuple(out_indices)} if out_indices else {}
     try:
-        net = timm.create_model(name, pretrained=pretrained, features_only=True, **levels, **arguments)
+        net: Any = timm.create_model(name, pretrained=pretrained, features_only=True, **levels, **arguments)
     except (RuntimeError, AttributeError, AssertionError, TypeError, IndexError) as error:
         raise ValueError(
             f"timm cannot give features of MODEL.TIMM.NAME {name!r} (OUT_INDICES {list(out_indices)}, ARGUMENTS "
