@@ -126,6 +126,7 @@ def _predictor(args: argparse.Namespace) -> Predictor:
         "tasks": None if args.task is None else [args.task],
         "batch_size": args.batch_size,
         "tile": args.tile,
+        "tile_if_needed": args.tile_if_needed,
         "overlap": args.overlap,
         "opts": args.opts,
         "allow_unsafe_config": args.allow_unsafe_config,
@@ -231,6 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--save-masks", action="store_true", help="a png for each object or class of each image")
     add("--batch-size", type=_positive, default=1, metavar="N", help="images at a time; helps on a GPU [1]")
     add("--tile", type=_positive, metavar="PIXELS", help="cut larger images into tiles, do not shrink them")
+    add("--tile-if-needed", action="store_true", help="cut an image that does not fit into memory, and say so")
     add("--overlap", type=int, default=128, metavar="PIXELS", help="of tiles [%(default)s]")
     add_trust(parser)
     add(

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "structures": set(),
     "processor": set(),
     "labels": set(),
+    "out_of_memory": set(),
     "ops": set(),
     "drop_in": {"ops"},
     "modeling.layers": {"ops"},
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
         "structures",
+        "out_of_memory",
         "checkpoint",
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",
@@ -85,6 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiling": {"labels"},
     "predictor": {
         "config",
+        "out_of_memory",
         "modeling.meta_arch",
         "modeling.postprocess",
         "tiling",

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from mask2former.modeling.meta_arch import PredictsMasks, WithSettings
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, object_results, semantic_scores
+from mask2former.out_of_memory import is_out_of_memory, release, say_once
 from mask2former.tiling import Model, TiledInference
 
+LEAST_TILE = 128  # pixels of a side
 Outputs = dict[str, Any]  # "sem_seg" or "sem_seg_labels", "panoptic_seg", "instances", in Detectron2's form
 
 
@@ -108,6 +110,38 @@ class TiledOutputs:
         panoptic = own.panoptic_on and ("panoptic" in self._tasks or instance)
         settings = replace(own, semantic_on=semantic, instance_on=instance, panoptic_on=panoptic)
         return WithSettings(self._model, _at(settings, threshold))
+
+
+class FittingOutputs:
+    """Outputs of an image that did not fit into memory whole: of the largest tiles that do, tried by halves.
+
+    Args:
+        model, inputs, tasks: see :class:`TiledOutputs`.
+    """
+
+    def __init__(self, model: nn.Module, inputs: dict[str, Any], tasks: Sequence[str]) -> None:
+        self._model, self._inputs, self._tasks = model, inputs, tasks
+        self._tile = max(inputs["image"].shape[-2:])
+
+    def __call__(self, task: str, threshold: float | None) -> Outputs:
+        """Return the outputs.
+
+        Raises:
+            MemoryError: not even the smallest tile fits.
+        """
+        while (half := -(-self._tile // 64) * 32) >= LEAST_TILE:
+            tiled = TiledOutputs(self._model, self._inputs, self._tasks, half, half // 8)
+            try:
+                outputs = tiled(task, threshold)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                say_once(f"Out of memory with a whole image: its results are joined of tiles of {half} pixels.")
+                return outputs
+            self._tile = half
+            release()
+        raise MemoryError(f"Not even tiles of {LEAST_TILE} pixels fit into memory; a smaller model may.")
 
 
 def _at(settings: PostProcessing, threshold: float | None) -> PostProcessing:

@@ -13,7 +13,8 @@ from detectron2.modeling import build_model
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
-from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs, run
+from mask2former.out_of_memory import is_out_of_memory, release
+from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
@@ -38,6 +39,8 @@ class Predictor:
         tile: images with a longer side, in pixels, are not shrunk to the configuration's size but cut into tiles of
             this side, whose results are joined: see :class:`mask2former.tiling.TiledInference`. None: all are shrunk.
         overlap: overlap of neighbouring tiles, in pixels.
+        tile_if_needed: cut an image that does not fit into memory whole into tiles of half its size, or a quarter, and
+            so on, and say so; its results are then not those of the whole image. If False, it is an error.
         opts: changes of the configuration: ``["KEY", "value", ...]``.
         allow_unsafe_config: run the code in tags such as ``!!python/object`` of the configuration file.
 
@@ -66,6 +69,7 @@ class Predictor:
         batch_size: int = 1,
         tile: int | None = None,
         overlap: int = 128,
+        tile_if_needed: bool = False,
         opts: Sequence[str] = (),
         allow_unsafe_config: bool = False,
     ) -> None:
@@ -78,7 +82,7 @@ class Predictor:
         cfg = model_config(model, weights, opts, allow_unsafe_config)
         self.batch_size = _at_least_one(batch_size)
         self.threshold = threshold
-        self.tile, self.overlap = tile, overlap
+        self.tile, self.overlap, self.tile_if_needed = tile, overlap, tile_if_needed
         self.tasks = _tasks(cfg, tasks)
         self.metadata = model_metadata(cfg)
         file = _weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
@@ -180,8 +184,30 @@ class Predictor:
         if self.tile is not None and self._is_large(batch[0][0].pixels):
             outputs = [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
         else:
-            outputs = run(self.model, inputs)
+            outputs = self._whole(inputs)
         return [self._result(image, output) for (image, _), output in zip(batch, outputs, strict=True)]
+
+    def _whole(self, inputs: list[dict[str, Any]]) -> list[LazyOutputs]:
+        """Return the outputs of whole images; one that does not fit into memory is cut, or refused.
+
+        Raises:
+            MemoryError: an image does not fit; the message says what can be done.
+        """
+        try:
+            return run(self.model, inputs)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        release()
+        if self.tile_if_needed:
+            return [FittingOutputs(self.model, one, self.tasks) for one in inputs]
+        height, width = inputs[0]["image"].shape[-2:]
+        raise MemoryError(
+            f"An image of {width} x {height} pixels does not fit into memory ({found}). What helps: "
+            "Predictor(tile_if_needed=True), which joins results of tiles; a smaller size, "
+            "opts=['INPUT.MIN_SIZE_TEST', '512']; a smaller model; on a GPU predictor.model.to(torch.bfloat16)."
+        )
 
     def _result(self, image: LoadedImage, outputs: LazyOutputs) -> Result:
         return Result(

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process
+from mask2former.out_of_memory import in_halves
 from mask2former.structures import MaskPrediction, MaskTargets
 
 
@@ -152,15 +153,23 @@ class SegmentationModel(nn.Module):
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
         """Return class logits [Q, K + 1] and masks at the wanted size, for each image, or each frame of each clip.
 
+        Where memory runs out, half of the images go through the network at a time, padded as all are.
+
         Args:
             batched_inputs: see :meth:`forward`, at inference.
         """
-        prediction, batch = self.predict_raw(batched_inputs)
-        return [
-            (prediction.class_logits[index], masks)
-            for index, x in enumerate(batched_inputs)
-            for masks in _resized(prediction, batch, index, x)
-        ]
+        batch = self.preprocess(batched_inputs)
+
+        def predicted(part: range) -> list[tuple[Tensor, ResizedMasks]]:
+            frames = batch.images.tensor[part.start * batch.num_frames : part.stop * batch.num_frames]
+            prediction = self.network(frames, batch.num_frames)
+            return [
+                (prediction.class_logits[row], masks)
+                for row, index in enumerate(part)
+                for masks in _resized(prediction, row, batch, index, batched_inputs[index])
+            ]
+
+        return in_halves(predicted, range(len(batched_inputs)))
 
     def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
         """Return the results of each image or clip under ``settings``, without changing or copying the model."""
@@ -226,11 +235,14 @@ def _pad(values: Tensor, size: tuple[int, int], filler: Any) -> Tensor:
     return F.pad(values, (0, size[1] - width, 0, size[0] - height), value=filler)
 
 
-def _resized(prediction: MaskPrediction, batch: Batch, index: int, inputs: dict[str, Any]) -> Iterator[ResizedMasks]:
+def _resized(
+    prediction: MaskPrediction, row: int, batch: Batch, index: int, inputs: dict[str, Any]
+) -> Iterator[ResizedMasks]:
+    """Yield the masks of each frame of the image or clip ``index`` of a batch, which is ``row`` of the prediction."""
     for frame in range(batch.num_frames):
         image_size = batch.images.image_sizes[index * batch.num_frames + frame]
         wanted = (inputs.get("height") or image_size[0], inputs.get("width") or image_size[1])
-        yield ResizedMasks(prediction.masks, index, batch.padded_size, image_size, wanted, frame)
+        yield ResizedMasks(prediction.masks, row, batch.padded_size, image_size, wanted, frame)
 
 
 class WithSettings(nn.Module):

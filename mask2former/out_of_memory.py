@@ -1,0 +1,62 @@
+"""Running out of memory: recognised on GPUs and CPUs alike, and answered by half of the work at a time."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+# What PyTorch's allocator for CPUs, oneDNN, and OpenCV say; a GPU's has a class of its own.
+_WORDS = re.compile(r"DefaultCPUAllocator|bad_alloc|could not create a memory|Insufficient memory|[Cc]annot allocate")
+_said: set[str] = set()
+logger = logging.getLogger(__name__)
+Results = TypeVar("Results")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that a GPU's memory, or this process's, is used up."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # OpenCV's error is no RuntimeError.
+    return isinstance(error, Exception) and bool(_WORDS.search(str(error)))
+
+
+def release() -> None:
+    """Give back what nothing uses: after an error, its traceback no longer holds tensors, but cycles may."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def in_halves(function: Callable[[Any], list[Results]], items: Sequence[Any]) -> list[Results]:
+    """Return ``function(items)``, or where memory runs out, what it returns for halves of them, put together.
+
+    It says once that this happens, for it costs time.
+
+    Args:
+        function: takes a slice of ``items``; gives the same for halves as for all together.
+        items: two or more can be halved.
+    """
+    try:
+        return function(items)
+    except Exception as error:
+        if len(items) < 2 or not is_out_of_memory(error):
+            raise
+    # Here, not above, since the error's traceback holds the tensors of the failed attempt.
+    release()
+    half = (len(items) + 1) // 2
+    say_once(
+        f"Out of memory with {len(items)} images at a time: going on with {half}, with the same results. "
+        "A smaller batch from the start saves the failed attempts."
+    )
+    return in_halves(function, items[:half]) + in_halves(function, items[half:])
+
+
+def say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        logger.warning(message)
