@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES
-from mask2former.data.mapper.image_io import read_image, require_8_bits
+from mask2former.data.images.read import read_image, require_8_bits
 from mask2former.download import read_url
 
 URL_SCHEMES = ("http://", "https://")

@@ -17,7 +17,7 @@ from detectron2.utils.logger import log_first_n
 
 from mask2former.data.coco.masks import Runs, has_mask, read_segmentation
 from mask2former.data.coco.rules import crowd_flag, segment_id
-from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
+from mask2former.data.images.read import read_labels, read_panoptic_ids
 from mask2former.data.mapper.label_maps import layers_from_ids, layers_from_runs
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.mapper.polygons import Polygon

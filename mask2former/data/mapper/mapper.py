@@ -13,6 +13,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
+from mask2former.data.images.read import read_image
 from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
 from mask2former.data.mapper.augmentation import (
     ResizeShortestEdge,
@@ -20,7 +21,6 @@ from mask2former.data.mapper.augmentation import (
     large_scale_jitter,
     resize_and_crop,
 )
-from mask2former.data.mapper.image_io import read_image
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]

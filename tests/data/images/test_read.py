@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mask2former.data.mapper.image_io import _plain_png, read_image, read_labels, read_panoptic_ids
+from mask2former.data.images.read import _plain_png, read_image, read_labels, read_panoptic_ids
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])
