@@ -1,84 +1,75 @@
-"""Read image files, with errors that name the file."""
+"""Read image files: colours, label maps and panoptic ids. Every refusal names the file.
+
+PNG files are verified by their checksums. JPEG, WebP and most TIFF files have none: of those, what the decoders notice
+is refused.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-from collections.abc import Iterator
+import io
 from typing import IO
 
 import cv2
 import numpy as np
 from detectron2.data import detection_utils
-from detectron2.utils.file_io import PathManager
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-_DEEP = re.compile(r";16[BLN]$")  # Pillow's names of raw pixels with 16 bits a channel
+from mask2former.data.images.decode import decode_colours, decode_numbers
+from mask2former.data.images.limits import ImageError
+from mask2former.data.images.opened import is_deep, named, opened, scan
 
 
-def read_image(path: str, image_format: str) -> np.ndarray:
+def read_image(path: str, image_format: str, max_pixels: int | None = None) -> np.ndarray:
     """Read an image as [H, W, 3] uint8 (or [H, W, 1] for format "L"), turned as its EXIF entry says.
 
     Args:
         path: image file with 8 bits a channel; grey, palette and alpha images are converted.
         image_format: "RGB", "BGR" or another format of Detectron2's ``read_image``.
+        max_pixels: refuse larger images; None: the limit of the process.
 
     Raises:
-        ValueError: it is not a readable image, or has more than 8 bits a channel (see :func:`require_8_bits`).
+        FileNotFoundError: there is no such file.
+        ImageError: it is damaged, has too many pixels or more than 8 bits a channel, or is of a format not read.
     """
-    _open_8_bits(path)
-    return _read(path, image_format)
+    with opened(path) as file:
+        return _colours(file, path, image_format, max_pixels)
 
 
-def file_size(path: str, decode: bool = False) -> tuple[int, int]:
+def image_from_bytes(content: bytes, source: str, image_format: str = "RGB") -> np.ndarray:
+    """Read the content of an image file like :func:`read_image`; ``source`` is its name, for errors."""
+    with named(source):
+        return _colours(io.BytesIO(content), source, image_format, None)
+
+
+def _colours(file: IO[bytes], source: str, image_format: str, max_pixels: int | None) -> np.ndarray:
+    header = scan(file, source, True, max_pixels)
+    if header.depth > 8:
+        raise _too_deep(source, f"{header.depth} bits")
+    if image_format in ("RGB", "BGR"):
+        return decode_colours(file, header, image_format)
+    return detection_utils.convert_PIL_to_numpy(Image.fromarray(decode_colours(file, header)), image_format)
+
+
+def file_size(path: str, decode: bool = False, max_pixels: int | None = None) -> tuple[int, int]:
     """Return (H, W) of an image file, turned as its EXIF entry says.
 
     Args:
         path: the file.
-        decode: decode the whole file. Otherwise PNG and JPEG files are only decoded if their last bytes lack the end
-            marker of the format.
+        decode: verify and decode the whole file. Otherwise PNG, JPEG and WebP files are only looked through for their
+            end, and files of other formats are decoded.
+        max_pixels: refuse larger images; None: the limit of the process.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or has more than 8 bits a channel.
+        ImageError: :func:`read_image` would refuse it.
     """
-    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
-        require_8_bits(image, path)
-        kind, (width, height) = image.format, image.size
-        if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
-            width, height = height, width
-        if decode or not _ends_whole(file, kind):
-            image.load()
-    return height, width
-
-
-def _ends_whole(file: IO[bytes], kind: str | None) -> bool:
-    """Tell whether a PNG or JPEG file has the end marker of its format; False for other formats."""
-    mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind or "")
-    if mark is None:
-        return False
-    place = file.tell()
-    try:
-        file.seek(-min(12, file.seek(0, os.SEEK_END)), os.SEEK_END)
-        return mark in file.read()
-    finally:
-        file.seek(place)
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Name the file in the errors that Pillow raises for broken files."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise  # names the file already
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
-            raise
-        what = "not an image that Pillow can read" if isinstance(error, UnidentifiedImageError) else "it cannot be read"
-        raise ValueError(f"{path}: {what} ({error}). Is the file whole?") from error
+    with opened(path) as file:
+        header = scan(file, path, decode, max_pixels)
+        if header.depth > 8:
+            raise _too_deep(path, f"{header.depth} bits")
+        if decode or header.kind not in ("PNG", "JPEG", "WEBP"):
+            decode_colours(file, header)
+    return header.size
 
 
 def require_8_bits(image: Image.Image, source: str) -> None:
@@ -89,40 +80,44 @@ def require_8_bits(image: Image.Image, source: str) -> None:
         source: where the image is from, for the error.
 
     Raises:
-        ValueError: the image has more than 8 bits a channel.
+        ImageError: the image has more than 8 bits a channel.
     """
-    deep = [image.mode] if image.mode.startswith("I") or image.mode == "F" else []
-    for codec, _, _, arguments in getattr(image, "tile", ()):
-        stored, *more = arguments if isinstance(arguments, tuple) else (arguments,)
-        if _DEEP.search(str(stored)) or (codec.startswith("ppm") and more and more[0] > 255):
-            deep.append(str(stored))
-    if deep:
-        raise ValueError(
-            f"{source}: the image has more than 8 bits a channel (mode {deep[0]!r}); convert it to 8 bits, "
-            "scaled to the range that matters in it."
-        )
+    if deep := is_deep(image):
+        raise _too_deep(source, f"mode {deep!r}")
 
 
-def read_labels(path: str) -> np.ndarray:
-    """Read a label image as [H, W] integers: the pixels' numbers (palette indices), not their colours."""
-    labels = _read(path, None)
+def _too_deep(source: str, found: str) -> ImageError:
+    return ImageError(
+        f"{source}: the image has more than 8 bits a channel ({found}); convert it to 8 bits, scaled to the range that "
+        "matters in it."
+    )
+
+
+def read_labels(path: str, max_pixels: int | None = None) -> np.ndarray:
+    """Read a label image as [H, W] integers: the pixels' numbers (palette indices), not their colours.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageError: it is damaged, has too many pixels, is of a format not read, or has several channels.
+    """
+    with opened(path) as file:
+        labels = decode_numbers(file, scan(file, path, True, max_pixels))
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
-        raise ValueError(
+        raise ImageError(
             f"{path}: found an array of shape {labels.shape}, {labels.dtype}; a semantic label image has one channel "
             "of whole numbers. Convert colours to class numbers first."
         )
     return labels.astype(np.uint8) if labels.dtype == bool else labels
 
 
-def read_panoptic_ids(path: str) -> np.ndarray:
-    """Read a COCO panoptic png as [H, W] uint32 segment ids: R + 256 G + 65536 B."""
-    with PathManager.open(path, "rb") as file:
-        pixels = _plain_png(file.read())
-    if pixels is None:
-        _open_8_bits(path)
-        rgba = cv2.cvtColor(_read(path, "RGB"), cv2.COLOR_RGB2RGBA)
-    else:
-        rgba = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA)
+def read_panoptic_ids(path: str, max_pixels: int | None = None) -> np.ndarray:
+    """Read a COCO panoptic png as [H, W] uint32 segment ids: R + 256 G + 65536 B.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImageError: :func:`read_image` would refuse it.
+    """
+    rgba = cv2.cvtColor(read_image(path, "BGR", max_pixels), cv2.COLOR_BGR2RGBA)
     ids: np.ndarray = rgba.view("<u4")[..., 0]
     ids &= 0xFFFFFF
     return ids
@@ -131,24 +126,3 @@ def read_panoptic_ids(path: str) -> np.ndarray:
 def panoptic_png(ids: np.ndarray) -> np.ndarray:
     """Convert segment ids [H, W] to COCO's image [H, W, 3] uint8, RGB: id = R + 256 G + 65536 B."""
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-
-
-def _plain_png(content: bytes) -> np.ndarray | None:
-    """Decode a plain png of 8-bit RGB as [H, W, 3] uint8, BGR; return None for all others and for broken ones.
-
-    OpenCV takes two thirds of Pillow's time, and rejects every file that Pillow rejects.
-    """
-    is_plain = content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and content[24:26] == b"\x08\x02"
-    if not is_plain or any(chunk in content for chunk in (b"eXIf", b"tRNS", b"acTL")):  # turned, alpha, animated
-        return None
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def _open_8_bits(path: str) -> None:
-    with _named(path), PathManager.open(path, "rb") as file, Image.open(file) as image:
-        require_8_bits(image, path)
-
-
-def _read(path: str, image_format: str | None) -> np.ndarray:
-    with _named(path):
-        return detection_utils.read_image(path, format=image_format)
