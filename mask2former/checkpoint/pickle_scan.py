@@ -29,7 +29,7 @@ def scan(file: IO[bytes]) -> None:
             if count >= MOST_OPCODES:
                 raise pickle.UnpicklingError(f"it has over {MOST_OPCODES:,} instructions; weights have fewer")
             if opcode.name in _READS:
-                stack.append(memo[int(argument)])
+                stack.append(memo[int(argument or 0)])
             elif opcode.name in _WRITES:
                 place = len(memo) if argument is None else int(argument)
                 if place > count:
