@@ -96,9 +96,9 @@ def _with_pillow(file: IO[bytes], mode: str | None, header: Header) -> np.ndarra
         _verify(file, image)
         with _damage_heard(header.kind):
             image.load()  # turns TIFF, and no other format
-        turned = ImageOps.exif_transpose(image)
-        turned.info.pop("transparency", None)  # of which Pillow warns; it is dropped here
-        return _pixels(turned, mode)
+        ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies an image that it need not turn
+        image.info.pop("transparency", None)  # of which Pillow warns; it is dropped here
+        return _pixels(image, mode)
 
 
 def _verify(file: IO[bytes], image: Image.Image) -> None:
