@@ -11,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
 # What computes on a CPU, but for compilers, which ask the processor themselves.
 COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py tests/predictor -k "not compile and not graph_break and not opcheck and not imported"
 
-.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check gpu-bundle gpu-check wheel wheel-check lock clean
+.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check gpu-bundle gpu-check wheel wheel-check lock audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,9 @@ wheel-check: wheel  ## install that wheel without a compiler in a fresh environm
 lock: setup  ## pin the newest versions that requirements/lock.in allows
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
 		--override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt --upgrade
+
+audit: setup  ## compare requirements/lock.txt with the public lists of faults in packages; needs a network
+	@$(RUN) tools/audit.py
 
 clean:  ## remove .venv and everything that was built
 	rm -rf .venv build dist *.egg-info mask2former/ops/*.so

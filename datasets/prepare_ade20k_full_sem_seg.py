@@ -44,7 +44,8 @@ def reduced(size: tuple[int, int]) -> tuple[int, int]:
 def convert(source: Path, images: Path, annotations: Path) -> None:
     """Write image and labels of one segmentation png."""
     name = source.name.removesuffix("_seg.png")
-    with Image.open(source) as colours, Image.open(source.with_name(f"{name}.jpg")) as image:
+    photograph = source.with_name(f"{name}.jpg")
+    with Image.open(source, formats=["PNG"]) as colours, Image.open(photograph, formats=["JPEG"]) as image:
         if colours.mode != "RGB" or colours.size != image.size:
             raise ValueError(
                 f"{source}: found an image of mode {colours.mode} and {colours.size} pixels; ADE20K's are RGB and of "

@@ -23,6 +23,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from mask2former.data.datasets.categories import load_categories
+from mask2former.data.images.read import file_size
 
 SPLITS = {"train": "training", "val": "validation"}
 CATEGORIES = load_categories("ade20k_panoptic")
@@ -56,14 +57,13 @@ def convert_image(name: str, folder: Path, split: str) -> tuple[dict[str, Any], 
     regions: list[Region] = []
     sizes = []
     for file, read in ((scene, stuff_regions), (objects, thing_regions)):
-        labels = np.asarray(Image.open(file))
+        labels = np.asarray(Image.open(file, formats=["PNG"]))
         sizes.append(labels.shape[:2])
         try:
             regions += read(labels)
         except ValueError as error:
             raise SystemExit(f"{file}: {error}. Is this the file of the ADE20K challenge?") from error
-    with Image.open(folder / "images" / part / f"{name}.jpg") as photo:
-        sizes.append((photo.height, photo.width))
+    sizes.append(file_size(str(folder / "images" / part / f"{name}.jpg")))
     if len(set(sizes)) > 1:
         raise SystemExit(f"{scene}, {objects} and the image differ in size (height, width): {sizes}.")
 

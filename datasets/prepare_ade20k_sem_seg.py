@@ -11,6 +11,8 @@ from PIL import Image
 from preparation import command, files
 from tqdm import tqdm
 
+from mask2former.data.images.read import read_labels
+
 NUM_CLASSES = 150
 
 
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for source in tqdm(sources, desc=str(target)):
             try:
-                labels = shifted(np.asarray(Image.open(source)))
+                labels = shifted(read_labels(str(source)))
             except ValueError as error:
                 raise SystemExit(f"{source}: {error}. Is this the file of the ADE20K challenge?") from error
             Image.fromarray(labels).save(target / source.name)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from preparation import IGNORE_LABEL, command, files
 from tqdm import tqdm
+
+from mask2former.data.images.read import read_labels
 
 NUM_CLASSES = 11
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         images = files(options.source / split, "*.png")
         for image in tqdm(images, desc=f"camvid {split}"):
             label_file = options.source / f"{split}annot" / image.name
-            labels = np.array(Image.open(label_file))
+            labels = read_labels(str(label_file))
             if labels.ndim != 2 or labels.max() > NUM_CLASSES:
                 raise SystemExit(f"{label_file}: found labels up to {labels.max()}; they are 0 to {NUM_CLASSES}.")
             labels[labels == NUM_CLASSES] = IGNORE_LABEL

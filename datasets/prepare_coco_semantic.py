@@ -16,7 +16,7 @@ from preparation import IGNORE_LABEL, add_workers, command, for_each
 
 from mask2former.data.datasets.categories import load_categories, panoptic_metadata
 from mask2former.data.datasets.readers import Record, read_coco_panoptic
-from mask2former.data.mapper.image_io import read_panoptic_ids
+from mask2former.data.images.read import read_panoptic_ids
 
 
 def semantic_labels(ids: np.ndarray, segments: list[dict[str, Any]]) -> np.ndarray:

@@ -22,6 +22,7 @@ from PIL import Image
 from preparation import IGNORE_LABEL, add_workers, class_table, command, for_each
 
 from mask2former.data.datasets.categories import load_categories
+from mask2former.data.images.read import file_size
 
 LARGEST_ID = 182
 CLASSES = class_table((c["id"] for c in load_categories("coco_stuff_10k")), LARGEST_ID + 1, IGNORE_LABEL)
@@ -43,9 +44,9 @@ def convert(name: str, folder: Path, split: str) -> None:
     """Copy one image and write its label png."""
     file = folder / "images" / f"{name}.jpg"
     labels = read_annotation(folder / "annotations" / f"{name}.mat")
-    with Image.open(file) as image:
-        if labels.shape != (image.height, image.width):
-            raise ValueError(f"{file}: {image.height}x{image.width} pixels, but its annotation has {labels.shape}.")
+    size = file_size(str(file))
+    if labels.shape != size:
+        raise ValueError(f"{file}: {size[0]}x{size[1]} pixels, but its annotation has {labels.shape}.")
     shutil.copyfile(file, folder / "images_detectron2" / split / file.name)
     Image.fromarray(CLASSES[labels]).save(folder / "annotations_detectron2" / split / f"{name}.png")
 

@@ -21,6 +21,8 @@ from preparation import command
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from mask2former.data.images.read import read_image
+
 NUCLEUS = {"id": 1, "name": "nucleus", "isthing": 1, "supercategory": "cell", "color": [220, 20, 60]}
 BACKGROUND = {"id": 2, "name": "background", "isthing": 0, "supercategory": "other", "color": [70, 70, 70]}
 VALIDATION_SHARE = 8  # one in so many
@@ -40,13 +42,13 @@ def is_fluorescence_256(rgb: np.ndarray) -> bool:
 def convert_image(folder: Path, image_id: int, root: Path) -> tuple[dict[str, Any], dict[str, Any], list[Any], bool]:
     """Write image and panoptic png; returns image, panoptic annotation, instance annotations, in fluo256."""
     name, split = folder.name, split_of(folder.name)
-    rgb = np.asarray(Image.open(folder / "images" / f"{name}.png").convert("RGB"))
+    rgb = read_image(str(folder / "images" / f"{name}.png"), "RGB")
     Image.fromarray(rgb).save(root / "images" / split / f"{name}.png")
 
     ids = np.ones(rgb.shape[:2], np.int32)  # 1: background
     instances: list[dict[str, Any]] = []
     for mask_file in sorted((folder / "masks").glob("*.png")):
-        mask = np.asarray(Image.open(mask_file).convert("L")) > 0
+        mask = read_image(str(mask_file), "L")[..., 0] > 0
         if mask.shape != ids.shape:
             raise SystemExit(f"{mask_file}: its size is {mask.shape}, the image's {ids.shape}.")
         mask &= ids == 1  # a few masks overlap by some pixels

@@ -59,22 +59,29 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling": {"modeling.backbone", "modeling.pixel_decoder", "modeling.transformer_decoder", "modeling.meta_arch"},
     "data.rle": set(),
     "data.coco": {"data.rle"},
-    "data.mapper": {"data.rle", "data.coco"},
+    "data.images": set(),
+    "data.mapper": {"data.rle", "data.coco", "data.images"},
     "data.datasets": {"data.coco"},
     "data.dataset_mappers": {"data.mapper"},
-    "data.checks": {"data.coco", "data.mapper", "data.datasets"},
+    "data.checks": {"data.coco", "data.images", "data.mapper", "data.datasets"},
     "data": {"data.mapper", "data.datasets"},
     "download": set(),
     "zoo": {"download"},
     "checkpoint": {"zoo"},
-    "evaluation": {"labels", "data.rle", "data.mapper"},
-    "evaluation.tta": {"data.mapper", "modeling.meta_arch", "modeling.postprocess"},  # a model around a model
-    "visualization": {"labels", "data.mapper"},
-    "dashboard": {"data.mapper", "evaluation", "visualization"},
+    "evaluation": {"labels", "data.rle", "data.images"},
+    "evaluation.tta": {
+        "data.images",
+        "data.mapper",
+        "modeling.meta_arch",
+        "modeling.postprocess",
+    },  # a model around a model
+    "visualization": {"labels", "data.images", "data.mapper"},
+    "dashboard": {"data.images", "evaluation", "visualization"},
     "engine": {
         "config",
         "processor",
         "modeling.meta_arch",
+        "data.images",
         "data.mapper",
         "data.datasets",
         "checkpoint",
@@ -83,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "dashboard",
     },
     "preflight": {"config", "evaluation", "zoo"},
-    "custom": {"config", "data.rle", "data.coco", "data.mapper", "data.datasets", "data.checks", "preflight", "zoo"},
+    "custom": {"config", "data.rle", "data.coco", "data.images", "data.datasets", "data.checks", "preflight", "zoo"},
     "tiling": {"labels"},
     "predictor": {
         "config",
@@ -93,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tiling",
         "data.rle",
         "data.coco",
+        "data.images",
         "data.mapper",
         "data.datasets",
         "checkpoint",
@@ -178,3 +186,31 @@ def test_only_from_config_sees_the_configuration(path: Path) -> None:
 def _takes_cfg(node: ast.FunctionDef) -> bool:
     """A private helper of ``from_config``, or Detectron2's ``build_x(cfg)`` for what a registry holds."""
     return node.name.startswith(("_", "build_")) and [a.arg for a in node.args.args] == ["cfg"]
+
+
+OPENERS = {"Image.open", "PIL.Image.open", "cv2.imread", "cv2.imdecode", "detection_utils.read_image"}
+OUTSIDE = [
+    path
+    for folder in ("mask2former", "tools", "demo", "datasets")
+    for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
+    if "mask2former/data/images" not in path.as_posix() and path.name != "plain_mapper.py"  # Detectron2's, to compare
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: path.relative_to(PACKAGE.parent).as_posix())
+def test_image_files_are_opened_by_the_reader_alone(path: Path) -> None:
+    """Elsewhere only with the list of formats that are meant: Pillow starts Ghostscript for files that look like it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in OPENERS:
+            formats = any(keyword.arg == "formats" for keyword in node.keywords)
+            assert formats, f"{path}, line {node.lineno}: use mask2former.data.images.read"
+
+
+def test_the_reader_names_the_formats_too() -> None:
+    calls = [
+        node
+        for path in (PACKAGE / "data" / "images").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open"
+    ]
+    assert calls and all(any(keyword.arg == "formats" for keyword in call.keywords) for call in calls)

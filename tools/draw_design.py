@@ -17,7 +17,7 @@ from torch import Tensor
 
 import mask2former
 from mask2former.config import load_config
-from mask2former.data.mapper.image_io import read_image
+from mask2former.data.images.read import read_image
 from mask2former.predictor import Predictor
 from mask2former.structures import MaskPrediction, resize_frames
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
-from mask2former.data.mapper.image_io import read_image
+from mask2former.data.images.read import read_image
 from mask2former.predictor import Predictor
 from mask2former.visualization import INSTANCE_THRESHOLD, RESULTS, save_comparisons
 

@@ -8,17 +8,35 @@ numbers, and only the letter and byte order of a type are read.
 from __future__ import annotations
 
 import collections
+import functools
 import pickle
 import re
 from typing import IO, Any
 
 import numpy as np
 
+from mask2former.checkpoint.pickle_scan import scan
+
+_SPARE = 1 << 20  # bytes
 _PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16)")
+
+
+class _Budget:
+    """Bytes that a file may turn into: arrays and texts that it uses again and again would grow without end."""
+
+    def __init__(self, size: int) -> None:
+        self.left = 2 * size + _SPARE
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise pickle.UnpicklingError("its arrays take more memory than the file has bytes")
 
 
 class _Type:
     """Stand-in for a ``numpy.dtype``."""
+
+    budget: _Budget  # of the file, set by a subclass for it
 
     def __init__(self, code: str, *flags: object) -> None:
         if not isinstance(code, str) or not _PLAIN.fullmatch(code):
@@ -34,6 +52,7 @@ class _Type:
     def array(self, data: bytes | str, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
         if isinstance(data, str):  # written by Python 2
             data = data.encode("latin1")
+        self.budget.spend(len(data))
         values = np.frombuffer(data, self.dtype).reshape(shape, order="F" if fortran else "C")
         return values.astype(self.dtype.newbyteorder("="), order="K")
 
@@ -59,10 +78,11 @@ def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str, *
     return kind.array(data, shape, order == "F")
 
 
-def _encode(text: str, encoding: str) -> bytes:
+def _encode(budget: _Budget, text: str, encoding: str) -> bytes:
     """Decode bytes as the oldest protocols spell them. Other encodings could import modules or unpack archives."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it has text in {encoding}")
+    budget.spend(len(text))
     return text.encode("latin1")
 
 
@@ -86,9 +106,15 @@ for _package in ("numpy.core", "numpy._core"):  # depending on the NumPy that wr
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        super().__init__(file, encoding="latin1")
+        budget = _Budget(size)
+        self._own = {_Type: type("_Type", (_Type,), {"budget": budget}), _encode: functools.partial(_encode, budget)}
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ALLOWED[module, name]
+            found = _ALLOWED[module, name]
+            return self._own.get(found, found)
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}; weights hold only NumPy arrays and plain containers, "
@@ -100,17 +126,31 @@ def load_arrays(file: IO[bytes], name: str) -> Any:
     """Unpickle arrays of numbers and plain containers.
 
     Args:
-        file: opened for reading bytes.
+        file: opened for reading bytes, at its start.
         name: name of the file, for errors.
 
     Raises:
         ValueError: the file holds anything else, or is broken.
     """
     try:
-        return _finished(_Unpickler(file, encoding="latin1").load(), {})
+        scan(file)
+        size = file.tell()
+        file.seek(0)
+        return _finished(_Unpickler(file, size).load(), {})
     except pickle.UnpicklingError as error:
         reason = str(error)
-    except (AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        EOFError,
+        ImportError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = f"it is broken ({type(error).__name__}: {error})"
     raise ValueError(
         f"{name} is not loaded: {reason}. If you trust where it comes from, load it by hand and save its "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mask2former.checkpoint.safe_pickle import load_arrays
+from mask2former.checkpoint.torch_files import check_torch_file
 
 # Keys under which training programs save the model: Detectron2's and Swin's, pycls', most others'.
 _MODEL = ("model", "model_state", "state_dict")
@@ -22,39 +24,67 @@ def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[
     Raises:
         ValueError: it holds anything but weights, which could run code, or is broken.
     """
-    if filename.endswith(".safetensors"):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    with _named(filename):
+        if filename.endswith(".safetensors"):
+            from safetensors.torch import load_file
 
-        try:
             return {"model": load_file(filename)}
-        except SafetensorError as error:
-            raise ValueError(f"{filename} is not loaded: it is broken ({error}).") from None
-    with opener(filename, "rb") as file:
-        if filename.endswith(".pkl"):
-            return _of_detectron2(load_arrays(file, filename), filename)
-        try:
+        with opener(filename, "rb") as file:
+            if filename.endswith(".pkl"):
+                return _of_detectron2(load_arrays(file, filename), filename)
+            check_torch_file(file)
             data = torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"{filename} is not loaded: it is broken, or holds more than tensors and plain values, which could "
-                f"run code ({reason})."
-            ) from None
+    model = (
+        next((data[key] for key in _MODEL if isinstance(data.get(key), dict)), data) if isinstance(data, dict) else data
+    )
+    _require_names(model, filename)
+    for name, value in model.items():
+        if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+            _require_content(value, f"{filename} is not loaded: {name}")
+    return {"model": data} if model is data else {**data, "model": model}
+
+
+@contextlib.contextmanager
+def _named(filename: str) -> Iterator[None]:
+    """Name the file in the many errors that readers raise for broken ones."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise  # names it already
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{filename} is not loaded"):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{filename} is not loaded: it is broken, or holds more than tensors and plain values, which could "
+            f"run code ({reason}). Get the file again from where it comes from."
+        ) from error
+
+
+def _require_names(data: Any, filename: str) -> None:
     if not isinstance(data, dict):
         raise ValueError(f"{filename} is not loaded: it holds no weights by name but a {type(data).__name__}.")
-    inside = next((key for key in _MODEL if isinstance(data.get(key), dict)), None)
-    return {"model": data} if inside is None else {**data, "model": data[inside]}
+    for name in data:
+        if not isinstance(name, str):
+            raise ValueError(f"{filename} is not loaded: the name of a weight is a {type(name).__name__}, not a text.")
+
+
+def _require_content(tensor: Tensor, where: str) -> None:
+    """Refuse a tensor that repeats few values many times, which turns into more memory than the file has bytes."""
+    size, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if size > stored:
+        raise ValueError(f"{where} has the shape {tuple(tensor.shape)}, {size:,} bytes, of which {stored:,} are there.")
 
 
 def _of_detectron2(data: Any, filename: str) -> dict[str, Any]:
     """Put Detectron2's and Caffe2's weights under "model"; Detectron2 matches the names of the latter."""
-    if not isinstance(data, dict):
-        raise ValueError(f"{filename} is not loaded: it holds no weights by name but a {type(data).__name__}.")
+    _require_names(data, filename)
     if isinstance(data.get("model"), dict):
+        _require_names(data["model"], filename)
         return data
     if "blobs" in data:
         data = data["blobs"]
+        _require_names(data, filename)
     arrays = {name: value for name, value in data.items() if not name.endswith("_momentum")}
     return {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
 

@@ -37,6 +37,11 @@ def _add_input(cfg: CN) -> None:
     inputs.COLOR_AUG_SSD = False
     # Redraw a random crop while one category covers more than this share of it; 1.0: never.
     inputs.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
+    # Refuse images and annotations of more pixels than this, before memory is taken for them.
+    inputs.MAX_PIXELS = 180_000_000
+    # An image or annotation file that cannot be read stops the run, or is skipped: training takes another image, and in
+    # evaluation nothing can be seen on it. Skipped files are listed in bad_images.jsonl, and their share is said.
+    cfg.DATALOADER.ON_BAD_IMAGE = "stop"
     # The mapper pads training images to a multiple of this, in pixels; -1: no padding.
     inputs.SIZE_DIVISIBILITY = -1
 

@@ -22,6 +22,8 @@ SIZES = re.compile(r"\s*\[int\(x \* (\d{1,3}(?:\.\d{1,6})?) \* (\d{1,6})\) for x
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # Limits far above any configuration, against files from strangers.
 MOST_CHARACTERS = 1_000_000
+MOST_WRITTEN = 10_000  # values as the file writes them; PyYAML takes some 0.1 ms for each
+MOST_LEVELS = 100
 MOST_VALUES = 20_000  # aliases and merged keys counted wherever they are used
 MOST_DIGITS = 100  # of a number; long ones in YAML's base 60 (1:30:00) take hours
 MOST_FILES = 100
@@ -32,7 +34,19 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with the one python tag that the published files use."""
+    """PyYAML's safe loader, with the one python tag that the published files use, and limits while it reads."""
+
+    written = level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Count values and their levels, as PyYAML takes longest for reading, before anything is built."""
+        self.written, self.level = self.written + 1, self.level + 1
+        if self.written > MOST_WRITTEN or self.level > MOST_LEVELS:
+            limit = f"{MOST_LEVELS} levels" if self.level > MOST_LEVELS else f"{MOST_WRITTEN:,} values"
+            raise ConfigError(f"{self.name}, line {self.line + 1}: more than {limit}; that is no configuration.")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
 
 def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int]:

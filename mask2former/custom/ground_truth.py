@@ -20,7 +20,7 @@ from mask2former.data.coco.ground_truth import Json, image_entry, image_numbers,
 from mask2former.data.coco.instances import read_instances
 from mask2former.data.coco.panoptic import read_panoptic
 from mask2former.data.datasets.categories import Category
-from mask2former.data.mapper.image_io import read_panoptic_ids
+from mask2former.data.images.read import read_panoptic_ids
 from mask2former.data.rle.encode import encode_labels
 
 Ids = Collection[Any] | None  # of the images that count; all if None

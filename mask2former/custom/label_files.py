@@ -12,7 +12,7 @@ from mask2former.custom.source import DataError, DataSource, with_colours
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import LABEL_SUFFIXES
 from mask2former.data.datasets.spec import IGNORE_LABEL
-from mask2former.data.mapper.image_io import read_labels
+from mask2former.data.images.read import read_labels
 
 MOST_CLASSES = 1000  # files with more values hold something other than class numbers
 

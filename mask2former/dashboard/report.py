@@ -19,7 +19,7 @@ from mask2former.dashboard.confusion import confusions, error_rows, matrix
 from mask2former.dashboard.gallery import Example
 from mask2former.dashboard.pages import jpeg_uri, write_page
 from mask2former.dashboard.tally import SIDES, SegmentTally
-from mask2former.data.mapper.image_io import read_image
+from mask2former.data.images.read import read_image
 from mask2former.evaluation.handover import CONFIDENT
 from mask2former.evaluation.scores import summarize
 from mask2former.visualization import draw_regions

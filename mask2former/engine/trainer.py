@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    DatasetFromList,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -18,7 +23,10 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper import Mapper
+from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
+from mask2former.engine.hooks.bad_images import BadImagesHook, summary
 from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
 from mask2former.engine.logs import NOTICE
@@ -48,6 +56,7 @@ class Trainer(DefaultTrainer):
         # Skip DefaultTrainer's __init__, which fixes the training step and the checkpointer; build the rest as it does.
         super(DefaultTrainer, self).__init__()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        set_max_pixels(cfg.INPUT.MAX_PIXELS)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
@@ -94,7 +103,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
-        return build_detection_train_loader(cfg, mapper=Mapper(cfg, True))
+        mapper = Mapper(cfg, True)
+        images = BadImages.from_config(cfg)
+        if images is None:
+            return build_detection_train_loader(cfg, mapper=mapper)
+        records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+        others = DatasetFromList(records, copy=False)
+        return build_detection_train_loader(cfg, mapper=InPlaceOfBad(mapper, others, images), dataset=records)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
@@ -122,9 +137,17 @@ class Trainer(DefaultTrainer):
         bare = unwrapped(model)
         if isinstance(bare, PredictsMasks) and all(map(accepts_label_maps, evaluators)):
             model = WithSettings(bare, replace(bare.post_processing, semantic_labels=True))
+        set_max_pixels(cfg.INPUT.MAX_PIXELS)
+        images = BadImages.of(cfg.OUTPUT_DIR)
+        start = images.end()
+        comm.synchronize()
         results = super().test(cfg, model, evaluators)
+        comm.synchronize()
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
+            if bad := images.since(start):
+                fate = "count in these scores as images on which nothing can be seen"
+                logger.warning("%s", summary(bad, cfg.DATASETS.TEST, fate, images.path))
         return results
 
     @classmethod
@@ -147,6 +170,7 @@ class Trainer(DefaultTrainer):
             # After the timer, whose times it shows; before the schedule's step and the last evaluation.
             hooks.insert(1, ProgressHook(self.cfg.SOLVER.IMS_PER_BATCH))
             hooks.append(CurvesHook(self.cfg.OUTPUT_DIR, self.cfg.SOLVER.IMS_PER_BATCH))
+            hooks.append(BadImagesHook(BadImages.of(self.cfg.OUTPUT_DIR), self.cfg.DATASETS.TRAIN))
         return hooks
 
     def build_writers(self) -> list[EventWriter]:

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tabulate import tabulate
 
-from mask2former.data.mapper.image_io import read_panoptic_ids
+from mask2former.data.images.read import read_panoptic_ids
 from mask2former.evaluation.handover import OnImage, PanopticImage
 from mask2former.evaluation.overlaps import match, panoptic_overlaps
 from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally

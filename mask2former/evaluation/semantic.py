@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator, SemSegEvaluator
-from detectron2.utils.file_io import PathManager
-from PIL import Image
 
+from mask2former.data.images.read import read_labels
 from mask2former.data.rle.encode import encode_labels
 from mask2former.evaluation.handover import OnImage, SemanticImage
 from mask2former.evaluation.pixel_counts import boundary_confusion, confusion
@@ -101,9 +100,3 @@ class SemanticEvaluator(FastCounts, SemSegEvaluator):
     """The installed Detectron2's evaluator with its files and scores, but faster; see :class:`FastCounts`."""
 
     accepts_label_maps = True
-
-
-def read_labels(path: str) -> np.ndarray:
-    """Read the labels of an image file, [H, W], in the file's own dtype."""
-    with PathManager.open(path, "rb") as file:
-        return np.array(Image.open(file))

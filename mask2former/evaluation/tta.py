@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import read_image
 from torch import Tensor, nn
 
+from mask2former.data.images.read import read_image
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.modeling.meta_arch import PredictsMasks, unwrapped
 from mask2former.modeling.postprocess import ResizedMasks, object_results, semantic_scores

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES
-from mask2former.data.mapper.image_io import read_image, require_8_bits
+from mask2former.data.images.read import image_from_bytes, read_image, require_8_bits
 from mask2former.download import read_url
 
 URL_SCHEMES = ("http://", "https://")
@@ -118,14 +117,10 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 
 def _from_pil(image: Image.Image, source: str) -> np.ndarray:
     require_8_bits(image, source)
+    image.load()  # turns TIFF, and no other format
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def _from_url(url: str) -> LoadedImage:
-    data = read_url(url, MOST_BYTES)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = _from_pil(image, url)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{url}: not an image that Pillow can read.") from error
+    pixels = image_from_bytes(read_url(url, MOST_BYTES), url)
     return LoadedImage(pixels, Path(unquote(urlparse(url).path)).name or None)

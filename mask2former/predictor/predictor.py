@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.out_of_memory import is_out_of_memory, release
 from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
@@ -83,6 +84,7 @@ class Predictor:
         self.batch_size = _at_least_one(batch_size)
         self.threshold = threshold
         self.tile, self.overlap, self.tile_if_needed = tile, overlap, tile_if_needed
+        set_max_pixels(cfg.INPUT.MAX_PIXELS)
         self.tasks = _tasks(cfg, tasks)
         self.metadata = model_metadata(cfg)
         file = _weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build

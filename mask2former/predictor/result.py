@@ -209,7 +209,7 @@ class Result:
 
         Instances have run-length masks, boxes and scores; a semantic result has one annotation for each class. A
         panoptic result has one annotation with its segments, and names a png of their ids, which
-        :func:`mask2former.data.mapper.image_io.panoptic_png` makes. Category ids are the data set's.
+        :func:`mask2former.data.images.read.panoptic_png` makes. Category ids are the data set's.
         """
         return coco_file([self], task or self.tasks[0], [image_id])
 

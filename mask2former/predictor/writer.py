@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mask2former.data.mapper.image_io import panoptic_png
+from mask2former.data.images.read import panoptic_png
 from mask2former.predictor.coco import Json, categories, coco_entry, join_entries
 from mask2former.predictor.result import LABELS, Result
 from mask2former.predictor.video import VideoFile

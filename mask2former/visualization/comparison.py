@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from detectron2.data.catalog import Metadata
 
-from mask2former.data.mapper.image_io import read_image
+from mask2former.data.images.read import read_image
 from mask2former.visualization.painting import draw_regions
 from mask2former.visualization.regions import (
     INSTANCE_THRESHOLD,

@@ -75,7 +75,7 @@ MERGED = ["a0: &a0 {x: 1}", *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 1
         ("A: " + "1:" * 40_000 + "1\n", "line 1: a number of more than 100 digits"),
         ("A: " + "9" * 5000 + "\n", "line 1: a number of more than 100 digits"),
         ("A: 2001-99-99\n", "not valid YAML"),
-        ("A: " + "[" * 20_000 + "\n", "not valid YAML"),
+        ("A: " + "[" * 20_000 + "\n", "more than 100 levels"),
         ("# " + "x" * 1_000_000 + "\n", "longer than 1,000,000 characters"),
         ("_BASE_: http://127.0.0.1:9/a.yaml\n", "Download that file"),
         ("_BASE_: .\n", "cannot be read"),

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
+from mask2former.data.images.read import panoptic_png, read_image
 from mask2former.data.mapper.annotations import instance_objects, panoptic_objects
-from mask2former.data.mapper.image_io import panoptic_png, read_image
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 

@@ -14,8 +14,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from mask2former.data.images.read import panoptic_png
 from mask2former.data.mapper.annotations import instance_objects
-from mask2former.data.mapper.image_io import panoptic_png
 
 ROOT = Path(__file__).parents[2]
 SIDE, NUMBER = 64, 6

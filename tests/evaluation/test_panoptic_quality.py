@@ -15,7 +15,7 @@ from panopticapi.evaluation import pq_compute
 from panopticapi.utils import id2rgb
 from PIL import Image
 
-from mask2former.data.mapper.image_io import read_panoptic_ids
+from mask2former.data.images.read import read_panoptic_ids
 from mask2former.evaluation import hotcoco_api
 from mask2former.evaluation.panoptic import GROUPS, PanopticEvaluator
 from mask2former.evaluation.panoptic_quality import Tally, panoptic_quality, tally_image

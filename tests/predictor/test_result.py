@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mask2former import Predictor
-from mask2former.data.mapper.image_io import panoptic_png
+from mask2former.data.images.read import panoptic_png
 from mask2former.predictor import Result
 from mask2former.tiling import TiledInference
 

@@ -19,8 +19,8 @@ from mask2former.data.coco.file import Images, load_json, read_images
 from mask2former.data.coco.instances import read_instances
 from mask2former.data.coco.masks import encode_segmentation, remarks
 from mask2former.data.coco.panoptic import CocoPanoptic, read_panoptic
+from mask2former.data.images.read import read_panoptic_ids
 from mask2former.data.mapper.annotations import NO_SEGMENT_IN_IT
-from mask2former.data.mapper.image_io import read_panoptic_ids
 
 SAME_MASK = 0.95  # intersection over union from which two masks of an image count as the same object
 Names = Mapping[Any, str]  # category id -> name

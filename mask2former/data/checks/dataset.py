@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from mask2former.data.checks.coco import check_instances, check_panoptic
 from mask2former.data.checks.report import Report
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
-from mask2former.data.mapper.image_io import read_labels
+from mask2former.data.images.read import read_labels
 
 
 def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from mask2former.data.coco.faults import Fault
-from mask2former.data.mapper.image_io import file_size
+from mask2former.data.images.read import file_size
 
 # COCO's limits between small, medium and large objects: areas in pixels.
 SMALL, LARGE = 32**2, 96**2

@@ -17,7 +17,8 @@ from detectron2.utils.logger import log_first_n
 
 from mask2former.data.coco.masks import Runs, has_mask, read_segmentation
 from mask2former.data.coco.rules import crowd_flag, segment_id
-from mask2former.data.mapper.image_io import read_labels, read_panoptic_ids
+from mask2former.data.images.limits import max_pixels
+from mask2former.data.images.read import read_labels, read_panoptic_ids
 from mask2former.data.mapper.label_maps import layers_from_ids, layers_from_runs
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.mapper.polygons import Polygon
@@ -51,7 +52,7 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
         return MaskAnnotations(size, np.zeros(0, np.int64))
 
     png = _annotation(record, "pan_seg_file_name", "panoptic")
-    ids = read_panoptic_ids(png)
+    ids = read_panoptic_ids(png, _most(size))
     _require_size(ids, size, f"{image}, {png}")
     if len(set(wanted)) != len(wanted):
         raise ValueError(f"{image}: segment ids have to be different; found {wanted}.")
@@ -103,7 +104,7 @@ def semantic_objects(record: Record, size: tuple[int, int], num_classes: int, ig
         ignore_label: label of pixels without a class.
     """
     png = _annotation(record, "sem_seg_file_name", "semantic")
-    labels = read_labels(png)
+    labels = read_labels(png, _most(size))
     _require_size(labels, size, f"{record['file_name']}, {png}")
     present = _labels_of(labels, num_classes, ignore_label)
     for value in present:
@@ -136,6 +137,11 @@ def _annotation(record: Record, key: str, task: str) -> Any:
             f"{sorted(record)}. Choose INPUT.DATASET_MAPPER_NAME and DATASETS.TRAIN for the same task."
         )
     return record[key]
+
+
+def _most(size: tuple[int, int]) -> int:
+    """Return how many pixels an annotation may have: as many as its image, which was let in."""
+    return max(size[0] * size[1], max_pixels())
 
 
 def _require_class(category: Any, num_classes: int, where: str) -> None:

@@ -13,6 +13,8 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
+from mask2former.data.images.limits import ImageError
+from mask2former.data.images.read import file_size, read_image
 from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
 from mask2former.data.mapper.augmentation import (
     ResizeShortestEdge,
@@ -20,7 +22,7 @@ from mask2former.data.mapper.augmentation import (
     large_scale_jitter,
     resize_and_crop,
 )
-from mask2former.data.mapper.image_io import read_image
+from mask2former.data.mapper.bad_images import BadImages
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
@@ -56,6 +58,8 @@ class Mapper:
         num_classes: int,
         read_targets: TargetReader | None,
         ignore_label: int | None = None,
+        max_pixels: int | None = None,
+        bad_images: BadImages | None = None,
     ) -> None:
         """
         Args:
@@ -64,17 +68,27 @@ class Mapper:
             num_classes: K; every target's class must be in [0, K).
             read_targets: (record, (H, W), K) -> objects; None: return only images, for inference.
             ignore_label: return ``sem_seg`` too, in which pixels without an object have this label; None: do not.
+            max_pixels: refuse larger images; None: the limit of the process.
+            bad_images: add images for inference that cannot be read to this list; None: stop. In training see
+                :class:`~mask2former.data.mapper.bad_images.InPlaceOfBad`.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.num_classes = num_classes
         self.read_targets = read_targets
         self.ignore_label = ignore_label
+        self.max_pixels = max_pixels
+        self.bad_images = bad_images
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Use the class's preset, or that of ``INPUT.DATASET_MAPPER_NAME``; with ``is_train=False`` only resize."""
-        arguments = {"image_format": cfg.INPUT.FORMAT, "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}
+        arguments = {
+            "image_format": cfg.INPUT.FORMAT,
+            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            "max_pixels": cfg.INPUT.MAX_PIXELS,
+            "bad_images": BadImages.from_config(cfg),
+        }
         if not is_train:
             return {
                 **arguments,
@@ -105,12 +119,24 @@ class Mapper:
         Returns:
             The record without its annotation, with ``image`` [3, H, W] uint8 and, in training, ``instances``:
             ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W]; given ``ignore_label``, also ``sem_seg``
-            [H, W] int64. ``height`` and ``width`` are the image's before augmentation.
+            [H, W] int64. ``height`` and ``width`` are the image's before augmentation. Given ``bad_images``,
+            an image for inference that cannot be read is black, as every image counts in the scores.
 
         Raises:
             ValueError: image or annotation is broken; the message names the file and what was found.
         """
-        image = read_image(record["file_name"], self.image_format)
+        try:
+            result = self._map(record, read_image(record["file_name"], self.image_format, self.max_pixels))
+        except (ImageError, FileNotFoundError) as error:
+            if self.bad_images is None or self.read_targets is not None:
+                raise
+            self.bad_images.add(record, error)
+            return self._map(record, np.zeros((*_size(record), 3), np.uint8))
+        if self.bad_images is not None:
+            self.bad_images.well()
+        return result
+
+    def _map(self, record: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
         result = {key: value for key, value in record.items() if key not in ANNOTATION_KEYS}
         detection_utils.check_image_size(result, image)
         size = image.shape[:2]
@@ -130,6 +156,13 @@ class Mapper:
                 labels[labels < 0] = self.ignore_label
                 result["sem_seg"] = torch.from_numpy(labels)
         return result
+
+
+def _size(record: dict[str, Any]) -> tuple[int, int]:
+    """Return (H, W) of a record's image without reading it: as the data set says, or as its label map has it."""
+    if "height" in record and "width" in record:
+        return record["height"], record["width"]
+    return file_size(record["sem_seg_file_name"])
 
 
 def _jitter(cfg: CfgNode) -> list[T.Augmentation]:

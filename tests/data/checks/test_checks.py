@@ -105,7 +105,7 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda c: c["categories"].append({"id": 1, "name": "dog"}), "i.json: category 1: the id occurs twice"),
         (image(file_name="gone.png"), "gone.png: the image is missing"),
         (image(file_name="../b.png"), "i.json: image 8: the file name '../b.png' leads out"),
-        (image(file_name="i.json"), "i.json: not an image that Pillow can read"),
+        (image(file_name="i.json"), "i.json: not an image of the formats"),
         (image(height=21), "b.png: image 8: the image's size (height, width) is (20, 120); i.json says (21, 120)"),
         (image(height=0), "i.json: image 8: height and width are 0 and 120"),
         (image(id=7), "i.json: image 7: the id occurs twice"),

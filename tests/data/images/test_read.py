@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from mask2former.data.mapper.image_io import _plain_png, read_image, read_labels, read_panoptic_ids
+from mask2former.data.images.read import file_size, image_from_bytes, read_image, read_labels, read_panoptic_ids
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "1"])
@@ -106,44 +106,56 @@ def test_plain_pngs_are_read_as_pillow_reads_them(seed: int, height: int, width:
     pixels = rng.integers(0, rng.choice([2, 256]), (height, width, 3), dtype=np.uint8)
     info = PngInfo()
     info.add_text("title", "some text")
-    found = _plain_png(png(pixels, pnginfo=info, compress_level=int(rng.integers(0, 10)), gamma=0.5, dpi=(30, 30)))
-    assert found is not None
-    np.testing.assert_array_equal(found[..., ::-1], pixels)
+    content = png(pixels, pnginfo=info, compress_level=int(rng.integers(0, 10)), gamma=0.5, dpi=(30, 30))
+    np.testing.assert_array_equal(image_from_bytes(content, "a.png"), pixels)
 
 
-@given(seed=st.integers(0, 2**32 - 1), cut=st.booleans())
-@settings(deadline=None, max_examples=100)
-def test_damaged_pngs_are_never_read_otherwise_than_by_pillow(seed: int, cut: bool) -> None:
-    rng = np.random.default_rng(seed)
-    content = bytearray(png(rng.integers(0, 3, (12, 9, 3), dtype=np.uint8).repeat(4, 1)))
-    if cut:
-        del content[rng.integers(20, len(content)) :]
-    else:
-        content[rng.integers(8, len(content))] ^= int(rng.integers(1, 256))
-    found = _plain_png(bytes(content))
-    if found is not None:
-        with Image.open(io.BytesIO(bytes(content))) as image:
-            np.testing.assert_array_equal(found[..., ::-1], np.asarray(image.convert("RGB")))
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
-def test_other_pngs_are_left_to_pillow(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
+def test_other_pngs_give_ids_as_pillow_converts_them(tmp_path: Path, mode: str) -> None:
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-    deep = Image.fromarray(pixels[..., 0].astype(np.uint16))
-    (deep if mode == "I;16" else Image.fromarray(pixels).convert(mode)).save(tmp_path / "a.png")
-    assert _plain_png((tmp_path / "a.png").read_bytes()) is None
-    if mode != "I;16":
-        with Image.open(tmp_path / "a.png") as saved:
-            rgb = np.asarray(saved.convert("RGB")).astype(np.uint32)
-        np.testing.assert_array_equal(
-            read_panoptic_ids(str(tmp_path / "a.png")), rgb @ np.array([1, 256, 65536], np.uint32)
-        )
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as saved:
+        rgb = np.asarray(saved.convert("RGB")).astype(np.uint32)
+    np.testing.assert_array_equal(
+        read_panoptic_ids(str(tmp_path / "a.png")), rgb @ np.array([1, 256, 65536], np.uint32)
+    )
 
 
-def test_turned_pngs_are_left_to_pillow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("code", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path: Path, suffix: str, code: int) -> None:
+    """The oracle turns the pixels of a file that has no orientation."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    (tmp_path / "a.png").write_bytes(png(pixels, exif=exif))
-    assert _plain_png((tmp_path / "a.png").read_bytes()) is None
-    assert read_panoptic_ids(str(tmp_path / "a.png")).shape == (4, 2)
+    exif[0x0112] = code
+    pixels = np.random.default_rng(code).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    options: dict[str, object] = {"lossless": True} if suffix == "webp" else {}
+    for mode in ("RGB", "L"):
+        plain, turned = tmp_path / f"plain{mode}.{suffix}", tmp_path / f"turned{mode}.{suffix}"
+        Image.fromarray(pixels).convert(mode).save(plain, **options)
+        Image.fromarray(pixels).convert(mode).save(turned, exif=exif, **options)
+        with Image.open(plain) as stored:
+            image = stored.convert("RGB")
+        image.getexif()[0x0112] = code
+        expected = np.asarray(ImageOps.exif_transpose(image))
+        np.testing.assert_array_equal(read_image(str(turned), "RGB"), expected)
+        np.testing.assert_array_equal(read_image(str(turned), "BGR"), expected[..., ::-1])
+        assert file_size(str(turned)) == file_size(str(turned), decode=True) == expected.shape[:2]
+        if suffix != "jpg":
+            np.testing.assert_array_equal(read_panoptic_ids(str(turned)) & 255, expected[..., 0])
+        if mode == "L" and suffix in ("png", "tif"):
+            np.testing.assert_array_equal(read_labels(str(turned)), expected[..., 0])
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_an_orientation_in_xmp_counts_where_there_is_no_exif(tmp_path: Path, suffix: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    file, options = tmp_path / f"a.{suffix}", {"lossless": True} if suffix == "webp" else {}
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    Image.fromarray(pixels).save(file, **({"pnginfo": info} if suffix == "png" else {"xmp": xmp}), **options)
+    with Image.open(file) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert expected.shape == (24, 16, 3)
+    np.testing.assert_array_equal(read_image(str(file), "RGB"), expected)
+    assert file_size(str(file)) == (24, 16)

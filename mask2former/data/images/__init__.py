@@ -1,0 +1,1 @@
+"""Images in files: photographs, label maps and panoptic ids, read by one reader that refuses what is damaged."""
