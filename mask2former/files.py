@@ -1,6 +1,6 @@
 """Files that are whole or not there: written under a temporary name, flushed to the disk, and then renamed.
 
-A process that is killed, or a disk that is full, leaves the file of before (or none) under the final name, never a part.
+A process that is killed, or a disk that is full, leaves the old file (or none) under the final name, never a part.
 """
 
 from __future__ import annotations
@@ -94,6 +94,16 @@ def write_text(path: str | Path, text: str, *, sync: bool = True) -> Path:
     with whole_file(path, "w", sync=sync) as file:
         file.write(text)
     return Path(path)
+
+
+def cut_partial_line(path: str | Path) -> None:
+    """Remove the last line of a file of lines if it has no end, as of a killed process, so that others can follow."""
+    path = Path(path)
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def remove_leftovers(folder: str | Path) -> list[Path]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mask2former.checkpoint.weights_io import read, write
-from mask2former.files import remove_leftovers, whole_file, write_by, write_text
+from mask2former.files import cut_partial_line, remove_leftovers, whole_file, write_by, write_text
 from mask2former.visualization.save_image import save_image
 
 LIMIT = 100_000  # bytes, of a file while the disk is "full"
@@ -107,6 +107,14 @@ def test_programs_that_write_by_name_get_the_suffix(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_by(tmp_path / "b.onnx", lambda name: (Path(name).write_text("x"), 1 // 0))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("content", "left"), [("", ""), ("{}\n", "{}\n"), ("{}\n{}\n{'a", "{}\n{}\n"), ("{'a", "")])
+def test_a_line_without_an_end_is_cut(tmp_path, content, left):
+    (tmp_path / "metrics.json").write_text(content)
+    cut_partial_line(tmp_path / "metrics.json")
+    cut_partial_line(tmp_path / "nothing.json")
+    assert (tmp_path / "metrics.json").read_text() == left
 
 
 WRITING = """

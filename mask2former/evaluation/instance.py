@@ -103,6 +103,14 @@ class InstanceEvaluator(COCOEvaluator):
             if self.on_image and self._do_evaluation and instances.has("pred_masks"):
                 self.on_image(self._compared(one, instances.image_size, results))
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was predicted since ``reset``, for JSON."""
+        return {"predictions": self._predictions}
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Add what :meth:`counts` gave."""
+        self._predictions += counts["predictions"]
+
     def _require_comparable(self, image_id: Any, instances: Instances) -> None:
         if len(instances) == 0:
             return

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from mask2former.data.mapper.image_io import read_panoptic_ids
 from mask2former.evaluation.handover import OnImage, PanopticImage
 from mask2former.evaluation.overlaps import match, panoptic_overlaps
-from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally
+from mask2former.evaluation.panoptic_quality import Tallies, Tally, panoptic_quality, tally
 from mask2former.files import whole_file, write_text
 
 logger = logging.getLogger(__name__)
@@ -123,6 +123,16 @@ class PanopticEvaluator(COCOPanopticEvaluator):
                 for key in ("pq", "sq", "rq")
             }
         }
+
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted since :meth:`reset`, for JSON."""
+        tallies = [[id_, [[key, vars(tally)] for key, tally in found.items()]] for id_, found in self._tallies]
+        return {"predictions": self._predictions, "tallies": tallies}
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Add what :meth:`counts` gave."""
+        self._predictions += counts["predictions"]
+        self._tallies += [(id_, {key: Tally(**tally) for key, tally in found}) for id_, found in counts["tallies"]]
 
     @functools.cached_property
     def _truth(self) -> dict[str, Any]:
