@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from contextlib import nullcontext
 
 import torch
 from detectron2.config import CfgNode
@@ -14,6 +15,7 @@ from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, load_config
 from mask2former.config.batch_size import scale_to_batch
 from mask2former.config.command_line import training_parser
+from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
 from mask2former.preflight.preflight import check_run
@@ -39,7 +41,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> dict:
     if not cfg.MODEL.WEIGHTS and not checkpointer.has_checkpoint():
         sys.exit(f"error: there is no checkpoint in OUTPUT_DIR {cfg.OUTPUT_DIR} to evaluate, and no MODEL.WEIGHTS.")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-    results = Trainer.test(cfg, model)
+    results = Trainer.test(cfg, model, keep=True, resume=args.resume or cfg.TEST.RESUME)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
@@ -76,14 +78,15 @@ def main() -> None:
         cfg = checked_config(args)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(cfg, args),
-    )
+    with signals_to_children() if args.num_gpus * args.num_machines > 1 else nullcontext():
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(cfg, args),
+        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -20,6 +21,7 @@ from mask2former.config import ConfigError
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 from mask2former.custom.model import configuration
 from mask2former.custom.plan import TrainingPlan, plan_training
+from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
 from mask2former.preflight.memory import free_bytes
@@ -78,7 +80,7 @@ def run(cfg: CfgNode, data: CustomDataset, args: argparse.Namespace) -> None:
     if args.eval_only:
         model = Trainer.build_model(cfg)
         MaskFormerCheckpointer(model, cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
-        Trainer.test(cfg, model)
+        Trainer.test(cfg, model, keep=True, resume=args.resume or cfg.TEST.RESUME)
         return
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -104,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     cfg.freeze()
-    launch(run, args.num_gpus, dist_url="auto", args=(cfg, data, args))
+    with signals_to_children() if args.num_gpus > 1 else nullcontext():
+        launch(run, args.num_gpus, dist_url="auto", args=(cfg, data, args))
     print(
         f"\nEverything is in {args.output}. To look at: {args.output}/report.html, {args.output}/curves.html\n"
         "On an image of your own:\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
@@ -11,17 +14,72 @@ from mask2former.checkpoint.formats import UNKNOWN, to_ours
 from mask2former.checkpoint.module_hook import check_images
 from mask2former.checkpoint.report import LoadReport, compare
 from mask2former.checkpoint.weights_io import read
+from mask2former.checkpoint.whole import TAG, newest_whole
+from mask2former.files import whole_file, write_text
 from mask2former.zoo import weights_file
 
 
 class MaskFormerCheckpointer(DetectionCheckpointer):
     """Checkpointer that recognises the format of weights from their names and converts them. It saves our names.
 
+    Files are written whole or not at all, and resuming goes back to the newest whole checkpoint.
+
     Attributes:
         report: which weights of the last load were matched; None before.
+        saved: name of the file that was saved last by this object; "" before.
     """
 
     report: LoadReport | None = None
+    saved: str = ""
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save the model and everything that was added to ``name``.pth in the folder, and tag it as the last one.
+
+        Raises:
+            OSError: the disk is full, or the like; the message names the file, and the files of before are kept.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        state = {"model": self.model.state_dict()}
+        state |= {key: one.state_dict() for key, one in self.checkpointables.items()} | kwargs
+        file = f"{name}.pth"
+        if os.path.basename(file) != file:
+            raise ValueError(f"A checkpoint's name has no folder in it; found {name!r}.")
+        path = os.path.join(self.save_dir, file)
+        self.logger.info("Saving checkpoint to %s", path)
+        if self._is_remote():
+            with self.path_manager.open(path, "wb") as out:
+                torch.save(state, out)
+        else:
+            with whole_file(path) as out:
+                torch.save(state, out)
+        self.tag_last_checkpoint(file)
+        self.saved = file
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        if self._is_remote():
+            super().tag_last_checkpoint(last_filename_basename)
+        else:
+            write_text(Path(self.save_dir, TAG), last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Tell whether the folder holds a whole checkpoint to go on from."""
+        return bool(self.get_checkpoint_file())
+
+    def get_checkpoint_file(self) -> str:
+        """Return the path of the newest whole checkpoint in the folder; "" if there is none."""
+        if self._is_remote():
+            return super().get_checkpoint_file() if super().has_checkpoint() else ""
+        return str(newest_whole(self.save_dir) or "")
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the newest whole checkpoint in the folder if ``resume``; without one, load weights of ``path``."""
+        if resume and (newest := self.get_checkpoint_file()):  # looked for once: every byte of it is checked
+            return self.load(newest)
+        return self.load(path, checkpointables=[])
+
+    def _is_remote(self) -> bool:
+        return "://" in self.save_dir
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load as Detectron2 does; ``path`` is empty or anything that :func:`mask2former.zoo.weights_file` takes.

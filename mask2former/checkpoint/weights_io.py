@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mask2former.checkpoint.safe_pickle import load_arrays
 from mask2former.checkpoint.torch_files import check_torch_file
+from mask2former.files import whole_file, write_by
 
 # Keys under which training programs save the model: Detectron2's and Swin's, pycls', most others'.
 _MODEL = ("model", "model_state", "state_dict")
@@ -99,18 +100,24 @@ def write(state: Mapping[str, Tensor], filename: str, *, nested: bool = True) ->
 
     Raises:
         ValueError: the format cannot hold a tensor's type.
+        OSError: the disk is full, or the like; then no file of this name is written or changed.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     suffix = Path(filename).suffix
     if suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        save_file(state, filename, metadata={"format": "pt"})
+        try:
+            write_by(filename, lambda name: save_file(state, name, metadata={"format": "pt"}))
+        except SafetensorError as error:
+            raise OSError(f"{filename} was not written: {error}") from error
     elif suffix == ".pkl":
         if any(value.dtype == torch.bfloat16 for value in state.values()):
             raise ValueError(f"{filename}: .pkl files hold NumPy's types, and bfloat16 is none: choose .safetensors.")
         arrays = {name: value.numpy() for name, value in state.items()}
-        with open(filename, "wb") as file:
+        with whole_file(filename) as file:
             pickle.dump({"model": arrays, "__author__": "mask2former"}, file, protocol=2)
     else:
-        torch.save({"model": state} if nested else state, filename)
+        with whole_file(filename) as file:
+            torch.save({"model": state} if nested else state, file)

@@ -76,6 +76,9 @@ def _add_solver(cfg: CN) -> None:
     # Split the images of a step (IMS_PER_BATCH) into this many parts and accumulate their gradients. That takes the
     # memory of a part and trains like the whole, except that each part divides its losses by its own number of masks.
     solver.ACCUMULATE_STEPS = 1
+    # Steps in a row whose loss or gradient is not finite, after which training ends; those before are left out and
+    # change no weight. 1 ends it at the first.
+    solver.MAX_BAD_STEPS = 5
 
 
 def _add_head(cfg: CN) -> None:
@@ -217,6 +220,10 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.SEMANTIC_PQ = False
     # Write report.html and scores.json into OUTPUT_DIR after evaluation.
     cfg.TEST.REPORT = True
+    # An evaluation by --eval-only keeps what it has counted in OUTPUT_DIR/inference/partial, every so many images; 0
+    # keeps nothing. RESUME (or --resume) goes on from there after an interruption, with the same weights and settings.
+    cfg.TEST.KEEP_PERIOD = 500
+    cfg.TEST.RESUME = False
 
 
 def _add_wandb(cfg: CN) -> None:

@@ -22,6 +22,7 @@ from mask2former.data.coco.panoptic import read_panoptic
 from mask2former.data.datasets.categories import Category
 from mask2former.data.images.read import read_panoptic_ids
 from mask2former.data.rle.encode import encode_labels
+from mask2former.files import write_text
 
 Ids = Collection[Any] | None  # of the images that count; all if None
 SEGMENT = ("category_id", "iscrowd", "area", "bbox")
@@ -95,4 +96,4 @@ def _write(
     listed = [image_entry(image, numbers[image.id]) for image in images.values() if image is not None]
     content = {"images": listed, "annotations": annotations, "categories": list(categories)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content), encoding="utf-8")
+    write_text(file, json.dumps(content))

@@ -6,8 +6,6 @@ import base64
 import functools
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
+
+from mask2former.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,22 +41,7 @@ def write_page(file: Path, template: str, context: Mapping[str, Any]) -> Path:
         template: name of a file in ``templates``.
         context: values of the template's names; texts are escaped.
     """
-    text = _templates().get_template(template).render(context)
-    return write_whole(file, text)
-
-
-def write_whole(file: Path, text: str) -> Path:
-    """Write a temporary file and move it into place, so that no reader sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp's files are readable by their owner only
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return file
+    return write_text(file, _templates().get_template(template).render(context))
 
 
 def as_data(value: Any) -> Markup:

@@ -26,6 +26,7 @@ from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import FastCounts
 from mask2former.evaluation.semantic_form import accepts_label_maps
+from mask2former.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class ReportingEvaluator(DatasetEvaluator):
     def _write_scores(self, results: Any) -> None:
         folder = Path(self.cfg.OUTPUT_DIR)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"scores{self.suffix}.json").write_text(json.dumps(results, indent=1))
+        write_text(folder / f"scores{self.suffix}.json", json.dumps(results, indent=1))
 
     def _write_report(self, results: Any, seconds: float, parts: list[tuple[Findings, int, str]]) -> None:
         folder, cfg = Path(self.cfg.OUTPUT_DIR), self.cfg

@@ -1,8 +1,9 @@
 """One training step: forward, backward, clipping, update."""
 
+import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,7 +13,16 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from mask2former.engine.optimizer_state import load_optimizer_state, optimizer_state
 from mask2former.engine.precision import AmpSettings
+from mask2former.engine.statistics import RunningStatistics
+from mask2former.seeds import seed_step
+
+logger = logging.getLogger(__name__)
+
+
+class DivergedError(FloatingPointError):
+    """The loss was not finite too often; the weights are those of the last good step."""
 
 
 class TrainStep(SimpleTrainer):
@@ -28,6 +38,12 @@ class TrainStep(SimpleTrainer):
         accumulate_steps: a batch is processed in this many parts, one after the other, which takes the memory of one.
             The gradient is the mean of theirs, which is that of the whole batch if the loss is a mean over images.
             Divisors of a loss (number of target masks, class weights) are counted in each part by itself.
+        max_bad_steps: number of steps in a row without a finite loss after which the training ends. Those before are
+            left out: they change neither weights nor running statistics.
+        seed: random numbers of each step depend on it and on the iteration, so that a resumed training draws the same;
+            None: they go on from whatever was drawn before.
+        votes: called at each step; numbers that say what this process wants. Their sums over all processes are
+            ``agreed`` after the step, the same on each.
     """
 
     def __init__(
@@ -40,6 +56,9 @@ class TrainStep(SimpleTrainer):
         max_grad_norm: float | None = None,
         norm_type: float = 2.0,
         accumulate_steps: int = 1,
+        max_bad_steps: int = 1,
+        seed: int | None = None,
+        votes: Callable[[], Sequence[float]] = tuple,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.precision = precision
@@ -47,18 +66,27 @@ class TrainStep(SimpleTrainer):
         self.max_grad_norm = max_grad_norm
         self.norm_type = norm_type
         self.accumulate_steps = accumulate_steps
+        self.max_bad_steps = max_bad_steps
+        self.seed = seed
+        self.votes = votes
+        self.agreed: Sequence[float] = ()
+        self.bad_steps = 0  # in a row
+        self._statistics = RunningStatistics(model)
 
     def run_step(self) -> None:
         """Train on one batch.
 
         Raises:
-            FloatingPointError: the loss is not finite, or without loss scaling the norm of the gradient is not; raised
-                before the main process changes the weights.
+            DivergedError: the loss is not finite, or without loss scaling the norm of the gradient is not, for the
+                last of ``max_bad_steps`` steps; raised before the weights change, on all processes at once.
         """
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        if self.seed is not None:
+            seed_step(self.seed, self.iter, comm.get_rank())
 
+        self._statistics.keep()
         self.optimizer.zero_grad()  # before the forward pass, which needs the memory of the old gradients
         losses = self._backward(batch)
         # Explicitly, because Detectron2's clipping and ours need the gradients' true size.
@@ -68,8 +96,17 @@ class TrainStep(SimpleTrainer):
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             metrics["grad_norm"] = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, self.norm_type)
 
-        self._record(losses, metrics, data_time)
-        self.grad_scaler.step(self.optimizer)
+        values = self._fetch({**losses, **metrics})
+        parts = {name: values[name] for name in losses}
+        # With loss scaling, a gradient overflows now and then, and its step is skipped.
+        gradient = 0.0 if self.grad_scaler.is_enabled() else values.get("grad_norm", 0.0)
+        total = sum(parts.values())
+        if math.isfinite(total) and math.isfinite(gradient):
+            self.bad_steps = 0
+            get_event_storage().put_scalars(total_loss=total, data_time=data_time, **values)
+            self.grad_scaler.step(self.optimizer)
+        else:
+            self._leave_out("gradient" if math.isfinite(total) else "loss", parts, losses, batch)
         self.grad_scaler.update()
 
     def _backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -94,29 +131,63 @@ class TrainStep(SimpleTrainer):
                 sums[name] = sums.get(name, 0) + value.detach() / self.accumulate_steps
         return sums
 
-    def _record(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], data_time: float) -> None:
-        """Write scalars, averaged over the processes, with one copy from the device for all of them."""
-        scalars = {name: value.detach().float() for name, value in {**losses, **metrics}.items()}
-        scalars = comm.reduce_dict(scalars)
-        if not comm.is_main_process():
-            return
-        values = dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
-        parts = {name: values[name] for name in losses}
-        total = sum(parts.values())
-        # With loss scaling, a gradient overflows now and then, and its step is skipped.
-        gradient = 0.0 if self.grad_scaler.is_enabled() else values.get("grad_norm", 0.0)
-        if not (math.isfinite(total) and math.isfinite(gradient)):
-            what = "gradient" if math.isfinite(total) else "loss"
-            raise FloatingPointError(
-                f"The {what} is not finite at iteration {self.iter}: {parts}. The weights are those before this step. "
-                "Usual reasons: a learning rate (SOLVER.BASE_LR) too high, or SOLVER.AMP.DTYPE float16 overflowing."
+    def _fetch(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return scalars, averaged over the processes and equal on each, with one copy from the device for all."""
+        stacked = torch.stack([value.detach().float() for value in scalars.values()])
+        votes, processes = self.votes(), comm.get_world_size()
+        if processes == 1:
+            self.agreed = votes
+            return dict(zip(scalars, stacked.tolist(), strict=True))
+        asked = torch.tensor(votes, dtype=torch.float32).to(stacked.device, non_blocking=True)
+        together = torch.cat([stacked / processes, asked])
+        torch.distributed.all_reduce(together)
+        numbers = together.tolist()
+        self.agreed = numbers[len(scalars) :]
+        return dict(zip(scalars, numbers, strict=False))
+
+    def _leave_out(
+        self, what: str, parts: Mapping[str, float], losses: Mapping[str, Tensor], batch: Sequence[Any]
+    ) -> None:
+        """Undo what a bad step has changed, and say so; after too many, give up."""
+        self.bad_steps += 1
+        self._statistics.restore()
+        self.optimizer.zero_grad()
+        get_event_storage().put_scalar("bad_steps", self.bad_steps, smoothing_hint=False)
+        bad = [name for name, value in parts.items() if not math.isfinite(value)]
+        where = f"The {what} is not finite at iteration {self.iter}: {dict(parts)}."
+        if self.bad_steps < self.max_bad_steps:
+            logger.warning(
+                "%s This step is left out, %d of %d in a row that end the training (SOLVER.MAX_BAD_STEPS).",
+                where if len(bad) > 3 or not bad else f"{what} not finite at iteration {self.iter}: {', '.join(bad)}.",
+                self.bad_steps,
+                self.max_bad_steps,
             )
-        get_event_storage().put_scalars(total_loss=total, data_time=data_time, **values)
+            return
+        own = {name: value.item() for name, value in losses.items()}
+        images = [str(one.get("file_name", "?")) for one in batch if isinstance(one, Mapping)]
+        found = comm.gather((own, images))
+        seen = "; ".join(
+            f"process {rank}: {', '.join(names) or 'images without a name'}"
+            for rank, (of_rank, names) in enumerate(found)
+            if what == "gradient" or not math.isfinite(sum(of_rank.values()))
+        )
+        raise DivergedError(
+            f"{where} The weights are those before this step, the last of {self.bad_steps} in a row that failed so. "
+            f"Images of the batch, {seen}. Usual reasons: a learning rate (SOLVER.BASE_LR) too high, or "
+            "SOLVER.AMP.DTYPE float16 overflowing."
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        return {
+            **super().state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
+            "grad_scaler": self.grad_scaler.state_dict(),
+            "bad_steps": self.bad_steps,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        super(SimpleTrainer, self).load_state_dict(state_dict)
+        load_optimizer_state(self.optimizer, state_dict["optimizer"], self.model)
         if state_dict.get("grad_scaler"):  # empty if the run that wrote it was not in float16
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        self.bad_steps = state_dict.get("bad_steps", 0)

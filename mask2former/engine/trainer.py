@@ -8,12 +8,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetFromList,
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -24,21 +19,25 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.images.limits import set_max_pixels
+from mask2former.data.loader import TrainLoader, build_train_loader, run_seed
 from mask2former.data.mapper import Mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
+from mask2former.engine.evaluation_run import StoppableEvaluator, kept_evaluation, with_loaders
 from mask2former.engine.hooks.bad_images import BadImagesHook, summary
 from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
+from mask2former.engine.interruption import SIGNALS, Interrupted, StopRequests, resume_command, stop_requests
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_amp_settings
 from mask2former.engine.reporting_evaluator import with_report
-from mask2former.engine.train_step import TrainStep
+from mask2former.engine.train_step import DivergedError, TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
+from mask2former.files import cut_partial_line, remove_leftovers
 from mask2former.modeling.meta_arch import PredictsMasks, WithSettings, unwrapped
 
 logger = logging.getLogger(__name__)
@@ -57,6 +56,9 @@ class Trainer(DefaultTrainer):
         super(DefaultTrainer, self).__init__()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         set_max_pixels(cfg.INPUT.MAX_PIXELS)
+        self._stops = StopRequests()
+        # A proxy, because a reference would make a cycle that keeps the trainer's memory after its last use.
+        proxy = weakref.proxy(self)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
@@ -68,10 +70,12 @@ class Trainer(DefaultTrainer):
             max_grad_norm=_largest_norm(cfg),
             norm_type=cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE,
             accumulate_steps=cfg.SOLVER.ACCUMULATE_STEPS,
+            max_bad_steps=cfg.SOLVER.MAX_BAD_STEPS,
+            votes=lambda: proxy._votes(),
         )
+        self._begin_stream(run_seed(cfg), start=0)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        # A proxy, because a reference would make a cycle that keeps the trainer's memory after its last use.
-        self.checkpointer = MaskFormerCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = MaskFormerCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=proxy)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -106,10 +110,10 @@ class Trainer(DefaultTrainer):
         mapper = Mapper(cfg, True)
         images = BadImages.from_config(cfg)
         if images is None:
-            return build_detection_train_loader(cfg, mapper=mapper)
+            return build_train_loader(cfg, mapper)
         records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
         others = DatasetFromList(records, copy=False)
-        return build_detection_train_loader(cfg, mapper=InPlaceOfBad(mapper, others, images), dataset=records)
+        return build_train_loader(cfg, InPlaceOfBad(mapper, others, images), dataset=records)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
@@ -121,19 +125,34 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(
-        cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
+        *,
+        keep: bool = False,
+        resume: bool = False,
     ) -> dict[str, Any]:
         """Evaluate on ``DATASETS.TEST``, and return {task: {metric: value}}; {data set: that} if there are several.
 
         If all evaluators accept label maps, the model returns these as its semantic result, which saves the scores.
+
+        Args:
+            cfg: the configuration.
+            model: with the weights to evaluate.
+            evaluators: one for each data set; None: :meth:`build_evaluator`.
+            keep: keep what is counted in ``OUTPUT_DIR`` until the end (``TEST.KEEP_PERIOD``).
+            resume: go on from what an interrupted evaluation has kept.
+
+        Raises:
+            Interrupted: a signal came; see :mod:`mask2former.engine.interruption`.
         """
         if not cfg.DATASETS.TEST:
             return {}
         logger.log(NOTICE, "Evaluating on %s.", ", ".join(cfg.DATASETS.TEST))
         if evaluators is None:
             evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
-        elif isinstance(evaluators, DatasetEvaluator):
-            evaluators = [evaluators]
+        evaluators = [evaluators] if isinstance(evaluators, DatasetEvaluator) else list(evaluators)
         bare = unwrapped(model)
         if isinstance(bare, PredictsMasks) and all(map(accepts_label_maps, evaluators)):
             model = WithSettings(bare, replace(bare.post_processing, semantic_labels=True))
@@ -141,7 +160,19 @@ class Trainer(DefaultTrainer):
         images = BadImages.of(cfg.OUTPUT_DIR)
         start = images.end()
         comm.synchronize()
-        results = super().test(cfg, model, evaluators)
+        loaders: dict[str, Iterable] = {}
+        if keep and cfg.TEST.KEEP_PERIOD > 0:
+            for place, name in enumerate(cfg.DATASETS.TEST):
+                evaluators[place], loaders[name] = kept_evaluation(
+                    cfg, bare, name, evaluators[place], cls.build_test_loader(cfg, name), resume
+                )
+        with stop_requests() as requests:
+            if keep or comm.get_world_size() == 1:  # else the others would wait for ever for one that stopped
+                evaluators = [
+                    StoppableEvaluator(one, requests) if isinstance(one, DatasetEvaluator) else one
+                    for one in evaluators
+                ]
+            results = super(Trainer, with_loaders(cls, loaders)).test(cfg, model, evaluators)  # type: ignore[misc]
         comm.synchronize()
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
@@ -164,6 +195,12 @@ class Trainer(DefaultTrainer):
         results = cls.test(cfg, SegmentorWithTTA(cfg, model), evaluators)
         return {f"{key}_TTA": scores for key, scores in results.items()}
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the newest whole checkpoint in ``OUTPUT_DIR`` if ``resume``; else load ``MODEL.WEIGHTS``."""
+        if resume and comm.is_main_process():
+            remove_leftovers(self.cfg.OUTPUT_DIR)
+        super().resume_or_load(resume)
+
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()
         if comm.is_main_process():
@@ -175,6 +212,7 @@ class Trainer(DefaultTrainer):
 
     def build_writers(self) -> list[EventWriter]:
         PathManager.mkdirs(self.cfg.OUTPUT_DIR)
+        cut_partial_line(f"{self.cfg.OUTPUT_DIR}/metrics.json")
         # Not Detectron2's CommonMetricPrinter: it prints every loss of every decoder layer.
         writers = [JSONWriter(f"{self.cfg.OUTPUT_DIR}/metrics.json"), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
         return [*writers, *build_wandb_writers(self.cfg)]
@@ -184,17 +222,82 @@ class Trainer(DefaultTrainer):
 
         Returns:
             The scores of the last evaluation, as from :meth:`test`; empty on other processes than the main one.
+
+        Raises:
+            Interrupted: a signal came (see :mod:`mask2former.engine.interruption`), and everything is saved. As a
+                SystemExit, it ends the program with the signal's exit code.
+            DivergedError: see :class:`TrainStep`; the last good state is saved as model_last_good.pth.
         """
-        super().train()
+        with stop_requests() as self._stops:
+            try:
+                super().train()
+            except Interrupted as stop:
+                comm.synchronize()  # a launcher ends the other processes as soon as one has ended
+                logger.warning(
+                    "%s: stopped after iteration %d of %d. To go on:\n  %s",
+                    stop.signal.name,
+                    min(self.iter + 1, self.max_iter),
+                    self.max_iter,
+                    resume_command(),
+                )
+                raise
+            finally:
+                if isinstance(self.data_loader, TrainLoader):
+                    self.data_loader.close()
         return getattr(self, "_last_eval_results", {})
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except DivergedError as error:
+            self.iter -= 1  # the last iteration whose effect is in the weights
+            self.checkpointer.save("model_last_good")
+            self.iter += 1
+            raise DivergedError(f"{error} They are saved as model_last_good.pth in {self.cfg.OUTPUT_DIR}.") from None
+
+    def after_step(self) -> None:
+        """Call the hooks; then stop if a signal asks for it, after saving what the next run needs."""
+        try:
+            super().after_step()
+        except Interrupted as stop:  # an evaluation that was broken off
+            self._stop(stop.signal)
+        alone = comm.get_world_size() == 1
+        agreed = self._votes() if alone else self._trainer.agreed  # alone, a signal during the hooks counts too
+        asked = [number for number, votes in zip(SIGNALS, agreed, strict=True) if votes]
+        if asked and self.iter + 1 < self.max_iter:
+            self._stop(asked[0])
+
+    def _stop(self, number: int) -> None:
+        name = f"model_{self.iter:07d}"  # as of Detectron2's hook, which may just have saved it
+        if self.checkpointer.saved != f"{name}.pth":
+            self.checkpointer.save(name)
+        raise Interrupted(number)
+
+    def _votes(self) -> list[float]:
+        return self._stops.votes()
+
+    def _begin_stream(self, seed: int, start: int) -> None:
+        """Let random numbers and images be those of a seed, the latter from batch ``start`` on."""
+        self._trainer.seed = seed
+        if isinstance(self.data_loader, TrainLoader):
+            self.data_loader.seed, self.data_loader.start = seed, start
+        elif start:
+            logger.warning(
+                "The data loader cannot begin at an image of its choice, so the images come from the beginning again. "
+                "One from mask2former.data.loader.build_train_loader can."
+            )
 
     # Detectron2 0.6 leaves the optimiser out of checkpoints. These methods include it, under the main branch's key.
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        stream = {"seed": self._trainer.seed, "images": (self.iter + 1) * self.cfg.SOLVER.IMS_PER_BATCH}
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict(), "stream": stream}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super(DefaultTrainer, self).load_state_dict(state_dict)
+        batch = self.cfg.SOLVER.IMS_PER_BATCH
+        seen = {"seed": self._trainer.seed, "images": (self.iter + 1) * batch} | state_dict.get("stream", {})
+        self._begin_stream(seen["seed"], seen["images"] // batch)
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
         else:

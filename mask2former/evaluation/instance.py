@@ -16,6 +16,7 @@ from torch import Tensor
 from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 from mask2former.evaluation.handover import InstanceImage, OnImage
+from mask2former.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,14 @@ class InstanceEvaluator(COCOEvaluator):
             if self.on_image and self._do_evaluation and instances.has("pred_masks"):
                 self.on_image(self._compared(one, instances.image_size, results))
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was predicted since ``reset``, for JSON."""
+        return {"predictions": self._predictions}
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Add what :meth:`counts` gave."""
+        self._predictions += counts["predictions"]
+
     def _require_comparable(self, image_id: Any, instances: Instances) -> None:
         if len(instances) == 0:
             return
@@ -161,8 +170,8 @@ class InstanceEvaluator(COCOEvaluator):
             for result in results:
                 result["category_id"] = ids[result["category_id"]]
         if self._output_dir:
-            with PathManager.open(str(Path(self._output_dir, "coco_instances_results.json")), "w") as file:
-                file.write(json.dumps(results))  # json.dump writes piece by piece, which takes five times as long
+            # json.dump writes piece by piece, which takes five times as long.
+            write_text(Path(self._output_dir, "coco_instances_results.json"), json.dumps(results))
         if not self._do_evaluation:
             logger.info("%s has no annotations: nothing is scored.", self._metadata.json_file)
             return

@@ -19,7 +19,8 @@ from tabulate import tabulate
 from mask2former.data.images.read import read_panoptic_ids
 from mask2former.evaluation.handover import OnImage, PanopticImage
 from mask2former.evaluation.overlaps import match, panoptic_overlaps
-from mask2former.evaluation.panoptic_quality import Tallies, panoptic_quality, tally
+from mask2former.evaluation.panoptic_quality import Tallies, Tally, panoptic_quality, tally
+from mask2former.files import whole_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class PanopticEvaluator(COCOPanopticEvaluator):
             self._predictions.append({"image_id": one["image_id"], "file_name": name, "segments_info": segments})
             if self._images:
                 rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-                with PathManager.open(str(self._images / name), "wb") as file:
+                with whole_file(self._images / name, sync=False) as file:
                     Image.fromarray(rgb).save(file, format="PNG")
             truth = self._truth["annotations"].get(one["image_id"])
             if truth is not None:
@@ -99,8 +100,8 @@ class PanopticEvaluator(COCOPanopticEvaluator):
                 **truth["rest"],
                 "annotations": list(itertools.chain(*(predictions for predictions, _ in gathered))),
             }
-            with PathManager.open(str(Path(self._output_dir, "predictions.json")), "w") as out:
-                out.write(json.dumps(results))  # json.dump writes piece by piece, which takes five times as long
+            # json.dump writes piece by piece, which takes five times as long.
+            write_text(Path(self._output_dir, "predictions.json"), json.dumps(results))
         if not truth["annotations"]:
             logger.info("%s has no annotations: nothing is scored.", self._metadata.panoptic_json)
             return {}
@@ -122,6 +123,16 @@ class PanopticEvaluator(COCOPanopticEvaluator):
                 for key in ("pq", "sq", "rq")
             }
         }
+
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted since :meth:`reset`, for JSON."""
+        tallies = [[id_, [[key, vars(tally)] for key, tally in found.items()]] for id_, found in self._tallies]
+        return {"predictions": self._predictions, "tallies": tallies}
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Add what :meth:`counts` gave."""
+        self._predictions += counts["predictions"]
+        self._tallies += [(id_, {key: Tally(**tally) for key, tally in found}) for id_, found in counts["tallies"]]
 
     @functools.cached_property
     def _truth(self) -> dict[str, Any]:

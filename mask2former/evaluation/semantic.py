@@ -83,6 +83,20 @@ class FastCounts(DatasetEvaluator):
                 self.on_image(SemanticImage(one["file_name"], counts, truth, predicted, self._ignore_label))
             self._predictions.extend(self.encode_json_sem_seg(predicted, one["file_name"]))
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted since ``reset``, for JSON."""
+        matrices = {"pixels": self._conf_matrix.tolist()}
+        if self._compute_boundary_iou:
+            matrices["boundaries"] = self._b_conf_matrix.tolist()
+        return {**matrices, "predictions": self._predictions}
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Add what :meth:`counts` gave."""
+        self._conf_matrix += np.array(counts["pixels"], self._conf_matrix.dtype)
+        if self._compute_boundary_iou:
+            self._b_conf_matrix += np.array(counts["boundaries"], self._b_conf_matrix.dtype)
+        self._predictions += counts["predictions"]
+
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict[str, Any]]:
         """Convert labels [H, W] to COCO's format of results: the run lengths of each class."""
         ids = self._contiguous_id_to_dataset_id

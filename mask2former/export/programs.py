@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mask2former.export.network import OUTPUTS, ExportedNetwork
+from mask2former.files import whole_file, write_by
 from mask2former.ops.library import plain_pytorch
 
 FORMATS = (".pt2", ".onnx")
@@ -66,7 +67,8 @@ def export(
         return
     with plain_pytorch() if portable else nullcontext():
         program = _trace(network, dtype)
-    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+    with whole_file(path) as file:
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
 
 
 def _trace(network: ExportedNetwork, dtype: str) -> torch.export.ExportedProgram:
@@ -94,7 +96,8 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dic
         )
     assert written is not None
     written.model.metadata_props["mask2former"] = json.dumps(metadata)
-    written.save(path, external_data=False)
+    model = written
+    write_by(path, lambda name: model.save(name, external_data=False))
 
 
 def load(path: str | Path, threads: int | None = None) -> tuple[Program, dict[str, Any]]:

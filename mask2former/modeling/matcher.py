@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
@@ -37,6 +38,10 @@ class HungarianMatcher(nn.Module):
     Args:
         class_weight, mask_weight, dice_weight: weights of the terms.
         mask_loss: the pixel loss, and the pixels at which masks are compared.
+
+    Attributes:
+        nonfinite_costs: number of costs so far that were not finite, which a diverged network gives; they are matched
+            last.
     """
 
     @configurable
@@ -46,6 +51,7 @@ class HungarianMatcher(nn.Module):
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
         self.mask_loss = mask_loss
+        self.nonfinite_costs = 0
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -69,12 +75,25 @@ class HungarianMatcher(nn.Module):
         require_sigmoid(predictions, type(self).__name__)
         costs = [self.cost(predictions, image, target) for image, target in enumerate(targets)]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
+        self._count(flat)
         ends = np.cumsum([cost.numel() for cost in costs])
         on_cpu = [part.reshape(c.shape) for part, c in zip(np.split(flat, ends[:-1]), costs, strict=True)]
         assigned = [np.stack([_assign(cost) for cost in of_image]) for of_image in on_cpu]  # each [L, 2, M']
         device = predictions[0].class_logits.device
         indices = torch.from_numpy(np.concatenate(assigned, axis=-1)).to(device, non_blocking=True)
         return [(pairs[:, 0], pairs[:, 1]) for pairs in indices.split([x.shape[-1] for x in assigned], dim=-1)]
+
+    def _count(self, costs: np.ndarray) -> None:
+        """Count costs that are not finite, and show the count since the beginning among the training's scalars."""
+        found = costs.size - int(np.isfinite(costs).sum())
+        if not found:
+            return
+        self.nonfinite_costs += found
+        try:
+            storage = get_event_storage()
+        except AssertionError:  # raised by Detectron2 outside of a training
+            return
+        storage.put_scalar("matcher_nonfinite_costs", self.nonfinite_costs, smoothing_hint=False)
 
     def cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
         """Compute the cost of every pair of one image: [L, Q, N] float32.

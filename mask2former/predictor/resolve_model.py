@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
+from mask2former.checkpoint.whole import TAG as LAST
+from mask2former.checkpoint.whole import damage, newest_whole
 from mask2former.config import load_config
 from mask2former.data.coco.rules import join_below
 from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
 from mask2former.zoo import find_model, models
 
-CONFIG, WEIGHTS, LAST = "config.yaml", "model_final.pth", "last_checkpoint"  # in a training's output folder
+CONFIG, WEIGHTS = "config.yaml", "model_final.pth"  # in a training's output folder
+logger = logging.getLogger(__name__)
 
 
 def model_config(
@@ -82,13 +86,25 @@ def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
 
 
 def _weights_of(folder: Path) -> str:
-    if (folder / WEIGHTS).is_file():
-        return str(folder / WEIGHTS)
+    """Return the final weights of a training; if they are not there or not whole, the newest whole checkpoint."""
+    final = folder / WEIGHTS
+    reason = damage(final, checksums=False)
+    if not reason:
+        return str(final)
     if (folder / LAST).is_file():
-        name = (folder / LAST).read_text(encoding="utf-8").strip()
-        path = Path(join_below(str(folder), name, str(folder / LAST)))
-        return str(_need(path, f"{name}, which {LAST} names"))
-    return str(_need(folder / WEIGHTS, f"{WEIGHTS}, nor {LAST}: has training saved anything yet?"))
+        name = (folder / LAST).read_text(encoding="utf-8", errors="replace").strip()
+        if name:
+            join_below(str(folder), name, str(folder / LAST))  # a stranger's folder could name any file
+    newest = newest_whole(folder)
+    if final.is_file():
+        if newest is None:
+            raise ValueError(f"{final}: not whole ({reason}), and {folder} holds no other whole checkpoint.")
+        logger.warning("%s is not whole (%s): the weights are those of %s.", final, reason, newest)
+    if newest is None:
+        raise FileNotFoundError(
+            f"{folder}: the folder lacks {WEIGHTS}, nor {LAST} names a whole file: has training saved anything yet?"
+        )
+    return str(newest)
 
 
 def _need(path: Path, what: str) -> Path:

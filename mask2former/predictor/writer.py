@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mask2former.data.images.read import panoptic_png
+from mask2former.files import write_text
 from mask2former.predictor.coco import Json, categories, coco_entry, join_entries
 from mask2former.predictor.result import LABELS, Result
 from mask2former.predictor.video import VideoFile
@@ -98,7 +99,7 @@ class ResultWriter:
         self.end_video()
         for task, entries in self._entries.items():
             file = self.folder / f"{task}.json"
-            file.write_text(json.dumps(join_entries(entries, self._categories[task])), encoding="utf-8")
+            write_text(file, json.dumps(join_entries(entries, self._categories[task])))
             self._json.append(file)
 
     def summary(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mask2former.files import whole_file
 from mask2former.visualization.regions import ImageArray
 
 JPEG_QUALITY = 92
@@ -22,11 +23,13 @@ def save_image(file: Path, image: ImageArray) -> Path:
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file.suffix.lower() in (".jpg", ".jpeg") else []
     pixels = np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else image
     try:
-        written = cv2.imwrite(str(file), pixels, quality)
+        encoded, content = cv2.imencode(file.suffix, pixels, quality)
     except cv2.error as error:
         raise OSError(f"{file}: no image format has this suffix; .png and .jpg are among those that do.") from error
-    if not written:
-        raise OSError(f"{file}: the image cannot be written. Is the folder writable and the disk not full?")
+    if not encoded:
+        raise OSError(f"{file}: the format of this suffix cannot hold an image of the shape {image.shape}.")
+    with whole_file(file, sync=False) as out:
+        out.write(content.tobytes())
     return file
 
 

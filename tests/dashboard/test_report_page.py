@@ -11,7 +11,7 @@ from conftest import NAMES, write_files
 from mask2former.dashboard.collector import Collector
 from mask2former.dashboard.confusion import confusions, matrix
 from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
-from mask2former.dashboard.pages import as_data, write_whole
+from mask2former.dashboard.pages import as_data
 from mask2former.visualization import Region
 
 VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
@@ -177,14 +177,6 @@ def test_data_cannot_end_its_element():
     assert "<" not in text
     assert "&" not in text
     assert "null,0.1,3" in text
-
-
-def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    file = write_whole(tmp_path / "page.html", "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(file, "new \ud800")
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_regions_are_kept_small() -> None:

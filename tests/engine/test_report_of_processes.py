@@ -66,13 +66,13 @@ def predict(inputs):
     return outputs
 
 
-def evaluate(folder, out, fail=False):
+def register(folder, name):
     records = [
         {"file_name": f"{folder}/{i}.png", "image_id": i, "sem_seg_file_name": f"{folder}/labels.png"}
         for i in range(1, IMAGES + 1)
     ]
-    DatasetCatalog.register(NAME, lambda: records)
-    MetadataCatalog.get(NAME).set(
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(
         evaluator_type="coco_panoptic_seg",
         panoptic_json=f"{folder}/panoptic.json",
         panoptic_root=str(folder),
@@ -83,6 +83,11 @@ def evaluate(folder, out, fail=False):
         stuff_classes=["cup", "table"],
         ignore_label=255,
     )
+    return records
+
+
+def evaluate(folder, out, fail=False):
+    records = register(folder, NAME)
     tasks = [x for task in ("PANOPTIC", "INSTANCE", "SEMANTIC") for x in (f"MODEL.MASK_FORMER.TEST.{task}_ON", "True")]
     cfg = load_config(None, [*tasks, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(out), "DATASETS.TEST", f"('{NAME}',)"])
     reporting = with_report(cfg, NAME, build_evaluator(cfg, NAME))

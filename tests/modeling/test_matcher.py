@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from detectron2.utils.events import EventStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -90,10 +91,17 @@ def test_assignment_is_the_cheapest(queries: int, counts: list[int], frames: int
         assert cost[rows, columns].sum().item() == pytest.approx(best, abs=1e-4)
 
 
-def test_costs_that_are_not_finite_do_not_crash() -> None:
+def test_costs_that_are_not_finite_do_not_crash_and_are_counted() -> None:
     prediction = random_prediction(1, 4, 3, 1, (4, 4))
     prediction.class_logits[:] = float("nan")
     prediction.masks.mask_embed[0, 0] = float("inf")
     matcher = HungarianMatcher(**WEIGHTS, mask_loss=PointCrossEntropy(20))
-    ((rows, columns),) = matcher([prediction], [random_target(2, 3, 1, (8, 8))])
+    target = random_target(2, 3, 1, (8, 8))
+    ((rows, columns),) = matcher([prediction], [target])
     assert rows.shape == columns.shape == (1, 2)
+    assert matcher.nonfinite_costs == 8
+    with EventStorage() as storage:
+        matcher([random_prediction(1, 4, 3, 1, (4, 4))], [target])
+        assert "matcher_nonfinite_costs" not in storage.latest()
+        matcher([prediction], [target])
+    assert storage.latest()["matcher_nonfinite_costs"] == (16, 0)

@@ -9,6 +9,8 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 
+from mask2former.files import write_text
+
 FILE_NAME = "metadata.json"  # in a training's output folder
 IDS = ("thing_dataset_id_to_contiguous_id", "stuff_dataset_id_to_contiguous_id")
 FACTS = (
@@ -27,7 +29,7 @@ def write_metadata(name: str, file: str | Path) -> None:
     """Write the classes of a registered data set as JSON, without paths, which hold on this machine only."""
     known = MetadataCatalog.get(name).as_dict()
     facts = {key: known[key] for key in FACTS if key in known}
-    Path(file).write_text(json.dumps({"name": name, **facts}, indent=1), encoding="utf-8")
+    write_text(file, json.dumps({"name": name, **facts}, indent=1))
 
 
 def read_metadata(file: str | Path) -> Metadata:

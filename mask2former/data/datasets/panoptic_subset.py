@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Collection
 from typing import Any
 
 from mask2former.data.coco.faults import FirstFault
 from mask2former.data.coco.file import load_json, read_images
+from mask2former.files import write_text
 
 
 def subset_json_path(name: str, source: str) -> str:
@@ -39,7 +39,4 @@ def write_subset(panoptic_json: str, ids: Collection[Any], target: str) -> None:
     content["images"] = [image for image in content["images"] if image["id"] in ids]
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in ids]
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), suffix=".json")
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file)
-    os.replace(temporary, target)
+    write_text(target, json.dumps(content))

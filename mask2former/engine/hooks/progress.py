@@ -71,7 +71,8 @@ class ProgressHook(HookBase):
         return NOTICE
 
     def _short_state(self) -> str:
-        loss = self.trainer.storage.history("total_loss").median(SMOOTHING)
+        losses = self.trainer.storage.histories().get("total_loss")  # none yet if the first steps were left out
+        loss = losses.median(SMOOTHING) if losses else float("nan")
         seconds = self._seconds()
         speed = f", {self._batch_size / seconds:.1f} images/s" if seconds else ""
         return f"loss {loss:.3f}, lr {self._learning_rate():.2e}{speed}"

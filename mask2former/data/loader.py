@@ -1,0 +1,248 @@
+"""The stream of training images, which can begin anywhere: a resumed training goes on with the image that was next."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import random
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from detectron2.utils.serialize import PicklableWrapper
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mask2former.seeds import image_seeds
+
+logger = logging.getLogger(__name__)
+
+Place = tuple[int, int]  # position in the stream of all processes, and index in the data set
+MakeSampler = Callable[[int], Iterable[int]]  # seed -> an endless stream of indices, of this process
+
+
+class TrainLoader:
+    """An endless stream of batches, lists of mapped data set dicts, of this process.
+
+    What comes, and how it is augmented, depends on the seed and the position alone: not on the number of workers, on
+    what they have prefetched, or on where the training began.
+
+    Args:
+        dataset: map-style; gives data set dicts.
+        mapper: data set dict -> what the model reads, or None, in place of which another image is taken.
+        make_sampler: from a seed; samplers of Detectron2 skip what other processes get.
+        batch_size: images of this process in a batch.
+        num_workers: worker processes; 0: the images are read by this one.
+        groups: a group for each index of the data set; a batch is of one group. None: there is one.
+        collate: list of mapped dicts -> batch; None: that list.
+
+    Attributes:
+        seed: of the order and of the augmentations.
+        start: number of batches that are left out at the beginning. Both count when the first batch is asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        mapper: Callable[[dict[str, Any]], Any],
+        make_sampler: MakeSampler,
+        *,
+        batch_size: int,
+        num_workers: int = 0,
+        groups: Sequence[int] | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self.mapper = mapper
+        self.make_sampler = make_sampler
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.groups = groups
+        self.collate = collate
+        self.seed = seed
+        self.start = 0
+        self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+
+    def __iter__(self) -> _Stream:
+        stream = _Stream(self)
+        self._streams.add(stream)
+        return stream
+
+    def from_batch(self, number: int) -> Iterator[Any]:
+        """Start the workers, and return an iterator whose first batch is the one of this number."""
+        return iter(
+            DataLoader(
+                _SeededImages(self.dataset, self.mapper, self.seed),
+                batch_sampler=itertools.islice(self.batches(), number, None),
+                num_workers=self.num_workers,
+                collate_fn=self.collate or _as_list,
+                worker_init_fn=_leave_signals_to_the_parent,
+            )
+        )
+
+    def close(self) -> None:
+        """End the workers. Iterators go on with the next batch all the same if they are asked for one, with others."""
+        for stream in self._streams:
+            stream.close()
+
+    def batches(self) -> Iterator[list[Place]]:
+        """Yield the places of each batch of this process, from the very first one."""
+        rank, processes = comm.get_rank(), comm.get_world_size()
+        waiting: dict[int, list[Place]] = {}
+        for number, index in enumerate(self.make_sampler(self.seed)):
+            batch = waiting.setdefault(self.groups[index] if self.groups else 0, [])
+            batch.append((number * processes + rank, index))
+            if len(batch) == self.batch_size:
+                yield batch.copy()
+                batch.clear()
+
+
+class _Stream(Iterator[Any]):
+    """Batches one after the other; the workers start when the first one is asked for."""
+
+    def __init__(self, loader: TrainLoader) -> None:
+        self._loader = loader
+        self._next: int | None = None
+        self._running: Iterator[Any] | None = None
+
+    def __next__(self) -> Any:
+        if self._next is None:
+            self._next = self._loader.start
+        if self._running is None:
+            self._running = self._loader.from_batch(self._next)
+        batch = next(self._running)
+        self._next += 1
+        return batch
+
+    def close(self) -> None:
+        self._running = None
+
+
+class _SeededImages(Dataset):
+    """Map-style data set over places of the stream."""
+
+    def __init__(self, dataset: Dataset, mapper: Callable[[dict[str, Any]], Any], seed: int) -> None:
+        self._dataset = dataset
+        self._mapper = PicklableWrapper(mapper)
+        self._seed = seed
+
+    def __getitem__(self, place: Place) -> Any:
+        position, index = place
+        with image_seeds(self._seed, position):
+            substitutes = random.Random(random.getrandbits(32))
+            for _ in range(1000):
+                mapped = self._mapper(self._dataset[index])
+                if mapped is not None:
+                    return mapped
+                index = substitutes.randrange(len(self._dataset))  # type: ignore[arg-type]
+        raise ValueError("The mapper gave None for 1000 images in a row: it leaves (nearly) all of the data set out.")
+
+
+def build_train_loader(
+    cfg: CfgNode,
+    mapper: Callable[[dict[str, Any]], Any],
+    *,
+    dataset: Any = None,
+    sampler: Iterable[int] | None = None,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> Iterable:
+    """Build the loader as Detectron2's ``build_detection_train_loader`` does, but able to resume.
+
+    ``DATALOADER.SAMPLER_TRAIN``, ``ASPECT_RATIO_GROUPING``, ``REPEAT_THRESHOLD``, ``FILTER_EMPTY_ANNOTATIONS`` and
+    ``NUM_WORKERS`` mean what they mean there. Other samplers' names and iterable data sets go to Detectron2's own
+    function, whose loader begins anew when a training resumes.
+
+    Args:
+        cfg: the configuration; ``SEED`` below 0 chooses one at random.
+        mapper: see :class:`TrainLoader`.
+        dataset: list of data set dicts, or a data set of PyTorch; None: ``DATASETS.TRAIN``.
+        sampler: an endless stream of indices of this process; it has to be the same one each time that the training
+            resumes. None: ``DATALOADER.SAMPLER_TRAIN``.
+        collate_fn: see :class:`TrainLoader`.
+    """
+    records = _records(cfg) if dataset is None else dataset
+    choose = _sampler_by_name(cfg, records) if sampler is None else lambda seed: sampler
+    if choose is None or isinstance(records, IterableDataset):
+        return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+    processes = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH % processes:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: {processes} processes do not divide it.")
+    logger.debug("Training sampler: %s.", cfg.DATALOADER.SAMPLER_TRAIN if sampler is None else type(sampler).__name__)
+    return TrainLoader(
+        DatasetFromList(records, copy=False) if isinstance(records, list) else records,
+        mapper,
+        choose,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // processes,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        groups=_shapes(records) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+        collate=collate_fn,
+        seed=run_seed(cfg),
+    )
+
+
+def run_seed(cfg: CfgNode) -> int:
+    """Return ``SEED``, or, if that is below 0, a random one that all processes share."""
+    return cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+
+
+def _records(cfg: CfgNode) -> Any:
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+    return get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=keypoints,
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+    )
+
+
+def _sampler_by_name(cfg: CfgNode, records: Any) -> MakeSampler | None:
+    name, size = cfg.DATALOADER.SAMPLER_TRAIN, len(records)
+    if name == "TrainingSampler":
+        return lambda seed: TrainingSampler(size, seed=seed)
+    if name == "RepeatFactorTrainingSampler":
+        # The main branch has a second rule.
+        rule = {"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            records, cfg.DATALOADER.REPEAT_THRESHOLD, **rule
+        )
+        return lambda seed: RepeatFactorTrainingSampler(factors, seed=seed)
+    if name == "RandomSubsetTrainingSampler":
+        ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
+        return lambda seed: RandomSubsetTrainingSampler(size, ratio, seed_shuffle=seed, seed_subset=seed)
+    return None
+
+
+def _shapes(records: Any) -> list[int] | None:
+    """Return 1 for images wider than high, else 0; None if some have no size, so that they cannot be told apart."""
+    if not isinstance(records, list) or not all("width" in one and "height" in one for one in records):
+        logger.info("DATALOADER.ASPECT_RATIO_GROUPING: left out, for not all images have a width and a height.")
+        return None
+    return [int(one["width"] > one["height"]) for one in records]
+
+
+def _as_list(batch: list[Any]) -> list[Any]:
+    return batch
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Keep a worker at work when a terminal or a scheduler signals all processes: the parent still needs its images."""
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told_by(parent: int) -> None:
+    """End this process at a SIGTERM of its parent, by which PyTorch ends workers; ignore those of a scheduler."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(128 + signal.SIGTERM)

@@ -1,0 +1,92 @@
+"""Evaluations that a signal may stop, and that can go on afterwards."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
+from torch import nn
+
+from mask2former.engine.interruption import Interrupted, StopRequests
+from mask2former.engine.reporting_evaluator import ReportingEvaluator
+from mask2former.evaluation.build import Evaluators
+from mask2former.evaluation.partial import PartialEvaluator, can_go_on, fingerprint_of
+
+logger = logging.getLogger(__name__)
+
+
+class StoppableEvaluator(DatasetEvaluator):
+    """Evaluate as another evaluator does, until a signal asks to stop.
+
+    Raises:
+        Interrupted: from :meth:`process`, after keeping what can be kept.
+    """
+
+    def __init__(self, evaluator: DatasetEvaluator, requests: StopRequests) -> None:
+        self.evaluator = evaluator
+        self.requests = requests
+
+    def reset(self) -> None:
+        self.evaluator.reset()
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        self.evaluator.process(inputs, outputs)
+        if not self.requests.number:
+            return
+        if isinstance(self.evaluator, PartialEvaluator):
+            self.evaluator.flush()
+            command = shlex.join([*sys.orig_argv, *([] if "TEST.RESUME" in sys.argv else ["TEST.RESUME", "True"])])
+            logger.warning(
+                "The evaluation was stopped; %s are kept in %s. To go on:\n  %s",
+                *(self.evaluator.share, self.evaluator.folder, command),
+            )
+        raise Interrupted(self.requests.number)
+
+    def evaluate(self) -> Any:
+        return self.evaluator.evaluate()
+
+
+def with_loaders(trainer: type, loaders: Mapping[str, Iterable]) -> type:
+    """Return a subclass of a trainer whose test loaders are these, where there are such; Detectron2 asks the class."""
+
+    class Prepared(trainer):
+        @classmethod
+        def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
+            return loaders[dataset_name] if dataset_name in loaders else super().build_test_loader(cfg, dataset_name)
+
+    return Prepared if loaders else trainer
+
+
+def kept_evaluation(
+    cfg: CfgNode, model: nn.Module, name: str, evaluator: DatasetEvaluator, loader: Any, resume: bool
+) -> tuple[DatasetEvaluator, Any]:
+    """Return evaluator and loader of a data set, made so that the evaluation can go on after an interruption.
+
+    What cannot be kept (evaluators of others, Cityscapes' scripts) is returned as it is; that is said if ``resume``.
+    """
+    scorers = evaluator.scorers if isinstance(evaluator, ReportingEvaluator) else evaluator
+    members = scorers.members if isinstance(scorers, Evaluators) else (scorers,)
+    if not can_go_on(loader, members):
+        if resume:
+            logger.warning("The evaluation on %s begins anew: its evaluators or its loader keep nothing.", name)
+        return evaluator, loader
+    settings = cfg.clone()
+    settings.defrost()
+    settings.MODEL.WEIGHTS = settings.MODEL.DEVICE = ""  # the weights' bytes count
+    settings.TEST.RESUME = False
+    parts = [settings.MODEL.dump(), settings.INPUT.dump(), settings.TEST.dump(), name, *map(str, map(type, members))]
+    partial = PartialEvaluator(
+        evaluator,
+        members,
+        Path(cfg.OUTPUT_DIR, "inference", "partial", name),
+        fingerprint=fingerprint_of(model, "\n".join(parts), len(loader.dataset)),
+        period=cfg.TEST.KEEP_PERIOD,
+        resume=resume,
+    )
+    return partial, partial.remaining(loader)

@@ -1,0 +1,123 @@
+"""Stop on a signal: the step is finished, its state is saved, and the process ends with the code that says why."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from torch.multiprocessing import ProcessExitedException
+
+# Ctrl-C; what schedulers send before they kill; what users have Slurm send ahead of the time limit (--signal=USR1@120).
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+_SAME = 0.5  # seconds within which two Ctrl-C are one: the terminal's to the whole group, and the parent's
+
+
+class Interrupted(SystemExit):
+    """The end of a program that a signal stopped in good order; the exit code is 128 + the signal's number.
+
+    SIGINT gives 130, SIGTERM 143, SIGUSR1 138 on Linux.
+
+    Args:
+        number: number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+
+class StopRequests:
+    """What was asked for so far.
+
+    Attributes:
+        number: number of the first signal that came; 0: none.
+    """
+
+    number = 0
+    _interrupted = 0.0
+
+    def note(self, number: int, frame: FrameType | None = None) -> None:
+        """Note a signal; a second Ctrl-C raises KeyboardInterrupt at once."""
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            if self._interrupted and now - self._interrupted > _SAME:
+                raise KeyboardInterrupt
+            self._interrupted = self._interrupted or now
+        if not self.number:
+            self.number = number
+            # Not by a logger, whose stream may be in the middle of a line when the signal comes.
+            name = signal.Signals(number).name
+            os.write(2, f"\n{name}: stopping as soon as all is saved. Ctrl-C (again) stops at once.\n".encode())
+
+    def votes(self) -> list[float]:
+        """Return 1 for the signal that came, and 0 for the others of ``SIGNALS``."""
+        return [float(number == self.number) for number in SIGNALS]
+
+
+_current: StopRequests | None = None
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequests]:
+    """Note the signals ``SIGNALS`` in place of ending the process, and restore the handlers at the end.
+
+    A handler that the user's program has set is left alone, and so is a signal that the process ignores. Handlers
+    belong to the main thread: in others, nothing is noted. An inner block shares the requests of the outer one.
+    """
+    global _current
+    if _current is not None or threading.current_thread() is not threading.main_thread():
+        yield _current or StopRequests()
+        return
+    requests = StopRequests()
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) in _DEFAULTS}
+    _current = requests
+    try:
+        for number in before:
+            signal.signal(number, requests.note)
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _current = None
+
+
+@contextlib.contextmanager
+def signals_to_children() -> Iterator[None]:
+    """Pass signals on to child processes, which train, and end with the exit code of one that a signal stopped."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                with contextlib.suppress(ProcessLookupError):  # it has ended since
+                    os.kill(child.pid, number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) in _DEFAULTS}
+    try:
+        for number in before:
+            signal.signal(number, pass_on)
+        yield
+    except ProcessExitedException as error:
+        if error.exit_code - 128 in SIGNALS:
+            raise Interrupted(error.exit_code - 128) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def resume_command() -> str:
+    """Return the command of this program with ``--resume``, to be pasted into a shell in the same folder."""
+    given = sys.argv[1:]
+    # Interpreter, its options and the script or module; a spawned process is started by other words.
+    spawned = multiprocessing.parent_process() is not None
+    words = [sys.executable, sys.argv[0]] if spawned else sys.orig_argv[: len(sys.orig_argv) - len(given)]
+    return shlex.join([*words, *([] if "--resume" in given else ["--resume"]), *given])
