@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "download": set(),
     "zoo": {"download"},
     "checkpoint": {"zoo"},
-    "evaluation": {"labels", "data.rle", "data.mapper"},
+    "evaluation": {"labels", "data.rle", "data.coco", "data.mapper"},
     "evaluation.tta": {"data.mapper", "modeling.meta_arch", "modeling.postprocess"},  # a model around a model
     "visualization": {"labels", "data.mapper"},
     "dashboard": {"data.mapper", "evaluation", "visualization"},
@@ -99,7 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "export": {"structures", "ops", "modeling", "modeling.meta_arch"},
 }
-SEES_CONFIG = ("config", "custom", "data", "engine", "evaluation.build", "predictor", "preflight")
+SEES_CONFIG = ("config", "custom", "data", "engine", "evaluation.build", "evaluation.instance", "predictor", "preflight")
 
 
 def module_name(path: Path) -> str:
