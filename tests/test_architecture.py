@@ -99,7 +99,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "export": {"structures", "ops", "modeling", "modeling.meta_arch"},
 }
-SEES_CONFIG = ("config", "custom", "data", "engine", "evaluation.build", "evaluation.instance", "predictor", "preflight")
+SEES_CONFIG = (
+    "config",
+    "custom",
+    "data",
+    "engine",
+    "evaluation.build",
+    "evaluation.instance",
+    "predictor",
+    "preflight",
+)
 
 
 def module_name(path: Path) -> str:

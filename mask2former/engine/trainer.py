@@ -1,5 +1,6 @@
 """Detectron2's trainer with this project's parts."""
 
+import functools
 import logging
 import weakref
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -28,6 +29,7 @@ from mask2former.engine.reporting_evaluator import with_report
 from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
+from mask2former.evaluation.rehearsal import rehearse
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
@@ -156,11 +158,16 @@ class Trainer(DefaultTrainer):
         return [*writers, *build_wandb_writers(self.cfg)]
 
     def train(self) -> dict[str, Any]:
-        """Train from ``start_iter`` to the end.
+        """Train from ``start_iter`` to the end, after trying the evaluation on one image.
 
         Returns:
             The scores of the last evaluation, as from :meth:`test`; empty on other processes than the main one.
+
+        Raises:
+            ValueError: a data set of ``DATASETS.TEST`` cannot be evaluated on; the message names file and id.
         """
+        for name in self.cfg.DATASETS.TEST if comm.is_main_process() else ():
+            rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
         super().train()
         return getattr(self, "_last_eval_results", {})
 

@@ -10,7 +10,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 from mask2former.evaluation.handover import InstanceImage, OnImage
 from mask2former.evaluation.instance_truth import truth_of_file, truth_of_records
+from mask2former.evaluation.rehearsal import size_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class InstanceEvaluator(COCOEvaluator):
 
     accepts_label_maps = True  # it reads no semantic result
     on_image: OnImage | None = None
-    _metadata: Metadata  # the data set's, set by Detectron2
+    _metadata: Metadata
+    _results: dict[str, dict[str, float]]
 
     def __init__(
         self,
@@ -122,8 +124,10 @@ class InstanceEvaluator(COCOEvaluator):
         if bool((boxes[:, 2:] < boxes[:, :2]).any()):
             raise ValueError(f"{where}: a predicted box ends before it begins. Boxes are x0, y0, x1, y1.")
         image = truth.coco.imgs.get(truth.numbers.get(image_id))
-        if instances.has("pred_masks") and image and (size := (image["height"], image["width"])) != tuple(
-            instances.pred_masks.shape[1:]
+        if (
+            instances.has("pred_masks")
+            and image
+            and (size := (image["height"], image["width"])) != tuple(instances.pred_masks.shape[1:])
         ):
             raise ValueError(
                 f"{where}: the predicted masks' (height, width) is {tuple(instances.pred_masks.shape[1:])}, that of "
@@ -139,6 +143,29 @@ class InstanceEvaluator(COCOEvaluator):
             annotations=[{**truth, "segmentation": coco.annToRLE(truth)} for truth in truths],
             results=[{**r, "category_id": self._file_ids.get(r["category_id"], r["category_id"])} for r in results],
         )
+
+    def rehearse(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Score one mask over the whole of one image; see :mod:`mask2former.evaluation.rehearsal`.
+
+        Raises:
+            ValueError: the ground truth has no such image.
+        """
+        truth = self._truth
+        with_objects = {annotation["image_id"] for annotation in truth.coco.anns.values()}
+        chosen = (record for record in records if truth.numbers.get(record["image_id"]) in with_objects)
+        record = next(chosen, records[0])
+        size = size_of(record)
+        found = Instances(size, pred_masks=torch.ones(1, *size, dtype=torch.bool), scores=torch.ones(1))
+        found.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, size[1], size[0]]]))
+        number = 0 if self._dense_ids is None else int((self._dense_ids >= 0).nonzero()[0])
+        found.pred_classes = torch.tensor([number])
+        self.process([record], [{"instances": found}])
+        folder, self._output_dir = self._output_dir, None
+        self._results = {}
+        try:
+            self._eval_predictions(self._predictions, [record["image_id"]])
+        finally:
+            self._output_dir = folder
 
     @property
     def _file_ids(self) -> dict[int, int]:

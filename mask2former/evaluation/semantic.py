@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.evaluation import DatasetEvaluator, SemSegEvaluator
-from detectron2.utils.file_io import PathManager
-from PIL import Image
 
+from mask2former.data.mapper.image_io import read_labels
 from mask2former.data.rle.encode import encode_labels
 from mask2former.evaluation.handover import OnImage, SemanticImage
 from mask2former.evaluation.pixel_counts import boundary_confusion, confusion
-from mask2former.labels import semantic_labels
+from mask2former.evaluation.rehearsal import size_of
+from mask2former.evaluation.semantic_form import predicted_labels
 
 logger = logging.getLogger(__name__)
 
@@ -70,19 +71,29 @@ class FastCounts(DatasetEvaluator):
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Count pixels by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         for one, output in zip(inputs, outputs, strict=True):
-            predicted = semantic_labels(output).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]
-            truth = self._load(path)
             try:
+                predicted = predicted_labels(output)
+                truth = self._load(path)
                 counts = confusion(predicted, truth, self._num_classes, self._ignore_label)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
+                text = str(error)
+                raise ValueError(text if text.startswith(path) else f"{path}: {text}") from error
             self._conf_matrix[:-1, :-1] += counts
             if self._compute_boundary_iou:
                 self._b_conf_matrix += boundary_confusion(predicted, truth, self._num_classes, self._ignore_label)
             if self.on_image:
                 self.on_image(SemanticImage(one["file_name"], counts, truth, predicted, self._ignore_label))
             self._predictions.extend(self.encode_json_sem_seg(predicted, one["file_name"]))
+
+    def rehearse(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Score a map of the first class of one image; see :mod:`mask2former.evaluation.rehearsal`.
+
+        Raises:
+            ValueError: the ground truth of this image has a fault.
+        """
+        labels = torch.zeros(size_of(records[0]), dtype=torch.int16)
+        self.process([records[0]], [{"sem_seg_labels": labels}])
 
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict[str, Any]]:
         """Convert labels [H, W] to COCO's format of results: the run lengths of each class."""
@@ -101,9 +112,3 @@ class SemanticEvaluator(FastCounts, SemSegEvaluator):
     """The installed Detectron2's evaluator with its files and scores, but faster; see :class:`FastCounts`."""
 
     accepts_label_maps = True
-
-
-def read_labels(path: str) -> np.ndarray:
-    """Read the labels of an image file, [H, W], in the file's own dtype."""
-    with PathManager.open(path, "rb") as file:
-        return np.array(Image.open(file))

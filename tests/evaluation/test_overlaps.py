@@ -116,7 +116,7 @@ def test_a_perfect_prediction_scores_100_whatever_the_files_area(panoptic, area)
 
 def test_a_segment_of_id_0_is_refused_with_the_images_name(panoptic):
     evaluator = panoptic({"id": 0, "category_id": 1, "iscrowd": 0, "area": 24}, png_id=0)
-    with pytest.raises(ValueError, match=r"Image 8, ground truth .*file\.png: .*ground truth has the id 0"):
+    with pytest.raises(ValueError, match=r"panoptic\.json: annotation of image 8, segment 0: the id 0 stands"):
         perfect(evaluator)
 
 

@@ -88,9 +88,7 @@ def read_images(content: Mapping[str, Any], file: str, root: str | None, sink: S
             sink.fault(file, f"{where}: {error}")
             continue
         if path in paths:
-            sink.fault(
-                file, f"{where}: its file {name!r} is that of image {paths[path]} too", survived=True
-            )
+            sink.fault(file, f"{where}: its file {name!r} is that of image {paths[path]} too", survived=True)
         paths[path] = number
         images[number] = CocoImage(number, name, path, size)
     return images

@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mask2former.data.coco.instances import CocoInstance
-from mask2former.data.coco.masks import Shape, encode_shape, read_segmentation
+from mask2former.data.coco.masks import encode_shape, read_segmentation
 
 BOX_TOLERANCE, OF_CROWDS = 0.5, 1.5  # pixels at each side; boxes of COCO's crowds end where the last pixel begins
 AREA_TOLERANCE = 0.02, 2.0  # share and pixels; of 832 objects of COCO's none is off by more than half of that
