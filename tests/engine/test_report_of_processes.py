@@ -28,7 +28,7 @@ MASK[2:9, 3:11] = True
 
 def write_data(folder):
     ids = np.where(MASK, 7, 2)
-    rgb = Image.fromarray(np.stack([ids, 0 * ids, 0 * ids], -1).astype(np.uint8))
+    Image.fromarray(np.stack([ids, 0 * ids, 0 * ids], -1).astype(np.uint8)).save(folder / "ids.png")
     Image.fromarray(np.where(MASK, 0, 1).astype(np.uint8)).save(folder / "labels.png")
     categories = [{"id": 1, "name": "cup", "isthing": 1}, {"id": 5, "name": "table", "isthing": 0}]
     segments = [
@@ -39,8 +39,7 @@ def write_data(folder):
     for number in range(1, IMAGES + 1):
         Image.fromarray(np.full((12, 16, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "height": 12, "width": 16})
-        rgb.save(folder / f"ids{number}.png")
-        panoptic.append({"image_id": number, "file_name": f"ids{number}.png", "segments_info": segments})
+        panoptic.append({"image_id": number, "file_name": "ids.png", "segments_info": segments})
         outline = {"segmentation": [[3, 2, 11, 2, 11, 9, 3, 9]], "bbox": [3, 2, 8, 7], "id": number}
         instances.append({**segments[0], **outline, "image_id": number})
     for file, annotations in (("panoptic", panoptic), ("instances", instances)):

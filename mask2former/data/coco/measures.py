@@ -18,6 +18,8 @@ from mask2former.data.coco.masks import encode_shape, read_segmentation
 
 BOX_TOLERANCE, OF_CROWDS = 0.5, 1.5  # pixels at each side; boxes of COCO's crowds end where the last pixel begins
 AREA_TOLERANCE = 0.02, 2.0  # share and pixels; of 832 objects of COCO's none is off by more than half of that
+# Further off than these, a value is no rounding but wrong, and said to be.
+BOX_DOUBT, AREA_DOUBT = 2.0, (0.1, 10.0)
 
 
 @dataclass(slots=True)
@@ -28,7 +30,7 @@ class Measured:
         segmentation: polygons, or compressed run lengths of the image's size.
         bbox: x, y, width, height in pixels.
         area: in pixels; 0 if the mask is empty.
-        doubts: texts that say which stated values were replaced.
+        doubts: texts that say which stated values are wrong. Those that are rounded are replaced in silence.
     """
 
     segmentation: Any
@@ -51,7 +53,7 @@ def measured(annotation: CocoInstance, size: tuple[int, int]) -> Measured:
     outline = _of_polygons(shape) if isinstance(shape, list) and shape else None
     if outline and _is_whole(annotation.segmentation, outline[0], size):
         found = Measured(annotation.segmentation, *_stated(annotation, [outline]))
-        if not found.doubts and annotation.bbox is not None and annotation.area is not None and found.area > 0:
+        if found.bbox == annotation.bbox and found.area == annotation.area and found.area > 0:
             return found
     mask = _text_of(annotation.segmentation, size) or encode_shape(shape, size)
     pixels = coco_mask.toBbox(mask).tolist(), float(coco_mask.area(mask))
@@ -63,18 +65,20 @@ def _stated(annotation: CocoInstance, of_mask: list[tuple[list[float], float]]) 
     (box, area), doubts = of_mask[0], []
     stated_box, stated_area = annotation.bbox, annotation.area
     if stated_box is not None:
-        tolerance = OF_CROWDS if annotation.iscrowd else BOX_TOLERANCE
-        if any(_is_near(stated_box, one, tolerance) for one, _ in of_mask):
+        if any(_is_near(stated_box, one, OF_CROWDS if annotation.iscrowd else BOX_TOLERANCE) for one, _ in of_mask):
             box = [float(value) for value in stated_box]
-        else:
-            doubts.append(f"its box is {stated_box!r:.80}, not that of its mask, {_rounded(box)}")
+        elif not any(_is_near(stated_box, one, BOX_DOUBT) for one, _ in of_mask):
+            doubts.append(f"its box is {stated_box!r:.80}, that of its mask {[round(value, 2) for value in box]}")
     if stated_area is not None and not annotation.iscrowd:  # a crowd's area takes no part in scores; COCO's are off
-        share, least = AREA_TOLERANCE
-        if _are_numbers([stated_area]) and any(abs(stated_area - one) <= share * one + least for _, one in of_mask):
+        if any(_is_about(stated_area, one, *AREA_TOLERANCE) for _, one in of_mask):
             area = float(stated_area)
-        else:
-            doubts.append(f"its area is {stated_area!r:.40}, but its mask has {area:g} pixels")
+        elif not any(_is_about(stated_area, one, *AREA_DOUBT) for _, one in of_mask):
+            doubts.append(f"its area is {stated_area!r:.40}, that of its mask {area:g} pixels")
     return box, area, doubts
+
+
+def _is_about(stated: Any, area: float, share: float, pixels: float) -> bool:
+    return _are_numbers([stated]) and abs(stated - area) <= share * area + pixels
 
 
 def _is_near(stated: Any, box: list[float], tolerance: float) -> bool:
@@ -89,10 +93,6 @@ def _is_near(stated: Any, box: list[float], tolerance: float) -> bool:
 def _are_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return numbers and all(abs(value) < 2**53 and math.isfinite(value) for value in values)
-
-
-def _rounded(box: list[float]) -> list[float]:
-    return [round(value, 2) for value in box]
 
 
 def _of_polygons(polygons: list[np.ndarray]) -> tuple[list[float], float]:

@@ -50,7 +50,8 @@ def read_panoptic(
     """Read the entries of a panoptic file.
 
     ``root`` is the folder of pngs; the other arguments are those of
-    :func:`~mask2former.data.coco.instances.read_instances`. If ``images`` is None, entries may be of any image.
+    :func:`~mask2former.data.coco.instances.read_instances`. If ``images`` is None, entries may be of any image, and may
+    share a png.
     """
     seen: set[Id] = set()
     pngs: dict[str, Id] = {}
@@ -73,7 +74,7 @@ def read_panoptic(
         except ValueError as error:
             sink.fault(file, str(error))
             continue
-        if png in pngs:
+        if images is not None and png in pngs:
             sink.fault(file, f"{where}: its png {entry['file_name']!r} is that of image {pngs[png]} too")
             continue
         pngs[png] = image_id
