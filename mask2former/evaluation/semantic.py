@@ -101,7 +101,7 @@ class FastCounts(DatasetEvaluator):
         return [
             {
                 "file_name": input_file_name,
-                "category_id": label if ids is None else ids[label],
+                "category_id": label if ids is None else ids.get(label, label),  # it may list the stuff alone
                 "segmentation": run_lengths,
             }
             for label, run_lengths in encode_labels(sem_seg).items()
