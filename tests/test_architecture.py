@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "download": set(),
     "zoo": {"download"},
     "checkpoint": {"zoo", "files"},
-    "evaluation": {"labels", "files", "data.rle", "data.images"},
+    "evaluation": {"labels", "files", "data.rle", "data.coco", "data.images", "data.mapper"},
     "evaluation.tta": {
         "data.images",
         "data.mapper",
@@ -127,7 +127,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch"},
 }
-SEES_CONFIG = ("config", "custom", "data", "engine", "evaluation.build", "predictor", "preflight")
+SEES_CONFIG = (
+    "config",
+    "custom",
+    "data",
+    "engine",
+    "evaluation.build",
+    "evaluation.instance",
+    "predictor",
+    "preflight",
+)
 
 
 def module_name(path: Path) -> str:

@@ -34,8 +34,9 @@ def write_instances(source: DataSource, only: Ids, categories: Sequence[Category
     listed = read_images(content, name, source.images, sink)
     images = _chosen(listed, only)
     known, numbers = {category["id"] for category in categories}, image_numbers(listed)
-    annotations = instance_entries(read_instances(content, name, listed, known, sink), images, numbers)
-    _write(file, images, numbers, annotations, categories)
+    annotations = read_instances(content, name, listed, known, sink)
+    entries = instance_entries(annotations, images, numbers, name, sink)
+    _write(file, images, numbers, entries, categories)
 
 
 def write_panoptic(source: DataSource, only: Ids, categories: Sequence[Category], folder: Path) -> dict[str, str]:

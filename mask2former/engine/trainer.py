@@ -1,5 +1,6 @@
 """Detectron2's trainer with this project's parts."""
 
+import functools
 import logging
 import weakref
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -34,6 +35,7 @@ from mask2former.engine.reporting_evaluator import with_report
 from mask2former.engine.train_step import DivergedError, TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
+from mask2former.evaluation.rehearsal import rehearse
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
@@ -218,7 +220,7 @@ class Trainer(DefaultTrainer):
         return [*writers, *build_wandb_writers(self.cfg)]
 
     def train(self) -> dict[str, Any]:
-        """Train from ``start_iter`` to the end.
+        """Train from ``start_iter`` to the end, after trying the evaluation on one image.
 
         Returns:
             The scores of the last evaluation, as from :meth:`test`; empty on other processes than the main one.
@@ -227,7 +229,10 @@ class Trainer(DefaultTrainer):
             Interrupted: a signal came (see :mod:`mask2former.engine.interruption`), and everything is saved. As a
                 SystemExit, it ends the program with the signal's exit code.
             DivergedError: see :class:`TrainStep`; the last good state is saved as model_last_good.pth.
+            ValueError: a data set of ``DATASETS.TEST`` cannot be evaluated on; the message names file and id.
         """
+        for name in self.cfg.DATASETS.TEST if comm.is_main_process() else ():
+            rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
         with stop_requests() as self._stops:
             try:
                 super().train()

@@ -18,6 +18,7 @@ from mask2former.evaluation.overlaps import require_shares
 
 logger = logging.getLogger(__name__)
 
+REFUSALS = (ValueError, TypeError, OverflowError, RuntimeError, KeyError)  # what hotcoco raises
 SHAPE = {"bbox": "bbox", "segm": "segmentation", "boundary": "segmentation"}  # kind -> field that is compared
 
 
@@ -26,7 +27,7 @@ class AveragePrecision:
 
     Args:
         truth: COCO instances, loaded by pycocotools.
-        truth_file: file that they were loaded from, for messages.
+        truth_file: where they were loaded from, for messages.
     """
 
     def __init__(self, truth: COCO, truth_file: str) -> None:
@@ -82,22 +83,27 @@ class AveragePrecision:
     def _evaluation(self, results: list[dict[str, Any]], kind: str) -> Any:
         if kind == "boundary":
             return BoundaryEval(self.truth, self.truth.loadRes(results))
-        fast = self._fast
-        if fast is None:
-            return COCOevalMaxDets(self.truth, self.truth.loadRes(results), kind)
-        module, truth = fast
-        return module.COCOeval(truth, truth.loadRes(results), kind)
+        if self._fast is not None:
+            module, truth = self._fast
+            try:
+                return module.COCOeval(truth, truth.loadRes(results), kind)
+            except REFUSALS as error:
+                self._warn(error)
+        return COCOevalMaxDets(self.truth, self.truth.loadRes(results), kind)
 
     @functools.cached_property
     def _fast(self) -> tuple[Any, Any] | None:
-        """hotcoco and its copy of the ground truth; None if it is not installed or rejects the ground truth."""
+        """hotcoco and its copy of the ground truth; None if it is not installed or refuses the ground truth."""
         module = hotcoco()
-        if module is None or not all(isinstance(id_, int) for id_ in self.truth.imgs):  # hotcoco accepts only integers
+        if module is None:
             return None
         # Keys without effect on scores are left out: hotcoco rejects the `licenses: null` of Detectron2's converter.
         scored = {key: self.truth.dataset.get(key, []) for key in ("images", "annotations", "categories")}
         try:
             return module, module.COCO(scored)
-        except (ValueError, TypeError) as error:
-            logger.warning("%s: hotcoco refuses it (%s); pycocotools scores it, slower.", self.truth_file, error)
+        except REFUSALS as error:
+            self._warn(error)
             return None
+
+    def _warn(self, error: Exception) -> None:
+        logger.warning("%s: hotcoco refuses it (%s); pycocotools scores it, slower.", self.truth_file, error)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mask2former.evaluation.panoptic import PanopticEvaluator
-from mask2former.labels import semantic_labels
+from mask2former.evaluation.semantic_form import predicted_labels
 
 
 class SemanticPanopticEvaluator(PanopticEvaluator):
@@ -28,8 +28,11 @@ class SemanticPanopticEvaluator(PanopticEvaluator):
         """Compare images by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         things = self._thing_contiguous_id_to_dataset_id
         made = []
-        for output in outputs:
-            labels = semantic_labels(output).cpu().numpy()
+        for one, output in zip(inputs, outputs, strict=True):
+            try:
+                labels = predicted_labels(output)
+            except ValueError as error:
+                raise ValueError(f"{one['file_name']}: {error}") from error
             ids, segments = segments_of(labels, things)
             made.append({"panoptic_seg": (torch.from_numpy(ids), segments)})
         super().process(inputs, made)

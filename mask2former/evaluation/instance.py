@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
-from detectron2.structures import BoxMode, Instances
-from detectron2.utils.file_io import PathManager
+from detectron2.structures import Boxes, BoxMode, Instances
 from torch import Tensor
 
 from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 from mask2former.evaluation.handover import InstanceImage, OnImage
+from mask2former.evaluation.instance_truth import truth_of_file, truth_of_records
+from mask2former.evaluation.rehearsal import size_of
 from mask2former.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ class InstanceEvaluator(COCOEvaluator):
     Average precision of boxes and masks is computed by hotcoco or the official code; its report is logged.
 
     Args:
-        dataset_name: its metadata has ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: its metadata has ``json_file`` (COCO instances) and ``thing_dataset_id_to_contiguous_id``. Without
+            a file, its records are scored against.
         output_dir: where the predictions are written; None: nowhere.
         max_dets_per_image: number of predictions in an image that count, best scores first; COCO counts 100.
         boundary: also score average precision by Boundary IoU (arXiv 2103.16562), as "boundary".
@@ -42,12 +45,14 @@ class InstanceEvaluator(COCOEvaluator):
         on_image: called with each image that has predicted masks; None: not called.
 
     Raises:
-        ValueError: a thing in the metadata is not a category of the file.
+        ValueError: the ground truth has a fault, which the message names with file and id; or a thing in the metadata
+            is not a category of the file.
     """
 
     accepts_label_maps = True  # it reads no semantic result
     on_image: OnImage | None = None
-    _metadata: Metadata  # the data set's, set by Detectron2
+    _metadata: Metadata
+    _results: dict[str, dict[str, float]]
 
     def __init__(
         self,
@@ -57,30 +62,31 @@ class InstanceEvaluator(COCOEvaluator):
         *,
         boundary: bool = False,
     ) -> None:
-        super().__init__(
-            dataset_name,
-            tasks=("bbox", "segm", "boundary") if boundary else ("bbox", "segm"),
-            output_dir=output_dir,
-            max_dets_per_image=max_dets_per_image,
-            use_fast_impl=False,  # not Detectron2's: AveragePrecision chooses the implementation
-        )
+        # Skip COCOEvaluator's __init__, which reads the annotation file without checking it.
+        super(COCOEvaluator, self).__init__()
+        self._logger, self._distributed, self._output_dir = logger, True, output_dir
+        self._tasks = ("bbox", "segm", "boundary") if boundary else ("bbox", "segm")
+        self._max_dets_per_image = [1, 10, max_dets_per_image]
+        self._metadata = metadata = MetadataCatalog.get(dataset_name)
+        if file := metadata.get("json_file"):
+            self._truth = truth_of_file(file)
+        else:
+            self._truth = truth_of_records(DatasetCatalog.get(dataset_name), metadata)
         self.evaluations: dict[str, Any] = {}
-        metadata = self._metadata
         self._dense_ids: Tensor | None = None  # contiguous id -> index among the things, -1 for stuff
         things = metadata.get("thing_dataset_id_to_contiguous_id")
         if things is None:  # then Detectron2 takes the model's class ids for the file's
             return
-        categories = self._coco_api.loadCats(sorted(self._coco_api.getCatIds()))
+        categories = self._truth.coco.loadCats(sorted(self._truth.coco.getCatIds()))
         unknown = sorted(set(things) - {category["id"] for category in categories})
         if unknown:
             raise ValueError(
                 f"Data set {dataset_name}: category ids {unknown} of its metadata "
-                f"thing_dataset_id_to_contiguous_id are not among the categories of {metadata.json_file}."
+                f"thing_dataset_id_to_contiguous_id are not among the categories of {self._truth.source}."
             )
         self._dense_ids = _dense_ids(things)
         self._metadata = Metadata(
             name=dataset_name,
-            json_file=metadata.json_file,
             # In the file's order, which is that of COCO's results by category.
             thing_classes=[category["name"] for category in categories],
             thing_dataset_id_to_contiguous_id={id_: int(self._dense_ids[things[id_]]) for id_ in things},
@@ -90,8 +96,8 @@ class InstanceEvaluator(COCOEvaluator):
         """Take each output's ``instances``: ``pred_boxes``, ``scores``, ``pred_classes`` and, if any, ``pred_masks``.
 
         Raises:
-            ValueError: a score or a box is not finite, or masks have another size than the ground truth, so that no
-                IoU could be trusted.
+            ValueError: a score or a box is not finite, the ground truth does not list the image, or masks have another
+                size than it states, so that no IoU could be trusted.
         """
         for one, output in zip(inputs, outputs, strict=True):
             if "instances" not in output:
@@ -100,7 +106,7 @@ class InstanceEvaluator(COCOEvaluator):
             self._require_comparable(one["image_id"], instances)
             results = _coco_results(instances, one["image_id"])
             self._predictions.append({"image_id": one["image_id"], "instances": results})
-            if self.on_image and self._do_evaluation and instances.has("pred_masks"):
+            if self.on_image and self._truth.has_annotations and instances.has("pred_masks"):
                 self.on_image(self._compared(one, instances.image_size, results))
 
     def counts(self) -> dict[str, Any]:
@@ -112,34 +118,62 @@ class InstanceEvaluator(COCOEvaluator):
         self._predictions += counts["predictions"]
 
     def _require_comparable(self, image_id: Any, instances: Instances) -> None:
+        truth = self._truth
+        where = f"{truth.source}, image {truth.image_name(image_id)}"
+        if truth.has_annotations and image_id not in truth.numbers:
+            raise ValueError(f"{where}: it is predicted, but the ground truth has no image of the id {image_id!r}.")
         if len(instances) == 0:
             return
-        where = f"{self._metadata.json_file}, image {self._coco_api.imgs.get(image_id, {}).get('file_name', image_id)}"
         numbers = {"score": instances.scores, "box": instances.pred_boxes.tensor}
         for name, values in numbers.items():
             if not bool(values.isfinite().all()):
                 raise ValueError(f"{where}: a predicted {name} is not a finite number. Has the training diverged?")
-        if not instances.has("pred_masks"):
-            return
-        sizes = {"the file's image": self._coco_api.imgs.get(image_id, {})}
-        for annotation in self._coco_api.imgToAnns.get(image_id, ()):
-            if isinstance(mask := annotation.get("segmentation"), Mapping):
-                sizes[f"annotation {annotation['id']}"] = dict(zip(("height", "width"), mask["size"], strict=True))
-        for name, size in sizes.items():
-            if "height" in size and (size["height"], size["width"]) != tuple(instances.image_size):
-                raise ValueError(
-                    f"{where}: the prediction's (height, width) is {tuple(instances.image_size)}, that of {name} "
-                    f"{(size['height'], size['width'])}. Correct the annotation file or the image."
-                )
+        boxes = instances.pred_boxes.tensor
+        if bool((boxes[:, 2:] < boxes[:, :2]).any()):
+            raise ValueError(f"{where}: a predicted box ends before it begins. Boxes are x0, y0, x1, y1.")
+        image = truth.coco.imgs.get(truth.numbers.get(image_id))
+        if (
+            instances.has("pred_masks")
+            and image
+            and (size := (image["height"], image["width"])) != tuple(instances.pred_masks.shape[1:])
+        ):
+            raise ValueError(
+                f"{where}: the predicted masks' (height, width) is {tuple(instances.pred_masks.shape[1:])}, that of "
+                f"the file's image {size}. Correct the annotation file or the image."
+            )
 
     def _compared(self, one: Mapping[str, Any], size: tuple[int, int], results: list[dict[str, Any]]) -> InstanceImage:
-        truths = self._coco_api.imgToAnns.get(one["image_id"], ())
+        coco = self._truth.coco
+        truths = coco.imgToAnns.get(self._truth.numbers[one["image_id"]], ())
         return InstanceImage(
             file_name=one["file_name"],
             size=size,
-            annotations=[{**truth, "segmentation": self._coco_api.annToRLE(truth)} for truth in truths],
+            annotations=[{**truth, "segmentation": coco.annToRLE(truth)} for truth in truths],
             results=[{**r, "category_id": self._file_ids.get(r["category_id"], r["category_id"])} for r in results],
         )
+
+    def rehearse(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Score one mask over the whole of one image; see :mod:`mask2former.evaluation.rehearsal`.
+
+        Raises:
+            ValueError: the ground truth has no such image.
+        """
+        truth = self._truth
+        with_objects = {annotation["image_id"] for annotation in truth.coco.anns.values()}
+        chosen = (record for record in records if truth.numbers.get(record["image_id"]) in with_objects)
+        record = next(chosen, records[0])
+        size = size_of(record)
+        found = Instances(size, pred_masks=torch.ones(1, *size, dtype=torch.bool), scores=torch.ones(1))
+        found.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, size[1], size[0]]]))
+        number = 0 if self._dense_ids is None else int((self._dense_ids >= 0).nonzero()[0])
+        found.pred_classes = torch.tensor([number])
+        self.process([record], [{"instances": found}])
+        folder, self._output_dir = self._output_dir, None
+        self._results = {}
+        try:
+            self._eval_predictions(self._predictions, [record["image_id"]])
+        finally:
+            self._output_dir = folder
 
     @property
     def _file_ids(self) -> dict[int, int]:
@@ -172,10 +206,13 @@ class InstanceEvaluator(COCOEvaluator):
         if self._output_dir:
             # json.dump writes piece by piece, which takes five times as long.
             write_text(Path(self._output_dir, "coco_instances_results.json"), json.dumps(results))
-        if not self._do_evaluation:
-            logger.info("%s has no annotations: nothing is scored.", self._metadata.json_file)
+        if not self._truth.has_annotations:
+            logger.info("%s has no annotations: nothing is scored.", self._truth.source)
             return
-        score = AveragePrecision(self._coco_api, PathManager.get_local_path(self._metadata.json_file))
+        score = AveragePrecision(self._truth.coco, self._truth.source)
+        numbers = self._truth.numbers
+        results = [{**result, "image_id": numbers[result["image_id"]]} for result in results]
+        img_ids = None if img_ids is None else [numbers[image_id] for image_id in img_ids]
         for kind in self._tasks:
             logger.info("Average precision, %s:", KINDS[kind])
             evaluation = score(results, kind, self._max_dets_per_image, img_ids) if results else None

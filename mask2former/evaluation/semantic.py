@@ -8,13 +8,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.evaluation import DatasetEvaluator, SemSegEvaluator
 
 from mask2former.data.images.read import read_labels
 from mask2former.data.rle.encode import encode_labels
 from mask2former.evaluation.handover import OnImage, SemanticImage
 from mask2former.evaluation.pixel_counts import boundary_confusion, confusion
-from mask2former.labels import semantic_labels
+from mask2former.evaluation.rehearsal import size_of
+from mask2former.evaluation.semantic_form import predicted_labels
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +71,14 @@ class FastCounts(DatasetEvaluator):
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Count pixels by the argmax of ``sem_seg`` scores [K, H, W] or by ``sem_seg_labels`` [H, W]."""
         for one, output in zip(inputs, outputs, strict=True):
-            predicted = semantic_labels(output).cpu().numpy()
             path = self.input_file_to_gt_file[one["file_name"]]
-            truth = self._load(path)
             try:
+                predicted = predicted_labels(output)
+                truth = self._load(path)
                 counts = confusion(predicted, truth, self._num_classes, self._ignore_label)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
+                text = str(error)
+                raise ValueError(text if text.startswith(path) else f"{path}: {text}") from error
             self._conf_matrix[:-1, :-1] += counts
             if self._compute_boundary_iou:
                 self._b_conf_matrix += boundary_confusion(predicted, truth, self._num_classes, self._ignore_label)
@@ -97,13 +100,22 @@ class FastCounts(DatasetEvaluator):
             self._b_conf_matrix += np.array(counts["boundaries"], self._b_conf_matrix.dtype)
         self._predictions += counts["predictions"]
 
+    def rehearse(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Score a map of the first class of one image; see :mod:`mask2former.evaluation.rehearsal`.
+
+        Raises:
+            ValueError: the ground truth of this image has a fault.
+        """
+        labels = torch.zeros(size_of(records[0]), dtype=torch.int16)
+        self.process([records[0]], [{"sem_seg_labels": labels}])
+
     def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict[str, Any]]:
         """Convert labels [H, W] to COCO's format of results: the run lengths of each class."""
         ids = self._contiguous_id_to_dataset_id
         return [
             {
                 "file_name": input_file_name,
-                "category_id": label if ids is None else ids[label],
+                "category_id": label if ids is None else ids.get(label, label),  # it may list the stuff alone
                 "segmentation": run_lengths,
             }
             for label, run_lengths in encode_labels(sem_seg).items()

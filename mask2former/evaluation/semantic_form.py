@@ -1,6 +1,12 @@
 """The form of semantic results that an evaluator accepts."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from detectron2.evaluation import DatasetEvaluator
+
+from mask2former.labels import semantic_labels
 
 
 def accepts_label_maps(evaluator: DatasetEvaluator) -> bool:
@@ -10,3 +16,15 @@ def accepts_label_maps(evaluator: DatasetEvaluator) -> bool:
     class may have overridden ``process``.
     """
     return "accepts_label_maps" in vars(type(evaluator)) and bool(getattr(evaluator, "accepts_label_maps", False))
+
+
+def predicted_labels(output: Mapping[str, Any]) -> np.ndarray:
+    """Return the labels, integers [H, W], of a model's output; see :func:`mask2former.labels.semantic_labels`.
+
+    Raises:
+        ValueError: ``sem_seg`` is not [K, H, W], or holds NaN, which would pass for the best score.
+    """
+    if "sem_seg_labels" not in output and bool(output["sem_seg"].isnan().any()):
+        raise ValueError("predicted semantic scores are not numbers (NaN). Has the training diverged?")
+    labels: np.ndarray = semantic_labels(output).cpu().numpy()
+    return labels

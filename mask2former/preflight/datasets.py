@@ -120,7 +120,7 @@ def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]
         if not cfg.MODEL.MASK_FORMER.TEST[switch]:
             continue
         task = switch.removesuffix("_ON").lower()
-        # Detectron2's COCO evaluator writes the annotation file itself if a data set has none.
+        # A data set without an annotation file is scored against its records.
         if any(meta.get(key) for key in TRUTH[task]) or (kind, task) == ("coco", "instance"):
             scored.append(task)
         else:

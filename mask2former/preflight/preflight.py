@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 
 from mask2former.config.load import ConfigError
 from mask2former.preflight.datasets import data_problems
+from mask2former.preflight.evaluation import evaluation_problems
 from mask2former.preflight.memory import MODELS, free_bytes, model_size, training_bytes, training_pixels
 from mask2former.preflight.problem import Problem, problem, warning
 from mask2former.zoo import PACKAGED, models, packaged_weights
@@ -26,6 +27,8 @@ def check_run(
 ) -> None:
     """Look for faults that would end the run, and print warnings. Data sets must be registered before.
 
+    If there are none, the evaluation is tried on one image of each test set.
+
     Args:
         cfg: configuration of the run.
         eval_only, resume: as on the command line.
@@ -36,6 +39,8 @@ def check_run(
         ConfigError: the run would fail; the message lists all faults.
     """
     found = list(problems(cfg, eval_only=eval_only, resume=resume, num_gpus=num_gpus, machines=machines))
+    if not any(one.fatal for one in found):  # what is missing or misnamed would only be told a second time
+        found += evaluation_problems(cfg)
     for one in found:
         if not one.fatal:
             print(f"warning: {one.found} {one.remedy}", file=sys.stderr)
@@ -49,7 +54,7 @@ def check_run(
 def problems(
     cfg: CfgNode, *, eval_only: bool = False, resume: bool = False, num_gpus: int = 1, machines: int = 1
 ) -> Iterator[Problem]:
-    """Yield the faults and warnings of :func:`check_run`."""
+    """Yield the faults and warnings that files' names and the configuration tell, without reading the data."""
     yield from data_problems(cfg, eval_only)
     yield from _weights(cfg, eval_only, resume)
     yield from _output(cfg)

@@ -19,10 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
+from mask2former.data.coco.categories import read_categories
+from mask2former.data.coco.faults import FirstFault
+from mask2former.data.datasets.readers import read_coco_instances, read_coco_panoptic
 from mask2former.data.images.read import panoptic_png, read_image
-from mask2former.data.mapper.annotations import instance_objects, panoptic_objects
+from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
+from mask2former.evaluation.semantic import SemanticEvaluator
 
 HEIGHT, WIDTH = 16, 20
 SQUARE = [2, 2, 9, 2, 9, 9, 2, 9]
@@ -117,10 +121,12 @@ def passed(content: Any, folder: Path, paths: list[str]) -> CustomDataset | None
         assert str(folder) in str(error) or "no annotated object" in str(error) or "no image" in str(error)
         return None
     data.register()
+    CURRENT.append(data.val.name)
     return data
 
 
 NUMBERS = itertools.count()
+CURRENT: list[str] = []  # names of the data sets that passed
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +135,25 @@ def _forget() -> Iterator[None]:
     for name in [name for name in DatasetCatalog.list() if name.startswith("custom_rules")]:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+def things_of(content: Any) -> dict[int, int]:
+    """Return the category ids of a file that passed, as they are meant, and their places."""
+    categories = read_categories(content, "a.json", False, FirstFault())
+    return {category["id"]: place for place, category in enumerate(categories)}
+
+
+def of_file(folder: Path, kind: Any) -> Any:
+    """Return an evaluator of the file itself, as a registered set has it."""
+    name = f"custom_rules{next(NUMBERS)}_file"
+    facts = {key: value for key, value in MetadataCatalog.get(CURRENT[-1]).as_dict().items() if "_id" in key}
+    DatasetCatalog.register(name, list)
+    MetadataCatalog.get(name).set(
+        json_file=str(folder / "a.json"), panoptic_json=str(folder / "a.json"), panoptic_root=str(folder), **facts
+    )
+    evaluator = kind(name)
+    evaluator.reset()
+    return evaluator
 
 
 def masks_of(record: dict[str, Any], read: Any, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,18 +172,21 @@ def test_instances(folder: Path, data: st.DataObject) -> None:
     if found is None:
         assert content is not INSTANCES
         return
-    evaluator, read = InstanceEvaluator(found.val.name), 0
-    evaluator.reset()
-    for record in DatasetCatalog.get(found.val.name):
+    evaluators, read = [InstanceEvaluator(found.val.name), of_file(folder, InstanceEvaluator)], 0
+    evaluators[0].reset()
+    originals = read_coco_instances(str(folder / "a.json"), str(folder), things_of(content))
+    for record, original in zip(DatasetCatalog.get(found.val.name), originals, strict=True):
         classes, masks = masks_of(record, instance_objects, len(found.categories))
         read += len(classes)
         instances = Instances(tuple(masks.shape[1:]), pred_masks=masks, pred_classes=classes)
         instances.pred_boxes = BitMasks(masks).get_bounding_boxes()
         instances.scores = torch.ones(len(classes))
-        evaluator.process([record], [{"instances": instances}])
+        for evaluator, one in zip(evaluators, (record, original), strict=True):
+            evaluator.process([one], [{"instances": instances}])
     assert read == sum(map(len, found.report.objects.values())) > 0
-    scores = evaluator.evaluate()
-    assert scores["segm"]["AP"] == pytest.approx(100) and scores["bbox"]["AP"] == pytest.approx(100)
+    for evaluator in evaluators:  # of the files that custom data are converted to, and of the file itself
+        scores = evaluator.evaluate()
+        assert scores["segm"]["AP"] == pytest.approx(100) and scores["bbox"]["AP"] == pytest.approx(100)
 
 
 @settings(max_examples=150, deadline=None)
@@ -171,10 +199,18 @@ def test_panoptic(folder: Path, data: st.DataObject) -> None:
     if found is None:
         assert content is not PANOPTIC
         return
-    evaluator, read = PanopticEvaluator(found.val.name), 0
-    evaluator.reset()
+    evaluators, read = [PanopticEvaluator(found.val.name), of_file(folder, PanopticEvaluator)], 0
+    evaluators[0].reset()
     things = set(MetadataCatalog.get(found.val.name).thing_dataset_id_to_contiguous_id.values())
-    for record in DatasetCatalog.get(found.val.name):
+    known = MetadataCatalog.get(found.val.name)
+    originals = read_coco_panoptic(
+        str(folder / "a.json"),
+        str(folder),
+        str(folder),
+        known.thing_dataset_id_to_contiguous_id,
+        known.stuff_dataset_id_to_contiguous_id,
+    )
+    for record, original in zip(DatasetCatalog.get(found.val.name), originals, strict=True):
         classes, masks = masks_of(record, panoptic_objects, len(found.categories))
         read += len(classes)
         numbers = torch.arange(1, len(classes) + 1)
@@ -183,6 +219,59 @@ def test_panoptic(folder: Path, data: st.DataObject) -> None:
             {"id": number, "category_id": category, "isthing": category in things}
             for number, category in zip(numbers.tolist(), classes.tolist(), strict=True)
         ]
-        evaluator.process([record], [{"panoptic_seg": (ids, segments)}])
+        for evaluator, one in zip(evaluators, (record, original), strict=True):
+            evaluator.process([one], [{"panoptic_seg": (ids, segments)}])
     assert read == sum(map(len, found.report.objects.values())) > 0
-    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(100)
+    for evaluator in evaluators:
+        assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(100)
+
+
+LABELS = np.repeat([[0, 1, 2, 255]], HEIGHT, 0).repeat(WIDTH // 4, 1).astype(np.uint8)
+FILES: dict[str, Any] = {
+    "sound": LABELS,
+    "16 bits": LABELS.astype(np.uint16),
+    "one class": 0 * LABELS + 1,
+    "ignored": 0 * LABELS + 255,
+    "out of range": np.where(LABELS == 2, 9, LABELS).astype(np.uint8),
+    "far out of range": np.where(LABELS == 2, 9000, LABELS).astype(np.uint16),
+    "turned": LABELS.T.copy(),
+    "cut off": LABELS[:7],
+    "colours": np.repeat(LABELS[..., None], 3, -1),
+    "two channels": np.repeat(LABELS[..., None], 4, -1),
+    "one bit": LABELS == 1,
+}
+
+
+WHOLE_SETS = ("There is no annotated object", "No label file holds a class", "The labels are")  # faults of no one file
+
+
+@settings(max_examples=60, deadline=None)
+@given(kinds=st.lists(st.sampled_from(sorted(FILES)), min_size=2, max_size=2), half=st.sampled_from([0, 0, 0, 1]))
+def test_semantic(tmp_path_factory: pytest.TempPathFactory, kinds: list[str], half: int) -> None:
+    root = tmp_path_factory.mktemp("semantic")
+    for sub in ("images", "labels"):
+        (root / sub).mkdir()
+    for number, kind in enumerate(kinds):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 60 * number, np.uint8)).save(root / f"images/{number}.png")
+        Image.fromarray(FILES[kind]).save(root / f"labels/{number}.png")
+    if half:
+        whole = (root / "labels/1.png").read_bytes()
+        (root / "labels/1.png").write_bytes(whole[: len(whole) // 2])
+    try:
+        source = detect_format([str(root / "images"), str(root / "labels")])
+        found = build_dataset(source, source, root / "data", f"rules{next(NUMBERS)}")
+    except DataError as error:
+        assert str(root) in str(error) or str(error).startswith(WHOLE_SETS)
+        assert half or kinds != ["sound", "sound"]
+        return
+    found.register()
+    evaluator, read = SemanticEvaluator(found.val.name), 0
+    evaluator.reset()
+    for record in DatasetCatalog.get(found.val.name):
+        size = read_image(record["file_name"], "RGB").shape[:2]
+        classes, masks = semantic_objects(record, size, len(found.categories), found.ignore_label).to_masks()
+        read += len(classes)
+        labels = (masks * classes[:, None, None]).sum(0) if len(masks) else torch.zeros(size, dtype=torch.int64)
+        evaluator.process([record], [{"sem_seg_labels": labels}])
+    assert read == sum(map(len, found.report.objects.values())) > 0
+    assert evaluator.evaluate()["sem_seg"]["mIoU"] == pytest.approx(100)

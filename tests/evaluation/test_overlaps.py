@@ -116,7 +116,7 @@ def test_a_perfect_prediction_scores_100_whatever_the_files_area(panoptic, area)
 
 def test_a_segment_of_id_0_is_refused_with_the_images_name(panoptic):
     evaluator = panoptic({"id": 0, "category_id": 1, "iscrowd": 0, "area": 24}, png_id=0)
-    with pytest.raises(ValueError, match=r"Image 8, ground truth .*file\.png: .*ground truth has the id 0"):
+    with pytest.raises(ValueError, match=r"panoptic\.json: annotation of image 8, segment 0: the id 0 stands"):
         perfect(evaluator)
 
 
@@ -158,10 +158,12 @@ def test_what_cannot_be_compared_stops_with_the_images_name(instance, monkeypatc
         monkeypatch.setattr(average_precision, "hotcoco", lambda: None)
     mask = np.ones((4, 6), bool)
     assert found(instance(mask)) == pytest.approx(100.0)
-    with pytest.raises(ValueError, match=r"image cat\.jpg: .*\(4, 6\), that of annotation 3 \(6, 4\)"):
-        found(instance(mask.T))
+    with pytest.raises(ValueError, match=r"instances\.json: annotation 3: the mask's size .* is \[6, 4\], the image's"):
+        instance(mask.T)
     with pytest.raises(ValueError, match=r"image cat\.jpg: .*\(4, 6\), that of the file's image \(5, 6\)"):
-        found(instance(mask, height=5))
+        found(instance(np.ones((5, 6), bool), height=5))
+    with pytest.raises(ValueError, match=r"image cat\.jpg: a predicted box ends before it begins"):
+        found(instance(mask), box=-1.0)
     for wrong in ({"score": float("nan")}, {"box": float("inf")}):
         with pytest.raises(
             ValueError, match=rf"image cat\.jpg: a predicted {next(iter(wrong))} is not a finite number"

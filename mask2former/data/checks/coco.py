@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mask2former.data.checks.report import Report
+from mask2former.data.checks.report import PNG_MISSING, Report
 from mask2former.data.coco.categories import read_categories
 from mask2former.data.coco.file import Images, load_json, read_images
 from mask2former.data.coco.instances import read_instances
 from mask2former.data.coco.masks import encode_segmentation, remarks
+from mask2former.data.coco.measures import measured
 from mask2former.data.coco.panoptic import CocoPanoptic, read_panoptic
 from mask2former.data.images.read import read_panoptic_ids
 from mask2former.data.mapper.annotations import NO_SEGMENT_IN_IT
@@ -49,7 +50,7 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
         except ValueError as error:
             report.fault(json_file, f"{where}: {error}")
             continue
-        for remark in remarks(annotation.segmentation, image.size):
+        for remark in (*remarks(annotation.segmentation, image.size), *measured(annotation, image.size).doubts):
             report.fault(json_file, f"{where}: {remark}", survived=True)
         area = int(coco_mask.area(mask))
         if area == 0:
@@ -88,7 +89,7 @@ def check_panoptic(
         try:
             ids = read_panoptic_ids(entry.png)
         except FileNotFoundError:
-            report.fault(entry.png, f"{where}: the png is missing")
+            report.fault(entry.png, f"{where}: {PNG_MISSING}")
             continue
         except ValueError as error:
             report.fault(entry.png, f"{where}: {str(error).removeprefix(f'{entry.png}: ')}")

@@ -14,6 +14,7 @@ from mask2former.data.images.read import file_size
 # COCO's limits between small, medium and large objects: areas in pixels.
 SMALL, LARGE = 32**2, 96**2
 MISSING = "the image is missing"
+PNG_MISSING = "the png is missing"
 ALIKE = 3  # up to this many faults that differ only in numbers and names are listed one by one
 MOST_FILES = 100_000  # give up the search for missing images after this many files
 
@@ -125,7 +126,8 @@ class Report:
                 lines += [f"{file}: {text}" for file, text, _ in group]
             else:
                 lines.append(f"{file}: {text} (and {len(group) - 1:,} more of this kind)")
-            if text == MISSING and (place := self._found_in({os.path.basename(fault.file) for fault in group})):
+            missing = text.endswith((MISSING, PNG_MISSING)) and len({fault.file for fault in group}) == len(group)
+            if missing and (place := self._found_in({os.path.basename(fault.file) for fault in group})):
                 lines[-1] += f"; all {len(group):,} are found in {place}"
         return lines
 

@@ -40,19 +40,27 @@ class FirstFault:
     Attributes:
         error: class of the exception.
         counts: number of entries that were left out, by kind.
+        doubts: number of faults that a training survives.
+        first_doubt: the first of them.
     """
 
     error: type[Exception] = ValueError
     counts: Counter[str] = field(default_factory=Counter)
+    doubts: int = 0
+    first_doubt: str = ""
 
     def fault(self, file: str, text: str, survived: bool = False) -> None:
         if not survived:
             raise self.error(f"{file}: {text}. tools/check_dataset.py lists all faults.")
+        self.doubts += 1
+        self.first_doubt = self.first_doubt or text
 
     def left_out(self, what: str) -> None:
         self.counts[what] += 1
 
     def log(self, file: str) -> None:
-        """Log what was left out."""
+        """Log what was left out or replaced."""
         for what, number in self.counts.items():
             logger.warning("%s: %d %s are left out.", file, number, what)
+        if self.doubts:
+            logger.warning("%s: %d faults that masks make up for, the first: %s.", file, self.doubts, self.first_doubt)

@@ -53,8 +53,11 @@ def load_json(path: str, sink: Sink) -> Mapping[str, Any]:
     return {"images": [], "annotations": [], "categories": []}
 
 
-def read_images(content: Mapping[str, Any], file: str, root: str, sink: Sink) -> Images:
-    """Read the images that a file lists; ``root`` is their folder."""
+def read_images(content: Mapping[str, Any], file: str, root: str | None, sink: Sink) -> Images:
+    """Read the images that a file lists.
+
+    ``root`` is their folder; None if they are named but not opened, as in evaluation: then any ``file_name`` will do.
+    """
     images: Images = {}
     paths: dict[str, Id] = {}
     for position, image in objects(content, "images", file, "", sink):
@@ -70,9 +73,12 @@ def read_images(content: Mapping[str, Any], file: str, root: str, sink: Sink) ->
             continue
         images[number] = None
         try:
-            if "file_name" not in image:
+            if root is None:
+                name = path = str(image.get("file_name", number))
+            elif "file_name" not in image:
                 raise ValueError(f"{where}: the key 'file_name' is missing; found {sorted(image)}")
-            path = join_below(root, image["file_name"], where)
+            else:
+                name, path = image["file_name"], join_below(root, image["file_name"], where)
         except ValueError as error:
             sink.fault(file, str(error))
             continue
@@ -82,11 +88,9 @@ def read_images(content: Mapping[str, Any], file: str, root: str, sink: Sink) ->
             sink.fault(file, f"{where}: {error}")
             continue
         if path in paths:
-            sink.fault(
-                file, f"{where}: its file {image['file_name']!r} is that of image {paths[path]} too", survived=True
-            )
+            sink.fault(file, f"{where}: its file {name!r} is that of image {paths[path]} too", survived=True)
         paths[path] = number
-        images[number] = CocoImage(number, image["file_name"], path, size)
+        images[number] = CocoImage(number, name, path, size)
     return images
 
 

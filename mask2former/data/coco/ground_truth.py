@@ -10,11 +10,13 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from mask2former.data.coco.faults import Sink
 from mask2former.data.coco.file import CocoImage, Id, Images
 from mask2former.data.coco.instances import CocoInstance
-from mask2former.data.coco.masks import encode_segmentation
+from mask2former.data.coco.measures import measured
 
 Json = dict[str, Any]
+EMPTY = "annotations whose mask covers no pixel"
 
 
 def image_numbers(images: Images) -> dict[Id, int]:
@@ -31,13 +33,20 @@ def image_entry(image: CocoImage, number: int) -> Json:
     return {"id": number, "file_name": image.file_name, "height": image.size[0], "width": image.size[1]}
 
 
-def instance_entries(annotations: Iterable[CocoInstance], images: Images, numbers: Mapping[Id, int]) -> list[Json]:
-    """Return complete entries of an instance file for the annotations of ``images``, with masks as run lengths.
+def instance_entries(
+    annotations: Iterable[CocoInstance], images: Images, numbers: Mapping[Id, int], file: str, sink: Sink
+) -> list[Json]:
+    """Return complete entries of an instance file for the annotations of ``images``.
+
+    Ids are 1, 2, 3, ...: with the id 0, or one id twice, pycocotools scores perfect predictions as wrong ones.
 
     Args:
         annotations: annotations of any images.
         images: the images that count.
         numbers: numbers of the images, see :func:`image_numbers`.
+        file: where the annotations are from.
+        sink: receives faults; replaced boxes and areas are faults that a training survives. Annotations whose mask is
+            empty are left out, because nobody can find them.
     """
     entries: list[Json] = []
     for annotation in annotations:
@@ -45,11 +54,26 @@ def instance_entries(annotations: Iterable[CocoInstance], images: Images, number
         if image is None:
             continue
         try:
-            mask = encode_segmentation(annotation.segmentation, image.size)
+            found = measured(annotation, image.size)
         except ValueError as error:
-            raise ValueError(f"{annotation.where}: {error}") from error
-        entry = instance_entry(len(entries) + 1, numbers[image.id], annotation.category_id, annotation.iscrowd, mask)
-        entries.append(entry)
+            sink.fault(file, f"{annotation.where}: {error}")
+            continue
+        for doubt in found.doubts:
+            sink.fault(file, f"{annotation.where}: {doubt}", survived=True)
+        if found.area <= 0:
+            sink.left_out(EMPTY)
+            continue
+        entries.append(
+            {
+                "id": len(entries) + 1,
+                "image_id": numbers[image.id],
+                "category_id": annotation.category_id,
+                "iscrowd": int(annotation.iscrowd),
+                "area": found.area,
+                "bbox": found.bbox,
+                "segmentation": found.segmentation,
+            }
+        )
     return entries
 
 

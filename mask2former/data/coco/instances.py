@@ -21,7 +21,7 @@ class CocoInstance:
     Attributes:
         id: as stated in the file; None if there is none.
         segmentation: not checked yet, see :func:`mask2former.data.coco.masks.read_segmentation`.
-        bbox: as stated in the file.
+        bbox, area: as stated in the file; None if they are not.
         where: its name in messages.
     """
 
@@ -31,6 +31,7 @@ class CocoInstance:
     iscrowd: bool
     segmentation: Any
     bbox: Any
+    area: Any
     position: int
 
     @property
@@ -91,7 +92,7 @@ def read_instances(
             sink.left_out(BOXES_ALONE)
             continue
         if images[image_id] is not None:
-            yield CocoInstance(number, image_id, category, iscrowd, segmentation, get("bbox"), position)
+            yield CocoInstance(number, image_id, category, iscrowd, segmentation, get("bbox"), get("area"), position)
     if alone and alone == total:
         sink.fault(file, f"none of its {total} annotations has a mask ('segmentation'): they are boxes alone")
 

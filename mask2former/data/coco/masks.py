@@ -69,7 +69,11 @@ def encode_segmentation(segmentation: Any, size: tuple[int, int]) -> dict[str, A
     Raises:
         ValueError: as :func:`read_segmentation`.
     """
-    shape = read_segmentation(segmentation, size)
+    return encode_shape(read_segmentation(segmentation, size), size)
+
+
+def encode_shape(shape: Shape, size: tuple[int, int]) -> dict[str, Any]:
+    """Return what :func:`read_segmentation` read as compressed run lengths."""
     if isinstance(shape, tuple):
         return compress(np.stack(shape, -1).ravel(), np.array([2 * len(shape[0])]), size)[0]
     if not shape:

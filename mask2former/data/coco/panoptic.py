@@ -45,12 +45,13 @@ class CocoPanoptic:
 
 
 def read_panoptic(
-    content: Mapping[str, Any], file: str, root: str, images: Images, categories: Container[Any], sink: Sink
+    content: Mapping[str, Any], file: str, root: str, images: Images | None, categories: Container[Any], sink: Sink
 ) -> Iterator[CocoPanoptic]:
     """Read the entries of a panoptic file.
 
     ``root`` is the folder of pngs; the other arguments are those of
-    :func:`~mask2former.data.coco.instances.read_instances`.
+    :func:`~mask2former.data.coco.instances.read_instances`. If ``images`` is None, entries may be of any image, and may
+    share a png.
     """
     seen: set[Id] = set()
     pngs: dict[str, Id] = {}
@@ -61,7 +62,7 @@ def read_panoptic(
             sink.fault(file, f"annotation number {position}: the key 'image_id' {found}")
             continue
         where = f"annotation of image {image_id}"
-        if image_id not in images:
+        if images is not None and image_id not in images:
             sink.fault(file, f"{where}: 'images' does not list it")
             continue
         if image_id in seen:
@@ -73,12 +74,12 @@ def read_panoptic(
         except ValueError as error:
             sink.fault(file, str(error))
             continue
-        if png in pngs:
+        if images is not None and png in pngs:
             sink.fault(file, f"{where}: its png {entry['file_name']!r} is that of image {pngs[png]} too")
             continue
         pngs[png] = image_id
         segments, listed = _segments(entry, file, where, categories, sink)
-        if images[image_id] is not None:
+        if images is None or images[image_id] is not None:
             yield CocoPanoptic(image_id, entry["file_name"], png, segments, listed)
 
 

@@ -62,3 +62,24 @@ def test_other_files_are_refused_by_name(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ValueError, match=r"metadata\.json"):
         read_metadata(file)
+
+
+WRONG = {
+    "thing_classes": ["cat", {"a": 1}, [1], ["a", None], None],
+    "stuff_classes": [3],
+    "thing_colors": [[[1, 2]], [[1, 2, 300]], [["1", 2, 3]], [7], "red"],
+    "stuff_colors": [[[0.5, 0.5, 0.5]]],
+    "thing_dataset_id_to_contiguous_id": [{"1": "0"}, {"1": -1}, {"1": True}, {"1": None}, {"1.5": 0}, {"9" * 5000: 0}],
+    "stuff_dataset_id_to_contiguous_id": [[1], "1"],
+    "ignore_label": ["255", 2.5, None, True],
+    "label_divisor": [0, "1000"],
+    "evaluator_type": [3, ["coco"]],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_values_of_other_types_are_refused_by_file_and_key(tmp_path, key, value):
+    file = tmp_path / "metadata.json"
+    file.write_text(json.dumps({"name": "a", key: value}))
+    with pytest.raises(ValueError, match=rf"metadata\.json: '{key}' has to be "):
+        read_metadata(file)
