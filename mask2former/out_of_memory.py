@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -30,6 +31,23 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def need(error: BaseException) -> str:
+    """Return, in words, how much memory was in use when it ran out, and how much more was asked for."""
+    asked = re.search(r"allocate ([\d.]+ [KMGT]iB|\d+ bytes)", str(error))
+    if isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_initialized():
+        used, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
+        words = f"{used / 2**30:.1f} of the GPU's {total / 2**30:.1f} GiB were in use"
+    elif sys.platform == "win32":
+        words = "this process's memory is used up"
+    else:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        words = f"this process has held {most / 2**30:.1f} GiB at most"
+    return words + (f" when {asked[1]} more were asked for" if asked else "")
 
 
 def in_halves(function: Callable[[Any], list[Results]], items: Sequence[Any]) -> list[Results]:

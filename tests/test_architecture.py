@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {
         "config",
         "files",
+        "out_of_memory",
         "seeds",
         "processor",
         "modeling.meta_arch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,55 @@ def test_batch_that_does_not_fit_is_halved_with_the_same_results() -> None:
     assert float(done.stdout.split()[-1]) < 1e-4
 
 
+TRAIN = """
+import itertools, resource, sys
+import torch
+import mask2former
+sys.path.insert(0, sys.argv[2])
+from test_devices import SMALL, batch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from mask2former.config import load_config
+from mask2former.engine.precision import AmpSettings
+from mask2former.engine.train_step import TrainStep
+
+torch.set_num_threads(1)
+model = build_model(load_config(sys.argv[1], SMALL)).train()
+images = 4 * batch()
+step = TrainStep(
+    model, itertools.repeat(images), torch.optim.AdamW(model.parameters()), precision=AmpSettings("cpu"), seed=0
+)
+with EventStorage():
+    step.iter = 0
+    step.run_step()
+    step.iter = 1
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), resource.RLIM_INFINITY))
+    try:
+        step.run_step()
+    except MemoryError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's count of a process's memory")
+def test_training_that_does_not_fit_says_what_was_needed_and_what_helps() -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "0"}
+    command = [
+        sys.executable,
+        "-c",
+        TRAIN,
+        str(ROOT / "configs/quickstart/panoptic.yaml"),
+        str(ROOT / "tests/modeling"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Out of memory at iteration 1, in a step of 8 images of up to 96 x 64 pixels" in done.stdout
+    assert re.search(r"has held [\d.]+ GiB at most when \d+ bytes more were asked for", done.stdout)
+    assert "SOLVER.ACCUMULATE_STEPS 2 (" in done.stdout and "MODEL.CHECKPOINT" in done.stdout
+    assert "INPUT.CROP.SIZE" in done.stdout
+
+
 @pytest.fixture(autouse=True)
 def _unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(out_of_memory, "_said", set())
@@ -104,7 +154,7 @@ def test_errors_of_a_cpu_are_recognised(elements: int) -> None:
 
 
 class Narrow(nn.Module):
-    """A network around another, which has no memory for an image above some number of pixels."""
+    """A network around another, that has no memory for an image above some number of pixels."""
 
     def __init__(self, network: nn.Module, pixels: int) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mask2former.engine.optimizer_state import load_optimizer_state, optimizer_state
 from mask2former.engine.precision import AmpSettings
 from mask2former.engine.statistics import RunningStatistics
+from mask2former.out_of_memory import is_out_of_memory, need
 from mask2former.seeds import seed_step
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class TrainStep(SimpleTrainer):
         """Train on one batch.
 
         Raises:
+            MemoryError: memory has run out; the message says how much was needed, and which settings help.
             DivergedError: the loss is not finite, or without loss scaling the norm of the gradient is not, for the
                 last of ``max_bad_steps`` steps; raised before the weights change, on all processes at once.
         """
@@ -88,7 +90,12 @@ class TrainStep(SimpleTrainer):
 
         self._statistics.keep()
         self.optimizer.zero_grad()  # before the forward pass, which needs the memory of the old gradients
-        losses = self._backward(batch)
+        try:
+            losses = self._backward(batch)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(self._what_helps(error, batch)) from error
         # Explicitly, because Detectron2's clipping and ours need the gradients' true size.
         self.grad_scaler.unscale_(self.optimizer)
         metrics = {}
@@ -130,6 +137,20 @@ class TrainStep(SimpleTrainer):
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach() / self.accumulate_steps
         return sums
+
+    def _what_helps(self, error: Exception, batch: Sequence[Any]) -> str:
+        images = [one["image"] for one in batch if isinstance(one, Mapping) and hasattr(one.get("image"), "shape")]
+        height, width = (max((image.shape[axis] for image in images), default=0) for axis in (-2, -1))
+        more = (parts for parts in range(self.accumulate_steps + 1, len(batch) + 1) if len(batch) % parts == 0)
+        settings = [
+            *[f"SOLVER.ACCUMULATE_STEPS {parts} (smaller parts of the same batch)" for parts in more][:1],
+            "MODEL.CHECKPOINT \"['backbone', 'pixel_decoder']\" (the same losses, in more time)",
+            "smaller images, by INPUT.CROP.SIZE or INPUT.IMAGE_SIZE",
+        ]
+        return (
+            f"Out of memory at iteration {self.iter}, in a step of {len(batch)} images of up to {width} x {height} "
+            f"pixels: {need(error)}. Settings that help, the mildest first: {'; '.join(settings)}."
+        )
 
     def _fetch(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
         """Return scalars, averaged over the processes and equal on each, with one copy from the device for all."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mask2former.modeling.meta_arch import PredictsMasks, WithSettings
+from mask2former.modeling.meta_arch import PredictsMasks, WithSettings, require_finite
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, object_results, semantic_scores
 from mask2former.out_of_memory import is_out_of_memory, release, say_once
 from mask2former.tiling import Model, TiledInference
@@ -152,5 +152,7 @@ def _at(settings: PostProcessing, threshold: float | None) -> PostProcessing:
 def run(model: nn.Module, batch: list[dict[str, Any]]) -> list[LazyOutputs]:
     """Run a model on a batch; its post-processing is left for later if it is a mask architecture."""
     if isinstance(model, PredictsMasks):
-        return [MaskOutputs(model.post_processing, class_logits, masks) for class_logits, masks in model.predict(batch)]
+        predicted = model.predict(batch)
+        require_finite([class_logits for class_logits, _ in predicted], batch)
+        return [MaskOutputs(model.post_processing, class_logits, masks) for class_logits, masks in predicted]
     return [ReadyOutputs(outputs) for outputs in model(batch)]

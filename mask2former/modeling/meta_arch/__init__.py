@@ -8,6 +8,7 @@ from mask2former.modeling.meta_arch.segmentation_model import (
     PredictsMasks,
     SegmentationModel,
     WithSettings,
+    require_finite,
     unwrapped,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "PredictsMasks",
     "SegmentationModel",
     "WithSettings",
+    "require_finite",
     "unwrapped",
 ]

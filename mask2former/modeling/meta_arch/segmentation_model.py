@@ -172,8 +172,14 @@ class SegmentationModel(nn.Module):
         return in_halves(predicted, range(len(batched_inputs)))
 
     def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
-        """Return the results of each image or clip under ``settings``, without changing or copying the model."""
-        results = [post_process(*one, settings) for one in self.predict(batched_inputs)]
+        """Return the results of each image or clip under ``settings``, without changing or copying the model.
+
+        Raises:
+            ValueError: class logits that are not finite, of which nothing can be made.
+        """
+        predicted = self.predict(batched_inputs)
+        require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
+        results = [post_process(*one, settings) for one in predicted]
         if not _are_clips(batched_inputs):
             return results
         count = len(results) // len(batched_inputs)
@@ -216,6 +222,23 @@ class SegmentationModel(nn.Module):
                 value = inputs[name].to(self.device)
                 extras[name] = _pad(value if value.ndim == 3 else value[None], size, filler)
         return MaskTargets(frames[0].gt_classes, masks, **extras)
+
+
+def require_finite(class_logits: Sequence[Tensor], batched_inputs: Sequence[dict[str, Any]]) -> None:
+    """Refuse class logits [Q, K + 1], one for each image or frame, that are not finite: they would score 0 in silence.
+
+    Raises:
+        ValueError: it names the first such image.
+    """
+    finite = torch.stack([logits.isfinite().all() for logits in class_logits]).tolist() if class_logits else []
+    if all(finite):
+        return
+    index = finite.index(False) * len(batched_inputs) // len(finite)
+    raise ValueError(
+        f"{batched_inputs[index].get('file_name', f'image {index} of the batch')}: the network's class logits are not "
+        "finite. Usual reasons: weights with NaN (of a training that diverged), or a half format that overflows "
+        "(SOLVER.AMP.DTYPE float16; bfloat16 has the range of float32)."
+    )
 
 
 def _are_clips(batched_inputs: Sequence[dict[str, Any]]) -> bool:

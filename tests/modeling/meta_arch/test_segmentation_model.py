@@ -131,3 +131,29 @@ def test_masks_that_exclude_each_other(rows: int) -> None:
     (result,) = model([{"image": image}])
     probability = prediction.class_logits[0].softmax(-1)[:, :-1]
     torch.testing.assert_close(result["sem_seg"], torch.einsum("qk,qhw->khw", probability, whole), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_name_the_image(frames: int, value: float) -> None:
+    """They would give empty results, which score 0 without a word."""
+    model = EncoderOnly(criterion=Keep()).eval()
+    batch: list[dict[str, Any]] = [
+        {"image": clip(frames) if frames > 1 else clip(1)[0], "file_name": f"{name}.png"} for name in "ab"
+    ]
+    assert len(model(batch)) == 2
+    for frame in batch[1]["image"] if frames > 1 else [batch[1]["image"]]:
+        frame.fill_(255)
+    inputs = model.classes.register_forward_pre_hook(
+        lambda _, x: (torch.where(x[0].isclose(x[0][-1:]), value, x[0]) if len(x[0]) > 1 else x[0],)
+    )
+    with pytest.raises(ValueError, match=r"b\.png: the network's class logits are not finite"):
+        model(batch)
+    inputs.remove()
+    with torch.no_grad():
+        model.classes.bias[0] = value
+    with pytest.raises(ValueError, match=r"a\.png: .* Usual reasons: weights with NaN"):
+        model(batch)
+    del batch[0]["file_name"]
+    with pytest.raises(ValueError, match="image 0 of the batch"):
+        model(batch)
