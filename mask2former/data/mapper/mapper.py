@@ -128,6 +128,8 @@ class Mapper:
         try:
             result = self._map(record, read_image(record["file_name"], self.image_format, self.max_pixels))
         except (ImageError, FileNotFoundError) as error:
+            if self.bad_images is None and isinstance(error, ImageError):
+                raise ImageError(f"{error} DATALOADER.ON_BAD_IMAGE skip leaves such images out.") from error
             if self.bad_images is None or self.read_targets is not None:
                 raise
             self.bad_images.add(record, error)
