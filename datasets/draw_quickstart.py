@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     height, width = options.size
     parameters = {"seed": options.seed, "height": height, "width": width, **counts, "code": _code_digest()}
     if not options.force and _stamp(folder) == parameters:
-        print(f"quickstart: {folder} holds this set already ({options.train} + {options.val} images).")
+        print(f"quickstart: {folder} already holds this set ({options.train} + {options.val} images).")
         return
 
     started = time.perf_counter()
@@ -51,15 +51,15 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = os.environ.get("DETECTRON2_DATASETS", "datasets")
-    parser.add_argument("--root", default=root, help="folder that will hold quickstart/ [%(default)s]")
-    parser.add_argument("--train", type=_count, default=1200, help="training images [%(default)s]")
-    parser.add_argument("--val", type=_count, default=100, help="validation images [%(default)s]")
+    parser.add_argument("--root", default=root, help="folder in which quickstart/ is created [%(default)s]")
+    parser.add_argument("--train", type=_count, default=1200, help="number of training images [%(default)s]")
+    parser.add_argument("--val", type=_count, default=100, help="number of validation images [%(default)s]")
     parser.add_argument(
-        "--size", type=_side, nargs=2, default=(128, 128), metavar=("H", "W"), help="of an image in pixels [128 128]"
+        "--size", type=_side, nargs=2, default=(128, 128), metavar=("H", "W"), help="image size in pixels [128 128]"
     )
-    parser.add_argument("--seed", type=_count, default=0, help="another one draws another set [%(default)s]")
-    parser.add_argument("--workers", type=_positive, default=os.cpu_count(), help="processes [%(default)s]")
-    parser.add_argument("--force", action="store_true", help="draw it again even if it is there")
+    parser.add_argument("--seed", type=_count, default=0, help="random seed of the images [%(default)s]")
+    parser.add_argument("--workers", type=_positive, default=os.cpu_count(), help="number of processes [%(default)s]")
+    parser.add_argument("--force", action="store_true", help="draw the set again even if it exists")
     return parser
 
 

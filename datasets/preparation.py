@@ -31,7 +31,7 @@ def command(description: str | None, root: str) -> argparse.ArgumentParser:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """``--workers``, for :func:`for_each`."""
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes [%(default)s]")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes [%(default)s]")
 
 
 def files(folder: Path, pattern: str) -> list[Path]:

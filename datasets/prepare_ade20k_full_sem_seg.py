@@ -48,8 +48,8 @@ def convert(source: Path, images: Path, annotations: Path) -> None:
     with Image.open(source, formats=["PNG"]) as colours, Image.open(photograph, formats=["JPEG"]) as image:
         if colours.mode != "RGB" or colours.size != image.size:
             raise ValueError(
-                f"{source}: found an image of mode {colours.mode} and {colours.size} pixels; ADE20K's are RGB and of "
-                f"their image's size, {image.size}."
+                f"{source}: found mode {colours.mode} and size (width, height) {colours.size}; ADE20K's segmentation "
+                f"files are RGB and as large as their image, {image.size}."
             )
         labels = Image.fromarray(CLASSES[object_numbers(np.asarray(colours))])
         size = reduced(image.size)

@@ -36,7 +36,9 @@ Region = tuple[int, np.ndarray]  # category id, [H, W] bool
 def stuff_regions(labels: np.ndarray) -> list[Region]:
     """One region for each kind of stuff in the scene parsing labels [H, W], 0 to 150."""
     if labels.ndim != 2 or labels.max(initial=0) > len(CATEGORIES):
-        raise ValueError(f"found labels of shape {labels.shape} up to {labels.max(initial=0)}, not [H, W] up to 150")
+        raise ValueError(
+            f"found labels of shape {labels.shape} up to {labels.max(initial=0)}; they have to be [H, W], at most 150"
+        )
     present = set(np.unique(labels).tolist())
     return [(number, labels == number + 1) for number in STUFF_IDS if number + 1 in present]
 
@@ -44,7 +46,9 @@ def stuff_regions(labels: np.ndarray) -> list[Region]:
 def thing_regions(labels: np.ndarray) -> list[Region]:
     """One region for each instance of the instance labels [H, W, 3], by class and then by number."""
     if labels.ndim != 3 or labels[..., 0].max(initial=0) > len(THINGS):
-        raise ValueError(f"found labels of shape {labels.shape}, not [H, W, 3] with red up to {len(THINGS)}")
+        raise ValueError(
+            f"found labels of shape {labels.shape}; they have to be [H, W, 3], with red at most {len(THINGS)}"
+        )
     pairs = labels[..., 0].astype(np.int32) * 256 + labels[..., 1]
     present = [pair for pair in np.unique(pairs).tolist() if pair >= 256 and pair % 256]
     return [(THINGS[pair // 256 - 1]["id"], pairs == pair) for pair in present]
@@ -62,7 +66,7 @@ def convert_image(name: str, folder: Path, split: str) -> tuple[dict[str, Any], 
         try:
             regions += read(labels)
         except ValueError as error:
-            raise SystemExit(f"{file}: {error}. Is this the file of the ADE20K challenge?") from error
+            raise SystemExit(f"{file}: {error}. Is this a file of the ADE20K challenge?") from error
     sizes.append(file_size(str(folder / "images" / part / f"{name}.jpg")))
     if len(set(sizes)) > 1:
         raise SystemExit(f"{scene}, {objects} and the image differ in size (height, width): {sizes}.")

@@ -21,7 +21,7 @@ def shifted(labels: np.ndarray) -> np.ndarray:
     if labels.dtype != np.uint8 or labels.ndim != 2 or labels.max(initial=0) > NUM_CLASSES:
         raise ValueError(
             f"found {labels.dtype} labels of shape {labels.shape} up to {labels.max(initial=0)}; "
-            f"ADE20K's are uint8 [H, W] up to {NUM_CLASSES}"
+            f"ADE20K's are uint8, [H, W] and at most {NUM_CLASSES}"
         )
     return labels - np.uint8(1)  # unsigned: 0 - 1 is 255
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
             try:
                 labels = shifted(read_labels(str(source)))
             except ValueError as error:
-                raise SystemExit(f"{source}: {error}. Is this the file of the ADE20K challenge?") from error
+                raise SystemExit(f"{source}: {error}. Is this a file of the ADE20K challenge?") from error
             Image.fromarray(labels).save(target / source.name)
 
 

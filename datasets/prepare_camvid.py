@@ -19,7 +19,7 @@ NUM_CLASSES = 11
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = command(__doc__, "folder to hold camvid/")
+    parser = command(__doc__, "folder in which camvid/ is created")
     parser.add_argument("--source", required=True, type=Path, help="the tutorial's CamVid folder")
     options = parser.parse_args(arguments)
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
             label_file = options.source / f"{split}annot" / image.name
             labels = read_labels(str(label_file))
             if labels.ndim != 2 or labels.max() > NUM_CLASSES:
-                raise SystemExit(f"{label_file}: found labels up to {labels.max()}; they are 0 to {NUM_CLASSES}.")
+                raise SystemExit(f"{label_file}: found labels up to {labels.max()}; CamVid has 0 to {NUM_CLASSES}.")
             labels[labels == NUM_CLASSES] = IGNORE_LABEL
             shutil.copyfile(image, image_folder / image.name)
             Image.fromarray(labels).save(label_folder / image.name)

@@ -33,10 +33,10 @@ def read_annotation(file: Path) -> np.ndarray:
     try:
         labels = scipy.io.loadmat(file, variable_names=["S"]).get("S")
     except (ValueError, NotImplementedError, TypeError) as error:  # what SciPy says to broken and to newer files
-        raise ValueError(f"{file}: not a file of MATLAB's that SciPy can read ({error}). Is it whole?") from error
+        raise ValueError(f"{file}: not a MATLAB file that SciPy can read ({error}). Is it complete?") from error
     if labels is None or labels.ndim != 2 or labels.dtype.kind not in "ui" or labels.max(initial=0) > LARGEST_ID:
         found = "no S" if labels is None else f"{labels.dtype} {labels.shape} up to {labels.max(initial=0)}"
-        raise ValueError(f"{file}: found {found}; the variable S holds ids [H, W] up to {LARGEST_ID}.")
+        raise ValueError(f"{file}: found {found}; the variable S has to hold ids [H, W] up to {LARGEST_ID}.")
     return labels
 
 
@@ -46,7 +46,7 @@ def convert(name: str, folder: Path, split: str) -> None:
     labels = read_annotation(folder / "annotations" / f"{name}.mat")
     size = file_size(str(file))
     if labels.shape != size:
-        raise ValueError(f"{file}: {size[0]}x{size[1]} pixels, but its annotation has {labels.shape}.")
+        raise ValueError(f"{file}: its size (height, width) is {size}, but that of its annotation is {labels.shape}.")
     shutil.copyfile(file, folder / "images_detectron2" / split / file.name)
     Image.fromarray(CLASSES[labels]).save(folder / "annotations_detectron2" / split / f"{name}.png")
 

@@ -50,7 +50,7 @@ def convert_image(folder: Path, image_id: int, root: Path) -> tuple[dict[str, An
     for mask_file in sorted((folder / "masks").glob("*.png")):
         mask = read_image(str(mask_file), "L")[..., 0] > 0
         if mask.shape != ids.shape:
-            raise SystemExit(f"{mask_file}: its size is {mask.shape}, the image's {ids.shape}.")
+            raise SystemExit(f"{mask_file}: its size (height, width) is {mask.shape}, but the image's is {ids.shape}.")
         mask &= ids == 1  # a few masks overlap by some pixels
         if not mask.any():
             continue
@@ -84,7 +84,7 @@ def _segment(instance: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = command(__doc__, "folder to hold nuclei/")
+    parser = command(__doc__, "folder in which nuclei/ is created")
     parser.add_argument("--source", required=True, type=Path, help="the unpacked stage1_train folder")
     options = parser.parse_args(arguments)
 

@@ -28,7 +28,7 @@ examples:
 """
 SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
-One network for every kind of segmentation. Drop an image; nothing of it leaves this machine."""
+One network for every kind of segmentation. Drop an image here: it does not leave this machine."""
 
 
 SAVE = """(file) => {
@@ -118,14 +118,14 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                     sources=["upload", "webcam", "clipboard"],
                 )
                 task = gr.Radio(list(predictor.tasks), value=predictor.tasks[0], label="Task", elem_id="task")
-                mode = gr.Radio(list(MODES), value="overlay", label="Drawn as", elem_id="mode")
+                mode = gr.Radio(list(MODES), value="overlay", label="Drawing mode", elem_id="mode")
                 threshold = gr.Slider(
                     0,
                     1,
                     value=round(getattr(predictor.model, "object_mask_threshold", INSTANCE_THRESHOLD), 2),
                     step=0.05,
                     label="Threshold",
-                    info="What the model is less sure of is left out (not of semantic results).",
+                    info="Hide what scores lower. Semantic results have no scores and do not change.",
                     elem_id="threshold",
                 )
                 legend = gr.Checkbox(True, label="Legend", elem_id="legend")
@@ -165,7 +165,7 @@ def table(result: Result, task: str) -> str:
     lines = sorted(rows.values(), key=lambda row: -row[2].sum())
     return tabulate(
         [(name, count, f"{100 * mask.mean():.1f} %") for name, count, mask in lines],
-        ["class", "regions", "of the image"],
+        ["class", "regions", "share of the image"],
         tablefmt="github",
         colalign=("left", "right", "right"),
     )
@@ -178,22 +178,24 @@ def _quickstart_images() -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="A web page on this machine: drop an image on it and see what a model finds.",
+        description="Serve a web page on this machine: drop an image on it and see what a model finds.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a published model's name, a training's output folder, or a configuration file, whose weights "
-        f"--opts MODEL.WEIGHTS names [{DEFAULT_MODEL}]",
+        help="name of a published model, output folder of a training, or configuration file (give its weights by "
+        f"--opts MODEL.WEIGHTS FILE) [{DEFAULT_MODEL}]",
     )
-    parser.add_argument("--examples", metavar="FOLDER", help="images to try [those of the quickstart, if drawn]")
-    parser.add_argument("--port", type=int, metavar="N", help="[the first free one from 7860 on]")
-    parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    parser.add_argument(
+        "--examples", metavar="FOLDER", help="images to try [those of the quickstart, if they have been drawn]"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="port to listen on [the first free one from 7860 on]")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
     add_trust(parser)
     parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the configuration"
+        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="configuration keys to change"
     )
     return parser
 

@@ -26,20 +26,20 @@ from mask2former.visualization import INSTANCE_THRESHOLD, MODES, RESULTS
 
 EXAMPLES = f"""
 examples:
-  Everything that the default model ({DEFAULT_MODEL}, downloaded once) finds in an image:
+  Draw everything that the default model ({DEFAULT_MODEL}, downloaded once) finds in an image:
     demo.py --input img.jpg
   A folder, a glob and a URL with a model that you trained:
     demo.py --model output/mine --input photos/ "more/*.jpg" https://example.org/a.jpg --output results
-  Only instances with a score of at least 0.8, beside the image, with a legend:
+  Draw only instances with a score of at least 0.8, beside the image, with a legend:
     demo.py --input img.jpg --task instance --confidence-threshold 0.8 --style side-by-side --legend
-  Files for other programs: COCO json, a mask for each object, a map of labels:
+  Write files for other programs: COCO json, a mask for each object, a map of labels:
     demo.py --input photos/ --save-json --save-masks --mode labels
   An aerial image at its own scale, in tiles:
     demo.py --input city.png --tile 1024 --task panoptic
   A video; a camera, until Ctrl-C:
     demo.py --input film.mp4 --batch-size 4
     demo.py --webcam
-  A configuration and weights, as the published demo has it:
+  A configuration and weights, as in the published demo:
     demo.py --config-file FILE --input a.jpg b.jpg --output drawn --opts MODEL.WEIGHTS model_final.pkl
 """
 IMAGE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may name
@@ -49,14 +49,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; ``arguments`` are those after its name."""
     args = _parser().parse_args(arguments)
     if args.mode == LABELS and (args.style == "side-by-side" or args.legend):
-        _stop("--mode labels is a map of numbers: neither --style side-by-side nor --legend goes with it.")
+        _stop("--mode labels writes label numbers: leave out --style side-by-side and --legend.")
     images, videos, failures = _sort_inputs(args)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if not images and not videos:
         _stop("there is no image to draw on.")
     if args.mode == LABELS and videos:
-        _stop("--mode labels is a map of numbers, which a video does not keep; give the frames as images.")
+        _stop("--mode labels writes label numbers, which video compression changes; give the frames as images.")
     folder, single = _output(Path(args.output), images, videos)
     try:
         predictor = _predictor(args)
@@ -191,10 +191,12 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--model",
         metavar="MODEL",
-        help="a published model's name (`python -m mask2former.zoo` lists them) or a training's output folder "
+        help="name of a published model (`python -m mask2former.zoo` lists them) or output folder of a training "
         f"[{DEFAULT_MODEL}]",
     )
-    source.add_argument("--config-file", metavar="FILE", help="a configuration; weights by --opts MODEL.WEIGHTS FILE")
+    source.add_argument(
+        "--config-file", metavar="FILE", help="configuration file; give its weights by --opts MODEL.WEIGHTS FILE"
+    )
     add(
         "--input",
         nargs="+",
@@ -203,44 +205,67 @@ def _parser() -> argparse.ArgumentParser:
         help="images, videos, folders of images, quoted globs, URLs of images",
     )
     add("--video-input", metavar="FILE", help="a video, whatever its suffix")
-    add("--webcam", nargs="?", type=int, const=0, metavar="NUMBER", help="a camera, until Ctrl-C or --frames [0]")
-    add("--frames", type=_positive, metavar="N", help="of each video or camera, these first alone")
-    add("--output", default="drawn", metavar="FOLDER", help="made if it is not there; or a file, for one input [drawn]")
+    add(
+        "--webcam",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="NUMBER",
+        help="number of a camera, drawn until Ctrl-C or --frames [0]",
+    )
+    add("--frames", type=_positive, metavar="N", help="draw only the first N frames of each video or camera")
+    add(
+        "--output",
+        default="drawn",
+        metavar="FOLDER",
+        help="folder, created if it does not exist; for a single input, a file [drawn]",
+    )
     add(
         "--confidence-threshold",
         type=_share,
         metavar="SHARE",
         help=f"0 to 1. Instances with a lower score are not drawn (default {INSTANCE_THRESHOLD}). For panoptic "
-        "results it is MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD: queries with a lower score take no part "
+        "results it is MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD: queries with a lower score are ignored "
         "(default: the configuration's value). Semantic results have no scores.",
     )
     add(
         "--task",
         choices=list(RESULTS),
-        help="this alone [all that the model gives; of videos, and with a file as --output, the first]",
+        help="draw only this task [all tasks of the model; for videos, or if --output is a file, the first one]",
     )
     add("--style", choices=["overlay", "side-by-side"], default="overlay", help="[%(default)s]")
     add(
         "--mode",
         choices=[*MODES, LABELS],
         default="overlay",
-        help="colours over the image, masks alone, contours, boxes of things, or a png of label numbers (16 bits "
+        help="colours over the image, masks only, contours, boxes of things, or a png of label numbers (16 bits "
         "where there are more than 255) [%(default)s]",
     )
-    add("--legend", action="store_true", help="colours and classes below the image")
-    add("--save-json", action="store_true", help="COCO json of each task, and COCO's pngs of panoptic results")
-    add("--save-masks", action="store_true", help="a png for each object or class of each image")
-    add("--batch-size", type=_positive, default=1, metavar="N", help="images at a time; helps on a GPU [1]")
-    add("--tile", type=_positive, metavar="PIXELS", help="cut larger images into tiles, do not shrink them")
-    add("--tile-if-needed", action="store_true", help="cut an image that does not fit into memory, and say so")
-    add("--overlap", type=int, default=128, metavar="PIXELS", help="of tiles [%(default)s]")
+    add("--legend", action="store_true", help="list colours and classes below the image")
+    add("--save-json", action="store_true", help="write COCO json of each task, and COCO's pngs of panoptic results")
+    add("--save-masks", action="store_true", help="write a png for each object or class of each image")
+    add(
+        "--batch-size",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="images processed at a time; more is faster on a GPU [1]",
+    )
+    add(
+        "--tile",
+        type=_positive,
+        metavar="PIXELS",
+        help="cut larger images into tiles of this size instead of shrinking them",
+    )
+    add("--tile-if-needed", action="store_true", help="cut an image into tiles if it does not fit into memory")
+    add("--overlap", type=int, default=128, metavar="PIXELS", help="overlap of tiles [%(default)s]")
     add_trust(parser)
     add(
         "--opts",
         nargs=argparse.REMAINDER,
         default=[],
         metavar="KEY VALUE",
-        help="of the configuration, last on the line, such as MODEL.WEIGHTS model_final.pth",
+        help="configuration keys to change, last on the line, such as MODEL.WEIGHTS model_final.pth",
     )
     return parser
 

@@ -89,9 +89,9 @@ def read_url(url: str, most_bytes: int) -> bytes:
         with _open(url) as answer:
             content: bytes = answer.read(most_bytes + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise DownloadError(f"{url}: {_reason(error)}. Download it by hand, and give its path.") from error
+        raise DownloadError(f"{url}: {_reason(error)}. Download it by hand and give its path.") from error
     if len(content) > most_bytes:
-        raise DownloadError(f"{url}: more than {most_bytes >> 20} MiB. Download it by hand, and give its path.")
+        raise DownloadError(f"{url}: more than {most_bytes >> 20} MiB. Download it by hand and give its path.")
     return content
 
 
@@ -120,7 +120,7 @@ def fetch_from_hub(address: str) -> str:
         except (OSError, ValueError, EntryNotFoundError) as error:
             reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
     raise DownloadError(
-        f"{address}: {reasons[0]}\nTo place it by hand: download {files[0]} of {repository} "
+        f"{address}: {reasons[0]}\nTo download it by hand: get {files[0]} of {repository} "
         f"({hf_hub_url(repository, files[0], revision=revision or None)}) on a machine that can, and give the file's "
         "path as MODEL.WEIGHTS."
     )
@@ -165,7 +165,7 @@ def _stream(url: str, part: Path) -> None:
                 file.write(chunk)
                 bar.update(len(chunk))
     if total is not None and _size(part) != total:
-        raise OSError(f"it broke off after {_size(part)} of {total} bytes")
+        raise OSError(f"the download stopped after {_size(part)} of {total} bytes")
     tag.unlink(missing_ok=True)
 
 
@@ -200,9 +200,9 @@ def _reason(error: Exception) -> str:
 
 
 def _by_hand(url: str, path: Path, reason: str) -> str:
-    more = f" What has come so far is kept, and the next attempt goes on from there ({path}.part)."
+    more = f" What has been downloaded so far is kept, and the next attempt goes on from there ({path}.part)."
     return (
         f"{url}: {reason}.{more if os.path.exists(f'{path}.part') else ''}\n"
-        f"To place it by hand: download {posixpath.basename(urlparse(url).path)} on a machine that can, and copy it to "
+        f"To download it by hand: get {posixpath.basename(urlparse(url).path)} on a machine that can, and copy it to "
         f"{path}, or give its own path as MODEL.WEIGHTS."
     )

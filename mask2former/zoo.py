@@ -118,7 +118,7 @@ def weights_file(weights: str) -> str:
         return weights
     similar = difflib.get_close_matches(weights, models(), n=3)
     raise FileNotFoundError(
-        f"{weights}: no such file of weights (MODEL.WEIGHTS), nor a published model of that name"
+        f"{weights}: no weights file (MODEL.WEIGHTS) or published model of that name"
         + (f"; similar ones: {', '.join(similar)}" if similar else "")
         + ". Train first, correct the path, or choose from `python -m mask2former.zoo`."
     )
@@ -152,13 +152,13 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m mask2former.zoo",
         description="List the published image models, or fetch some of them.",
     )
-    parser.add_argument("name", nargs="*", help="models to fetch; their files' paths are printed")
+    parser.add_argument("name", nargs="*", help="models to fetch; prints the paths of their files")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         for name in args.name:
             if (model := find_model(name)) is None:
-                return _fail(f"{name} is not among the published models; without a name, they are listed.")
+                return _fail(f"{name} is not a published model; run this without a name to list them.")
             print(model.fetch())
     except DownloadError as error:
         return _fail(str(error))

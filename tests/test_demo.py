@@ -236,7 +236,7 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_the_default_model_without_a_network(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^error: .*swin_tiny cannot be had.*make demo") as stopped:
+    with pytest.raises(SystemExit, match=r"^error: .*swin_tiny is not available.*make demo") as stopped:
         run("--input", images)
     assert "\n" not in str(stopped.value)
     assert not (tmp_path / "drawn").exists()
@@ -250,18 +250,18 @@ def test_the_quickstart_stands_in_for_the_default_model(
     (tmp_path / default_model.QUICKSTART).symlink_to(model)
     run("--input", images / "a.png")
     assert (tmp_path / "drawn" / "a_panoptic.png").is_file()
-    assert "this is the quickstart's" in capsys.readouterr().err
+    assert "so the quickstart's" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config-file", CONFIG, "--opts", "MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth: no such file of weights"),
+        (["--config-file", CONFIG, "--opts", "MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth: no weights file"),
         (["--config-file", CONFIG], "MODEL.WEIGHTS is empty"),
         (["--config-file", "no.yaml"], r"no\.yaml: no such configuration"),
         (["--model", "coco/panoptic/r5"], r"similar ones: coco/panoptic/r50"),
         (["--input", "nowhere/*.jpg"], "no image to draw on"),
-        (["--mode", "labels", "--legend"], "--mode labels is a map of numbers"),
+        (["--mode", "labels", "--legend"], "--mode labels writes label numbers"),
         (["--output", CONFIG], "is a file; name a folder"),
     ],
     ids=["weights", "no weights", "config", "model", "input", "labels", "output"],

@@ -119,7 +119,9 @@ def test_a_broken_download_goes_on_where_it_broke_off(server: Server) -> None:
 def test_a_later_attempt_resumes(server: Server) -> None:
     url = f"{server.url}/a/model.pkl"
     server.limit, server.breaks = 100_000, 10**9
-    with pytest.raises(DownloadError, match=r"it broke off after 500000 of 3000000 bytes.* What has come so far"):
+    with pytest.raises(
+        DownloadError, match=r"the download stopped after 500000 of 3000000 bytes.* What has been downloaded so far"
+    ):
         fetch(url)
     assert not cache_path(url).exists()
     server.breaks = 0
@@ -173,7 +175,7 @@ def test_without_a_network_the_error_says_what_to_do() -> None:
     # Nobody listens there any more.
     with pytest.raises(DownloadError, match="cannot be reached") as caught:
         fetch(url)
-    assert f"download model.pkl on a machine that can, and copy it to {cache_path(url)}" in str(caught.value)
+    assert f"get model.pkl on a machine that can, and copy it to {cache_path(url)}" in str(caught.value)
     cache_path(url).write_bytes(CONTENT)  # as it says
     assert Path(fetch(url)).read_bytes() == CONTENT
 
@@ -223,7 +225,7 @@ def test_a_name_without_a_network(
     with pytest.raises(DownloadError, match=r"cannot be reached \(Network is unreachable\)") as caught:
         MaskFormerCheckpointer(Tiny()).load("a/b/c")
     assert f"copy it to {path}" in str(caught.value)
-    assert zoo.main(["a/b/c"]) == 2 and "To place it by hand" in capsys.readouterr().err
+    assert zoo.main(["a/b/c"]) == 2 and "To download it by hand" in capsys.readouterr().err
     path.write_bytes(server.files["/tiny.pkl"])  # as it says
     MaskFormerCheckpointer(Tiny()).load("a/b/c")
 
@@ -236,7 +238,7 @@ def test_a_file_goes_before_a_name(tiny_zoo: dict, tmp_path: Path, monkeypatch: 
 
 
 def test_names_that_are_none() -> None:
-    with pytest.raises(FileNotFoundError, match=r"coco/panoptic/r5: no such file.*similar ones: coco/panoptic/r50"):
+    with pytest.raises(FileNotFoundError, match=r"coco/panoptic/r5: no weights file.*similar ones: coco/panoptic/r50"):
         zoo.weights_file("coco/panoptic/r5")
     assert zoo.weights_file("s3://bucket/x.pth") == "s3://bucket/x.pth"  # for the PathManager
 
@@ -261,7 +263,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch, address: str, held: tuple) -> None
         raise hub.errors.LocalEntryNotFoundError("cannot find the file in the cache, nor reach the hub")
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
-    with pytest.raises(DownloadError, match=r"nor reach the hub\nTo place it by hand: download .* of org/name"):
+    with pytest.raises(DownloadError, match=r"nor reach the hub\nTo download it by hand: get .* of org/name"):
         zoo.weights_file(address)
     there = True
     assert zoo.weights_file(address) == "cached"
@@ -274,4 +276,4 @@ def test_command(tiny_zoo: dict, server: Server, capsys: pytest.CaptureFixture[s
     assert Path(capsys.readouterr().out.strip()).is_file()
     zoo.main([])
     assert re.search(r"a/b/c +1k +PQ 1\.0 +yes\n", capsys.readouterr().out)
-    assert zoo.main(["x"]) == 2 and "not among the published models" in capsys.readouterr().err
+    assert zoo.main(["x"]) == 2 and "not a published model" in capsys.readouterr().err

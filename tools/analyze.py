@@ -211,7 +211,7 @@ def analyse(model: nn.Module, size: tuple[int, int], device: str, repeats: int) 
     """Return the results of :func:`count` and :func:`measure`; on "meta" those of :func:`count_products`, no times."""
     if device == "meta":
         if not isinstance(model, SegmentationModel):
-            raise ValueError(f"{type(model).__name__} is not counted on the device meta; name another MODEL.DEVICE.")
+            raise ValueError(f"{type(model).__name__} cannot be counted on the device meta; set another MODEL.DEVICE.")
         return count_products(model, size), {}
     image = torch.randint(0, 256, (3, *size), device=device).float()
     return count(model, image), measure(model, image, repeats)
@@ -247,13 +247,15 @@ def table(counted: dict[str, tuple[float, float, float]], seconds: dict[str, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Parameters, FLOPs, activations and time of a model, part by part, beside the published ones.",
+        description="Count parameters, FLOPs, activations and time of a model by part, beside published ones.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1067), metavar=("H", "W"), help="[800 1067]")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes that are timed [%(default)s]")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(800, 1067), metavar=("H", "W"), help="image size in pixels [800 1067]"
+    )
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="number of timed passes [%(default)s]")
     add_trust(parser)
     add_options(parser)
     args = parser.parse_args()
@@ -265,7 +267,7 @@ def main() -> None:
     except (ConfigError, ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     if unknown := [name for name in PARTS.values() if not _has(model, name)]:
-        sys.exit(f"error: {type(model).__name__} has no {', '.join(unknown)}; mask architectures are analysed here.")
+        sys.exit(f"error: {type(model).__name__} has no {', '.join(unknown)}; only mask architectures can be analysed.")
     try:
         counted, seconds = analyse(model, tuple(args.size), cfg.MODEL.DEVICE, max(1, args.repeats))
     except ValueError as error:

@@ -42,18 +42,21 @@ def audit(command: list[str], lock: Path) -> int:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
         print(done.stderr.strip(), file=sys.stderr)
-        print(f"{lock.name} could not be compared. Is there a network?", file=sys.stderr)
+        print(
+            f"{lock.name} could not be compared with the list of faults. Is there a network connection?",
+            file=sys.stderr,
+        )
         return UNREACHED
     skipped = [package for package in packages if "skip_reason" in package]
     faulty = [package for package in packages if package.get("vulns")]
     for package in faulty:
         for fault in package["vulns"]:
             mended = ", ".join(fault.get("fix_versions", [])) or "no version yet"
-            print(f"{package['name']} {package['version']}: {fault['id']}, mended in {mended}")
+            print(f"{package['name']} {package['version']}: {fault['id']}, fixed in {mended}")
     print(f"{len(packages) - len(skipped)} of {len(packages)} packages compared, {len(faulty)} with known faults.")
     if skipped:
         print(f"Not compared, such as {skipped[0]['name']}: {skipped[0]['skip_reason']}", file=sys.stderr)
-        print("Nothing is known of these. Is the public list of faults reachable from here?", file=sys.stderr)
+        print("Their faults are unknown. Is the public list of faults reachable from here?", file=sys.stderr)
     if faulty:
         return FAULTS
     return 0 if packages and not skipped else UNREACHED

@@ -44,7 +44,9 @@ print("computes what plain PyTorch does, gradients too")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path)
-    parser.add_argument("--torch", metavar="VERSION", help="default: as pinned in requirements/lock.txt")
+    parser.add_argument(
+        "--torch", metavar="VERSION", help="version of torch (default: as pinned in requirements/lock.txt)"
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter (default: this one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +70,7 @@ def main() -> None:
 def run(command: list[str], environment: dict[str, str] | None = None, folder: str | None = None) -> None:
     code = subprocess.run(command, env=environment, cwd=folder).returncode
     if code:
-        sys.exit(f"wheel: this failed with exit status {code}: {' '.join(command[:6])} ...")
+        sys.exit(f"wheel: this command failed with exit status {code}: {' '.join(command[:6])} ...")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from mask2former.checkpoint.weights_io import read, write
 from mask2former.zoo import weights_file
 
 EXAMPLES = """
-The input's format is told from its names: ours, published (MaskFormer v1 too), Hugging Face's, and backbones by
-themselves: Swin's classifiers, ResNets of torchvision, timm, Detectron2 (R-50.pkl) and Caffe2. The suffix of OUT
+The format of the input is recognised by its names: ours, published (MaskFormer v1 too), Hugging Face's, and backbones
+alone: Swin's classifiers, ResNets of torchvision, timm, Detectron2 (R-50.pkl) and Caffe2. The suffix of OUT
 chooses the kind of file: .pth, .bin (PyTorch), .pkl (arrays, for Detectron2), .safetensors. Values are not changed.
 
 examples:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("input", metavar="IN", help="file, URL, hf://org/name, or name of a published model")
     parser.add_argument("output", metavar="OUT", help="file to write")
-    parser.add_argument("--to", choices=list(TARGETS), required=True, help="names of the parameters")
+    parser.add_argument("--to", choices=list(TARGETS), required=True, help="format of the parameter names")
     args = parser.parse_args(arguments)
     try:
         state = convert(read(weights_file(args.input))["model"], args.to)

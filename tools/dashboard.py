@@ -23,8 +23,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="OUTPUT_DIR of a run")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="[curves.html in the folder; compare.html]")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="OUTPUT_DIR of each run")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="page to write [curves.html in the folder; compare.html for several]",
+    )
     args = parser.parse_args()
     try:
         if args.output:

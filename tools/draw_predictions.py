@@ -32,13 +32,19 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--dataset", metavar="NAME", help="registered name [the first of DATASETS.TEST]")
-    parser.add_argument("--number", type=int, default=24, metavar="N", help="images, evenly spread [%(default)s]")
-    parser.add_argument("--task", choices=list(RESULTS), help="[the first that the model gives]")
+    parser.add_argument("--dataset", metavar="NAME", help="registered data set [the first of DATASETS.TEST]")
     parser.add_argument(
-        "--threshold", type=float, default=INSTANCE_THRESHOLD, help="least score of drawn instances [%(default)s]"
+        "--number",
+        type=int,
+        default=24,
+        metavar="N",
+        help="number of images, evenly spread over the data set [%(default)s]",
     )
-    parser.add_argument("--output", metavar="FOLDER", help="[OUTPUT_DIR/images]")
+    parser.add_argument("--task", choices=list(RESULTS), help="task to draw [the first of the model]")
+    parser.add_argument(
+        "--threshold", type=float, default=INSTANCE_THRESHOLD, help="lowest score of drawn instances [%(default)s]"
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="folder to write to [OUTPUT_DIR/images]")
     add_trust(parser)
     add_options(parser)
     args = parser.parse_args()

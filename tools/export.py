@@ -106,20 +106,33 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="published model's name, configuration file, or output folder")
-    parser.add_argument("output", metavar="OUT", help=".pt2 (torch.export) or .onnx")
-    parser.add_argument("--results", choices=list(OUTPUTS), default="logits", help="[%(default)s]")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="uint8", help="of the image [%(default)s]")
     parser.add_argument(
-        "--portable", action="store_true", help=".pt2 of standard operators, slower without mask2former"
+        "model", metavar="MODEL", help="name of a published model, configuration file, or output folder"
     )
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed runs; 0: none [%(default)s]")
+    parser.add_argument("output", metavar="OUT", help="file to write, .pt2 (torch.export) or .onnx")
     parser.add_argument(
-        "--size", type=int, nargs=2, action="append", metavar=("H", "W"), help="to compare at; may be repeated"
+        "--results", choices=list(OUTPUTS), default="logits", help="what the program returns [%(default)s]"
+    )
+    parser.add_argument("--dtype", choices=list(DTYPES), default="uint8", help="dtype of the image [%(default)s]")
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="write a .pt2 of standard operators: runs without mask2former, but slower",
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="number of timed runs; 0: none [%(default)s]"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        action="append",
+        metavar=("H", "W"),
+        help="image size to compare at; may be repeated",
     )
     add_trust(parser)
     parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="of the configuration"
+        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="configuration keys to change"
     )
     return parser
 

@@ -40,14 +40,22 @@ EXAMPLES = """
 def main(words: list[str] | None = None) -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=f"Examples:{EXAMPLES}", formatter_class=form)
-    parser.add_argument("--bundle", type=Path, help="folder of make gpu-bundle (default: what is installed is used)")
-    parser.add_argument("--out", type=Path, help="folder for the results, a file for each step")
-    parser.add_argument("--minutes", type=float, default=8.0, help="for all steps together (default: %(default)s)")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: a rehearsal at tiny sizes")
-    parser.add_argument("--steps", nargs="+", choices=[step.name for step in STEPS], help="(default: all)")
-    words_of_report = "turn the results in these folders, the earliest run first, into --page"
+    parser.add_argument(
+        "--bundle", type=Path, help="folder that make gpu-bundle wrote (default: use the installed packages)"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the results, one file for each step")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="time limit of all steps together (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda", help="cpu: rehearse at tiny sizes (default: %(default)s)"
+    )
+    parser.add_argument("--steps", nargs="+", choices=[step.name for step in STEPS], help="steps to run (default: all)")
+    words_of_report = "write --page from the results in these folders, the earliest run first"
     parser.add_argument("--report", type=Path, nargs="+", metavar="DIR", help=words_of_report)
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="(default: %(default)s)")
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs" / "gpu.md", help="page to write (default: %(default)s)"
+    )
     options = parser.parse_args(words)
     if options.report:
         from gpu_steps.report import write_page  # its libraries may only be in the bundle, which a run installs

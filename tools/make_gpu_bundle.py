@@ -30,10 +30,16 @@ GLIBCS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014",
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default="3.12", metavar="X.Y", help="of the machine (default: %(default)s)")
-    parser.add_argument("--machine", default="x86_64", help="its processor (default: %(default)s)")
-    parser.add_argument("--have", default=str(HELD), metavar="FILE|NAMES", help="what it holds (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist" / "gpu-bundle", help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--python", default="3.12", metavar="X.Y", help="Python version of the machine (default: %(default)s)"
+    )
+    parser.add_argument("--machine", default="x86_64", help="processor of the machine (default: %(default)s)")
+    parser.add_argument(
+        "--have", default=str(HELD), metavar="FILE|NAMES", help="packages that the machine has (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "dist" / "gpu-bundle", help="folder to write to (default: %(default)s)"
+    )
     options = parser.parse_args(words)
     if not re.fullmatch(r"3\.\d+", options.python):
         parser.error(f"--python takes a version such as 3.12; found {options.python!r}.")
@@ -109,7 +115,9 @@ def pack_detectron2(out: Path) -> None:
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", folder]
         run([*command, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2])
         if compiled := list(folder.rglob("*.so")):
-            sys.exit(f"gpu-bundle: Detectron2 holds compiled code here, for one Python alone: {compiled[0].name}")
+            sys.exit(
+                f"gpu-bundle: Detectron2 holds compiled code here, for only one Python version: {compiled[0].name}"
+            )
         patch(folder / "detectron2")  # as `make setup` does
         (about,) = folder.glob("*.dist-info/WHEEL")
         about.write_text("Wheel-Version: 1.0\nGenerator: make_gpu_bundle\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
@@ -130,7 +138,7 @@ def report(out: Path, python: str) -> None:
     print(f"gpu-bundle: {len(sizes)} wheels for Python {python}, {total / 1e6:.1f} MB, in {out}")
     print(f"There: python3 tools/gpu_check.py --bundle {out.name} --out FOLDER --minutes 8")
     if total > LARGEST:
-        sys.exit(f"gpu-bundle: over {LARGEST / 1e6:.0f} MB, too much to travel: name more in --have.")
+        sys.exit(f"gpu-bundle: over {LARGEST / 1e6:.0f} MB, too much to copy: name more packages in --have.")
 
 
 if __name__ == "__main__":

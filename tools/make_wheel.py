@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--into", type=Path, default=ROOT / "dist", help="folder (default: dist)")
+    parser.add_argument("--into", type=Path, default=ROOT / "dist", help="folder to write to (default: dist)")
     folder = parser.parse_args().into.resolve()
 
     environment = {"MASK2FORMER_ALL_GPUS": "1", **os.environ}
@@ -48,7 +48,7 @@ def compiled(wheel: Path) -> list[str]:
         sys.exit(f"wheel: {wheel.name} is tied to a Python version; it should be py3-none-*.")
     foreign = [name for name in names if not name.startswith(("mask2former/", "mask2former-"))]
     if foreign or any("test" in Path(name).parts[-1] for name in names):
-        sys.exit(f"wheel: holds what is not of the package: {', '.join(foreign) or 'tests'}.")
+        sys.exit(f"wheel: holds files from outside the package: {', '.join(foreign) or 'tests'}.")
     return [name for name in names if name.endswith(".so")]
 
 

@@ -108,7 +108,7 @@ def main() -> None:
         changed = patch(Path(spec.submodule_search_locations[0]))
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"Detectron2: {', '.join(changed)} mended." if changed else "Detectron2: nothing to mend.")
+    print(f"Detectron2: {', '.join(changed)} patched." if changed else "Detectron2: nothing to patch.")
 
 
 def patch(package: Path) -> list[str]:

@@ -80,7 +80,7 @@ def find_python() -> str:
         if found := shutil.which(f"python{major}.{minor}"):
             return found
     versions = ", ".join(f"{major}.{minor}" for major, minor in sorted(PYTHONS))
-    sys.exit(f"setup: needs one of Python {versions}; this is {sys.version.split()[0]} and no other is on the PATH.")
+    sys.exit(f"setup: Python {versions} is needed; this is {sys.version.split()[0]} and no other is on the PATH.")
 
 
 def run(command: Iterable[str | Path], hint: str = "") -> None:

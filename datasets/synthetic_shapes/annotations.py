@@ -90,4 +90,4 @@ def _distinct_colours(wanted: list[list[int]]) -> np.ndarray:
 
 def _write(file: Path, image: np.ndarray) -> None:
     if not cv2.imwrite(str(file), np.ascontiguousarray(image), PNG_OPTIONS):
-        raise OSError(f"{file}: the image cannot be written. Is the folder there and the disk not full?")
+        raise OSError(f"{file}: the image cannot be written. Does its folder exist, and is there room on the disk?")

@@ -44,7 +44,7 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
         state |= {key: one.state_dict() for key, one in self.checkpointables.items()} | kwargs
         file = f"{name}.pth"
         if os.path.basename(file) != file:
-            raise ValueError(f"A checkpoint's name has no folder in it; found {name!r}.")
+            raise ValueError(f"The name of a checkpoint must not contain a folder; found {name!r}.")
         path = os.path.join(self.save_dir, file)
         self.logger.info("Saving checkpoint to %s", path)
         if self._is_remote():

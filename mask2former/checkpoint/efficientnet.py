@@ -43,7 +43,9 @@ def from_efficientnet_lite(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     count = 1 + max(int(match[1]) for name in state if (match := re.match(r"_blocks\.(\d+)\.", name)))
     if count not in _STAGES:
-        raise NotImplementedError(f"An EfficientNet of {count} blocks is none of Lite0 to Lite4 ({sorted(_STAGES)}).")
+        raise NotImplementedError(
+            f"An EfficientNet-Lite with {count} blocks is not known: Lite0 to Lite4 have {sorted(_STAGES)} blocks."
+        )
     blocks = [f"blocks.{stage}.{index}" for stage, size in enumerate(_STAGES[count]) for index in range(size)]
     converted = {}
     for name, value in state.items():

@@ -93,7 +93,7 @@ def _from_hf(state: State) -> dict[str, Tensor]:
     if any(name.startswith(hf_resnet.ENCODER) for name in converted):
         raise NotImplementedError(
             "These are Hugging Face weights with a backbone other than Swin and ResNet, whose layout this release "
-            "does not convert; loaded without it, the model would be worthless. Weights of the published system load."
+            "does not convert; unconverted, they would give a useless model. Take weights of the published system."
         )
     return converted
 
@@ -110,7 +110,7 @@ def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
     """
     format, ours = to_ours(state)
     if format == UNKNOWN and not any(name.startswith((_OURS, "backbone.")) for name in ours):
-        raise ValueError(f"the names are of no format that is known: {', '.join(list(ours)[:3])}, ...")
+        raise ValueError(f"the parameter names match no known format: {', '.join(list(ours)[:3])}, ...")
     converted = TARGETS[target](ours)
     left = [name for name in converted if target == "hf" and name.startswith(("sem_seg_head.", "backbone."))]
     if left:

@@ -33,7 +33,7 @@ def scan(file: IO[bytes]) -> None:
             elif opcode.name in _WRITES:
                 place = len(memo) if argument is None else int(argument)
                 if place > count:
-                    raise pickle.UnpicklingError(f"it wants to remember value number {place:,} after {count:,} others")
+                    raise pickle.UnpicklingError(f"it stores a value as number {place:,} after only {count:,} others")
                 memo[place] = stack[-1]
             elif opcode.name == "DUP":
                 stack.append(stack[-1])

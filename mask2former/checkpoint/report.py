@@ -80,7 +80,7 @@ class LoadReport:
         if refused := [part for part in self.empty if whole or part in self.named]:
             raise ValueError(
                 f"The weights (format: {self.format}) have nothing that fits {' and '.join(_spelled(refused))}, which "
-                f"would stay random. {others} If only some parts are wanted, load them by themselves, such as "
+                f"would stay random. {others} To load only some parts, load each one by itself, such as with "
                 "model.backbone.load_state_dict(...)."
             )
 
@@ -90,11 +90,11 @@ class LoadReport:
         result += self.resized_lines()
         if self.foreign:
             foreign = [f"{name} {theirs} in the file, {ours} in the model" for name, theirs, ours in self.foreign]
-            result.append(f"Of another shape, so not loaded; is it the same network? {_some(foreign)}")
+            result.append(f"Not loaded, because the shapes differ; is it the same network? {_some(foreign)}")
         if self.missing:
             result.append(f"Not in the file, so left as initialised: {_some(self.missing)}")
         if self.left_over:
-            result.append(f"Left over, in the file only: {_some(self.left_over)}")
+            result.append(f"Only in the file, so not used: {_some(self.left_over)}")
         return result
 
     def resized_lines(self) -> list[str]:
@@ -106,8 +106,8 @@ class LoadReport:
                 names = ", ".join(name for name, *_ in rows)
                 less = 1 if "class_embed" in names else 0  # "no object"
                 result.append(
-                    f"Another number of {what}, {theirs[0] - less} in the file and {ours[0] - less} in the model: "
-                    f"re-initialised, to be trained: {names}. The rest is kept."
+                    f"The number of {what} differs, {theirs[0] - less} in the file and {ours[0] - less} in the model, "
+                    f"so these are re-initialised and have to be trained: {names}. The rest is kept."
                 )
         return result
 

@@ -40,12 +40,12 @@ def _check_archive(file: IO[bytes], size: int) -> None:
         for record in records:
             if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
                 raise pickle.UnpicklingError(
-                    f"its record {record.filename} is compressed, {record.compress_size:,} bytes to "
-                    f"{record.file_size:,}; torch.save compresses none"
+                    f"its record {record.filename} is compressed, {record.compress_size:,} bytes for "
+                    f"{record.file_size:,}; torch.save does not compress"
                 )
         total = sum(record.file_size for record in records)
         if total > size:
-            raise pickle.UnpicklingError(f"its records of {total:,} bytes do not fit into the file's {size:,}")
+            raise pickle.UnpicklingError(f"its records of {total:,} bytes do not fit into a file of {size:,}")
         for record in records:
             if record.filename.endswith(".pkl"):
                 with archive.open(record) as content:

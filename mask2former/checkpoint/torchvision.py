@@ -35,7 +35,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     unlike = [name for name in state if re.search(r"\.downsample\.2\.|\.se\.|\.aa\.", name)]
     if unlike:
-        raise NotImplementedError(f"Detectron2's ResNets have no parts like {unlike[0]}, of one of timm's variants.")
+        raise NotImplementedError(f"Detectron2's ResNets have no part like {unlike[0]}, which a variant of timm's has.")
     deep = "conv1.6.weight" in state
     converted = {}
     for name, value in state.items():

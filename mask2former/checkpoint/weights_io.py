@@ -58,23 +58,29 @@ def _named(filename: str) -> Iterator[None]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{filename} is not loaded: it is broken, or holds more than tensors and plain values, which could "
-            f"run code ({reason}). Get the file again from where it comes from."
+            f"run code ({reason}). Get the file again from its source."
         ) from error
 
 
 def _require_names(data: Any, filename: str) -> None:
     if not isinstance(data, dict):
-        raise ValueError(f"{filename} is not loaded: it holds no weights by name but a {type(data).__name__}.")
+        raise ValueError(
+            f"{filename} is not loaded: it holds a {type(data).__name__}, not a dictionary of weights by name."
+        )
     for name in data:
         if not isinstance(name, str):
-            raise ValueError(f"{filename} is not loaded: the name of a weight is a {type(name).__name__}, not a text.")
+            raise ValueError(
+                f"{filename} is not loaded: the name of a weight is a {type(name).__name__}, not a string."
+            )
 
 
 def _require_content(tensor: Tensor, where: str) -> None:
     """Refuse a tensor that repeats few values many times, which turns into more memory than the file has bytes."""
     size, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if size > stored:
-        raise ValueError(f"{where} has the shape {tuple(tensor.shape)}, {size:,} bytes, of which {stored:,} are there.")
+        raise ValueError(
+            f"{where} has the shape {tuple(tensor.shape)}, {size:,} bytes, but only {stored:,} are stored."
+        )
 
 
 def _of_detectron2(data: Any, filename: str) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def write(state: Mapping[str, Tensor], filename: str, *, nested: bool = True) ->
             raise OSError(f"{filename} was not written: {error}") from error
     elif suffix == ".pkl":
         if any(value.dtype == torch.bfloat16 for value in state.values()):
-            raise ValueError(f"{filename}: .pkl files hold NumPy's types, and bfloat16 is none: choose .safetensors.")
+            raise ValueError(f"{filename}: .pkl files hold NumPy's types, which lack bfloat16: choose .safetensors.")
         arrays = {name: value.numpy() for name, value in state.items()}
         with whole_file(filename) as file:
             pickle.dump({"model": arrays, "__author__": "mask2former"}, file, protocol=2)

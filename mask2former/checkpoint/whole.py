@@ -58,11 +58,11 @@ def newest_whole(folder: str | Path) -> Path | None:
     for file in sorted((file for file in others if others[file] >= 0), key=lambda one: (others[one], one.name))[::-1]:
         if damage(file):
             continue
-        logger.warning("%s Going back to %s, of iteration %d.", reason, file, others[file])
+        logger.warning("%s Going back to %s, written at iteration %d.", reason, file, others[file])
         return file
     if (folder / TAG).exists():
         logger.warning(
-            "%s No other file in %s is a whole checkpoint from which a training could go on.", reason, folder
+            "%s No other file in %s is a complete checkpoint from which training could go on.", reason, folder
         )
     return None
 
@@ -74,9 +74,9 @@ def _tagged(folder: Path) -> tuple[Path | None, str]:
         return None, f"{folder} has checkpoints but no {TAG}."
     name = tag.read_text(encoding="utf-8", errors="replace").strip()
     if not name or Path(name).name != name or "\0" in name:
-        return None, f"{tag} holds {name!r}, which is no file name: was its writing interrupted?"
+        return None, f"{tag} holds {name!r}, which is not a file name. Was writing it interrupted?"
     reason = damage(folder / name)
-    return folder / name, reason and f"{folder / name}, which {TAG} names, is not whole ({reason})."
+    return folder / name, reason and f"{folder / name}, which {TAG} names, cannot be used ({reason})."
 
 
 def _iteration(file: Path) -> int:

@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
         self.written, self.level = self.written + 1, self.level + 1
         if self.written > MOST_WRITTEN or self.level > MOST_LEVELS:
             limit = f"{MOST_LEVELS} levels" if self.level > MOST_LEVELS else f"{MOST_WRITTEN:,} values"
-            raise ConfigError(f"{self.name}, line {self.line + 1}: more than {limit}; that is no configuration.")
+            raise ConfigError(f"{self.name}, line {self.line + 1}: more than {limit}, too many for a configuration.")
         node = super().compose_node(parent, index)
         self.level -= 1
         return node
@@ -54,7 +54,7 @@ def _construct_eval(loader: _Loader, node: yaml.Node) -> list[int]:
         case yaml.SequenceNode(value=[yaml.ScalarNode(value=str() as text, tag="tag:yaml.org,2002:str")]):
             pass
         case _:
-            raise ConfigError(f'{_place(node.start_mark)}: eval wants a list of one text, as in ["[1, 2]"].')
+            raise ConfigError(f'{_place(node.start_mark)}: eval takes a list of one string, as in ["[1, 2]"].')
     sizes = SIZES.fullmatch(text)
     if sizes is None:
         raise ConfigError(
@@ -90,7 +90,7 @@ def read_with_bases(path: str, allow_unsafe: bool = False) -> dict[str, Any]:
 def _read(path: str, allow_unsafe: bool, within: tuple[str, ...], read: list[str]) -> dict[str, Any]:
     read.append(path)
     if len(read) > MOST_FILES:
-        raise ConfigError(f"{path}: the {BASE_KEY} of these files name more than {MOST_FILES} files.")
+        raise ConfigError(f"{path}: the {BASE_KEY} keys of these files name more than {MOST_FILES} files.")
     if path in within:
         raise ConfigError(f"{path}: its {BASE_KEY} leads back to itself: {' -> '.join((*within, path))}.")
     content = _read_one(path, allow_unsafe)
@@ -100,7 +100,7 @@ def _read(path: str, allow_unsafe: bool, within: tuple[str, ...], read: list[str
     result: dict[str, Any] = {}
     for base in bases:
         if not isinstance(base, str):
-            raise ConfigError(f"{path}: its {BASE_KEY} is a path or a list of paths, not {base!r}.")
+            raise ConfigError(f"{path}: its {BASE_KEY} has to be a path or a list of paths; found {base!r}.")
         base_path = _resolve(base, path)
         if "://" in base_path and not allow_unsafe:
             raise ConfigError(
@@ -138,7 +138,7 @@ def _read_safely(path: str) -> Any:
         with PathManager.open(path, "r") as file:
             text = file.read(MOST_CHARACTERS + 1)
         if len(text) > MOST_CHARACTERS:
-            raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters; that is no configuration.")
+            raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters, too long for a configuration.")
         loader = _Loader(text)
         loader.name = path
         node = loader.get_single_node()
@@ -162,7 +162,9 @@ def _require_small(node: yaml.Node) -> None:
     while waiting:
         node, values = waiting.pop(), values + 1
         if values > MOST_VALUES:
-            raise ConfigError(f"{_place(node.start_mark)}: more than {MOST_VALUES:,} values, those of aliases counted.")
+            raise ConfigError(
+                f"{_place(node.start_mark)}: more than {MOST_VALUES:,} values, counting those of aliases."
+            )
         if isinstance(node, yaml.ScalarNode):
             if node.tag in NUMBERS and len(node.value) > MOST_DIGITS:
                 raise ConfigError(f"{_place(node.start_mark)}: a number of more than {MOST_DIGITS} digits.")
@@ -173,7 +175,7 @@ def _require_small(node: yaml.Node) -> None:
 
 
 def _read_unsafely(path: str) -> Any:
-    logger.warning("%s runs code while it is read, as you allow it to.", path)
+    logger.warning("%s may run code while it is read, because unsafe configurations are allowed.", path)
     try:
         with PathManager.open(path, "r") as file:
             return yaml.unsafe_load(file)

@@ -135,18 +135,20 @@ def build_dataset(
         DataError: the data have faults that would stop the training; the message lists them (at most 100 lines).
     """
     if val is not None and val.kind != train.kind:
-        raise DataError(f"The training data are of kind {train.kind}, those for validation {val.kind}.")
+        raise DataError(
+            f"The training data are {train.kind}, but the validation data are {val.kind}. Give one kind for both."
+        )
     sources = [train] if val is None else [train, val]
     notes: list[str] = []
     if train.kind == "semantic":
         categories = label_categories(label_values(sources), ignore_label, class_names)
         if not class_names:
-            notes.append("Classes are called after their numbers; --classes gives names.")
+            notes.append("Classes are named after their numbers; give names by --classes.")
         if has_holes(categories, ignore_label):
             copies = (folder / "train_labels", folder / "val_labels")
             sources = [write_contiguous(source, categories, to) for source, to in zip(sources, copies, strict=False)]
             notes.append(
-                f"Labels are not 0, 1, 2, ...: copies with the numbers 0 to {len(categories) - 1} are below {folder}."
+                f"Labels are not 0, 1, 2, ...; copies numbered 0 to {len(categories) - 1} were written to {folder}."
             )
             ignore_label = ignored(len(categories))
     else:
@@ -205,7 +207,7 @@ def _require_sound(reports: Sequence[Report]) -> None:
     if number:
         lines = [line for report in reports for line in report.lines(report.stopping)]
         shown = [f"  {line}" for line in lines[:100]]
-        more = [f"  ... and {len(lines) - 100} lines more"] if len(lines) > 100 else []
+        more = [f"  ... and {len(lines) - 100} more lines"] if len(lines) > 100 else []
         raise DataError(f"{number} fault{'s' * (number > 1)} would stop the training:\n" + "\n".join(shown + more))
     if not any(report.counts["images"] for report in reports):
         raise DataError("There is no image.")
@@ -223,7 +225,7 @@ def _ids(source: DataSource) -> list[Any]:
 
 def _hold_out(ids: list[Any], notes: list[str]) -> tuple[frozenset[Any] | None, frozenset[Any] | None]:
     if len(ids) < 2:
-        notes.append("warning: there is one image; it is trained on and evaluated on, so scores say nothing.")
+        notes.append("warning: there is only one image, for training and evaluation, so scores mean nothing.")
         return None, None
     count = min(max(1, round(HELD_OUT_SHARE * len(ids))), HELD_OUT_MOST)
     chosen = frozenset(random.Random(SEED).sample(sorted(ids, key=str), count))

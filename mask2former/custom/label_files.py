@@ -55,11 +55,11 @@ def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) 
     present = sorted(values - {ignore_label})
     if ignore_label == IGNORE_LABEL and present == [0] and IGNORE_LABEL in values:
         raise DataError(
-            'The labels are 0 and 255 alone, and 255 means "ignore this pixel". If 255 is a class (masks drawn in '
-            "black and white), say --ignore-label -1."
+            'The only labels are 0 and 255, and 255 means "ignore this pixel". If 255 is a class (masks drawn in '
+            "black and white), give --ignore-label -1."
         )
     if not present:
-        raise DataError(f"No label file holds a class; {ignore_label} alone was found, which is ignored.")
+        raise DataError(f"No label file holds a class: only {ignore_label} was found, which is ignored.")
     if names and present[-1] < len(names):
         present = list(range(len(names)))
     if names and len(names) != len(present):

@@ -16,8 +16,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 # Small networks that learn on a CPU: EfficientNet-Lite0 with ImageNet weights, and ResNet-18 from scratch.
 SMALL, SMALL_R18 = "small", "small_r18"
 NO_WEIGHTS = (
-    "{error}\nWithout these weights: --weights FILE begins with a file that you have, --from-scratch with random ones "
-    "(which takes far more images), --model small_r18 with a small network that learns on a CPU."
+    "{error}\nTo do without these weights: --weights FILE starts from a file that you have, --from-scratch from random "
+    "weights (which needs far more images), and --model small_r18 from a small network that can be trained on a CPU."
 )
 
 
@@ -74,6 +74,6 @@ def _file(model: str) -> str:
         return model
     close = difflib.get_close_matches(model, [SMALL, SMALL_R18, *models()], n=3, cutoff=0.3)
     raise ConfigError(
-        f"--model {model}: neither {SMALL!r}, nor a published model, nor a .yaml file. Similar: {', '.join(close)}; "
+        f"--model {model}: not {SMALL!r}, a published model or a .yaml file. Similar: {', '.join(close)}; "
         "`python -m mask2former.zoo` lists them all."
     )

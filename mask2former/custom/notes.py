@@ -30,8 +30,8 @@ def warnings(source: DataSource, report: Report, categories: Sequence[Category])
     shares = {name: tally.crowd_share for name, tally in report.classes.items()}
     if most := [f"{name} ({share:.0%})" for name, share in shares.items() if share > MANY_CROWDS]:
         lines.append(
-            f"{source}: a large share is marked as crowds (iscrowd 1): {', '.join(most[:10])}. Crowds are neither "
-            "learnt nor scored; some tools set the flag on every mask that they write as run lengths."
+            f"{source}: a large share of these classes is marked as crowds (iscrowd 1): {', '.join(most[:10])}. Crowds "
+            "are neither learnt nor scored; some tools set the flag on every mask that they write as run lengths."
         )
     return [f"warning: {line}" for line in lines]
 
@@ -40,8 +40,8 @@ def shared_images(train: DataSource, val: DataSource) -> list[str]:
     """Return a warning if images are both trained on and evaluated on, which flatters the scores."""
     files = [{os.path.realpath(path) for path in _image_files(source)} for source in (train, val)]
     if shared := len(files[0] & files[1]):
-        of = f"{shared} of {len(files[1])} images for validation"
-        return [f"warning: {of} are training images too: scores will flatter."]
+        of = f"{shared} of {len(files[1])} validation images"
+        return [f"warning: {of} are also training images, so scores will be too high."]
     return []
 
 

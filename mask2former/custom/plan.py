@@ -58,7 +58,7 @@ class TrainingPlan:
 
     def choose(self, key: str, value: Any, reason: str) -> None:
         if key in self.fixed:
-            value, reason = self[key], "as you say"
+            value, reason = self[key], "set by you"
         else:
             self.cfg.merge_from_list([key, value])
         self.settings.append(Setting(key, value, reason))
@@ -117,10 +117,12 @@ def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
     for task, on in scored.items():
         plan.choose(f"MODEL.MASK_FORMER.TEST.{task}_ON", on, f"{kind} data")
     if kind == "panoptic" and is_from_scratch(plan.cfg):
-        plan.choose("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", 0.35, "a model from scratch is sure of little")
-        plan.choose("MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD", 0.6, "a model from scratch is sure of little")
+        plan.choose("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", 0.35, "a model trained from scratch has low scores")
+        plan.choose("MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD", 0.6, "a model trained from scratch has low scores")
     empty = report.counts["images without objects"]
-    plan.choose("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} images without objects teach what is none")
+    plan.choose(
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} images without objects teach what is not an object"
+    )
     most = _most_objects(report)
     queries = plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]
     if kind != "semantic":
@@ -141,9 +143,9 @@ def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
     short, reason = _short_side(plan.cfg, report)
     plan.choose("INPUT.MIN_SIZE_TEST", _multiple(short, 32), reason)
     test = plan["INPUT.MIN_SIZE_TEST"] or short  # 0: images as they are
-    plan.choose("INPUT.MAX_SIZE_TEST", LONG_TO_SHORT * test, f"images of {LONG_TO_SHORT}:1 whole")
+    plan.choose("INPUT.MAX_SIZE_TEST", LONG_TO_SHORT * test, f"fits whole images of up to {LONG_TO_SHORT}:1")
     sides = tuple(_multiple(test * share, 32) for share in (0.75, 0.875, 1.0, 1.125, 1.25))
-    plan.choose("INPUT.MIN_SIZE_TRAIN", sides, "a quarter around the size of the test")
+    plan.choose("INPUT.MIN_SIZE_TRAIN", sides, "within a quarter of the test size")
     plan.choose("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "of these")
     plan.choose("INPUT.MAX_SIZE_TRAIN", LONG_TO_SHORT * max(plan["INPUT.MIN_SIZE_TRAIN"]), "as in the test")
     crop, why = _multiple(test, CROP_STEP), "about a whole image"
@@ -152,7 +154,7 @@ def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
     plan.choose("INPUT.CROP.ENABLED", True, "images of one size make steps of one size")
     plan.choose("INPUT.CROP.TYPE", "absolute", "pixels")
     plan.choose("INPUT.CROP.SIZE", [crop, crop], why)
-    plan.choose("INPUT.COLOR_AUG_SSD", True, "other colours of the same things")
+    plan.choose("INPUT.COLOR_AUG_SSD", True, "objects of the same class differ in colour")
 
 
 def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
@@ -168,7 +170,7 @@ def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
         )
     scale = min(max(1.0, LEAST_OBJECT / side), MOST_ENLARGED, usual / short)
     why = f"short sides are {short:.0f} pixels"
-    return scale * short, why + (f", enlarged because objects are {side:.0f} across" if scale > 1 else "")
+    return scale * short, why + (f", enlarged because objects are {side:.0f} pixels across" if scale > 1 else "")
 
 
 def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
@@ -176,9 +178,9 @@ def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
         math.prod(plan["INPUT.CROP.SIZE"]) if plan["INPUT.CROP.ENABLED"] else max(plan["INPUT.MIN_SIZE_TRAIN"]) ** 2
     )
     each = MOST_IMAGES // devices if on_gpu(plan.cfg) else MOST_IMAGES_CPU
-    reason = "as published" if on_gpu(plan.cfg) else "a CPU takes a second or more for these"
+    reason = "as published" if on_gpu(plan.cfg) else "a CPU already takes a second or more for these"
     while each > 1 and training_bytes(plan.cfg, each, pixels) > SHARE_OF_MEMORY * memory:
-        each, reason = each // 2, f"the most of which {memory / 1e9:.0f} GB of memory hold"
+        each, reason = each // 2, f"the most that fits in {memory / 1e9:.0f} GB of memory"
     batch = max(1, each) * devices
     need = training_bytes(plan.cfg, max(1, each), pixels)
     plan.choose("SOLVER.IMS_PER_BATCH", batch, f"{reason}; about {need / 1e9:.1f} GB" + " on each GPU" * (devices > 1))
@@ -193,23 +195,23 @@ def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
         # configs/_base_/lite0.yaml and small_network.yaml
         rate, its_batch = (0.0004, 4) if cfg.MODEL.WEIGHTS in PACKAGED else (0.0005, 8)
     scaled = float(f"{rate * math.sqrt(batch / its_batch):.2g}")
-    reason = f"{rate:g} for {its_batch} images, and the square root of the share for {batch}"
+    reason = f"{rate:g} for {its_batch} images, scaled by the square root of the batch size"
     plan.choose("SOLVER.BASE_LR", scaled, reason)
     least, most = SHOWN[start]
     shown, why = PASSES[start] * images, f"{PASSES[start]} passes through {images} images"
     if shown < least:
-        shown, why = least, f"no less than {least:,} images shown"
+        shown, why = least, f"at least {least:,} images shown"
     if shown > most:
-        shown, why = most, f"no more than {most:,} images shown"
+        shown, why = most, f"at most {most:,} images shown"
     if not on_gpu(cfg) and shown > SHOWN_CPU:
-        shown, why = SHOWN_CPU, f"{SHOWN_CPU:,} images shown, for it is a CPU; more would help"
+        shown, why = SHOWN_CPU, f"at most {SHOWN_CPU:,} images shown on a CPU; more would help"
     plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / batch)), why)
     steps = plan["SOLVER.MAX_ITER"]
     plan.choose("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "falls to 0 at the end, whatever the length")
     warm_up = min(100, steps // 10)
-    plan.choose("SOLVER.WARMUP_ITERS", warm_up, "a careful start" if warm_up else "so short a training has none")
+    plan.choose("SOLVER.WARMUP_ITERS", warm_up, "a careful start" if warm_up else "the training is too short for one")
     if plan["SOLVER.WARMUP_ITERS"]:
-        plan.choose("SOLVER.WARMUP_FACTOR", 0.01, "of the learning rate, to begin with")
+        plan.choose("SOLVER.WARMUP_FACTOR", 0.01, "first learning rate, as a share of the full one")
     _choose_periods(plan, data, steps, batch)
 
 
@@ -217,13 +219,13 @@ def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: 
     """Choose when to write checkpoints and to evaluate. Both happen at the end in any case."""
     period = steps // EVALUATIONS
     if period < LEAST_PERIOD:
-        alone = "at the end alone, for the training is short"
+        alone = "only at the end, because the training is short"
         plan.choose("SOLVER.CHECKPOINT_PERIOD", steps + 1, alone)
         plan.choose("TEST.EVAL_PERIOD", 0, alone)
         return
-    plan.choose("SOLVER.CHECKPOINT_PERIOD", period, "an interruption costs a fifth of the time at most")
+    plan.choose("SOLVER.CHECKPOINT_PERIOD", period, "an interruption costs at most a fifth of the time")
     costs_little = on_gpu(plan.cfg) and EVALUATIONS * data.val.num_images < steps * batch / 4
-    often = f"{EVALUATIONS} times" if costs_little else "at the end alone, for it takes long"
+    often = f"{EVALUATIONS} times" if costs_little else "only at the end, because it takes long"
     plan.choose("TEST.EVAL_PERIOD", period if costs_little else 0, often)
 
 

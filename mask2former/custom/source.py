@@ -65,14 +65,14 @@ def detect_format(paths: Sequence[str]) -> DataSource:
         return _semantic(*folders)
     if len(files) == 1 and files[0].endswith(".json") and 1 <= len(folders) <= 2:
         return _coco(files[0], folders)
-    raise DataError(f"Data are given in one of these forms:\n{FORMS}\nfound: {' '.join(paths) or 'nothing'}")
+    raise DataError(f"Give the data in one of these forms:\n{FORMS}\nfound: {' '.join(paths) or 'nothing'}")
 
 
 def _semantic(images: str, labels: str) -> DataSource:
     if not _holds(labels, LABEL_SUFFIXES):
         raise DataError(
-            f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of images comes first, that "
-            "of the labels second."
+            f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of images comes first, the "
+            "folder of labels second."
         )
     if not _holds(images, IMAGE_SUFFIXES):
         raise DataError(f"{images} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
@@ -87,13 +87,13 @@ def _coco(file: str, folders: list[str]) -> DataSource:
     panoptic = any(isinstance(entry, dict) and "segments_info" in entry for entry in annotations)
     if not panoptic:
         if len(folders) == 2:
-            raise DataError(f"{file} holds objects, no panoptic segments: give the images' folder alone with it.")
+            raise DataError(f"{file} holds objects, not panoptic segments: give only the image folder with it.")
         return DataSource("instance", folders[0], file)
     # COCO keeps them beside the json, in a folder of the same name.
     beside = Path(file).with_suffix("")
     pngs = folders[1] if len(folders) == 2 else str(beside)
     if not Path(pngs).is_dir():
-        raise DataError(f"{file} is a panoptic file: give the folder of its pngs last, after that of the images.")
+        raise DataError(f"{file} is a panoptic file: give the folder of its pngs last, after the image folder.")
     return DataSource("panoptic", folders[0], file, pngs)
 
 

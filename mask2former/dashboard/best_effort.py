@@ -45,7 +45,7 @@ class BestEffort:
     def warn(self, reason: str) -> None:
         """Log that ``what`` is left out, why, and what to do."""
         logger.warning(
-            "%s: left out, for it failed (%s). Everything else goes on. %s The traceback is in log.txt.",
+            "%s: left out, because it failed (%s). Everything else goes on. %s The traceback is in log.txt.",
             self.what,
             reason.rstrip("."),
             self.remedy,

@@ -65,7 +65,7 @@ class ClassList:
         if strange:
             raise ValueError(
                 f"the categories {strange} are in the annotations or in the results, but the data set's metadata "
-                f"(thing_dataset_id_to_contiguous_id and its kin) knows {sorted(known)} alone"
+                f"(thing_dataset_id_to_contiguous_id and the like) knows only {sorted(known)}"
             )
         return np.array([known[category] for category in categories.tolist()], np.int64)
 

@@ -62,18 +62,23 @@ def charts_of(metrics: Metrics, batch_size: int | None = None) -> dict[str, Char
     parts = list(dict.fromkeys(match[1] for match in losses.values()))
     charts = {
         "loss": _chart("Loss", "Sum over all parts and layers.", "loss", [("total loss", found.get("total_loss"))]),
-        "parts": _chart("Loss by part", "Of the last layer.", "loss", [(PARTS.get(p, p), found.get(p)) for p in parts]),
+        "parts": _chart(
+            "Loss by part", "Losses of the last layer.", "loss", [(PARTS.get(p, p), found.get(p)) for p in parts]
+        ),
     }
     for part in parts:
         layers = [(_layer(m), found[name]) for name, m in losses.items() if m[1] == part]
         if len(layers) > 1:
-            words = "By layer of the decoder; each one's prediction is supervised."
+            words = "One line for each decoder layer; the prediction of each is supervised."
             charts[f"layers-{part}"] = _chart(PARTS.get(part, part), words, "loss", sorted(layers, key=_by_layer))
             charts[f"layers-{part}"]["layers"] = True
     for number, (unit, lines) in enumerate(_scores(metrics)):
-        charts[f"scores-{number}"] = {**_chart(f"Scores{unit}", "Of each evaluation.", "%", lines), "unit": "%"}
-    charts["lr"] = _chart("Learning rate", "Of the largest group of parameters.", "rate", [("rate", found.get("lr"))])
-    charts["gradient"] = _chart("Gradient", "Its norm before clipping.", "norm", [("norm", found.get("grad_norm"))])
+        charts[f"scores-{number}"] = {
+            **_chart(f"Scores{unit}", "One point for each evaluation.", "%", lines),
+            "unit": "%",
+        }
+    charts["lr"] = _chart("Learning rate", "Rate of the largest parameter group.", "rate", [("rate", found.get("lr"))])
+    charts["gradient"] = _chart("Gradient", "Norm before clipping.", "norm", [("norm", found.get("grad_norm"))])
     if batch_size and "time" in found:
         x, y = found["time"].points()
         speed = _line("images a second", x, [batch_size / seconds if seconds > 0 else 0.0 for seconds in y])
@@ -82,7 +87,7 @@ def charts_of(metrics: Metrics, batch_size: int | None = None) -> dict[str, Char
             "series": [speed],
         }
         charts["speed"]["y"]["min"] = 0
-    charts["memory"] = _chart("Memory", "At most, so far.", "GiB", [("memory", found.get("memory_gib"))])
+    charts["memory"] = _chart("Memory", "Peak so far.", "GiB", [("memory", found.get("memory_gib"))])
     charts["memory"]["y"]["min"] = 0
     return {name: chart for name, chart in charts.items() if any(line["x"] for line in chart["series"])}
 

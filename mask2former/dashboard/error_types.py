@@ -10,12 +10,12 @@ matched by one found segment at most, and better scores choose first. The others
 - *merged*: it holds more than half of each of two or more true segments of its class;
 - *split*: more than half of it lies in one true segment of its class, in which more than half of another found
   segment of that class lies as well;
-- *badly outlined*: IoU of 0.1 to 0.5 with a true segment of its class;
-- *wrong class and badly outlined*: IoU of 0.1 to 0.5 with a true segment of another class;
+- *poor mask*: IoU of 0.1 to 0.5 with a true segment of its class;
+- *wrong class and poor mask*: IoU of 0.1 to 0.5 with a true segment of another class;
 - *false alarm*: everything else; no true segment overlaps it enough to be meant.
 
 A true segment is *missed* if none matches it and it is not the one that a found segment of the kinds wrong class,
-merged, split or (wrong class and) badly outlined stands for: the true segment of the largest IoU that the kind allows.
+merged, split or (wrong class and) poor mask stands for: the true segment of the largest IoU that the kind allows.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Kind(Enum):
     WRONG_CLASS = "wrong class"
     MERGED = "merged"
     SPLIT = "split"
-    BAD_OUTLINE = "badly outlined"
-    WRONG_AND_BAD = "wrong class and badly outlined"
+    BAD_OUTLINE = "poor mask"
+    WRONG_AND_BAD = "wrong class and poor mask"
     FALSE_ALARM = "false alarm"
     MISSED = "missed"
     IGNORED = "ignored"
@@ -47,13 +47,13 @@ class Kind(Enum):
 
 MEANINGS = {
     Kind.MISSED: "nothing was found where the object is",
-    Kind.WRONG_CLASS: "well outlined (IoU above 0.5), but given another class",
-    Kind.BAD_OUTLINE: "the right class, but the outlines overlap too little (IoU 0.1 to 0.5)",
-    Kind.SPLIT: "one of several pieces that one object fell into",
+    Kind.WRONG_CLASS: "a good mask (IoU above 0.5) with another class",
+    Kind.BAD_OUTLINE: "the right class, but the masks overlap too little (IoU 0.1 to 0.5)",
+    Kind.SPLIT: "one of several segments into which an object was split",
     Kind.MERGED: "one segment that holds two or more objects of its class",
     Kind.WRONG_AND_BAD: "another class and an IoU of only 0.1 to 0.5",
-    Kind.DUPLICATE: "a second find of an object that was found already",
-    Kind.FALSE_ALARM: "found where nothing of the kind is (IoU below 0.1)",
+    Kind.DUPLICATE: "a second prediction of an object that was found already",
+    Kind.FALSE_ALARM: "found where there is no such object (IoU below 0.1)",
 }
 
 

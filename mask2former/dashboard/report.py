@@ -27,16 +27,16 @@ from mask2former.visualization import draw_regions
 IMAGE_BYTES = 6_000_000  # limit of all encoded images in a page together
 
 MEANINGS = {
-    "PQ": "Panoptic quality: how well all segments are found and outlined; the mean over the classes.",
+    "PQ": "Panoptic quality: how well segments are found and how well their masks fit; the mean over the classes.",
     "PQ of things": "The same over things: objects that can be counted.",
     "PQ of stuff": "The same over stuff: sky, grass and the like.",
     "PQ of semantic": "Panoptic quality of the segments that the semantic result makes by itself.",
     "mask AP": "Average precision of instances by their masks, the mean over IoU 0.5 to 0.95 and the classes.",
     "mask AP50": "The same where an IoU of 0.5 is enough.",
-    "boundary AP": "Average precision by Boundary IoU, which looks at the outlines.",
+    "boundary AP": "Average precision by Boundary IoU, which compares only the boundaries of masks.",
     "box AP": "Average precision by bounding boxes.",
     "mIoU": "Mean over the classes of pixels in common / pixels of either (intersection over union).",
-    "pixel accuracy": "Share of the annotated pixels that got the right class.",
+    "pixel accuracy": "Share of the annotated pixels with the right class.",
 }
 
 
@@ -108,8 +108,8 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
 
 def _matrices(findings: Findings, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     counted = (
-        ("segments", findings.panoptic, "segments of IoU above 0.5"),
-        ("instances", findings.instance, f"instances of a score of at least {CONFIDENT} and IoU above 0.5"),
+        ("segments", findings.panoptic, "segments with an IoU above 0.5"),
+        ("instances", findings.instance, f"instances with a score of at least {CONFIDENT} and an IoU above 0.5"),
         ("pixels", findings.semantic, "pixels"),
     )
     for unit, tally, what in counted:
@@ -126,7 +126,7 @@ def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[s
         recall = np.linspace(0, 100, 101)
         yield {
             "title": "Precision against recall (masks)",
-            "words": "Of the instances, sorted by score: how many are right, as more and more are taken in.",
+            "words": "Precision as more and more instances are counted, in order of their scores.",
             "x": {"label": "recall, %", "min": 0, "max": 100},
             "y": {"label": "precision, %", "min": 0, "max": 100},
             "series": [{"name": name, "x": recall, "y": 100 * values} for name, values in precisions.items()],
@@ -143,7 +143,7 @@ def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[s
         yield {
             "title": f"Quality against size ({task})",
             "words": "The size is the side of a square of the same area. Small segments are the hard ones.",
-            "x": {"label": "size from, pixels", "ticks": sides},
+            "x": {"label": "smallest size, pixels", "ticks": sides},
             "y": {"label": "%", "min": 0, "max": 100},
             "notes": notes,
             "series": [
@@ -152,7 +152,7 @@ def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[s
                     "x": np.arange(len(sides)),
                     "y": 100 * (matched / np.maximum(true, 1))[seen],
                 },
-                {"name": "mean IoU of the found", "x": np.arange(len(sides)), "y": 100 * quality[seen]},
+                {"name": "mean IoU of those found", "x": np.arange(len(sides)), "y": 100 * quality[seen]},
             ],
         }
 

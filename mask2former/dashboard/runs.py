@@ -31,7 +31,8 @@ class Run:
         files = [folder / "metrics.json", *_score_files(folder)]
         if not any(file.exists() for file in files):
             raise FileNotFoundError(
-                f"{folder} is no output folder of a training or evaluation: it holds no metrics.json or scores.json."
+                f"{folder} is not an output folder of a training or evaluation: "
+                "it holds no metrics.json or scores.json."
             )
         self.metrics = Metrics(files[0])
         self.metrics.refresh()

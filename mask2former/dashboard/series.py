@@ -104,7 +104,7 @@ class Metrics:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{self.file}, line {number}: no JSON ({error}). Is the file damaged?") from error
+            raise ValueError(f"{self.file}, line {number}: not JSON ({error}). Is the file damaged?") from error
         if not isinstance(row, dict):
             raise ValueError(f"{self.file}, line {number}: found {row!r:.60}; it has to be a JSON object.")
         return row

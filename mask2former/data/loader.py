@@ -142,7 +142,7 @@ class _SeededImages(Dataset):
                 if mapped is not None:
                     return mapped
                 index = substitutes.randrange(len(self._dataset))  # type: ignore[arg-type]
-        raise ValueError("The mapper gave None for 1000 images in a row: it leaves (nearly) all of the data set out.")
+        raise ValueError("The mapper returned None for 1000 images in a row: it skips nearly the whole data set.")
 
 
 def build_train_loader(
@@ -173,7 +173,9 @@ def build_train_loader(
         return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
     processes = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % processes:
-        raise ValueError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: {processes} processes do not divide it.")
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, not a multiple of the {processes} processes."
+        )
     logger.debug("Training sampler: %s.", cfg.DATALOADER.SAMPLER_TRAIN if sampler is None else type(sampler).__name__)
     return TrainLoader(
         DatasetFromList(records, copy=False) if isinstance(records, list) else records,
@@ -222,7 +224,7 @@ def _sampler_by_name(cfg: CfgNode, records: Any) -> MakeSampler | None:
 def _shapes(records: Any) -> list[int] | None:
     """Return 1 for images wider than high, else 0; None if some have no size, so that they cannot be told apart."""
     if not isinstance(records, list) or not all("width" in one and "height" in one for one in records):
-        logger.info("DATALOADER.ASPECT_RATIO_GROUPING: left out, for not all images have a width and a height.")
+        logger.info("DATALOADER.ASPECT_RATIO_GROUPING is ignored, because some images have no width or height.")
         return None
     return [int(one["width"] > one["height"]) for one in records]
 

@@ -74,7 +74,9 @@ def kept_evaluation(
     members = scorers.members if isinstance(scorers, Evaluators) else (scorers,)
     if not can_go_on(loader, members):
         if resume:
-            logger.warning("The evaluation on %s begins anew: its evaluators or its loader keep nothing.", name)
+            logger.warning(
+                "The evaluation on %s starts from the beginning: its evaluators or its loader cannot be resumed.", name
+            )
         return evaluator, loader
     settings = cfg.clone()
     settings.defrost()

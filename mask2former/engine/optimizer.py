@@ -40,10 +40,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
     classes = {"ADAMW": torch.optim.AdamW, "SGD": torch.optim.SGD}
     if solver.OPTIMIZER not in classes:
-        raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; known are {', '.join(classes)}.")
+        raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; choose one of {', '.join(classes)}.")
     clip_type = solver.CLIP_GRADIENTS.CLIP_TYPE
     if solver.CLIP_GRADIENTS.ENABLED and clip_type not in ("full_model", "norm", "value"):
-        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; known are full_model, norm, value.")
+        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip_type!r}; choose one of full_model, norm, value.")
 
     optimizer_class = classes[solver.OPTIMIZER]
     if clip_type != "full_model":
@@ -138,7 +138,7 @@ class WarmupPoly(ParamScheduler):
         warmup_method: str = "linear",
     ) -> None:
         if warmup_method not in ("linear", "constant"):
-            raise ValueError(f"SOLVER.WARMUP_METHOD is {warmup_method!r}; known are linear, constant.")
+            raise ValueError(f"SOLVER.WARMUP_METHOD is {warmup_method!r}; choose linear or constant.")
         self.max_iter = max_iter
         self.power = power
         self.constant_ending = constant_ending

@@ -37,8 +37,8 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, A
     if theirs != ours:
         raise ValueError(
             f"The checkpoint's optimiser has {sum(theirs)} parameters in {len(theirs)} groups, this one "
-            f"{sum(ours)} in {len(ours)}: it is of another network or another SOLVER.OPTIMIZER, and training cannot go "
-            "on from it. To begin anew with its weights: MODEL.WEIGHTS FILE, another OUTPUT_DIR, and no --resume."
+            f"{sum(ours)} in {len(ours)}: it belongs to another network or SOLVER.OPTIMIZER, and training cannot go "
+            "on from it. To start again from its weights: MODEL.WEIGHTS FILE, another OUTPUT_DIR, and no --resume."
         )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     numbers = [number for group in saved["param_groups"] for number in group["params"]]
@@ -49,7 +49,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, A
             del state[number]
             anew.append(names.get(id(parameter), f"parameter {number}").removeprefix("module."))
     if anew:
-        logger.warning("The optimiser's state is of other shapes, and starts anew, for %s.", ", ".join(anew))
+        logger.warning("The optimiser state of these parameters has other shapes and is reset: %s.", ", ".join(anew))
     optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
     return anew
 

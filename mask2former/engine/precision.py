@@ -49,7 +49,7 @@ def build_amp_settings(cfg: CfgNode) -> AmpSettings:
     if wanted in DTYPES:
         return AmpSettings(device_type, DTYPES[wanted])
     if wanted != "auto":
-        raise ValueError(f"SOLVER.AMP.DTYPE is {wanted!r}; known are auto, {', '.join(DTYPES)}.")
+        raise ValueError(f"SOLVER.AMP.DTYPE is {wanted!r}; choose one of auto, {', '.join(DTYPES)}.")
     if device_type == "cuda":
         return AmpSettings(device_type, torch.float16)
     if device_type == "cpu" and computes_bfloat16():

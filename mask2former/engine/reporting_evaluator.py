@@ -50,7 +50,7 @@ def with_report(cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suff
 
 
 def report_attempt(dataset_name: str) -> BestEffort:
-    return BestEffort(f"The report on {dataset_name}", "TEST.REPORT False does without it.")
+    return BestEffort(f"The report on {dataset_name}", "TEST.REPORT False switches it off.")
 
 
 class ReportingEvaluator(DatasetEvaluator):
@@ -149,9 +149,9 @@ class ReportingEvaluator(DatasetEvaluator):
             if not self.cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"] or compared == images:
                 continue
             if task not in self._tellers:
-                reasons[task] = "they are not scored, or by an evaluator that hands over no matches"
+                reasons[task] = "they are not scored, or their evaluator does not hand over its matches"
             else:
-                reasons[task] = f"{images - compared} of {images} images have no ground truth or no result of it"
+                reasons[task] = f"{images - compared} of {images} images have no ground truth or no result for it"
         if reasons:
             logger.warning("The report lacks: %s.", "; ".join(f"{task} ({why})" for task, why in reasons.items()))
         return reasons
@@ -163,4 +163,4 @@ def evaluated_weights(configured: str) -> str:
         iterations = get_event_storage().iter + 1
     except AssertionError:  # raised by Detectron2 outside of a training
         return configured or "random"
-    return f"of this run after {iterations} iterations" + (f", begun with {configured}" if configured else "")
+    return f"of this run after {iterations} iterations" + (f", started from {configured}" if configured else "")

@@ -179,7 +179,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
             if bad := images.since(start):
-                fate = "count in these scores as images on which nothing can be seen"
+                fate = "count in these scores as blank images"
                 logger.warning("%s", summary(bad, cfg.DATASETS.TEST, fate, images.path))
         return results
 
@@ -288,8 +288,8 @@ class Trainer(DefaultTrainer):
             self.data_loader.seed, self.data_loader.start = seed, start
         elif start:
             logger.warning(
-                "The data loader cannot begin at an image of its choice, so the images come from the beginning again. "
-                "One from mask2former.data.loader.build_train_loader can."
+                "The data loader cannot start at a given image, so images come from the beginning again. "
+                "A loader from mask2former.data.loader.build_train_loader can."
             )
 
     # Detectron2 0.6 leaves the optimiser out of checkpoints. These methods include it, under the main branch's key.
@@ -306,7 +306,9 @@ class Trainer(DefaultTrainer):
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
         else:
-            logger.warning("The checkpoint holds no optimiser state (Detectron2 0.6 wrote none): it starts afresh.")
+            logger.warning(
+                "The checkpoint holds no optimiser state (Detectron2 0.6 wrote none), so it starts from scratch."
+            )
 
 
 def _largest_norm(cfg: CfgNode) -> float | None:

@@ -106,4 +106,6 @@ class AveragePrecision:
             return None
 
     def _warn(self, error: Exception) -> None:
-        logger.warning("%s: hotcoco refuses it (%s); pycocotools scores it, slower.", self.truth_file, error)
+        logger.warning(
+            "%s: hotcoco refuses it (%s), so pycocotools scores it, which is slower.", self.truth_file, error
+        )

@@ -67,7 +67,7 @@ def _sem_seg_files_lack(name: str) -> str:
     records = DatasetCatalog.get(name)
     without = sum("sem_seg_file_name" not in record for record in records)
     if not records or without:  # Detectron2's evaluator fails over a single one
-        return f"`sem_seg_file_name` of its images ({without} of {len(records)} are without)"
+        return f"`sem_seg_file_name` for {without} of its {len(records)} images"
     return ""
 
 
@@ -123,7 +123,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") 
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind not in EVALUATORS:
         raise ValueError(
-            f"Data set {dataset_name}: its metadata has evaluator_type {kind!r}; known are {', '.join(EVALUATORS)}."
+            f"Data set {dataset_name}: its metadata has evaluator_type {kind!r}; choose one of {', '.join(EVALUATORS)}."
         )
     path = Path(cfg.OUTPUT_DIR, folder, *([dataset_name] if len(cfg.DATASETS.TEST) > 1 else []))
     evaluators = []
@@ -131,7 +131,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") 
         if not cfg.MODEL.MASK_FORMER.TEST[entry.switch] or (entry.wish and not cfg.TEST[entry.wish]):
             continue
         if missing := entry.lacks(dataset_name):
-            logger.warning("%s is on, but %s lacks %s: not scored.", entry.switch, dataset_name, missing)
+            logger.warning("%s is on, but %s lacks %s, so this is not scored.", entry.switch, dataset_name, missing)
         else:
             evaluators.append(entry.build(cfg, dataset_name, str(path)))
     if not evaluators:

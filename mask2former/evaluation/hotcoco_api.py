@@ -16,7 +16,7 @@ def hotcoco() -> ModuleType | None:
     try:
         import hotcoco as module
     except ImportError as error:
-        logger.info("AP by pycocotools; hotcoco would be faster (%s).", error)
+        logger.info("AP is computed by pycocotools; hotcoco would be faster (%s).", error)
         return None
-    logger.info("AP by hotcoco %s.", getattr(module, "__version__", ""))
+    logger.info("AP is computed by hotcoco %s.", getattr(module, "__version__", ""))
     return module

@@ -114,7 +114,7 @@ def _categories(content: Mapping[str, Any], source: str) -> list[dict[str, Any]]
     for _, category in objects(content, "categories", source, "", sink):
         number = whole_number(category.get("id"))
         if number is None or number in found:
-            fault = "is no whole number" if number is None else "occurs twice"
+            fault = "is not an integer" if number is None else "occurs twice"
             sink.fault(source, f"'categories': the id {category.get('id')!r:.40} {fault}")
             continue
         found[number] = {"id": number, "name": str(category.get("name", number))}

@@ -69,7 +69,7 @@ def _categories(content: Mapping[str, Any], file: str, sink: FirstFault) -> list
     for _, category in objects(content, "categories", file, "", sink):
         number, is_thing = whole_number(category.get("id")), category.get("isthing")
         if number is None or number in found or is_thing not in (0, 1):
-            text = "a class has a whole number of its own as 'id', and 'isthing' 0 or 1"
+            text = "a class has a unique integer 'id', and 'isthing' 0 or 1"
             sink.fault(file, f"'categories': found {category!r:.200}; {text}")
             continue
         found[number] = int(is_thing)

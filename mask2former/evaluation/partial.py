@@ -76,7 +76,7 @@ class PartialEvaluator(DatasetEvaluator):
         if done:
             logger.warning(
                 "Going on with an interrupted evaluation: %d of %d images (%.0f %%) are done, by %s. A report shows "
-                "the other images alone; the scores are of all.",
+                "only the other images; the scores are of all.",
                 *(len(done), len(everything), 100 * len(done) / len(everything), self.folder),
             )
         return DataLoader(
@@ -144,7 +144,7 @@ class PartialEvaluator(DatasetEvaluator):
         if others and comm.is_main_process():
             if resume:
                 logger.warning(
-                    "%s has %d files of an evaluation of other weights, settings or data: it begins anew.",
+                    "%s has %d files of other weights, settings or data: the evaluation starts from the beginning.",
                     *(self.folder, len(others)),
                 )
             self._remove(others)

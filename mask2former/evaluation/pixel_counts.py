@@ -27,7 +27,11 @@ def confusion(predicted: np.ndarray, truth: np.ndarray, num_classes: int, ignore
         raise ValueError(f"the prediction's (height, width) is {predicted.shape}, the ground truth's {truth.shape}")
     labels, true_labels, lengths = _runs(predicted, truth)
     counted = true_labels != ignore_label
-    _check(true_labels[counted], num_classes, f"found the label {{}}, neither a class nor {ignore_label} (ignored)")
+    _check(
+        true_labels[counted],
+        num_classes,
+        f"found the label {{}}, which is neither a class nor {ignore_label} (ignored)",
+    )
     _check(labels, num_classes, "the model predicts the class {}, which the data set lacks")
     return _count(labels[counted], true_labels[counted], lengths[counted], num_classes)
 

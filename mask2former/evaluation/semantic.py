@@ -61,7 +61,7 @@ class FastCounts(DatasetEvaluator):
         offered = getattr(self, "_compute_boundary_iou", False)
         if boundary_iou and not offered:
             logger.warning(
-                "TEST.BOUNDARY_IOU is on, but Boundary IoU is not scored on %s (%d classes): it takes Detectron2's "
+                "TEST.BOUNDARY_IOU is on, but Boundary IoU is not scored on %s (%d classes): it needs Detectron2's "
                 "main branch (0.6 has no such score) and fewer than 255 classes.",
                 dataset_name,
                 self._num_classes,

@@ -53,7 +53,7 @@ class ExportedNetwork(nn.Module):
                 "MaskFormerHead, and take weights that were trained with it."
             )
         if results not in OUTPUTS:
-            raise ValueError(f"results is {results!r}; known are {', '.join(OUTPUTS)}.")
+            raise ValueError(f"results is {results!r}; choose one of {', '.join(OUTPUTS)}.")
         settings = model.post_processing
         if results == "panoptic" and not settings.panoptic_on:
             raise ValueError(

@@ -56,7 +56,7 @@ def export(
     if path.suffix not in FORMATS:
         raise ExportError(f"{path}: the suffix chooses the format, and has to be one of {', '.join(FORMATS)}.")
     if dtype not in DTYPES:
-        raise ExportError(f"dtype is {dtype!r}; known are {', '.join(DTYPES)}.")
+        raise ExportError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
     if not path.parent.is_dir():
         raise ExportError(f"{path}: there is no folder {path.parent}.")
     if path.suffix == ".onnx":
@@ -120,7 +120,7 @@ def load(path: str | Path, threads: int | None = None) -> tuple[Program, dict[st
 
 def _load_pt2(path: Path) -> tuple[Program, dict[str, Any]]:
     if not is_zipfile(path):
-        raise ExportError(f"{path}: not the archive that a .pt2 file is, or not whole. {_AGAIN}")
+        raise ExportError(f"{path}: not a .pt2 archive, or incomplete. {_AGAIN}")
     with ZipFile(path) as archive:
         if not any(PurePosixPath(name).name == METADATA for name in archive.namelist()):
             raise ExportError(f"{path}: holds no {METADATA}; it was not written by mask2former.export. {_AGAIN}")

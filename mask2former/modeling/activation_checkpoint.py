@@ -32,7 +32,7 @@ def checkpoint_activations(names: Iterable[str], parts: Mapping[str, nn.Module])
     """
     for name in names:
         if name not in parts:
-            raise ValueError(f"MODEL.CHECKPOINT names {name!r}; known are {', '.join(parts)}.")
+            raise ValueError(f"MODEL.CHECKPOINT names {name!r}; choose from {', '.join(parts)}.")
         kinds_of_layers: tuple[type[nn.Module], ...] = getattr(parts[name], "checkpoint_layers", (CNNBlockBase,))
         layers = [module for module in parts[name].modules() if isinstance(module, kinds_of_layers)]
         if not layers:

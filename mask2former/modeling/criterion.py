@@ -72,7 +72,9 @@ class SetCriterion(nn.Module):
             for term in self.terms:
                 for name, by_layer in term(layers, targets, matchings).items():
                     if name in losses:
-                        raise ValueError(f"Two terms of MODEL.MASK_FORMER.LOSS_TERMS give {name}; name one of them.")
+                        raise ValueError(
+                            f"Two terms of MODEL.MASK_FORMER.LOSS_TERMS give the loss {name}; name only one of them."
+                        )
                     *earlier, losses[name] = by_layer.reshape(-1).unbind()
                     losses |= {f"{name}_{index}": value for index, value in enumerate(earlier)}
         return losses

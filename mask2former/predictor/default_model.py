@@ -29,11 +29,11 @@ def open_default(**arguments: Any) -> tuple[Predictor, str | None]:
     except DownloadError as error:
         if not (QUICKSTART / "model_final.pth").is_file():
             raise DownloadError(
-                f"the default model {DEFAULT_MODEL} cannot be had: {error} Or name weights that are here: the output "
-                "folder of a training. `make demo` trains a small model in minutes, which is then taken by default."
+                f"the default model {DEFAULT_MODEL} is not available: {error} Or name weights on this machine, such as "
+                "the output folder of a training. `make demo` trains one in minutes, which is then the default."
             ) from error
     note = (
-        f"the default model {DEFAULT_MODEL} cannot be downloaded, so this is the quickstart's ({QUICKSTART}), which "
-        "knows nothing but its drawn scenes."
+        f"the default model {DEFAULT_MODEL} cannot be downloaded, so the quickstart's ({QUICKSTART}) is used, "
+        "which knows only its drawn scenes."
     )
     return Predictor(QUICKSTART, **arguments), note

@@ -137,7 +137,7 @@ class FittingOutputs:
                 if not is_out_of_memory(error):
                     raise
             else:
-                say_once(f"Out of memory with a whole image: its results are joined of tiles of {half} pixels.")
+                say_once(f"Out of memory with a whole image: its results are joined from tiles of {half} pixels.")
                 return outputs
             self._tile = half
             release()

@@ -65,7 +65,7 @@ def load_image(source: Any) -> LoadedImage:
         return LoadedImage(_from_array(source))
     raise TypeError(
         f"An image is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
-        + (" Of a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
+        + (" For a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
     )
 
 

@@ -233,7 +233,7 @@ def _tasks(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:
     given = tuple(task for task in RESULTS if cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"])
     for task in wanted or ():
         if task not in RESULTS:
-            raise ValueError(f"{task!r} is not a task; known are {', '.join(RESULTS)}.")
+            raise ValueError(f"{task!r} is not a task; choose one of {', '.join(RESULTS)}.")
         if task not in given:
             raise ValueError(
                 f"this configuration gives {', '.join(given)}, not {task}. Where the model was trained for it, switch "

@@ -61,7 +61,7 @@ def model_metadata(cfg: CfgNode) -> Metadata:
         ValueError: ``DATASETS.TEST`` is empty.
     """
     if not cfg.DATASETS.TEST:
-        raise ValueError("DATASETS.TEST names no data set; classes get their names and colours from one.")
+        raise ValueError("DATASETS.TEST names no data set, but classes get their names and colours from it.")
     return MetadataCatalog.get(cfg.DATASETS.TEST[0])
 
 
@@ -79,9 +79,9 @@ def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
         return published.config_file(), published.name
     similar = difflib.get_close_matches(model, models(), n=3)
     raise FileNotFoundError(
-        f"{model}: no such model. It may be a published model's name"
+        f"{model}: no such model. Give the name of a published model"
         + (f" (similar ones: {', '.join(similar)})" if similar else "")
-        + ", listed by `python -m mask2former.zoo`; a configuration file; or a training's output folder."
+        + ", listed by `python -m mask2former.zoo`; a configuration file; or the output folder of a training."
     )
 
 
@@ -98,11 +98,11 @@ def _weights_of(folder: Path) -> str:
     newest = newest_whole(folder)
     if final.is_file():
         if newest is None:
-            raise ValueError(f"{final}: not whole ({reason}), and {folder} holds no other whole checkpoint.")
-        logger.warning("%s is not whole (%s): the weights are those of %s.", final, reason, newest)
+            raise ValueError(f"{final} cannot be used ({reason}), and {folder} holds no other complete checkpoint.")
+        logger.warning("%s cannot be used (%s), so the weights are those of %s.", final, reason, newest)
     if newest is None:
         raise FileNotFoundError(
-            f"{folder}: the folder lacks {WEIGHTS}, nor {LAST} names a whole file: has training saved anything yet?"
+            f"{folder}: the folder lacks {WEIGHTS}, and {LAST} names no complete file. Has training saved anything yet?"
         )
     return str(newest)
 
@@ -129,7 +129,7 @@ def _register(cfg: CfgNode, origin: Path | None) -> None:
         raise ValueError(
             f"The names of the classes are not known: {beside or FILE_NAME} is not there, and the model's data set "
             f"{names[0]!r} is not registered. Train again, which writes that file; or copy it from a model of the same "
-            "data; or register the data set before."
+            "data; or register the data set first."
         )
 
 

@@ -105,7 +105,7 @@ class Result:
             ValueError: :meth:`compute` has freed the network's output.
         """
         if self._outputs is None:
-            raise ValueError("at_threshold() comes before compute(), which lets go of what the network gave.")
+            raise ValueError("Call at_threshold() before compute(), which discards the network's outputs.")
         other = Result(
             self.image,
             self._outputs,

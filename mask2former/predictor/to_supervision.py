@@ -26,7 +26,7 @@ def to_supervision(result: ResultArrays, task: str | None = None) -> Any:
         raise ImportError("to_supervision() needs the package supervision: pip install supervision") from None
     task = task or next((name for name in ("instance", "panoptic") if name in result.tasks), "semantic")
     if task == "semantic":
-        raise ValueError("Semantic results have classes of pixels, and no detections.")
+        raise ValueError("Semantic results are classes of pixels, not detections.")
     if task == "instance":
         found = result.instances
         masks, boxes, classes, scores = found.masks, found.boxes, found.classes, found.scores

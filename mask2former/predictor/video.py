@@ -29,7 +29,7 @@ class Frames:
         self._source = source
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
-            what = f"camera {source}: it cannot be opened. Is it there, and free?"
+            what = f"camera {source}: it cannot be opened. Is it connected, and not in use?"
             file = f"{source}: not a video that OpenCV can read."
             raise OSError(what if isinstance(source, int) else file)
         rate = self._capture.get(cv2.CAP_PROP_FPS)

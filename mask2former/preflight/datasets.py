@@ -100,9 +100,12 @@ def _classes(cfg: CfgNode, name: str, meta: Metadata) -> Iterator[Problem]:
     known = {"panoptic": max(things, stuff), "instance": things, "semantic": stuff}[task]
     text = f"{name} has {known} classes ({task}), but MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}."
     if known > number:
-        yield problem(text, f"Set it to {known}; of weights with another number, all but the classifier is loaded.")
+        yield problem(
+            text,
+            f"Set it to {known}; of weights with another number of classes, everything but the classifier is loaded.",
+        )
     elif 0 < known < number:
-        yield warning(text, "The classes beyond are never learnt.")
+        yield warning(text, "The classes beyond that are never learnt.")
 
 
 def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]:
@@ -112,7 +115,7 @@ def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]
     if kind not in EVALUATORS:
         yield problem(
             f"{name}: its metadata has evaluator_type {kind!r}, for which there is no evaluator.",
-            f"Known are {', '.join(EVALUATORS)}.",
+            f"Choose one of {', '.join(EVALUATORS)}.",
         )
         return
     lacking = []

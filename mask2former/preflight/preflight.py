@@ -85,9 +85,9 @@ def _weights(cfg: CfgNode, eval_only: bool, resume: bool) -> Iterator[Problem]:
             + ("." if eval_only else "; MODEL.WEIGHTS '' trains from scratch."),
         )
     elif not os.access(path, os.R_OK):
-        yield problem(f"MODEL.WEIGHTS {weights}: the file may not be read.", "Change its permissions.")
+        yield problem(f"MODEL.WEIGHTS {weights}: the file is not readable.", "Change its permissions.")
     elif not path.stat().st_size or (path.suffix == ".pth" and not _may_be_weights(path)):
-        yield problem(f"MODEL.WEIGHTS {weights}: the file is not whole.", "Download it, or copy it, again.")
+        yield problem(f"MODEL.WEIGHTS {weights}: the file is incomplete.", "Download it, or copy it, again.")
 
 
 def _may_be_weights(path: Path) -> bool:
@@ -102,7 +102,7 @@ def _output(cfg: CfgNode) -> Iterator[Problem]:
     if not folder.is_dir():
         yield problem(f"OUTPUT_DIR {cfg.OUTPUT_DIR}: {folder} is a file.", "Choose another OUTPUT_DIR.")
     elif not os.access(folder, os.W_OK):
-        yield problem(f"OUTPUT_DIR {cfg.OUTPUT_DIR}: nothing may be written to {folder}.", "Choose another OUTPUT_DIR.")
+        yield problem(f"OUTPUT_DIR {cfg.OUTPUT_DIR}: {folder} is not writable.", "Choose another OUTPUT_DIR.")
 
 
 def _existing(path: Path) -> Path:
@@ -113,7 +113,7 @@ def _existing(path: Path) -> Path:
 def _devices(cfg: CfgNode, num_gpus: int) -> Iterator[Problem]:
     there = torch.cuda.device_count()
     if num_gpus > max(there, 1):
-        yield problem(f"--num-gpus {num_gpus}: PyTorch sees {there} here.", f"Say --num-gpus {max(there, 1)}.")
+        yield problem(f"--num-gpus {num_gpus}: PyTorch sees {there} here.", f"Use --num-gpus {max(there, 1)}.")
     device = cfg.MODEL.DEVICE
     if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= there:
         yield problem(f"MODEL.DEVICE {device}: PyTorch sees {there} GPUs.", "They are numbered from 0.")
@@ -129,7 +129,7 @@ def _solver(cfg: CfgNode, processes: int) -> Iterator[Problem]:
         ("TEST.DETECTIONS_PER_IMAGE", test.DETECTIONS_PER_IMAGE, 1),
     ):
         if value < least:
-            yield problem(f"{key} is {value}.", f"It has to be {least} at least.")
+            yield problem(f"{key} is {value}.", f"It has to be at least {least}.")
     if solver.BASE_LR <= 0:
         yield problem(f"SOLVER.BASE_LR is {solver.BASE_LR}: nothing would be learnt.", "Published: 0.0001.")
     if solver.IMS_PER_BATCH % processes:
@@ -140,7 +140,7 @@ def _solver(cfg: CfgNode, processes: int) -> Iterator[Problem]:
     if test.EVAL_PERIOD > solver.MAX_ITER:
         yield warning(
             f"TEST.EVAL_PERIOD {test.EVAL_PERIOD} is after SOLVER.MAX_ITER {solver.MAX_ITER}:",
-            "evaluated at the end alone.",
+            "evaluated only at the end.",
         )
     if solver.WARMUP_ITERS >= solver.MAX_ITER > 0:
         yield warning(
@@ -151,7 +151,7 @@ def _solver(cfg: CfgNode, processes: int) -> Iterator[Problem]:
     if late and "MultiStep" in solver.LR_SCHEDULER_NAME:
         yield warning(
             f"SOLVER.STEPS {late} are after SOLVER.MAX_ITER {solver.MAX_ITER}: the learning rate does not fall there.",
-            "Published: at 8/9 and 26/27 of the iterations.",
+            "The published models lower it at 8/9 and 26/27 of the iterations.",
         )
 
 
@@ -179,5 +179,5 @@ def _memory(cfg: CfgNode, processes: int) -> Iterator[Problem]:
     if need > free:
         yield warning(
             f"Training takes about {need / 1e9:.0f} GB of memory, roughly estimated, and {free / 1e9:.0f} GB are free.",
-            "If it runs out: a smaller SOLVER.IMS_PER_BATCH and SOLVER.BASE_LR, or INPUT.CROP.SIZE or IMAGE_SIZE.",
+            "If it runs out, lower SOLVER.IMS_PER_BATCH with SOLVER.BASE_LR, INPUT.CROP.SIZE or INPUT.IMAGE_SIZE.",
         )

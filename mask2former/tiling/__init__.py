@@ -91,7 +91,9 @@ def check_tiles(tile: int, overlap: int) -> None:
         ValueError: a tile without pixels, or an overlap that is negative or not smaller than half a tile.
     """
     if tile < 1:
-        raise ValueError(f"tile is {tile}; it has to be at least 1 pixel, and is best what the model was trained with.")
+        raise ValueError(
+            f"tile is {tile}; it has to be at least 1 pixel, and is best the crop size that the model was trained with."
+        )
     if not 0 <= 2 * overlap < tile:
         raise ValueError(
             f"tile is {tile}, overlap {overlap}; an overlap has to be at least 0 pixels and less than half a tile."

@@ -75,7 +75,7 @@ class Grid:
         if any(covered[0] == covered[1] for _, covered, _ in (*rows, *columns)):
             raise ValueError(
                 f"a result of {target[0]} x {target[1]} pixels is too small for an image of {size[0]} x {size[1]} in "
-                f"tiles of {tile}: some would have no pixel of it. Take larger tiles, or shrink the image before."
+                f"tiles of {tile}: some tiles would have no pixel of it. Use larger tiles, or shrink the image first."
             )
         return cls(
             {

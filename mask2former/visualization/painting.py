@@ -48,7 +48,7 @@ def draw_regions(
         ValueError: an unknown mode.
     """
     if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; known are {', '.join(MODES)}.")
+        raise ValueError(f"mode is {mode!r}; choose one of {', '.join(MODES)}.")
     factor = enlargement(image)
     canvas = np.array(_enlarge(image, factor, cv2.INTER_CUBIC)) if mode != "masks" else _black(image, factor)
     width = max(1, round((2 if mode in ("contours", "boxes") else 1.5) * unit(canvas)))

@@ -63,7 +63,7 @@ def choose_task(found: Iterable[str], keys: Mapping[str, tuple[str, ...]], wante
     if not tasks or wanted not in (None, *tasks):
         raise ValueError(
             f"{where} has nothing to draw for {wanted or 'any task'}: found {found}. "
-            f"A model gives what MODEL.MASK_FORMER.TEST.*_ON switches on; a data set what it was registered with."
+            f"A model gives what MODEL.MASK_FORMER.TEST.*_ON switches on, a data set what it was registered with."
         )
     return wanted or tasks[0]
 

@@ -162,7 +162,7 @@ def test_timm_stem_of_three_convolutions() -> None:
 
 def test_variants_that_detectron2_has_not() -> None:
     state = torchvision.models.resnet18(weights=None).state_dict() | {"layer2.0.downsample.2.weight": torch.ones(2)}
-    with pytest.raises(NotImplementedError, match=r"no parts like layer2\.0\.downsample\.2\.weight"):
+    with pytest.raises(NotImplementedError, match=r"no part like layer2\.0\.downsample\.2\.weight"):
         from_torchvision(state)
 
 

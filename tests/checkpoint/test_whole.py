@@ -114,7 +114,7 @@ def test_there_is_nothing_to_go_on_from(tmp_path, caplog):
 
 
 def test_names_of_checkpoints_have_no_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"no folder in it; found '\.\./a'"):
+    with pytest.raises(ValueError, match=r"not contain a folder; found '\.\./a'"):
         MaskFormerCheckpointer(nn.Linear(1, 1), str(tmp_path)).save("../a")
 
 
@@ -127,7 +127,7 @@ def test_the_predictor_goes_back_too(small_training, tmp_path, caplog):
     final.write_bytes(final.read_bytes()[:5000])
     with caplog.at_level(logging.WARNING):
         Predictor(tmp_path)
-    assert "model_final.pth is not whole" in caplog.text and "model_0000499.pth" in caplog.text
+    assert "model_final.pth cannot be used" in caplog.text and "model_0000499.pth" in caplog.text
     (tmp_path / "model_0000499.pth").unlink()
-    with pytest.raises(ValueError, match=r"model_final\.pth: not whole .* no other whole checkpoint"):
+    with pytest.raises(ValueError, match=r"model_final\.pth cannot be used .* no other complete checkpoint"):
         Predictor(tmp_path)

@@ -113,7 +113,7 @@ def test_what_is_read(tmp_path: Path, dry_run: Callable[..., tuple[int, str]], c
     change(content)
     status, said = dry_run(*(paths := write(tmp_path / "data", content)), val=paths)
     assert status == 0 and counted(said) == NUMBER and "1 class." in said
-    assert "6 of 6 images for validation are training images too" in said
+    assert "6 of 6 validation images are also training images" in said
     (record, *_) = DatasetCatalog.get("custom_out_train")
     assert instance_objects(record, (SIDE, SIDE), 1).classes.tolist() == [0]
     assert isinstance(record["image_id"], int) and isinstance(record["height"], int)

@@ -111,14 +111,14 @@ def dry_run(tool: ModuleType, datasets: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_dry_run_shows_the_plan_and_leaves_nothing(dry_run: Callable[..., str]) -> None:
     said = dry_run("SOLVER.IMS_PER_BATCH", "2")
-    assert re.search(r"SOLVER.IMS_PER_BATCH +2 +as you say", said)
+    assert re.search(r"SOLVER.IMS_PER_BATCH +2 +set by you", said)
     assert re.search(r"SOLVER.BASE_LR +0.00028 +0.0004 for 4 images", said)  # follows
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "val"), ("val", "train")])
 def test_settings_may_follow_the_paths(dry_run: Callable[..., str], splits: tuple[str, ...]) -> None:
     said = dry_run("SOLVER.MAX_ITER", "7", splits=splits, after_paths=True)
-    assert re.search(r"SOLVER.MAX_ITER +7 +as you say", said)
+    assert re.search(r"SOLVER.MAX_ITER +7 +set by you", said)
 
 
 def test_a_file_in_capitals_is_no_setting(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,9 @@ def test_no_network_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(f"{weights}: the server cannot be reached")
 
     monkeypatch.setattr("mask2former.custom.model.weights_file", unreachable)
-    with pytest.raises(ValueError, match=r"cannot be reached\nWithout these weights: --weights FILE .*--from-scratch"):
+    with pytest.raises(
+        ValueError, match=r"cannot be reached\nTo do without these weights: --weights FILE .*--from-scratch"
+    ):
         configuration("coco/instance/r50", None, False, [])
     cfg, _ = configuration("coco/instance/r50", None, True, [])
     assert (cfg.MODEL.WEIGHTS, cfg.MODEL.RESNETS.NORM, cfg.SOLVER.BACKBONE_MULTIPLIER) == ("", "BN", 1.0)
@@ -214,9 +216,9 @@ def test_the_length_follows_from_the_images_within_limits() -> None:
 
 def test_a_short_training_writes_its_weights_once_and_says_why(dry_run: Callable[..., str]) -> None:
     said = dry_run("SOLVER.MAX_ITER", "7")
-    assert re.search(r"CHECKPOINT_PERIOD +8 +at the end alone, for the training is short", said)
-    assert re.search(r"EVAL_PERIOD +0 +at the end alone, for the training is short", said)
-    assert re.search(r"WARMUP_ITERS +0 +so short a training has none", said)
+    assert re.search(r"CHECKPOINT_PERIOD +8 +only at the end, because the training is short", said)
+    assert re.search(r"EVAL_PERIOD +0 +only at the end, because the training is short", said)
+    assert re.search(r"WARMUP_ITERS +0 +the training is too short for one", said)
     assert "WARMUP_FACTOR" not in said
     fifty = planned(own_data(10, (400, 400), 5, 100), 80e9, SOLVER__MAX_ITER=50).SOLVER
     assert (fifty.CHECKPOINT_PERIOD, fifty.WARMUP_ITERS) == (10, 5)

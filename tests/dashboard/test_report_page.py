@@ -222,7 +222,7 @@ def test_labels_are_drawn_as_they_are(images, collect, task):
 
 def test_the_page_says_what_it_lacks(report):
     assert (
-        "Of the dreams results this page has the scores alone: nobody &lt;looks&gt;." in report("semantic").read_text()
+        "This page has only the scores of the dreams results: nobody &lt;looks&gt;." in report("semantic").read_text()
     )
     page = Page(report().read_text())
     assert "a <run>" in page.texts and "Class by class" not in page.texts

@@ -199,5 +199,5 @@ def test_the_tool(run_folder, tmp_path):
     failed = call(tmp_path)
     assert failed.returncode == 1
     assert "error:" in failed.stderr
-    assert "no output folder" in failed.stderr
+    assert "not an output folder" in failed.stderr
     assert "Traceback" not in failed.stderr

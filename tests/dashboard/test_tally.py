@@ -144,7 +144,7 @@ CASES = {
     "correct": ([(0, 0, 20, 20)], [0], [(0, 0, 20, 18)], [0], [Kind.CORRECT], 0),
     "duplicate": ([(0, 0, 20, 20)], [0], [(0, 0, 20, 18), (0, 0, 20, 20)], [0, 0], [Kind.CORRECT, Kind.DUPLICATE], 0),
     "wrong class": ([(0, 0, 20, 20)], [0], [(0, 0, 20, 20)], [1], [Kind.WRONG_CLASS], 0),
-    "badly outlined": ([(0, 0, 20, 20)], [0], [(0, 12, 20, 20)], [0], [Kind.BAD_OUTLINE], 0),
+    "poor mask": ([(0, 0, 20, 20)], [0], [(0, 12, 20, 20)], [0], [Kind.BAD_OUTLINE], 0),
     "both": ([(0, 0, 20, 20)], [0], [(0, 12, 20, 20)], [1], [Kind.WRONG_AND_BAD], 0),
     "false alarm": ([(0, 0, 20, 20)], [0], [(50, 50, 9, 9)], [0], [Kind.FALSE_ALARM], 1),
     "IoU 0.05 is no attempt": ([(0, 0, 20, 20)], [0], [(0, 18, 20, 20)], [0], [Kind.FALSE_ALARM], 1),

@@ -201,7 +201,9 @@ def test_decoders_of_ones_own_are_found_in_either_registry() -> None:
         cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME = decoder.__name__
         assert type(build_model(cfg).sem_seg_head.predictor) is decoder
     cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME = "None"
-    with pytest.raises(KeyError, match=r"TRANSFORMER_DECODER_NAME is 'None'; known are .*StandardTransformerDecoder"):
+    with pytest.raises(
+        KeyError, match=r"TRANSFORMER_DECODER_NAME is 'None'; choose one of .*StandardTransformerDecoder"
+    ):
         build_model(cfg)
 
 

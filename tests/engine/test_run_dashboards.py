@@ -154,7 +154,7 @@ def test_curves_that_cannot_be_written_do_not_end_the_training(tmp_path, caplog)
     trainer = FixedTrainer(config(tmp_path))
     trainer.train()
     assert trainer.iter == 40
-    assert len(re.findall("curves.html: left out, for it failed", caplog.text)) == 1
+    assert len(re.findall("curves.html: left out, because it failed", caplog.text)) == 1
 
 
 class FakeRun:
@@ -201,5 +201,5 @@ def test_wandb_is_left_alone_or_asked_for(tmp_path, monkeypatch):
 def test_evaluated_weights_are_those_of_the_run_while_it_trains() -> None:
     assert evaluated_weights("begin.pth") == "begin.pth"
     with EventStorage(start_iter=41):
-        assert evaluated_weights("begin.pth") == "of this run after 42 iterations, begun with begin.pth"
+        assert evaluated_weights("begin.pth") == "of this run after 42 iterations, started from begin.pth"
         assert evaluated_weights("") == "of this run after 42 iterations"

@@ -161,7 +161,7 @@ def test_named_formats_and_none():
     assert build_amp_settings(choose("SOLVER.AMP.DTYPE", "bfloat16")).dtype == torch.float32  # not enabled
     enabled = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE")
     assert build_amp_settings(choose(*enabled, "bfloat16")).dtype == torch.bfloat16
-    with pytest.raises(ValueError, match=r"SOLVER\.AMP\.DTYPE is 'fp16'; known are auto, float16, bfloat16"):
+    with pytest.raises(ValueError, match=r"SOLVER\.AMP\.DTYPE is 'fp16'; choose one of auto, float16, bfloat16"):
         build_amp_settings(choose(*enabled, "fp16"))
 
 

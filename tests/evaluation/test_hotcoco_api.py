@@ -124,4 +124,4 @@ def test_the_choice_is_said_once(monkeypatch, caplog, there):
     found = [module.hotcoco() for _ in range(3)]
     assert all((one is not None) == there for one in found)
     assert len(caplog.records) == 1
-    assert ("AP by hotcoco" if there else "AP by pycocotools") in caplog.text
+    assert ("computed by hotcoco" if there else "computed by pycocotools") in caplog.text

@@ -158,7 +158,9 @@ def test_what_cannot_be_compared_stops_with_the_images_name(instance, monkeypatc
         monkeypatch.setattr(average_precision, "hotcoco", lambda: None)
     mask = np.ones((4, 6), bool)
     assert found(instance(mask)) == pytest.approx(100.0)
-    with pytest.raises(ValueError, match=r"instances\.json: annotation 3: the mask's size .* is \[6, 4\], the image's"):
+    with pytest.raises(
+        ValueError, match=r"instances\.json: annotation 3: the mask's size .* is \[6, 4\], but the image's"
+    ):
         instance(mask.T)
     with pytest.raises(ValueError, match=r"image cat\.jpg: .*\(4, 6\), that of the file's image \(5, 6\)"):
         found(instance(np.ones((5, 6), bool), height=5))

@@ -102,11 +102,11 @@ def test_what_belongs_to_another_evaluation_is_not_added(tmp_path, change, caplo
     with caplog.at_level(logging.WARNING):
         evaluate(config(tmp_path, *options), model, resume=change != "not asked")
     assert model.calls == [1, 2, 3]
-    assert ("begins anew" in caplog.text) == (change != "not asked")
+    assert ("from the beginning" in caplog.text) == (change != "not asked")
 
 
 @pytest.mark.usefixtures("_registered")
-def test_evaluators_of_others_begin_anew(tmp_path, caplog):
+def test_evaluators_of_others_start_from_the_beginning(tmp_path, caplog):
     class Counting(DatasetEvaluator):
         def reset(self):
             self.images = 0
@@ -119,4 +119,4 @@ def test_evaluators_of_others_begin_anew(tmp_path, caplog):
 
     with caplog.at_level(logging.WARNING):
         scores = PartialTrainer.test(config(tmp_path), FixedModel(), [Counting()], keep=True, resume=True)
-    assert scores == {"own": {"images": 3}} and "keep nothing" in caplog.text
+    assert scores == {"own": {"images": 3}} and "cannot be resumed" in caplog.text

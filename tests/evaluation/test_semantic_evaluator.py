@@ -119,7 +119,7 @@ def test_boundaries_are_counted_one_by_one(seed, classes, size):
 
 
 def test_faults_are_told():
-    with pytest.raises(ValueError, match=r"label 7, neither a class nor 255.*classes are 0 to 4"):
+    with pytest.raises(ValueError, match=r"label 7, which is neither a class nor 255.*classes are 0 to 4"):
         confusion(np.zeros((1, 2), np.int64), np.array([[0, 7]], np.uint8), 5, 255)
     with pytest.raises(ValueError, match="label -1, "):
         confusion(np.zeros((1, 2), np.int64), np.array([[0, -1]], np.int32), 5, 255)

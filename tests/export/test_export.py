@@ -178,7 +178,7 @@ def test_errors(tool: ModuleType, trained: Path, tmp_path: Path, capsys: pytest.
         (tmp_path / "model.pth").write_bytes(b"")
         load(tmp_path / "model.pth")
     (tmp_path / "text.pt2").write_text("no archive")
-    with pytest.raises(ExportError, match=r"text\.pt2: not the archive that a \.pt2 file is.*tools/export\.py"):
+    with pytest.raises(ExportError, match=r"text\.pt2: not a \.pt2 archive.*tools/export\.py"):
         load(tmp_path / "text.pt2")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt2")
     with pytest.raises(ExportError, match=r"weights\.pt2: holds no mask2former\.json"):

@@ -99,7 +99,7 @@ def test_model_can_be_copied_and_evaluated() -> None:
 
 
 def test_what_cannot_be_recomputed_is_named() -> None:
-    with pytest.raises(ValueError, match=r"MODEL\.CHECKPOINT names 'stem'; known are backbone, pixel_decoder"):
+    with pytest.raises(ValueError, match=r"MODEL\.CHECKPOINT names 'stem'; choose from backbone, pixel_decoder"):
         checkpoint_activations(["stem"], {"backbone": nn.Identity(), "pixel_decoder": nn.Identity()})
     with pytest.raises(ValueError, match=r"names 'backbone', but Linear has no layers of a known kind"):
         checkpoint_activations(["backbone"], {"backbone": nn.Linear(1, 1)})

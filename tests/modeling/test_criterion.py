@@ -216,5 +216,5 @@ def test_a_term_of_ones_own() -> None:
     prediction.extras["pixels"] = torch.full((1, 2), 3.0)
     losses = criterion(prediction, make_targets([2]))
     assert losses["loss_extra"] == 9 and "loss_extra_0" not in losses and "loss_ce_1" in losses
-    with pytest.raises(ValueError, match="give loss_extra; name one of them"):
+    with pytest.raises(ValueError, match="give the loss loss_extra; name only one of them"):
         SetCriterion(matcher=ours.matcher, terms=[Extra(), Extra()])(prediction, make_targets([2]))

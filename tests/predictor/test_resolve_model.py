@@ -72,7 +72,7 @@ def test_home_in_paths(
 def test_the_last_checkpoint_is_taken_where_training_did_not_end(folder: Path, tmp_path: Path) -> None:
     for name in ("config.yaml", "metadata.json"):
         shutil.copy(folder / name, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"lacks model_final\.pth, nor last_checkpoint names a whole"):
+    with pytest.raises(FileNotFoundError, match=r"lacks model_final\.pth, and last_checkpoint names no complete"):
         Predictor(tmp_path)
     shutil.copy(folder / "model_final.pth", tmp_path / "model_0000499.pth")
     (tmp_path / "last_checkpoint").write_text("model_0000499.pth")

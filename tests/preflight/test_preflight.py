@@ -187,7 +187,7 @@ def test_broken_weights(quickstart: Callable[..., CfgNode], tmp_path: Path) -> N
     assert not found(quickstart("MODEL.WEIGHTS", whole))
     for name, content in (("half.pth", whole.read_bytes()[:2000]), ("empty.pth", b""), ("page.pth", b"<html>")):
         (tmp_path / name).write_bytes(content)
-        assert any("is not whole" in text for text in found(quickstart("MODEL.WEIGHTS", tmp_path / name)))
+        assert any("is incomplete" in text for text in found(quickstart("MODEL.WEIGHTS", tmp_path / name)))
 
 
 def test_weights_are_not_needed_where_a_checkpoint_is(quickstart: Callable[..., CfgNode], tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_output_folder(quickstart: Callable[..., CfgNode], tmp_path: Path, monke
     (tmp_path / "file").touch()
     assert any("is a file" in text for text in found(quickstart("OUTPUT_DIR", tmp_path / "file" / "below")))
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert any("nothing may be written" in text for text in found(quickstart()))
+    assert any("is not writable" in text for text in found(quickstart()))
 
 
 def test_room_for_the_checkpoints(quickstart: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch) -> None:

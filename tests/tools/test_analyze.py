@@ -184,5 +184,5 @@ def test_products_without_values(tmp_path: Path) -> None:
 def test_products_of_a_model_without_masks(tmp_path: Path) -> None:
     register_all(str(tmp_path))
     cfg = load_config(str(ROOT / "configs/quickstart/per_pixel.yaml"), ["MODEL.DEVICE", "meta"])
-    with pytest.raises(ValueError, match="SemanticSegmentor is not counted on the device meta"):
+    with pytest.raises(ValueError, match="SemanticSegmentor cannot be counted on the device meta"):
         analyze.analyse(build_model(cfg).eval(), (64, 64), "meta", repeats=1)

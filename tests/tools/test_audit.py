@@ -34,7 +34,7 @@ def stand_in(tmp_path: Path, output: str, status: int) -> list[str]:
     ("packages", "status", "expected", "says"),
     [
         ([FINE], 0, 0, "1 of 1 packages compared, 0 with known faults"),
-        ([FINE, BAD], 1, 1, "b 1.0: PYSEC-1, mended in 1.1"),
+        ([FINE, BAD], 1, 1, "b 1.0: PYSEC-1, fixed in 1.1"),
         ([FINE, SKIPPED], 0, 2, "1 of 2 packages compared"),  # which pip-audit calls no fault
         ([SKIPPED, BAD], 1, 1, "1 of 2 packages compared, 1 with known faults"),
         ([], 0, 2, "0 of 0"),
@@ -56,6 +56,6 @@ def test_packages(
 
 def test_no_network(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tool.audit(stand_in(tmp_path, "Connection refused", 1), tmp_path / "lock.txt") == 2
-    assert "could not be compared. Is there a network?" in capsys.readouterr().err
+    assert "could not be compared with the list of faults. Is there a network" in capsys.readouterr().err
     assert tool.audit([str(tmp_path / "absent")], tmp_path / "lock.txt") == 2
     assert "make setup" in capsys.readouterr().err

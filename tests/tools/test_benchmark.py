@@ -29,7 +29,7 @@ def test_statistics() -> None:
     assert Statistics.of([3.0, 1.0, 2.0, 5.0, 4.0]) == Statistics(3.0, 2.0, 4.0, 1.0, 5)
     assert Statistics.of([1.0, 2.0]) == Statistics(1.5, 1.25, 1.75, 1.0, 2)
     assert Statistics.of([7.0]) == Statistics(7.0, 7.0, 7.0, 7.0, 1)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no times were measured"):
         Statistics.of([])
 
 

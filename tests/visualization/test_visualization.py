@@ -287,7 +287,7 @@ def test_modes(image: np.ndarray) -> None:
         assert not changed(drawn[mode], *middle)
         assert changed(drawn[mode], 45, 20), "the left edge"
     assert not any(changed(drawn[mode], *outside) for mode in ("overlay", "contours", "boxes"))
-    with pytest.raises(ValueError, match="known are overlay"):
+    with pytest.raises(ValueError, match="choose one of overlay"):
         draw_regions(image, [], "filled")
 
 

@@ -26,7 +26,7 @@ Instances and panoptic segments by large-scale jitter to 1024 pixels, semantic l
 """
 COLUMNS = """
 How to read the tables
-  masks          of an image that are left, on the average
+  masks          number left in an image, on average
   images/s     1 / median time of an image, one after the other on one core
   ratio          of both
   parts, ms      where an image's time goes: image (decoding it), annotation (decoding that; in the straightforward
@@ -117,10 +117,18 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "data", run, what="the data mapper", about=ABOUT, columns=COLUMNS)
     add("--root", type=Path, help="folder of real data sets (coco_sample, nuclei, camvid), as training reads them")
-    add("--sizes", nargs="*", default=["480x640", "1500x2000"], metavar="HxW", help="of drawn images (%(default)s)")
-    add("--objects", nargs="+", type=int, default=[5, 30, 100], help="numbers in a drawn image (%(default)s)")
-    add("--images", type=int, default=6, help="of each kind (%(default)s)")
+    add(
+        "--sizes",
+        nargs="*",
+        default=["480x640", "1500x2000"],
+        metavar="HxW",
+        help="sizes of drawn images (%(default)s)",
+    )
+    add(
+        "--objects", nargs="+", type=int, default=[5, 30, 100], help="numbers of objects in a drawn image (%(default)s)"
+    )
+    add("--images", type=int, default=6, help="number of images of each kind (%(default)s)")
     add("--repeats", type=int, help="rounds of each measurement, instead of --seconds")
-    add("--seconds", type=float, default=5.0, help="for each mapper and kind of image (%(default)s)")
+    add("--seconds", type=float, default=5.0, help="time for each mapper and kind of image (%(default)s)")
     add("--json", type=Path, help="write all numbers to this file")
     add("--chart", type=Path, help="draw the times into this image")

@@ -26,8 +26,8 @@ How to read the table
   process, s    per thousand images, what is done after each prediction
   evaluate, s   per thousand images, what is done at the end
   ratio         time of Detectron2's evaluator by this one's, both parts together
-  model, s      per thousand images, what the model takes after the network to make scores of all classes, or labels
-                alone (of 100 queries; semantic only, where evaluators take one or the other)
+  model, s      per thousand images, what the model takes after the network to make scores of all classes, or only
+                labels (of 100 queries; semantic only, where evaluators take one or the other)
   with model    ratio of all three together
 
 Detectron2's average precision is the official pycocotools where its compiled code is missing (release 0.6 from the
@@ -98,9 +98,9 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "eval", run, what="scoring", about=ABOUT, columns=COLUMNS)
-    add("--images", type=int, default=200, help="scored (%(default)s)")
-    add("--different", type=int, default=10, help="of them drawn; the others repeat those (%(default)s)")
-    add("--size", default="480x640", metavar="HxW", help="in pixels (%(default)s)")
+    add("--images", type=int, default=200, help="number of images scored (%(default)s)")
+    add("--different", type=int, default=10, help="number of images drawn; the others repeat those (%(default)s)")
+    add("--size", default="480x640", metavar="HxW", help="image size in pixels (%(default)s)")
     add(
         "--objects",
         type=int,

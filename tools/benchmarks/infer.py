@@ -27,7 +27,7 @@ something to do, the same for everybody. Its results differ: Hugging Face's resi
 """
 COLUMNS = """
 How to read the table
-  seconds     of a batch: median and half the distance between the quartiles
+  seconds     time of a batch: median and half the distance between the quartiles
   images/s  batch by median
   x HF        the time of Hugging Face's divided by this one
   x floor     this time divided by the floor: the convolutions and matrix products of our network alone, on dense
@@ -126,21 +126,41 @@ def _task(text: str) -> str:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "infer", run, what="whole models, from images to results", about=ABOUT, columns=COLUMNS)
     known = ", ".join(MODELS)
-    add("--models", nargs="+", default=["r50", "swin"], help=f"{known}, or a configuration file (ours alone)")
+    add("--models", nargs="+", default=["r50", "swin"], help=f"{known}, or a configuration file (only ours)")
     add("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS))
-    add("--other", action="append", type=_other, default=[], metavar="NAME=COMMAND", help="another one; see below")
+    add(
+        "--other",
+        action="append",
+        type=_other,
+        default=[],
+        metavar="NAME=COMMAND",
+        help="another contestant; see below",
+    )
     add("--device", default="cpu", help="cpu (default) or cuda")
-    add("--size", nargs="+", type=_size, default=[(800, 1067)], metavar="HxW", help="in pixels (default: 800x1067)")
+    add(
+        "--size",
+        nargs="+",
+        type=_size,
+        default=[(800, 1067)],
+        metavar="HxW",
+        help="image size in pixels (default: 800x1067)",
+    )
     add("--batch", nargs="+", type=int, default=[1], help="images at a time (default: 1)")
-    add("--mixed", action="store_true", help="images of a batch differ in size")
-    add("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"], help="bfloat16: by autocast")
+    add("--mixed", action="store_true", help="use images of different sizes in a batch")
+    add(
+        "--dtypes",
+        nargs="+",
+        choices=["float32", "bfloat16"],
+        default=["float32"],
+        help="float32 (default), bfloat16 by autocast",
+    )
     add("--task", type=_task, default="panoptic", help="panoptic (default), instance, semantic, or several joined by +")
     add("--objects", type=int, default=20, help="queries that hold an object (default: %(default)s)")
-    add("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
+    add("--threads", type=int, default=1, help="number of CPU threads (default: %(default)s)")
     add("--compile", choices=["fixed", "dynamic"], default="", help="torch.compile ours, for fixed or dynamic sizes")
     add("--weights", default="", help="a file of trained weights for a configuration file")
-    add("--grow", action="store_true", help="ours alone, against image size, queries and batch; charts of that")
-    add("--repeats", type=int, default=3, help="rounds, after one that is not counted (default: %(default)s)")
+    add("--grow", action="store_true", help="time only ours against image size, queries and batch, and draw charts")
+    add("--repeats", type=int, default=3, help="number of rounds, after one that is not counted (default: %(default)s)")
     add("--seconds", type=float, default=5.0, help=argparse.SUPPRESS)
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--no-floor", dest="floor", action="store_false", help="leave out the floor")

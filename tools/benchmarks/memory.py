@@ -72,4 +72,4 @@ def _status(key: str) -> int:
     for line in (PROC / "status").read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"{PROC / 'status'} does not tell {key}.")
+    raise OSError(f"{PROC / 'status'} has no {key}.")

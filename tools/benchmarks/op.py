@@ -32,7 +32,7 @@ How to read the tables
   x plain    the time of plain PyTorch divided by this one
   of limit   the time that the machine would take at best divided by this one. At best: inputs and results cross the
              memory once at the speed of a large copy, or all multiply-adds run at the speed of a matrix product in the
-             same dtype, whichever takes longer. Caches can beat the first, nothing this irregular nears the second.
+             same dtype, whichever takes longer. Caches can beat the first; nothing so irregular comes near the second.
   peak MiB   memory beyond the inputs, results included. CUDA: by PyTorch's allocator. CPU: growth of the resident
              memory of a process of its own with one thread; Linux only.
   error      largest difference from plain PyTorch in float32 by its largest result: whether they compute the same
@@ -119,10 +119,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     add("--threads", nargs="+", type=int, default=[1], help="numbers of CPU threads, compared in the same run")
     add("--repeats", type=int, help="rounds of each measurement, instead of --seconds")
-    add("--seconds", type=float, default=5.0, help="for each contestant and measurement (default: %(default)s)")
+    add("--seconds", type=float, default=5.0, help="time for each contestant and measurement (default: %(default)s)")
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--no-layer", dest="layer", action="store_false", help="leave out the encoder layer")
-    add("--copy-mib", type=int, default=512, help="size of the copy that tells the bandwidth (default: %(default)s)")
+    add("--copy-mib", type=int, default=512, help="size of the copy that measures the bandwidth (default: %(default)s)")
     add("--json", type=Path, help="write all numbers to this file")
     add("--chart", type=Path, help="draw the times into this image")
 

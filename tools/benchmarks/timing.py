@@ -32,7 +32,7 @@ class Statistics:
     def of(cls, seconds: Sequence[float]) -> Statistics:
         """Compute statistics; quartiles are interpolated, and those of one measurement are itself."""
         if not seconds:
-            raise ValueError("there is nothing to take the statistics of.")
+            raise ValueError("no times were measured, so there are no statistics.")
         if len(seconds) == 1:
             return cls(seconds[0], seconds[0], seconds[0], seconds[0], 1)
         lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")

@@ -21,7 +21,7 @@ ABOUT = """A training step (forward, losses, backward, AdamW), side by side with
   straightforward  the same with full masks of all queries and layers in attention, matching and losses, the plain
                    PyTorch operator, and feed-forward networks over all positions at once
   huggingface      transformers' Mask2FormerForUniversalSegmentation at the same sizes, with labels
-  compiled         ours, with torch.compile of backbone, pixel decoder and decoder (only where asked for; slow to begin)
+  compiled         ours, with torch.compile of backbone, pixel decoder and decoder (only if asked for; slow to start)
 
 Images are noise, objects ellipses.
 """
@@ -115,16 +115,21 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add = sub_command(commands, "train", run, what="a training step", about=ABOUT, columns=COLUMNS)
     default = ROOT / "configs/coco/panoptic/r50.yaml"
-    add("--config-file", type=Path, default=default, help="of a MaskFormer (default: COCO panoptic, ResNet-50)")
-    add("--opts", nargs="*", default=[], metavar="KEY VALUE", help="changes of the configuration")
+    add(
+        "--config-file",
+        type=Path,
+        default=default,
+        help="configuration of a MaskFormer (default: COCO panoptic, ResNet-50)",
+    )
+    add("--opts", nargs="*", default=[], metavar="KEY VALUE", help="configuration keys to change")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1 ...")
     add("--size", default="2x512x512", metavar="[Bx]HxW", help="images in pixels (default: %(default)s)")
-    add("--objects", nargs="+", type=int, default=[15], help="in each image (default: 15)")
-    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: by autocast")
+    add("--objects", nargs="+", type=int, default=[15], help="objects in each image (default: 15)")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="float32 (default), bfloat16 by autocast")
     add("--contestants", nargs="+", choices=CONTESTANTS, default=["ours", "straightforward", "huggingface"])
     add("--threads", nargs="+", type=int, default=[1], help="numbers of CPU threads, compared in the same run")
     add("--repeats", type=int, help="rounds of each measurement, instead of --seconds")
-    add("--seconds", type=float, default=30.0, help="for each contestant (default: %(default)s)")
+    add("--seconds", type=float, default=30.0, help="time for each contestant (default: %(default)s)")
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--json", type=Path, help="write all numbers to this file")
     add("--chart", type=Path, help="draw times and memory into this image")

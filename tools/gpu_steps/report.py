@@ -32,7 +32,7 @@ def read(results: Sequence[Path]) -> dict[str, dict[str, Any]]:
         contents = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
         if not contents:
             raise SystemExit(
-                f"gpu_check: --report {folder} holds no JSON file of a step; --out FOLDER of a run is meant."
+                f"gpu_check: --report {folder} holds no JSON file of a step; give the --out FOLDER of a run."
             )
         for name, content in contents.items():
             for result in content.get("results", []):

@@ -95,7 +95,7 @@ def check_panoptic(
             report.fault(entry.png, f"{where}: {str(error).removeprefix(f'{entry.png}: ')}")
             continue
         if ids.shape != image.size:
-            report.fault(entry.png, f"its size (height, width) is {ids.shape}, the image's {image.size}")
+            report.fault(entry.png, f"its size (height, width) is {ids.shape}, but the image's is {image.size}")
         _check_segments(report, entry, ids, names, where)
     for image_id in without:
         report.fault(panoptic_json, f"image {image_id} has no annotation", survived=True)
@@ -133,7 +133,7 @@ def _check_overlaps(report: Report, members: Sequence[tuple[str, Any]], where: s
     for first, second in np.argwhere(overlaps >= SAME_MASK).tolist():
         numbers = " and ".join(members[place][0].removeprefix("annotation ") for place in (first, second))
         share = f"{overlaps[first, second]:.2f}"
-        text = f"{where}: annotations {numbers} are one mask twice (intersection over union {share})"
+        text = f"{where}: annotations {numbers} have the same mask (intersection over union {share})"
         report.fault(file, text, survived=True)
 
 

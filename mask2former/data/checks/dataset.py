@@ -29,10 +29,12 @@ def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
         ValueError: no such data set, or one that has no checks here (Cityscapes' own scripts make and check its files).
     """
     if name not in DatasetCatalog:
-        raise ValueError(f"No data set {name!r} is registered; known are {', '.join(sorted(DatasetCatalog.list()))}.")
+        raise ValueError(
+            f"No data set {name!r} is registered; choose one of {', '.join(sorted(DatasetCatalog.list()))}."
+        )
     meta = MetadataCatalog.get(name)
     if meta.get("gt_dir") or not meta.get("image_root"):
-        raise ValueError(f"{name}: its files are of a kind that is not checked here (evaluator {meta.evaluator_type}).")
+        raise ValueError(f"{name}: files of its kind cannot be checked here (evaluator {meta.evaluator_type}).")
     things = {id_: meta.thing_classes[i] for id_, i in meta.get("thing_dataset_id_to_contiguous_id", {}).items()}
     stuff = {id_: meta.stuff_classes[i] for id_, i in meta.get("stuff_dataset_id_to_contiguous_id", {}).items()}
     reports = {}
@@ -77,7 +79,7 @@ def check_labels(
             report.fault(labels[stem], str(error).removeprefix(f"{labels[stem]}: "))
             continue
         if size is not None and found.shape != size:
-            report.fault(labels[stem], f"the size (height, width) is {found.shape}, the image's {size}")
+            report.fault(labels[stem], f"the size (height, width) is {found.shape}, but the image's is {size}")
         values, areas = (part.tolist() for part in np.unique(found, return_counts=True))
         if values == [ignore_label]:
             report.fault(labels[stem], "every pixel is ignored", survived=True)
@@ -89,7 +91,7 @@ def check_labels(
             else:
                 report.fault(
                     labels[stem],
-                    f"{area} pixels have the label {value}; labels are below {len(classes)}, or {ignore_label}",
+                    f"{area} pixels have the label {value}; labels have to be below {len(classes)}, or {ignore_label}",
                 )
     return report
 

@@ -22,7 +22,7 @@ def read_categories(content: Mapping[str, Any], file: str, panoptic: bool, sink:
     for category in listed:
         number, name = whole_number(category.get("id")), category.get("name")
         if number is None or not isinstance(name, str | int | float) or not str(name).strip():
-            sink.fault(file, f"'categories': found {category!r:.200}; a class has a whole number as 'id', and a 'name'")
+            sink.fault(file, f"'categories': found {category!r:.200}; a class has an integer 'id', and a 'name'")
             continue
         name = str(name)
         if number == 0 and len(listed) > 1 and name in above and not _is_used(content, 0):

@@ -45,7 +45,7 @@ def load_json(path: str, sink: Sink) -> Mapping[str, Any]:
     except FileNotFoundError:
         sink.fault(path, "the file is missing")
     except (ValueError, RecursionError) as error:
-        sink.fault(path, f"not a json file ({error}). Is it whole?")
+        sink.fault(path, f"not a json file ({error}). Is it complete?")
     else:
         if isinstance(content, dict):
             return content
@@ -64,7 +64,7 @@ def read_images(content: Mapping[str, Any], file: str, root: str | None, sink: S
         number = identifier(image.get("id"))
         if number is None:
             sink.fault(
-                file, f"'images', number {position}: an id is a whole number or a text, not {image.get('id')!r:.40}"
+                file, f"'images', number {position}: an id is an integer or a string, not {image.get('id')!r:.40}"
             )
             continue
         where = f"image {number}"
@@ -88,7 +88,7 @@ def read_images(content: Mapping[str, Any], file: str, root: str | None, sink: S
             sink.fault(file, f"{where}: {error}")
             continue
         if path in paths:
-            sink.fault(file, f"{where}: its file {name!r} is that of image {paths[path]} too", survived=True)
+            sink.fault(file, f"{where}: its file {name!r} is also that of image {paths[path]}", survived=True)
         paths[path] = number
         images[number] = CocoImage(number, name, path, size)
     return images

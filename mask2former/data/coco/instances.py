@@ -64,7 +64,7 @@ def read_instances(
         if number is not None:
             if type(number) is not int and (number := identifier(number)) is None:
                 sink.fault(
-                    file, f"'annotations', number {position}: an id is a number or a text, not {get('id')!r:.40}"
+                    file, f"'annotations', number {position}: an id is an integer or a string, not {get('id')!r:.40}"
                 )
                 continue
             if number in seen:

@@ -40,7 +40,7 @@ def read_segmentation(segmentation: Any, size: tuple[int, int]) -> Shape:
         return object_runs(segmentation, size)
     if isinstance(segmentation, np.ndarray):
         if segmentation.shape != size:
-            raise ValueError(f"the mask's size (height, width) is {segmentation.shape}, the image's {size}")
+            raise ValueError(f"the mask's size (height, width) is {segmentation.shape}, but the image's is {size}")
         return runs_of_mask(segmentation)
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError(f"found no mask (segmentation is {segmentation!r:.80})")

@@ -75,7 +75,7 @@ def read_panoptic(
             sink.fault(file, str(error))
             continue
         if images is not None and png in pngs:
-            sink.fault(file, f"{where}: its png {entry['file_name']!r} is that of image {pngs[png]} too")
+            sink.fault(file, f"{where}: its png {entry['file_name']!r} is also that of image {pngs[png]}")
             continue
         pngs[png] = image_id
         segments, listed = _segments(entry, file, where, categories, sink)
@@ -92,7 +92,7 @@ def _segments(
         try:
             number = segment_id(segment.get("id"))
             if number in listed:
-                raise ValueError(f"segment {number} is listed twice; segment ids have to be different")
+                raise ValueError(f"segment {number} is listed twice; segment ids have to be unique")
             listed.add(number)
             category = whole_number(segment.get("category_id"))
             if category is None or category not in categories:

@@ -35,9 +35,9 @@ def segment_id(value: Any) -> int:
     """Return the id of a panoptic segment, 1 to 2^24 - 1."""
     number = whole_number(value)
     if number == 0:
-        raise ValueError("segment 0: the id 0 stands for pixels of no segment; number segments from 1 on")
+        raise ValueError("segment 0: the id 0 stands for pixels of no segment; number segments from 1")
     if number is None or not 0 < number <= MAX_SEGMENT_ID:
-        raise ValueError(f"segment {value!r:.40}: segment ids are whole numbers from 1 to {MAX_SEGMENT_ID}")
+        raise ValueError(f"segment {value!r:.40}: segment ids are integers from 1 to {MAX_SEGMENT_ID}")
     return number
 
 

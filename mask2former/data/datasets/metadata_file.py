@@ -57,7 +57,7 @@ def _facts(file: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
         raise ValueError(f"{file}: not a file of classes as training writes it (found no object with a 'name').")
     if unknown := set(facts) - {"name", *FACTS}:
-        raise ValueError(f"{file}: found the unknown keys {sorted(unknown)}; known are {FACTS}.")
+        raise ValueError(f"{file}: found the unknown keys {sorted(unknown)}; known keys are {FACTS}.")
     for key, value in facts.items():
         fits, form = FORMS.get(key, FORMS["name"])
         if not fits(value):
@@ -95,6 +95,6 @@ FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{f"{kind}_classes": (_are_names, "a list of names") for kind in ("thing", "stuff")},
     **{f"{kind}_colors": (_are_colors, "a list of colours [R, G, B], 0 to 255") for kind in ("thing", "stuff")},
     **dict.fromkeys(IDS, (_are_ids, "an object of category ids and classes from 0 on")),
-    "ignore_label": (_is_number, "a whole number"),
-    "label_divisor": (lambda value: _is_number(value) and value > 0, "a whole number above 0"),
+    "ignore_label": (_is_number, "an integer"),
+    "label_divisor": (lambda value: _is_number(value) and value > 0, "an integer above 0"),
 }

@@ -50,7 +50,7 @@ def scan(file: IO[bytes], verify: bool) -> Header:
     if not verify:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
         if b"\xff\xd9" not in file.read():
-            raise ValueError("it ends without the marker for its end")
+            raise ValueError("it ends without an end-of-image marker")
     header = Header("JPEG", height, width, depth=depth, channels=channels, orientation=turned or 1)
     header.elsewhere = elsewhere and turned is None
     header.plain = channels in (1, 3) and depth == 8

@@ -31,9 +31,9 @@ def require_size(height: int, width: int, limit: int | None, source: str) -> Non
     """Refuse an image without pixels, and one of more than ``limit`` pixels (None: :func:`max_pixels`)."""
     most = _limit if limit is None else limit
     if height < 1 or width < 1:
-        raise ImageError(f"{source}: its header says {width} x {height} pixels. Is the file whole?")
+        raise ImageError(f"{source}: its header says {width} x {height} pixels. Is the file complete?")
     if height * width > most:
         raise ImageError(
             f"{source}: {width} x {height} pixels are more than the limit of {most:,}. Cut or shrink the image, or, if "
-            "it is what it should be, raise INPUT.MAX_PIXELS."
+            "it is meant to be so large, raise INPUT.MAX_PIXELS."
         )

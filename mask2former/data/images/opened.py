@@ -49,7 +49,9 @@ def named(source: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(f"{source}: not an image of the formats that are read ({', '.join(FORMATS)}).") from error
     except MemoryError as error:
-        raise ImageError(f"{source}: there is not enough memory for it ({error}). Cut or shrink the image.") from error
+        raise ImageError(
+            f"{source}: there is not enough memory to decode it ({error}). Cut or shrink the image."
+        ) from error
     except (
         OSError,
         ValueError,
@@ -64,7 +66,7 @@ def named(source: str) -> Iterator[None]:
         Warning,
         Image.DecompressionBombError,
     ) as error:  # Pillow's readers raise all of these for damaged files
-        raise ImageError(f"{source}: it cannot be read: {error}. Is the file whole?") from error
+        raise ImageError(f"{source}: it cannot be read: {error}. Is the file complete?") from error
 
 
 def scan(file: IO[bytes], source: str, verify: bool, limit: int | None) -> Header:

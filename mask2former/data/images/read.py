@@ -88,8 +88,8 @@ def require_8_bits(image: Image.Image, source: str) -> None:
 
 def _too_deep(source: str, found: str) -> ImageError:
     return ImageError(
-        f"{source}: the image has more than 8 bits a channel ({found}); convert it to 8 bits, scaled to the range that "
-        "matters in it."
+        f"{source}: the image has more than 8 bits a channel ({found}); convert it to 8 bits, scaled from the range "
+        "of values that matters."
     )
 
 
@@ -105,7 +105,7 @@ def read_labels(path: str, max_pixels: int | None = None) -> np.ndarray:
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise ImageError(
             f"{path}: found an array of shape {labels.shape}, {labels.dtype}; a semantic label image has one channel "
-            "of whole numbers. Convert colours to class numbers first."
+            "of integers. Convert colours to class numbers first."
         )
     return labels.astype(np.uint8) if labels.dtype == bool else labels
 

@@ -26,7 +26,7 @@ from mask2former.data.mapper.polygons import Polygon
 Record = dict[str, Any]
 T = TypeVar("T")
 NO_SEGMENT_IN_IT = (
-    "none of the image's {} segments is in it. Segment ids are R + 256 G + 65536 B; is this the panoptic png of this "
+    "none of the image's {} segments is in it. Segment ids are R + 256 G + 65536 B. Is this the panoptic png of this "
     "image?"
 )
 
@@ -55,7 +55,7 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
     ids = read_panoptic_ids(png, _most(size))
     _require_size(ids, size, f"{image}, {png}")
     if len(set(wanted)) != len(wanted):
-        raise ValueError(f"{image}: segment ids have to be different; found {wanted}.")
+        raise ValueError(f"{image}: segment ids have to be unique; found {wanted}.")
     layers = layers_from_ids(ids, wanted)
     if not any(layer.labels.any() for layer in layers):
         raise ValueError(f"{png}: {NO_SEGMENT_IN_IT.format(len(wanted))}")
@@ -82,7 +82,7 @@ def instance_objects(record: Record, size: tuple[int, int], num_classes: int) ->
         if _judged(crowd_flag, annotation.get("iscrowd"), where):
             continue
         if not has_mask(segmentation):
-            log_first_n(logging.WARNING, f"{where}: it has no mask (a box alone) and is left out, as others may be.")
+            log_first_n(logging.WARNING, f"{where}: it has a box but no mask and is left out, as are others like it.")
             continue
         member = len(classes)
         classes.append(annotation["category_id"])
@@ -155,8 +155,8 @@ def _require_class(category: Any, num_classes: int, where: str) -> None:
 def _require_size(labels: np.ndarray, size: tuple[int, int], where: str) -> None:
     if labels.shape != size:
         raise SizeMismatchError(
-            f"{where}: the annotation's size (height, width) is {labels.shape}, the image's {size}. "
-            "They have to be the same; make the annotation anew."
+            f"{where}: the annotation's size (height, width) is {labels.shape}, but the image's is {size}. "
+            "They have to be the same; make the annotation again."
         )
 
 

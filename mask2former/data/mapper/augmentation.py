@@ -208,7 +208,7 @@ class ColorJitter(T.Augmentation):
         super().__init__()
         if image_format not in ("RGB", "BGR"):
             raise ValueError(
-                f"INPUT.COLOR_AUG_SSD works on RGB and BGR images; INPUT.FORMAT is {image_format!r}. Change one."
+                f"INPUT.COLOR_AUG_SSD works on RGB and BGR images; INPUT.FORMAT is {image_format!r}. Change either."
             )
         self.image_format = image_format
 
@@ -261,7 +261,7 @@ def resize_and_crop(
         size_divisibility: pad to a multiple of this, in pixels; no padding if 0 or less.
     """
     if sampling not in ("choice", "range"):
-        raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; images have 'choice' and 'range'.")
+        raise ValueError(f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling!r}; choose 'choice' or 'range'.")
     augmentations: list[T.Augmentation] = [SizeOnlyAugmentation(ResizeShortestEdge(short_sides, max_size, sampling))]
     if crop is not None and max_class_area < 1.0:
         augmentations.append(RandomCropCategoryArea(crop, max_class_area))
@@ -279,7 +279,7 @@ def _flips(flip: str) -> list[T.Augmentation]:
     if flip == "none":
         return []
     if flip not in ("horizontal", "vertical"):
-        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; images have 'horizontal', 'vertical' and 'none'.")
+        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; choose 'horizontal', 'vertical' or 'none'.")
     return [SizeOnlyAugmentation(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))]
 
 

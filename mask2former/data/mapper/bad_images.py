@@ -41,7 +41,7 @@ class BadImages:
         """Return the list of the configuration's output folder if DATALOADER.ON_BAD_IMAGE is skip, else None."""
         choice = cfg.DATALOADER.ON_BAD_IMAGE
         if choice not in ("stop", "skip"):
-            raise ValueError(f"DATALOADER.ON_BAD_IMAGE is {choice!r}; it is stop or skip.")
+            raise ValueError(f"DATALOADER.ON_BAD_IMAGE is {choice!r}; choose stop or skip.")
         return cls.of(cfg.OUTPUT_DIR) if choice == "skip" else None
 
     def add(self, record: Record, error: Exception) -> None:
@@ -58,7 +58,7 @@ class BadImages:
         if self._in_a_row >= MOST_IN_A_ROW:
             raise ValueError(
                 f"{MOST_IN_A_ROW} images in a row cannot be read, the last because of this: {error} They are listed in "
-                f"{self.path}. DATALOADER.ON_BAD_IMAGE skip is for a few of many."
+                f"{self.path}. DATALOADER.ON_BAD_IMAGE skip is meant for a few of many images."
             ) from error
 
     def well(self) -> None:

@@ -97,7 +97,7 @@ class Mapper:
             }
         name = cls.preset or cfg.INPUT.DATASET_MAPPER_NAME
         if name not in PRESETS:
-            raise ValueError(f"INPUT.DATASET_MAPPER_NAME is {name!r}; the names are {', '.join(PRESETS)}.")
+            raise ValueError(f"INPUT.DATASET_MAPPER_NAME is {name!r}; choose one of {', '.join(PRESETS)}.")
         task, augmentation = PRESETS[name]
         arguments["augmentations"] = _jitter(cfg) if augmentation == "lsj" else _crop(cfg, task)
         readers: dict[str, TargetReader] = {

@@ -50,7 +50,9 @@ class MaskAnnotations:
         for step in flatten_transforms(transform):
             self._move(step)
         if self.grid.size != size:
-            raise ValueError(f"{transform} makes the labels {self.grid.size}, but the image {size}, (height, width).")
+            raise ValueError(
+                f"{transform} gives labels of size (height, width) {self.grid.size}, but an image of size {size}."
+            )
         self.size = size
 
     def _move(self, step: Transform) -> None:

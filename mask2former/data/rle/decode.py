@@ -30,11 +30,11 @@ def object_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarr
     found, counts = rle.get("size"), rle.get("counts")
     # A text is refused, since list() would take it apart; floats without a fraction equal the integers they stand for.
     if not isinstance(found, list | tuple | np.ndarray) or list(found) != list(size):
-        raise ValueError(f"the mask's size (height, width) is {found!r:.80}, the image's {list(size)}")
+        raise ValueError(f"the mask's size (height, width) is {found!r:.80}, but the image's is {list(size)}")
     if isinstance(counts, str):
         counts = counts.encode("ascii", errors="replace")
     if not isinstance(counts, (bytes, list, tuple, np.ndarray)):
-        raise ValueError(f"the mask's counts are {type(counts).__name__}; they have to be a list, text or bytes")
+        raise ValueError(f"the mask's counts are {type(counts).__name__}; they have to be a list, a string or bytes")
     runs = _decompress(counts) if isinstance(counts, bytes) else _whole(counts)
     height, width = size
     # Each run is checked too: huge ones could overflow to the right sum.
@@ -65,7 +65,7 @@ def _whole(counts: Any) -> np.ndarray:
     except (ValueError, OverflowError):  # lists of different lengths
         runs = np.asarray("")
     if not (runs.dtype.kind in "iu" or (runs.dtype.kind == "f" and (runs == np.floor(runs)).all())):
-        raise ValueError(f"the mask's counts are {str(counts)[:60]}; they have to be whole numbers")
+        raise ValueError(f"the mask's counts are {str(counts)[:60]}; they have to be integers")
     return runs.astype(np.int64)
 
 

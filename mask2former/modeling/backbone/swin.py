@@ -70,7 +70,9 @@ class D2SwinTransformer(Backbone):
     ) -> None:
         super().__init__()
         if len(depths) != len(num_heads):
-            raise ValueError(f"Swin needs the heads of each stage; found {len(depths)} depths, {len(num_heads)} heads.")
+            raise ValueError(
+                f"Swin needs a number of heads for each stage; found {len(depths)} depths, {len(num_heads)} heads."
+            )
         names = [f"res{index + _FIRST_FEATURE}" for index in range(len(depths))]
         if not out_features or (unknown := sorted(set(out_features) - set(names))):
             raise ValueError(f"Swin's features are {names}; found {unknown if out_features else 'none'} to give.")

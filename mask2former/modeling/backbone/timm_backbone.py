@@ -151,8 +151,8 @@ def _create(name: str, pretrained: bool, out_indices: Sequence[int], arguments: 
     strides = net.feature_info.reduction()
     if sorted(set(strides)) != sorted(strides) or any(stride & (stride - 1) for stride in strides):
         raise ValueError(
-            f"The features of MODEL.TIMM.NAME {name!r} have strides {strides}, which is no pyramid: each has to be "
-            "another power of 2. A plain ViT has one stride only; hierarchical ones (ConvNeXt, DINOv3's among them, "
+            f"The features of MODEL.TIMM.NAME {name!r} have strides {strides}, not a pyramid's: each has to be a "
+            "different power of 2. A plain ViT has one stride only; hierarchical ones (ConvNeXt, DINOv3's among them, "
             "Swin, Hiera, MViTv2, PVTv2) have strides 4, 8, 16 and 32."
         )
     return net

@@ -31,7 +31,7 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
     name = _SHORT_NAMES.get(name, name)
     if name not in MASK_LOSS_REGISTRY:
         known = [*_SHORT_NAMES, *(registered for registered, _ in MASK_LOSS_REGISTRY)]
-        raise ValueError(f"MODEL.MASK_FORMER.MASK_LOSS is {name!r}; known are {', '.join(known)}.")
+        raise ValueError(f"MODEL.MASK_FORMER.MASK_LOSS is {name!r}; choose one of {', '.join(known)}.")
     return MASK_LOSS_REGISTRY.get(name)(cfg)
 
 

@@ -55,7 +55,7 @@ def transformer_decoder_from_config(cfg: CfgNode, input_shape: Mapping[str, Shap
     channels |= {name: shape.channels for name, shape in input_shape.items()}
     if in_feature not in channels:
         raise ValueError(
-            f"MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE is {in_feature!r}; known are {', '.join(sorted(channels))}."
+            f"MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE is {in_feature!r}; choose one of {', '.join(sorted(channels))}."
         )
     return decoder(cfg, channels[in_feature], **changes)
 

@@ -26,6 +26,6 @@ def find_transformer_decoder(name: str) -> Any:
         return SEM_SEG_HEADS_REGISTRY.get(name)
     known = ", ".join(sorted(registered for registered, _ in TRANSFORMER_DECODER_REGISTRY))
     raise KeyError(
-        f"MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME is {name!r}; known are {known}. One of your own is added by "
+        f"MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME is {name!r}; choose one of {known}. Add your own by "
         "@TRANSFORMER_DECODER_REGISTRY.register()."
     )

@@ -99,7 +99,7 @@ def image(**changes: Any) -> Callable[[dict[str, Any]], None]:
             "i.json: annotation 1: the mask's run lengths",
         ),
         (annotation(segmentation={"size": [9, 9], "counts": [81]}), "i.json: annotation 1: the mask's size"),
-        (lambda c: c["annotations"][2].update(iscrowd=0), "i.json: image 7: annotations 1 and 3 are one mask twice"),
+        (lambda c: c["annotations"][2].update(iscrowd=0), "i.json: image 7: annotations 1 and 3 have the same mask"),
         (lambda c: c["annotations"].append(3), "i.json: 'annotations' has to be a list of objects; number 3 is a int"),
         (lambda c: c.pop("annotations"), "i.json: 'annotations' has to be a list"),
         (lambda c: c["categories"].append({"id": 1, "name": "dog"}), "i.json: category 1: the id occurs twice"),
@@ -202,8 +202,8 @@ def test_faults_of_panoptic_sets(images: Path, change: Callable, expected: list[
 
 def test_panoptic_ids_twice_and_sizes(images: Path) -> None:
     twice = panoptic(images, lambda c: c["annotations"][0]["segments_info"].append({"id": 9, "category_id": 1}))
-    assert "p.json: annotation of image 7, segment 9 is listed twice; segment ids have to be different" in twice
-    assert "short.png: its size (height, width) is (5, 120), the image's (20, 120)" in panoptic(
+    assert "p.json: annotation of image 7, segment 9 is listed twice; segment ids have to be unique" in twice
+    assert "short.png: its size (height, width) is (5, 120), but the image's is (20, 120)" in panoptic(
         images, entry(file_name="short.png")
     )
 
@@ -234,7 +234,7 @@ def test_faults_of_labels(tmp_path: Path) -> None:
 def test_names_that_cannot_be_checked() -> None:
     with pytest.raises(ValueError, match="No data set 'nothing'"):
         check_dataset("nothing")
-    with pytest.raises(ValueError, match="not checked here"):
+    with pytest.raises(ValueError, match="cannot be checked here"):
         check_dataset("cityscapes_fine_sem_seg_val")
 
 

@@ -65,7 +65,7 @@ def test_segment_ids() -> None:
     with pytest.raises(ValueError, match="segment 0: the id 0 stands for pixels of no segment"):
         segment_id(0)
     for value in (-1, 2**24, 10**30, "5", 5.5, None, True, [5]):
-        with pytest.raises(ValueError, match="whole numbers from 1 to 16777215"):
+        with pytest.raises(ValueError, match="integers from 1 to 16777215"):
             segment_id(value)
 
 

@@ -76,7 +76,7 @@ def test_by_default_the_run_stops(cfg: CfgNode, records: list[dict[str, Any]], i
 
 def test_the_choice_is_checked(cfg: CfgNode) -> None:
     cfg.DATALOADER.ON_BAD_IMAGE = "ignore"
-    with pytest.raises(ValueError, match=r"ON_BAD_IMAGE is 'ignore'; it is stop or skip"):
+    with pytest.raises(ValueError, match=r"ON_BAD_IMAGE is 'ignore'; choose stop or skip"):
         Mapper(cfg, True)
 
 

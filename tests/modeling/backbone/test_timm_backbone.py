@@ -75,7 +75,7 @@ def test_named_levels_and_frozen_statistics() -> None:
 
 def test_a_model_without_a_pyramid_is_refused() -> None:
     pytest.importorskip("timm")
-    with pytest.raises(ValueError, match="no pyramid: each has to be another power of 2"):
+    with pytest.raises(ValueError, match="not a pyramid's: each has to be a different power of 2"):
         backbone("vit_tiny_patch16_224")
     with pytest.raises(ValueError, match="no_such_model"):
         backbone("no_such_model")

@@ -56,7 +56,7 @@ def test_changes_go_before_the_configuration() -> None:
     [
         (MASKED, "res5", r"attends to 'multi_scale_pixel_decoder', but .*TRANSFORMER_IN_FEATURE is 'res5'"),
         (STANDARD, "multi_scale_pixel_decoder", "attends to one feature, but"),
-        (STANDARD, "res9", "is 'res9'; known are .*pixel_embedding, res2"),
+        (STANDARD, "res9", "is 'res9'; choose one of .*pixel_embedding, res2"),
     ],
 )
 def test_what_does_not_fit_is_refused(decoder: str, feature: str, message: str) -> None:

@@ -272,7 +272,7 @@ def test_clips_are_attended_to_as_a_whole() -> None:
     [
         ({"TRANSFORMER_IN_FEATURE": "multi_scale_pixel_decoder"}, "StandardTransformerDecoder, which attends to one"),
         ({"TRANSFORMER_DECODER_NAME": "MultiScaleMaskedTransformerDecoder"}, "but .*TRANSFORMER_IN_FEATURE is 'res5'"),
-        ({"TRANSFORMER_IN_FEATURE": "res7"}, "known are .*pixel_embedding, res2"),
+        ({"TRANSFORMER_IN_FEATURE": "res7"}, "choose one of .*pixel_embedding, res2"),
         ({"DEC_LAYERS": 0}, "predicts after each layer"),
     ],
 )
