@@ -50,8 +50,8 @@ class LostProcessError(RuntimeError):
     def __init__(self, found: str) -> None:
         super().__init__(
             f"{found}. A process that is gone has said why in its own output; one that the system killed has not: then "
-            "look for a lack of memory (dmesg), or what a scheduler did. To go on from the newest whole checkpoint:\n"
-            f"  {resume_command()}"
+            "look for a lack of memory (dmesg), or what a scheduler did. To go on, from the newest whole checkpoint if "
+            f"there is one:\n  {resume_command()}"
         )
 
 

@@ -78,7 +78,7 @@ def run(datasets, folder, meeting, killed=-1, iteration=0, place="before", worke
 CASES = [
     (1, 8, "inside", 0),
     pytest.param(0, 8, "inside", 2, marks=TORTURE),
-    pytest.param(0, 5, "after", 0, marks=TORTURE),  # just after the first checkpoint
+    pytest.param(0, 5, "after", 0, marks=TORTURE),  # just before the first checkpoint is written
     pytest.param(1, 7, "before", 2, marks=TORTURE),
     pytest.param(1, 11, "inside", 0, marks=TORTURE),  # in the last step
     pytest.param(0, 6, "before", 2, marks=TORTURE),
@@ -94,13 +94,13 @@ def test_the_other_process_ends_and_the_next_run_goes_on(datasets, tmp_path, kil
     assert code == 1, said
     message = f"LostProcessError: Process {1 - killed} lost the connection to another process of this training"
     assert message in said and "lack of memory" in said
-    assert re.search(r"newest whole checkpoint:\n.* .*train\.py --resume ", said)
+    assert re.search(r"newest whole checkpoint if there is one:\n.* .*train\.py --resume ", said)
     for code, said in run(datasets, tmp_path / "run", "second", workers=workers, resume=True):
         assert code == 0, said
     for rank in range(2):
         start, state, whole = torch.load(tmp_path / "run" / f"state{rank}.pth")
         different = {name for name in whole if not torch.equal(state[name], whole[name])}
-        assert start == 6
+        assert start == (6 if iteration > 5 else 0)
         # A checkpoint has the first process's running statistics, on which nothing in training depends.
         assert different <= ({"backbone.1.running_mean", "backbone.1.running_var"} if rank else set())
 
