@@ -10,8 +10,19 @@ WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
 # What computes on a CPU, but for compilers, which ask the processor themselves.
 COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py tests/predictor -k "not compile and not graph_break and not opcheck and not imported"
+# Whole files: what make test does a little of, too.
+TORTURE = tests/test_files.py tests/test_out_of_memory.py \
+	tests/checkpoint/test_hostile_weights.py tests/checkpoint/test_whole.py \
+	tests/config/test_hostile_yaml.py tests/config/test_safe_yaml.py \
+	tests/custom/test_one_rule_set.py \
+	tests/data/images/test_damage.py tests/data/images/test_limits.py \
+	tests/data/checks/test_seeded_faults.py tests/data/test_climbing.py \
+	tests/engine/test_resuming.py tests/engine/test_interruption.py tests/engine/test_killed_rank.py \
+	tests/engine/test_diverging.py tests/engine/test_optimizer_state.py \
+	tests/evaluation/test_sound_truth.py tests/evaluation/test_truth_of_records.py tests/evaluation/test_partial.py \
+	tests/predictor/test_threads.py tests/preflight/test_evaluation.py
 
-.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow cuda-check gpu-bundle gpu-check wheel wheel-check lock audit clean
+.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check wheel wheel-check lock audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +63,10 @@ lint: setup  ## ruff and mypy
 	@$(RUN) -m mypy
 
 slow: setup  ## the slow tests: overfitting, training runs
-	@$(RUN) -m pytest -m slow
+	@$(RUN) -m pytest -m "slow and not torture"
+
+torture: setup  ## an hour: kills, full disks, damage by the thousand, threads; docs/reliability.md is its table
+	TORTURE_EXAMPLES=2000 OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not gpu" $(TORTURE)
 
 cuda-check: setup  ## compile the CUDA sources; needs nvcc, no GPU
 	@$(RUN) tools/check_cuda_build.py

@@ -96,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation.tta",
         "dashboard",
     },
-    "preflight": {"config", "evaluation", "zoo"},
+    "preflight": {"config", "data.images", "evaluation", "zoo"},
     "custom": {
         "config",
         "files",

@@ -58,3 +58,29 @@ def test_links_lead_to_files() -> None:
             if path and "://" not in path and not (page.parent / path).exists():
                 missing.append(f"{page.relative_to(ROOT)}: {link}")
     assert not missing, "\n".join(missing)
+
+
+def test_commands_of_the_reliability_page_select_tests() -> None:
+    """Each row of a table names a test file that is there, and ``-k`` words that are parts of its tests' names."""
+    rows = [line for line in (ROOT / "docs/reliability.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| tried")]
+    assert len(rows) > 20
+    for row in rows:
+        command = re.fullmatch(r"\| .* \| `(?:TORTURE_EXAMPLES=\d+ )?pytest (tests/\S+\.py)(?: -(\w) (.+))?` \|", row)
+        assert command, row
+        file, option, words = command.groups()
+        source = (ROOT / file).read_text()
+        names = " ".join(re.findall(r"def (test_\w+)", source))
+        assert names, row
+        if option == "k":
+            assert all(word in names for word in words.strip('"').split(" or ")), row
+        else:
+            assert option in (None, "m") and (not words or words.upper() in source), row
+
+
+def test_make_torture_names_files_that_are_there() -> None:
+    (listed,) = re.findall(r"^TORTURE = ((?:.*\\\n)*.*)\n", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    files = listed.replace("\\", " ").split()
+    assert len(files) > 10 and [file for file in files if not (ROOT / file).is_file()] == []
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "TORTURE" in path.read_text()]
+    assert {path.relative_to(ROOT).as_posix() for path in marked} - {"tests/test_docs.py"} <= set(files)

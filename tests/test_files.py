@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torture import TORTURE
 
 from mask2former.checkpoint.weights_io import read, write
 from mask2former.files import cut_partial_line, remove_leftovers, whole_file, write_by, write_text
@@ -157,7 +158,7 @@ def assert_whole(folder: Path) -> None:
             assert text.endswith("!") and len(set(text)) <= 11
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=TORTURE)])
 def test_killed_writers_leave_whole_files(tmp_path, kills):
     moments = np.random.default_rng(kills).uniform(0, 0.5, kills)
     for seconds in moments:

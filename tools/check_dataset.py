@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from mask2former.data import data_root, register_all
 from mask2former.data.checks import Report, check_dataset, check_instances
+from mask2former.data.images.limits import MAX_PIXELS, set_max_pixels
 
 EXAMPLES = """
 examples:
@@ -32,8 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
     chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its images")
     parser.add_argument("--root", default=data_root(), help="[%(default)s]")
     parser.add_argument("--decode", action="store_true", help="read every image whole, which takes longer")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="as INPUT.MAX_PIXELS in a training [%(default)s]",
+    )
     parser.add_argument("--show", type=int, default=100, metavar="N", help="faults listed at most [%(default)s]")
     args = parser.parse_args(arguments)
+    try:
+        set_max_pixels(args.max_pixels)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
     if args.coco:
         reports = {"instance": check_instances(*args.coco, decode=args.decode)}

@@ -19,8 +19,9 @@ from tabulate import tabulate
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
-from mask2former.custom.model import configuration
+from mask2former.custom.model import configuration, settings
 from mask2former.custom.plan import TrainingPlan, plan_training
+from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
@@ -120,6 +121,11 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
     output = Path(args.output)
     if "OUTPUT_DIR" in args.opts:
         raise ConfigError("OUTPUT_DIR is what --output says here.")
+    limit = settings(args.model, args.from_scratch, args.opts).INPUT.MAX_PIXELS
+    try:
+        set_max_pixels(limit)  # before the data are read
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     data = build_dataset(
         detect_format(args.train),
         detect_format(args.val) if args.val else None,

@@ -35,11 +35,8 @@ def configuration(
     Raises:
         ConfigError: there is no such model, its weights cannot be fetched, or ``opts`` has a fault.
     """
-    if model == SMALL and from_scratch:
-        model = SMALL_R18
-    file = _file(model)
     fixed = dict(zip(opts[::2], opts[1::2], strict=False))
-    cfg = load_config(file, opts)
+    cfg = settings(model, from_scratch, opts)
     if "MODEL.WEIGHTS" in fixed:
         weights = cfg.MODEL.WEIGHTS
     elif weights is None and not from_scratch:
@@ -54,6 +51,14 @@ def configuration(
         _from_scratch(cfg)
     cfg.merge_from_list(list(opts))  # again: the user's settings override those made above
     return cfg, fixed
+
+
+def settings(model: str, from_scratch: bool, opts: Sequence[str]) -> CfgNode:
+    """Return the model's configuration with the user's settings merged in, before its weights are looked for.
+
+    Args and errors are those of :func:`configuration`.
+    """
+    return load_config(_file(SMALL_R18 if model == SMALL and from_scratch else model), opts)
 
 
 def _from_scratch(cfg: CfgNode) -> None:

@@ -1,4 +1,7 @@
-"""Stop on a signal: the step is finished, its state is saved, and the process ends with the code that says why."""
+"""Stop on a signal: the step is finished, its state is saved, and the process ends with the code that says why.
+
+Where another process of the training is gone, nothing can be finished: the error says what happened and how to go on.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+import torch.distributed
+from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
 # Ctrl-C; what schedulers send before they kill; what users have Slurm send ahead of the time limit (--signal=USR1@120).
@@ -33,6 +38,39 @@ class Interrupted(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.signal = signal.Signals(number)
+
+
+class LostProcessError(RuntimeError):
+    """The end of a training one of whose processes is gone; the message tells how to go on.
+
+    Args:
+        found: what was noticed.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"{found}. A process that is gone has said why in its own output; one that the system killed has not: then "
+            "look for a lack of memory (dmesg), or what a scheduler did. To go on, from the newest whole checkpoint if "
+            f"there is one:\n  {resume_command()}"
+        )
+
+
+@contextlib.contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Turn an error of the connection to other processes into one that says what to do.
+
+    Raises:
+        LostProcessError: in place of that error, which is its cause. Alone, a process has no such connection.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo's errors have no type of their own.
+        of_connection = isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
+        if comm.get_world_size() == 1 or not of_connection:
+            raise
+        found = f"Process {comm.get_rank()} lost the connection to another process of this training"
+        raise LostProcessError(f"{found} ({str(error).splitlines()[0]})") from error
 
 
 class StopRequests:
@@ -92,7 +130,12 @@ def stop_requests() -> Iterator[StopRequests]:
 
 @contextlib.contextmanager
 def signals_to_children() -> Iterator[None]:
-    """Pass signals on to child processes, which train, and end with the exit code of one that a signal stopped."""
+    """Pass signals on to child processes, which train, and end with the exit code of one that a signal stopped.
+
+    Raises:
+        Interrupted: a child ended so, in good order.
+        LostProcessError: a signal killed a child.
+    """
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():
@@ -108,6 +151,9 @@ def signals_to_children() -> Iterator[None]:
     except ProcessExitedException as error:
         if error.exit_code - 128 in SIGNALS:
             raise Interrupted(error.exit_code - 128) from None
+        if error.signal_name:
+            found = f"Process {error.error_index} of this training was killed ({error.signal_name})"
+            raise LostProcessError(found) from error
         raise
     finally:
         for number, handler in before.items():

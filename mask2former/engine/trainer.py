@@ -27,7 +27,14 @@ from mask2former.engine.evaluation_run import StoppableEvaluator, kept_evaluatio
 from mask2former.engine.hooks.bad_images import BadImagesHook, summary
 from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
-from mask2former.engine.interruption import SIGNALS, Interrupted, StopRequests, resume_command, stop_requests
+from mask2former.engine.interruption import (
+    SIGNALS,
+    Interrupted,
+    StopRequests,
+    lost_processes_named,
+    resume_command,
+    stop_requests,
+)
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_amp_settings
@@ -229,13 +236,15 @@ class Trainer(DefaultTrainer):
             Interrupted: a signal came (see :mod:`mask2former.engine.interruption`), and everything is saved. As a
                 SystemExit, it ends the program with the signal's exit code.
             DivergedError: see :class:`TrainStep`; the last good state is saved as model_last_good.pth.
+            LostProcessError: another process of the training is gone.
             ValueError: a data set of ``DATASETS.TEST`` cannot be evaluated on; the message names file and id.
         """
         for name in self.cfg.DATASETS.TEST if comm.is_main_process() else ():
             rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
         with stop_requests() as self._stops:
             try:
-                super().train()
+                with lost_processes_named():
+                    super().train()
             except Interrupted as stop:
                 comm.synchronize()  # a launcher ends the other processes as soon as one has ended
                 logger.warning(

@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 
 from mask2former.config.load import ConfigError
+from mask2former.data.images.limits import set_max_pixels
 from mask2former.preflight.datasets import data_problems
 from mask2former.preflight.evaluation import evaluation_problems
 from mask2former.preflight.memory import MODELS, free_bytes, model_size, training_bytes, training_pixels
@@ -27,7 +28,8 @@ def check_run(
 ) -> None:
     """Look for faults that would end the run, and print warnings. Data sets must be registered before.
 
-    If there are none, the evaluation is tried on one image of each test set.
+    If there are none, the evaluation is tried on one image of each test set. From here on ``INPUT.MAX_PIXELS`` holds in
+    this process.
 
     Args:
         cfg: configuration of the run.
@@ -38,6 +40,10 @@ def check_run(
     Raises:
         ConfigError: the run would fail; the message lists all faults.
     """
+    try:
+        set_max_pixels(cfg.INPUT.MAX_PIXELS)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     found = list(problems(cfg, eval_only=eval_only, resume=resume, num_gpus=num_gpus, machines=machines))
     if not any(one.fatal for one in found):  # what is missing or misnamed would only be told a second time
         found += evaluation_problems(cfg)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torture import TORTURE
 
 from mask2former.checkpoint.weights_io import read, write
 
@@ -180,9 +181,7 @@ def damaged_files(folder: Path, count: int, seed: int) -> list[Path]:
 
 
 @linux
-@pytest.mark.parametrize(
-    ("count", "seed"), [(60, 0), pytest.param(2000, 1, marks=pytest.mark.slow)], ids=["quick", "thousands"]
-)
+@pytest.mark.parametrize(("count", "seed"), [(60, 0), pytest.param(2000, 1, marks=TORTURE)], ids=["quick", "thousands"])
 def test_damaged_files_are_read_or_named(tmp_path: Path, count: int, seed: int) -> None:
     paths = damaged_files(tmp_path, count, seed)
     found = outcomes(paths)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torture import TORTURE
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Loads the files it is given with 2 GB of memory beyond what it has, and prints for each: seconds, what became of it.
@@ -137,7 +138,7 @@ def mutated(text: str, rng: np.random.Generator) -> str:
 
 @linux
 @pytest.mark.parametrize(
-    ("count", "seed"), [(100, 0), pytest.param(1000, 1, marks=pytest.mark.slow)], ids=["quick", "thousands"]
+    ("count", "seed"), [(100, 0), pytest.param(1000, 1, marks=TORTURE)], ids=["quick", "thousands"]
 )
 def test_damaged_files_load_or_say_what_is_wrong(tmp_path: Path, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -17,6 +17,7 @@ from detectron2.structures import BitMasks, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torture import examples
 
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 from mask2former.data.coco.categories import read_categories
@@ -162,7 +163,7 @@ def masks_of(record: dict[str, Any], read: Any, num_classes: int) -> tuple[torch
     return read(record, image.shape[:2], num_classes).to_masks()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_instances(folder: Path, data: st.DataObject) -> None:
     content = INSTANCES
@@ -189,7 +190,7 @@ def test_instances(folder: Path, data: st.DataObject) -> None:
         assert scores["segm"]["AP"] == pytest.approx(100) and scores["bbox"]["AP"] == pytest.approx(100)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_panoptic(folder: Path, data: st.DataObject) -> None:
     content = PANOPTIC
@@ -249,7 +250,7 @@ WHOLE_SETS = (
 )  # faults of no one file
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(kinds=st.lists(st.sampled_from(sorted(FILES)), min_size=2, max_size=2), half=st.sampled_from([0, 0, 0, 1]))
 def test_semantic(tmp_path_factory: pytest.TempPathFactory, kinds: list[str], half: int) -> None:
     root = tmp_path_factory.mktemp("semantic")

@@ -23,6 +23,7 @@ from mask2former.custom.dataset import Split
 from mask2former.custom.model import configuration
 from mask2former.custom.plan import plan_training
 from mask2former.data.checks import Report
+from mask2former.data.images.limits import MAX_PIXELS, set_max_pixels
 from mask2former.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,7 @@ def tool() -> ModuleType:
 @pytest.fixture(autouse=True)
 def _forget() -> Any:
     yield
+    set_max_pixels(MAX_PIXELS)
     for catalog in (DatasetCatalog, MetadataCatalog):  # the predictor registers metadata alone
         for name in [name for name in catalog.list() if name.startswith("custom_")]:
             catalog.remove(name)
@@ -137,6 +139,8 @@ def test_a_file_in_capitals_is_no_setting(tool: ModuleType, tmp_path: Path, monk
         (["--model", "small", "OUTPUT_DIR", "here"], "OUTPUT_DIR is what --output says"),
         (["--model", "small", "SOLVER.MAX_ITERS", "5"], "Did you mean SOLVER.MAX_ITER"),
         (["--model", "small", "SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER is 0"),
+        (["--model", "small", "INPUT.MAX_PIXELS", "0"], "INPUT.MAX_PIXELS is 0"),
+        (["--model", "small", "INPUT.MAX_PIXELS", "4095"], "64 x 64 pixels are more than the limit of 4,095"),
     ],
 )
 def test_mistakes_end_with_what_to_do(

@@ -4,9 +4,7 @@ named. Stated boxes and areas of official files keep their say, to the last digi
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
-import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -15,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from square_truth import EXPECTED, NAMES, NUMBER, SIDE, SQUARE, Change, every, perfect, sound, without
+from torture import examples
 
 from mask2former.evaluation import average_precision, hotcoco_api
 from mask2former.evaluation.average_precision import AveragePrecision
@@ -32,45 +28,7 @@ from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.instance_truth import truth_of_file
 from mask2former.evaluation.rehearsal import rehearse
 
-SIDE, NUMBER = 64, 4
-SQUARE = [16, 16, 40, 16, 40, 40, 16, 40]
-RUNS = [16 * SIDE + 16, *[24, 40] * 23, 24, 1560]  # the same square, column by column
-BOX = [16.0, 16.0, 24.0, 24.0]
-NAMES = (f"sound_truth_{number}" for number in itertools.count())
-Change = Callable[[dict[str, Any]], Any]
-
-
-def sound() -> dict[str, Any]:
-    """One square in each of the images, and a crowd beside it in the first."""
-    runs = np.zeros((SIDE, SIDE), np.uint8, order="F")
-    runs[50:60, 5:60] = 1
-    crowd = {**mask_util.encode(runs), "size": [SIDE, SIDE]}
-    crowd["counts"] = crowd["counts"].decode()
-    shared = {"category_id": 3, "iscrowd": 0, "area": 576.0, "bbox": BOX, "segmentation": [SQUARE]}
-    return {
-        "images": [{"id": n, "file_name": f"{n}.png", "height": SIDE, "width": SIDE} for n in range(1, NUMBER + 1)],
-        "categories": [{"id": 3, "name": "square"}, {"id": 8, "name": "other"}],
-        "annotations": [
-            *({"id": n, "image_id": n, **copy.deepcopy(shared)} for n in range(1, NUMBER + 1)),
-            {
-                **shared,
-                "id": 9,
-                "image_id": 1,
-                "iscrowd": 1,
-                "area": 550,
-                "bbox": [5, 50, 55, 10],
-                "segmentation": crowd,
-            },
-        ],
-    }
-
-
-def every(**changes: Any) -> Change:
-    return lambda content: [one.update(copy.deepcopy(changes)) for one in content["annotations"][:NUMBER]]
-
-
-def without(*keys: str) -> Change:
-    return lambda content: [one.pop(key) for one in content["annotations"] for key in keys]
+RUNS = [16 * SIDE + 16, *[24, 40] * 23, 24, 1560]  # the square, column by column
 
 
 def numbered(name: Callable[[int], Any]) -> Change:
@@ -178,22 +136,6 @@ def evaluator(tmp_path: Path) -> Iterator[Callable[[Any], InstanceEvaluator]]:
         MetadataCatalog.pop(name)
 
 
-def perfect(scorer: InstanceEvaluator, images: Any) -> dict[str, float]:
-    """AP of boxes and masks of the square in every image, at scores that differ."""
-    scorer.reset()
-    for place, image in enumerate(images):
-        found = Instances((SIDE, SIDE), scores=torch.tensor([0.9 - 0.1 * place]), pred_classes=torch.tensor([0]))
-        found.pred_boxes = Boxes(torch.tensor([[16.0, 16.0, 40.0, 40.0]]))
-        found.pred_masks = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
-        found.pred_masks[:, 16:40, 16:40] = True
-        scorer.process([{"image_id": image["id"], "file_name": "a.png"}], [{"instances": found}])
-    results = scorer.evaluate()
-    return {f"{kind} {size}": results[kind][size] for kind in ("bbox", "segm") for size in ("AP", "APs")}
-
-
-EXPECTED = {"bbox AP": 100.0, "bbox APs": 100.0, "segm AP": 100.0, "segm APs": 100.0}  # 576 pixels are small
-
-
 @pytest.mark.parametrize("fast", [True, False], ids=["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_perfect_predictions_score_100(
@@ -259,7 +201,7 @@ VALUES = [None, True, False, 0, 1, -1, 7, 2.5, 16.0, 2**64, 1e300, float("nan"),
 FREE = ["id", "bbox", "area", "iscrowd", "category_id", "image_id", "extra"]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(data=st.data())
 def test_any_damage_but_to_masks_is_named_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -286,55 +228,6 @@ def test_any_damage_but_to_masks_is_named_or_changes_nothing(
     finally:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Callable[[Change], str]]:
-    """A data set that ``DatasetCatalog.register`` alone knows, its annotations changed."""
-    made: list[str] = []
-
-    def make(change: Change) -> str:
-        made.append(name := next(NAMES))
-        (tmp_path / "a.png").exists() or Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(tmp_path / "a.png")
-        objects = {"annotations": [{"category_id": 0, "segmentation": [SQUARE]} for _ in range(NUMBER)]}
-        change(objects)
-        facts = {"file_name": str(tmp_path / "a.png"), "height": SIDE, "width": SIDE}
-        records = [
-            {**facts, "image_id": f"image {n}", "annotations": [one]} for n, one in enumerate(objects["annotations"])
-        ]
-        DatasetCatalog.register(name, lambda: records)
-        MetadataCatalog.get(name).set(thing_classes=["square"], evaluator_type="coco")
-        return name
-
-    yield make
-    for name in made:
-        DatasetCatalog.pop(name)
-        MetadataCatalog.pop(name)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"bbox": [16, 16, 40, 40], "bbox_mode": 0},
-        {"bbox": [16, 16, 24, 24], "bbox_mode": 1},
-        {"segmentation": np.pad(np.ones((24, 24), bool), (16, 24))},
-        {"iscrowd": None},
-    ],
-    ids=str,
-)
-def test_a_data_set_without_a_file_is_scored_against_its_records(plain: Callable, changes: Any) -> None:
-    """Without boxes too, which Detectron2's converter needs; and nothing is left in a cache for the next run."""
-    name = plain(every(**changes))
-    images = [{"id": record["image_id"]} for record in DatasetCatalog.get(name)]
-    assert perfect(InstanceEvaluator(name), images) == pytest.approx(EXPECTED)
-    assert MetadataCatalog.get(name).get("json_file") is None
-
-
-def test_a_fault_of_a_record_is_named(plain: Callable) -> None:
-    name = plain(lambda objects: objects["annotations"][1].update(segmentation="abc"))
-    with pytest.raises(ValueError, match=rf"data set {name}: annotation 2: found no mask"):
-        InstanceEvaluator(name)
 
 
 def test_official_files_keep_their_boxes_and_areas(data_root: Path) -> None:

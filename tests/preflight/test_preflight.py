@@ -17,6 +17,7 @@ from detectron2.data.datasets import register_coco_instances
 
 from mask2former.config import ConfigError, load_config
 from mask2former.data import register_all
+from mask2former.data.images.limits import MAX_PIXELS, max_pixels, set_max_pixels
 from mask2former.preflight.preflight import check_run, problems
 
 ROOT = Path(__file__).parents[2]
@@ -224,3 +225,13 @@ def test_all_is_said_at_once(quickstart: Callable[..., CfgNode], capsys: pytest.
     assert str(error.value).count("\n  - ") == 3
     check_run(quickstart("TEST.EVAL_PERIOD", 200))
     assert "warning: TEST.EVAL_PERIOD 200" in capsys.readouterr().err
+
+
+def test_the_limit_on_pixels_holds_from_the_check_on(quickstart: Callable[..., CfgNode]) -> None:
+    try:
+        check_run(quickstart("INPUT.MAX_PIXELS", 64 * 64, "SOLVER.IMS_PER_BATCH", 2))
+        assert max_pixels() == 64 * 64
+        with pytest.raises(ConfigError, match=r"INPUT.MAX_PIXELS is -1"):
+            check_run(quickstart("INPUT.MAX_PIXELS", -1))
+    finally:
+        set_max_pixels(MAX_PIXELS)

@@ -258,3 +258,16 @@ def test_command(images: Path, command: Callable[..., int], capsys: pytest.Captu
     said = capsys.readouterr().out
     assert "a.png: the image is missing" in said and "and 1 more" in said and "2 faults" in said
     assert command("nothing") == 2
+
+
+def test_the_command_obeys_the_limit_on_pixels(
+    images: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next call without the option has the default again."""
+    (images / "i.json").write_text(json.dumps(INSTANCES))
+    given = ("--coco", images / "i.json", images)
+    assert command(*given, "--max-pixels", 20 * 120 - 1) == 1
+    assert "a.png: 120 x 20 pixels are more than the limit of 2,399" in capsys.readouterr().out
+    assert command(*given, "--max-pixels", 20 * 120) == command(*given) == 0
+    assert command(*given, "--max-pixels", 0) == 2
+    assert "MAX_PIXELS is 0" in capsys.readouterr().err

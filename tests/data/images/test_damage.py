@@ -61,6 +61,7 @@ def test_damage_of_other_files_ends_in_no_bare_error(tmp_path: Path, name: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize("name", CHECKSUMS + OTHERS)
 def test_thousands_of_mutations(tmp_path: Path, name: str) -> None:
     found = outcome(name, tmp_path, 4000, seed=1)
