@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -83,7 +84,9 @@ class TrainLoader:
                 batch_sampler=itertools.islice(self.batches(), number, None),
                 num_workers=self.num_workers,
                 collate_fn=self.collate or _as_list,
-                worker_init_fn=_leave_signals_to_the_parent,
+                # Batches are whole here, where Detectron2's workers fetch image by image.
+                prefetch_factor=1 if self.num_workers > 1 else None,
+                worker_init_fn=leave_signals_to_the_parent,
             )
         )
 
@@ -168,9 +171,13 @@ def build_train_loader(
         collate_fn: see :class:`TrainLoader`.
     """
     records = _records(cfg) if dataset is None else dataset
-    choose = _sampler_by_name(cfg, records) if sampler is None else lambda seed: sampler
-    if choose is None or isinstance(records, IterableDataset):
-        return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+    choose: MakeSampler | None = None
+    if not isinstance(records, IterableDataset):
+        choose = _sampler_by_name(cfg, records) if sampler is None else lambda seed: sampler
+    if choose is None:
+        # Detectron2's release knows no collate_fn; it says so itself.
+        collate = {} if collate_fn is None else {"collate_fn": collate_fn}
+        return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler, **collate)
     processes = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % processes:
         raise ValueError(
@@ -233,14 +240,16 @@ def _as_list(batch: list[Any]) -> list[Any]:
     return batch
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def leave_signals_to_the_parent(worker: int) -> None:
     """Keep a worker at work when a terminal or a scheduler signals all processes: the parent still needs its images."""
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+        parent = multiprocessing.parent_process()  # getppid would be the server's, where workers come from one
+        told_by = os.getppid() if parent is None or parent.pid is None else parent.pid
+        threading.Thread(target=_end_when_told_by, args=(told_by,), daemon=True).start()
 
 
 def _end_when_told_by(parent: int) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 
 import torch.distributed
 from detectron2.utils import comm
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 # Ctrl-C; what schedulers send before they kill; what users have Slurm send ahead of the time limit (--signal=USR1@120).
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
@@ -94,7 +94,8 @@ class StopRequests:
             self.number = number
             # Not by a logger, whose stream may be in the middle of a line when the signal comes.
             name = signal.Signals(number).name
-            os.write(2, f"\n{name}: stopping as soon as all is saved. Ctrl-C (again) stops at once.\n".encode())
+            with contextlib.suppress(OSError):  # `| tee log` gets the same Ctrl-C, and may be gone already
+                os.write(2, f"\n{name}: stopping as soon as all is saved. Ctrl-C (again) stops at once.\n".encode())
 
     def votes(self) -> list[float]:
         """Return 1 for the signal that came, and 0 for the others of ``SIGNALS``."""
@@ -102,6 +103,11 @@ class StopRequests:
 
 
 _current: StopRequests | None = None
+
+
+def are_noted() -> bool:
+    """Tell whether this is inside of a :func:`stop_requests` block, whose owner will act on requests."""
+    return _current is not None
 
 
 @contextlib.contextmanager
@@ -133,11 +139,14 @@ def signals_to_children() -> Iterator[None]:
     """Pass signals on to child processes, which train, and end with the exit code of one that a signal stopped.
 
     Raises:
-        Interrupted: a child ended so, in good order.
+        Interrupted: a child ended so, in good order; or a second Ctrl-C ended them all.
         LostProcessError: a signal killed a child.
     """
+    interrupts: list[float] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            interrupts.append(time.monotonic())
         for child in multiprocessing.active_children():
             if child.pid is not None:
                 with contextlib.suppress(ProcessLookupError):  # it has ended since
@@ -148,6 +157,10 @@ def signals_to_children() -> Iterator[None]:
         for number in before:
             signal.signal(number, pass_on)
         yield
+    except ProcessRaisedException:
+        if interrupts and interrupts[-1] - interrupts[0] > _SAME:  # the children raise KeyboardInterrupt then
+            raise Interrupted(signal.SIGINT) from None
+        raise
     except ProcessExitedException as error:
         if error.exit_code - 128 in SIGNALS:
             raise Interrupted(error.exit_code - 128) from None

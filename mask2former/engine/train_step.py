@@ -78,7 +78,8 @@ class TrainStep(SimpleTrainer):
         """Train on one batch.
 
         Raises:
-            MemoryError: memory has run out; the message says how much was needed, and which settings help.
+            MemoryError, torch.OutOfMemoryError: memory has run out, the latter a GPU's; the message says how much was
+                needed, and which settings help.
             DivergedError: the loss is not finite, or without loss scaling the norm of the gradient is not, for the
                 last of ``max_bad_steps`` steps; raised before the weights change, on all processes at once.
         """
@@ -95,13 +96,17 @@ class TrainStep(SimpleTrainer):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise MemoryError(self._what_helps(error, batch)) from error
+            kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
+            raise kind(self._what_helps(error, batch)) from error
         # Explicitly, because Detectron2's clipping and ours need the gradients' true size.
         self.grad_scaler.unscale_(self.optimizer)
-        metrics = {}
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if self.max_grad_norm is not None:
-            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-            metrics["grad_norm"] = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, self.norm_type)
+            norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, self.norm_type)
+        else:  # to notice one that is not finite
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            norm = nn.utils.get_total_norm(gradients, self.norm_type)
+        metrics = {"grad_norm": norm}
 
         values = self._fetch({**losses, **metrics})
         parts = {name: values[name] for name in losses}

