@@ -16,7 +16,7 @@ from torch import nn
 from mask2former.engine.interruption import Interrupted, StopRequests
 from mask2former.engine.reporting_evaluator import ReportingEvaluator
 from mask2former.evaluation.build import Evaluators
-from mask2former.evaluation.partial import PartialEvaluator, can_go_on, fingerprint_of
+from mask2former.evaluation.partial import PartialEvaluator, can_go_on, data_digest, fingerprint_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def kept_evaluation(
     settings.MODEL.WEIGHTS = settings.MODEL.DEVICE = ""  # the weights' bytes count
     settings.TEST.RESUME = False
     parts = [settings.MODEL.dump(), settings.INPUT.dump(), settings.TEST.dump(), name, *map(str, map(type, members))]
+    parts.append(data_digest(name))
     partial = PartialEvaluator(
         evaluator,
         members,
