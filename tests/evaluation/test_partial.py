@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
+
+import mask2former  # noqa: F401  (spawned processes have no conftest.py that mends Detectron2 first)
+
+# isort: split
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import DatasetEvaluator
 from PIL import Image
 from torch import nn
@@ -25,9 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 import test_report_of_processes as data
 
 from mask2former.config import load_config
+from mask2former.engine.evaluation_run import data_digest
 from mask2former.engine.interruption import Interrupted
 from mask2former.engine.trainer import Trainer
-from mask2former.evaluation.partial import PartialEvaluator, data_digest
+from mask2former.evaluation.partial import PartialEvaluator
 
 NAME, IMAGES = "partial_val", 3
 
@@ -200,6 +208,32 @@ def test_images_that_two_stopped_runs_have_evaluated_count_once(tmp_path, period
     assert len(list(third.images)) in (1, 2)  # 5 or 4 images were kept
     assert Run(tmp_path / "set", resume=True).finish() == ALL
     assert not list(tmp_path.iterdir())
+
+
+def one_of_two(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for resume, images in ((False, 2 - rank), (True, None)):  # the first run ends with images 0, 1 and 3
+        scorer = Listing()
+        partial = PartialEvaluator(scorer, [scorer], folder / "set", fingerprint="a" * 64, period=1, resume=resume)
+        sampler = InferenceSampler(len(ALL))
+        loader = partial.remaining(DataLoader(ALL, batch_size=1, sampler=sampler, collate_fn=list))
+        partial.reset()
+        evaluated = list(itertools.islice(loader, images))
+        for batch in evaluated:
+            partial.process(batch, batch)
+        torch.distributed.barrier()
+    scores = {"evaluated": evaluated, "share": partial.share, "scored": partial.evaluate()}
+    (folder / f"{rank}.json").write_text(json.dumps(scores))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_go_on_and_count_each_image_once(tmp_path):
+    torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["evaluated"] + second["evaluated"] == [[2], [4], [5]]
+    assert sorted(first["scored"] + second["scored"]) == ALL
+    assert first["share"].startswith("5 of 5") and second["share"].startswith("4 of 4")
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'{"fingerprint": "%s"}' % (b"a" * 64)])
