@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from mask2former.engine.interruption import Interrupted, StopRequests
@@ -83,6 +88,7 @@ def kept_evaluation(
     settings.MODEL.WEIGHTS = settings.MODEL.DEVICE = ""  # the weights' bytes count
     settings.TEST.RESUME = False
     parts = [settings.MODEL.dump(), settings.INPUT.dump(), settings.TEST.dump(), name, *map(str, map(type, members))]
+    parts.append(data_digest(name))
     partial = PartialEvaluator(
         evaluator,
         members,
@@ -92,3 +98,43 @@ def kept_evaluation(
         resume=resume,
     )
     return partial, partial.remaining(loader)
+
+
+def data_digest(name: str) -> str:
+    """Return a digest of a data set's images (by name and order) and of its ground truth (by content).
+
+    Folders above all images do not count, so that data may be moved, or unpacked anew for each job.
+
+    Args:
+        name: its metadata may have ``json_file`` and ``panoptic_json``, and its records (where it is in Detectron2's
+            catalogue) annotations or names of label maps.
+    """
+    digest = hashlib.sha256()
+    metadata = MetadataCatalog.get(name)
+    listed = DatasetCatalog.get(name) if name in DatasetCatalog else []
+    records = [record for record in listed if isinstance(record, Mapping)]  # others' may be of any form
+    names = [str(record.get("file_name", "")) for record in records]
+    # Not commonpath, which fails where some names are absolute; dirname cuts off the part of a name.
+    root = len(os.path.dirname(os.path.commonprefix(names)))  # noqa: RUF071
+    for image, record in zip(names, records, strict=True):
+        truth = [record.get(key) for key in ("image_id", "annotations", "segments_info")]
+        digest.update(json.dumps([image[root:], *truth], default=_plain, skipkeys=True).encode())
+    maps = (record.get(key) for record in records for key in ("sem_seg_file_name", "pan_seg_file_name"))
+    for file in [metadata.get("json_file"), metadata.get("panoptic_json"), *maps]:
+        digest.update(_file_digest(file))
+    return digest.hexdigest()
+
+
+def _file_digest(file: str | None) -> bytes:
+    """Return the digest of a file's bytes, and of nothing where there is no file: who needs it says so."""
+    digest = hashlib.sha256()
+    if file and PathManager.isfile(file):
+        with PathManager.open(file, "rb") as stream:
+            for part in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(part)
+    return digest.digest()
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON takes in place of an array or of bytes."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import logging
+import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,13 +35,15 @@ class KeepsCounts(Protocol):
 class PartialEvaluator(DatasetEvaluator):
     """Evaluate as another evaluator does, and write its counts to a file every ``period`` images.
 
+    Several runs may share ``folder``: each writes files of its own, and removes no others but those it went on from.
+
     Args:
         evaluator: called for everything; its report, if it makes one, shows the images of this run alone.
         scorers: the evaluators in it that count.
-        folder: for the files.
-        fingerprint: of all that the counts depend on; files of another are not read.
+        folder: gets a folder for this fingerprint, with the files.
+        fingerprint: of all that the counts depend on, in hexadecimal; files of another are not read.
         period: images between two files.
-        resume: add what files of the same fingerprint hold; otherwise files of before are removed.
+        resume: add what files of the same fingerprint hold; otherwise files of before are left alone.
     """
 
     def __init__(
@@ -53,11 +58,18 @@ class PartialEvaluator(DatasetEvaluator):
     ) -> None:
         self.evaluator = evaluator
         self.scorers = scorers
-        self.folder = Path(folder)
+        self.folder = Path(folder) / fingerprint[:16]
         self.fingerprint = fingerprint
         self.period = period
-        self._before = self._kept(resume)
-        self._written: list[dict[str, Any]] = []
+        self._files: set[Path] = set()  # which this process removes at the end
+        # One process reads, as another run may write or remove files meanwhile; it alone adds these counts.
+        self._before = self._kept() if resume and comm.is_main_process() else []
+        done = {place for content in self._before for place in content["places"]}
+        self._done, self._token = comm.all_gather((done, secrets.token_hex(4)))[0]
+        # What this run has counted stays in memory: its files may vanish, where another run went on from them.
+        self._texts: dict[Path, str] = {}
+        self._pending: dict[Path, int] = {}  # files that are still to be written, with their numbers of images
+        self._warned = False
         self._places: Sequence[int] = ()
         self._images = self._noted = 0
 
@@ -68,16 +80,15 @@ class PartialEvaluator(DatasetEvaluator):
             loader: of map-style data; all processes call this with theirs.
         """
         everything = list(itertools.chain(*comm.all_gather(list(loader.sampler))))
-        done = {place for content in self._before for place in content["places"]}
-        todo = [place for place in everything if place not in done]
+        todo = [place for place in everything if place not in self._done]
         share, rest = divmod(len(todo), comm.get_world_size())
         begin = comm.get_rank() * share + min(comm.get_rank(), rest)
         self._places = todo[begin : begin + share + (comm.get_rank() < rest)]
-        if done:
+        if done := len(everything) - len(todo):
             logger.warning(
                 "Going on with an interrupted evaluation: %d of %d images (%.0f %%) are done, by %s. A report shows "
                 "only the other images; the scores are of all.",
-                *(len(done), len(everything), 100 * len(done) / len(everything), self.folder),
+                *(done, len(everything), 100 * done / len(everything), self.folder),
             )
         return DataLoader(
             loader.dataset,
@@ -85,10 +96,20 @@ class PartialEvaluator(DatasetEvaluator):
             sampler=self._places,
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=loader.generator,
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+            in_order=loader.in_order,
         )
 
     def reset(self) -> None:
         self.evaluator.reset()
+        self._texts.clear()
+        self._pending.clear()
         self._images = self._noted = 0
 
     def process(self, inputs: Any, outputs: Any) -> None:
@@ -98,63 +119,87 @@ class PartialEvaluator(DatasetEvaluator):
             self.flush()
 
     def flush(self) -> None:
-        """Write what was counted since the last file, which the scorers then forget until :meth:`evaluate`."""
+        """Write what was counted since the last file, which the scorers then forget until :meth:`evaluate`.
+
+        What cannot be written (a full disk) stays in memory, is said once, and is tried again the next time.
+        """
         places = list(self._places[self._noted : self._images])
-        if not places:
-            return
-        content = {
-            "fingerprint": self.fingerprint,
-            "places": places,
-            "counts": [scorer.counts() for scorer in self.scorers],
-        }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self.fingerprint[:8]}-{places[0]:08d}-{places[-1]:08d}.json"
-        self._written.append({"file": write_text(self.folder / name, json.dumps(content))})
-        self._noted = self._images
-        for scorer in self.scorers:
-            scorer.reset()  # type: ignore[attr-defined]
+        if places:
+            counts = [scorer.counts() for scorer in self.scorers]
+            file = self.folder / f"{self._token}-{places[0]:08d}-{places[-1]:08d}.json"
+            self._texts[file] = json.dumps({"fingerprint": self.fingerprint, "places": places, "counts": counts})
+            self._pending[file] = len(places)
+            self._noted = self._images
+            for scorer in self.scorers:
+                scorer.reset()  # type: ignore[attr-defined]
+        try:
+            for file in list(self._pending):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._files.add(write_text(file, self._texts[file]))
+                del self._pending[file]
+        except OSError as error:
+            if not self._warned:
+                logger.warning(
+                    "Cannot keep what was evaluated in %s (%s). The evaluation goes on, but what is not kept has to be "
+                    "evaluated again if it is interrupted; make room, and it is kept later.",
+                    *(self.folder, error),
+                )
+            self._warned = True
 
     @property
     def share(self) -> str:
         """How much is done and kept, in words."""
-        done = sum(len(content["places"]) for content in self._before)
-        total = done + len(self._places)
-        return f"{done + self._noted} of {total} images ({100 * (done + self._noted) / max(total, 1):.0f} %)"
+        done, total = len(self._done), len(self._done) + len(self._places)
+        kept = done + self._noted - sum(self._pending.values())
+        return f"{kept} of {total} images ({100 * kept / max(total, 1):.0f} %)"
 
     def evaluate(self) -> Any:
         """Add all counts, of before and of now, and return the evaluator's scores; then remove the files."""
         self.flush()
-        own = [json.loads(content["file"].read_text(encoding="utf-8")) for content in self._written]
-        for content in [*(self._before if comm.is_main_process() else []), *own]:
+        for content in itertools.chain(self._before, map(json.loads, self._texts.values())):
             for scorer, counts in zip(self.scorers, content["counts"], strict=True):
                 scorer.add_counts(counts)
         results = self.evaluator.evaluate()
-        comm.synchronize()
-        if comm.is_main_process():
-            self._remove(self.folder.glob("*.json"))
+        comm.synchronize()  # all have their scores before one removes
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        for folder in (self.folder, self.folder.parent):
+            with contextlib.suppress(OSError):  # not there, or not empty: another process or run has files in it
+                folder.rmdir()
         return results
 
-    def _kept(self, resume: bool) -> list[dict[str, Any]]:
-        contents, others = [], []
-        for file in sorted(self.folder.glob("*.json")):
-            content = json.loads(file.read_text(encoding="utf-8"))
-            fits = resume and content["fingerprint"] == self.fingerprint
-            contents.append(content) if fits else others.append(file)
-        comm.synchronize()  # all have read before one removes
-        if others and comm.is_main_process():
-            if resume:
-                logger.warning(
-                    "%s has %d files of other weights, settings or data: the evaluation starts from the beginning.",
-                    *(self.folder, len(others)),
-                )
-            self._remove(others)
-        return contents
-
-    def _remove(self, files: Any) -> None:
+    def _kept(self) -> list[dict[str, Any]]:
+        """Return the contents of files of this fingerprint, each image in one of them; the files are removed later."""
+        runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        files = sorted(self.folder.glob("*.json"))
         for file in files:
-            file.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+                fits = content["fingerprint"] == self.fingerprint and len(content["counts"]) == len(self.scorers)
+                content["places"] = [int(place) for place in content["places"]]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning(
+                    "%s is left out, and its images are evaluated again: it is damaged, or not of an evaluation "
+                    "(%s: %s). It can be removed.",
+                    *(file, type(error).__name__, error),
+                )
+                continue
+            if fits:
+                runs[file.name.partition("-")[0]].append(content)
+                self._files.add(file)
+        if not files and (others := len(list(self.folder.parent.rglob("*.json")))):
+            logger.warning(
+                "%s has %d files of other weights, settings or data: the evaluation starts from the beginning.",
+                *(self.folder.parent, others),
+            )
+        contents, seen = [], set[int]()
+        # Several runs may have evaluated the same images: first comes the one that got furthest.
+        for run in sorted(runs.values(), key=lambda run: -sum(len(content["places"]) for content in run)):
+            for content in run:
+                if seen.isdisjoint(content["places"]):
+                    contents.append(content)
+                    seen.update(content["places"])
+        return contents
 
 
 def can_go_on(loader: Any, scorers: Sequence[Any]) -> bool:
