@@ -6,13 +6,19 @@ A process that is killed, or a disk that is full, leaves the old file (or none) 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 SUFFIX = ".part"  # of temporary files, whose names begin with a dot and the final name
+_TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(SUFFIX)}(\.[^.]+)?", re.DOTALL)
+_REMOTE = re.compile(r"([A-Za-z][\w+.-]+):(//?)(?=[^/])")  # two letters or more: "C:/" is a disk of Windows
 
 
 @contextlib.contextmanager
@@ -21,13 +27,18 @@ def whole_file(path: str | Path, mode: str = "wb", *, sync: bool = True) -> Iter
 
     Args:
         path: the final name; its folder exists. Of a symbolic link, the file that it leads to is replaced; a device
-            or a pipe is written to directly.
+            or a pipe is written to directly. An address such as "s3://bucket/file" is sent to Detectron2's
+            ``PathManager`` once the block has ended without an error; ``Path``, which leaves one slash, will do.
         mode: "wb" for bytes, "w" for text (UTF-8).
         sync: wait until the disk has it, so that it outlives a power cut too and not only this process.
 
     Raises:
         OSError: the disk is full, or the folder is not writable; it names ``path``, and nothing is left behind.
     """
+    if address := _address(path):
+        with _sent(address, mode) as file:
+            yield file
+        return
     with whole_path(path, sync=sync) as temporary, _NotingFile(temporary, mode) as file:
         try:
             yield cast(IO[Any], file)
@@ -83,7 +94,7 @@ def write_by(path: str | Path, write: Callable[[str], Any]) -> None:
         suffixed = temporary.with_name(temporary.name + Path(path).suffix)
         try:
             write(str(suffixed))
-            os.chmod(suffixed, temporary.stat().st_mode)  # safetensors' files are their owner's alone
+            _set_mode(suffixed, temporary.stat().st_mode)  # safetensors' files are their owner's alone
             os.replace(suffixed, temporary)
         finally:
             suffixed.unlink(missing_ok=True)
@@ -108,10 +119,37 @@ def cut_partial_line(path: str | Path) -> None:
 
 def remove_leftovers(folder: str | Path) -> list[Path]:
     """Remove temporary files that killed processes left in a folder in which nobody writes now; return their paths."""
-    left = sorted(path for path in Path(folder).glob(f".*{SUFFIX}*") if path.is_file())
+    found = Path(folder).glob(f".*{SUFFIX}*")
+    left = sorted(path for path in found if _TEMPORARY.fullmatch(path.name) and path.is_file())
     for path in left:
         path.unlink(missing_ok=True)
     return left
+
+
+def _address(path: str | Path) -> str:
+    """Return the address of a file elsewhere, with the two slashes of which ``Path`` keeps one; "" for local files."""
+    text = str(path)
+    found = _REMOTE.match(text)
+    if not found or (found[2] == "/" and os.path.isdir(f"{found[1]}:")):
+        return ""
+    return f"{found[1]}://{text[found.end() :]}"
+
+
+@contextlib.contextmanager
+def _sent(address: str, mode: str) -> Iterator[IO[Any]]:
+    """Collect the content in a temporary file, for closing a remote one after an error may send what there is of it."""
+    from detectron2.utils.file_io import PathManager  # takes a while; most programs write local files alone
+
+    with tempfile.TemporaryFile() as content:
+        if "b" in mode:
+            yield cast(IO[Any], content)
+        else:
+            text = io.TextIOWrapper(content, encoding="utf-8")
+            yield text
+            text.detach()  # flushes
+        content.seek(0)
+        with PathManager.open(address, "wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 class _NotingFile:
@@ -146,14 +184,23 @@ def _settle(temporary: Path, final: Path, sync: bool) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
     if final.exists():
-        os.chmod(temporary, final.stat().st_mode & 0o777)
+        _set_mode(temporary, final.stat().st_mode & 0o777)
     os.replace(temporary, final)
     if sync and os.name == "posix":
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # The new file is there. File systems such as CIFS and FUSE refuse to flush a folder, and one that may be
+        # written to but not listed cannot be opened: that makes a power cut riskier, but the file is no less written.
+        with contextlib.suppress(OSError):
+            folder = os.open(final.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def _set_mode(path: str | Path, mode: int) -> None:
+    """Set the permissions where the file system has them: CIFS and FUSE may refuse to, which is no reason to fail."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, mode)
 
 
 def _named(error: OSError, path: str | Path) -> OSError:

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 
-# What PyTorch's allocator for CPUs, oneDNN, and OpenCV say; a GPU's has a class of its own.
+# What a GPU's driver and libraries say when they find no memory; the error of PyTorch's allocator has its own class.
+_GPU_WORDS = re.compile(r"(CUDA|HIP) error: out of memory|[A-Z]+_STATUS_ALLOC_FAILED")
+# What PyTorch's allocator for CPUs, oneDNN, and OpenCV say.
 _WORDS = re.compile(r"DefaultCPUAllocator|bad_alloc|could not create a memory|Insufficient memory|[Cc]annot allocate")
 _said: set[str] = set()
 logger = logging.getLogger(__name__)
@@ -20,10 +22,16 @@ Results = TypeVar("Results")
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that a GPU's memory, or this process's, is used up."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError) or _is_of_gpu(error):
         return True
     # OpenCV's error is no RuntimeError.
     return isinstance(error, Exception) and bool(_WORDS.search(str(error)))
+
+
+def _is_of_gpu(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_GPU_WORDS.search(str(error)))
 
 
 def release() -> None:
@@ -36,7 +44,7 @@ def release() -> None:
 def need(error: BaseException) -> str:
     """Return, in words, how much memory was in use when it ran out, and how much more was asked for."""
     asked = re.search(r"allocate ([\d.]+ [KMGT]iB|\d+ bytes)", str(error))
-    if isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_initialized():
+    if _is_of_gpu(error) and torch.cuda.is_initialized():
         used, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
         words = f"{used / 2**30:.1f} of the GPU's {total / 2**30:.1f} GiB were in use"
     elif sys.platform == "win32":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -14,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.utils.file_io import PathManager
+from iopath.common.file_io import PathHandler
 from torture import TORTURE
 
 from mask2former.checkpoint.weights_io import read, write
-from mask2former.files import cut_partial_line, remove_leftovers, whole_file, write_by, write_text
+from mask2former.files import cut_partial_line, remove_leftovers, whole_file, whole_path, write_by, write_text
 from mask2former.visualization.save_image import save_image
 
 LIMIT = 100_000  # bytes, of a file while the disk is "full"
@@ -108,6 +111,84 @@ def test_programs_that_write_by_name_get_the_suffix(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_by(tmp_path / "b.onnx", lambda name: (Path(name).write_text("x"), 1 // 0))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+class Elsewhere(PathHandler):
+    """Another computer's files, which are in a folder of this one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def _get_supported_prefixes(self):
+        return ["elsewhere://"]
+
+    def _open(self, path, mode="r", buffering=-1, **options):
+        return open(self.folder / path.removeprefix("elsewhere://"), mode, buffering, **options)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_addresses_are_written_by_the_path_manager(tmp_path, monkeypatch, kind):
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    PathManager.register_handler(Elsewhere(tmp_path), allow_override=True)
+    address = kind("elsewhere://bucket/a.txt")
+    write_text(address, "hé\n")
+    assert (tmp_path / "bucket" / "a.txt").read_bytes() == "hé\n".encode()
+    with pytest.raises(ZeroDivisionError), whole_file(address) as out:
+        out.write(b"%d" % (1 // 0))
+    assert (tmp_path / "bucket" / "a.txt").read_bytes() == "hé\n".encode(), "nothing is sent after an error"
+    with whole_file(kind("elsewhere://bucket/w.pth")) as out:
+        torch.save(WEIGHTS, out)
+    assert torch.equal(torch.load(tmp_path / "bucket" / "w.pth", weights_only=True)["a"], WEIGHTS["a"])
+    assert not list(Path().iterdir())
+
+
+def test_a_folder_whose_name_ends_in_a_colon_is_local(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("elsewhere:").mkdir()
+    write_text(Path("elsewhere:", "a.txt"), "here")
+    assert (tmp_path / "elsewhere:" / "a.txt").read_text() == "here"
+
+
+def test_file_systems_without_permissions_and_flushed_folders(tmp_path, monkeypatch):
+    """As CIFS and FUSE: the new file is there all the same."""
+    flush = os.fsync
+
+    def flush_files_alone(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(number)
+
+    def refuse(path: object, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fsync", flush_files_alone)
+    monkeypatch.setattr(os, "chmod", refuse)
+    for text in ("old", "new"):
+        write_text(tmp_path / "a.txt", text)
+        assert (tmp_path / "a.txt").read_text() == text
+    write(WEIGHTS, str(tmp_path / "a.safetensors"))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_only_our_temporary_files_are_leftovers(tmp_path):
+    kept = [".x.partial", ".x.part", "x.0123abcd.part", ".x.0123abcd.part.d.e", ".x.0123abcg.part", ".parts"]
+    for name in kept:
+        (tmp_path / name).touch()
+    ours = []
+    for name in ("a b.json", ".hidden", "plain"):
+        with whole_path(tmp_path / name) as temporary:
+            ours.append(temporary.name)
+    write_by(tmp_path / "a.onnx", lambda name: (ours.append(Path(name).name), Path(name).touch()))
+    for file in tmp_path.iterdir():
+        if file.name not in kept:
+            file.unlink()
+    for name in ours:
+        (tmp_path / name).touch()
+    assert sorted(file.name for file in remove_leftovers(tmp_path)) == sorted(ours)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize(("content", "left"), [("", ""), ("{}\n", "{}\n"), ("{}\n{}\n{'a", "{}\n{}\n"), ("{'a", "")])

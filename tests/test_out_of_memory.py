@@ -145,6 +145,20 @@ def test_other_errors_and_single_items_are_not_hidden() -> None:
     raising(RuntimeError("DefaultCPUAllocator: can't allocate memory: this"))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "HIP error: out of memory",
+    ],
+)
+def test_errors_of_a_gpus_libraries_are_recognised(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(RuntimeError(words.replace("out of memory", "device lost").replace("ALLOC", "EXEC")))
+
+
 @pytest.mark.parametrize("elements", [1 << 45])
 def test_errors_of_a_cpu_are_recognised(elements: int) -> None:
     for allocate in (lambda: torch.empty(elements), lambda: np.ones(elements)):

@@ -21,7 +21,8 @@ def damage(file: Path, checksums: bool = True) -> str:
     Args:
         file: a .pth file.
         checksums: compare every byte with its checksum, about a second for a gigabyte; otherwise find files that were
-            cut off, whose table of contents, the last thing in them, is missing.
+            cut off, whose table of contents, the last thing in them, is missing. In a file that was written without
+            checksums (``torch.serialization.set_crc32_options(False)``), see that its parts are where the table says.
     """
     if not file.is_file():
         return "there is no such file"
@@ -34,12 +35,28 @@ def _damage(file: str, size: int, changed: int, checksums: bool) -> str:
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                broken = archive.testzip() if checksums else None
+                broken = (archive.testzip() if _has_checksums(archive) else _misplaced(archive)) if checksums else None
             return f"its part {broken} is damaged" if broken else ""
         read(file)  # a format without a table
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         return str(error) or type(error).__name__
     return ""
+
+
+def _has_checksums(archive: zipfile.ZipFile) -> bool:
+    """Tell whether the table has checksums; without, PyTorch writes zeros, which damage of the parts does not do."""
+    return any(part.CRC for part in archive.infolist())
+
+
+def _misplaced(archive: zipfile.ZipFile) -> str | None:
+    """Return the name of the first part that does not begin, or fit in, where the table says; None if all do."""
+    parts = sorted(archive.infolist(), key=lambda part: part.header_offset)
+    ends = [part.header_offset for part in parts[1:]] + [archive.start_dir]
+    for part, end in zip(parts, ends, strict=bool(parts)):
+        if part.header_offset + part.compress_size > end or part.compress_size != part.file_size:
+            return part.filename
+        archive.open(part).close()  # raises BadZipFile if the part's own header is not there
+    return None
 
 
 def newest_whole(folder: str | Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,37 @@ def test_generated_damage_of_the_newest_file(folder, caplog):
     (folder / "model_0000009.pth").write_bytes(b"")
     assert newest_whole(folder) is None and resumed(folder) == -1
     assert "No other file" in caplog.text
+
+
+@pytest.fixture
+def without_checksums():
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    yield
+    torch.serialization.set_crc32_options(before)
+
+
+def test_checkpoints_without_checksums(without_checksums, folder, caplog):
+    """What can be found in them: a file that was cut off, a table that was overwritten, parts that are not there."""
+    with caplog.at_level(logging.WARNING):
+        assert newest_whole(folder) == folder / "model_final.pth"
+    assert not caplog.records
+    final = folder / "model_final.pth"
+    content = final.read_bytes()
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(final) as archive:
+        assert not any(part.CRC for part in archive.infolist())
+        starts = [part.header_offset for part in archive.infolist()]
+        table = archive.start_dir
+    damaged = [content[: rng.integers(len(content))] for _ in range(20)]
+    damaged += [content[:cut] + bytes(len(content) - cut) for cut in rng.integers(len(content) - 200, size=10)]
+    damaged += [content[:start] + bytes(30) + content[start + 30 :] for start in starts]
+    longer = (int.from_bytes(content[table + 24 : table + 28], "little") + (1 << 20)).to_bytes(4, "little")
+    damaged.append(content[: table + 20] + longer * 2 + content[table + 28 :])  # the size of the first part
+    for one in damaged:
+        final.write_bytes(one)
+        assert damage(final)
+    assert newest_whole(folder) == folder / "model_0000019.pth"
 
 
 def test_files_of_others_are_not_resumed(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import IO
@@ -74,12 +75,18 @@ def decode_numbers(file: IO[bytes], header: Header) -> np.ndarray:
     return _with_pillow(file, None, header)
 
 
+def opencv_opens(path: str, system: str = os.name) -> bool:
+    """Tell whether OpenCV opens files of this name: on Windows ("nt"), it takes the name to be in a local code page."""
+    return system != "nt" or path.isascii()
+
+
 def _with_opencv(file: IO[bytes], header: Header, flag: int) -> np.ndarray:
     flag |= cv2.IMREAD_IGNORE_ORIENTATION
     place = getattr(file, "name", None)
     try:
         with _damage_heard(header.kind):
-            if header.height * header.width > _LARGE and isinstance(place, str) and _READS_INTO_ARRAYS:
+            large = _READS_INTO_ARRAYS and header.height * header.width > _LARGE
+            if large and isinstance(place, str) and opencv_opens(place):
                 # Memory that NumPy gave is not copied. The array stays empty if nothing is read.
                 pixels = cv2.imread(place, np.empty((0, 0), np.uint8), flag)
             else:

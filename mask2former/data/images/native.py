@@ -9,10 +9,20 @@ import threading
 from collections.abc import Iterator
 
 _STDERR = 2
-# One at a time, and never while the process forks: a child would keep the replaced stream.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def lock_across_forks() -> threading.RLock:
+    """Return a lock that is never held by another thread when the process forks: nobody would release it in the child.
+
+    The process takes the locks of later calls first when it forks. Threads that hold several have to do so too.
+    """
+    lock = threading.RLock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
+
+
+_lock = lock_across_forks()  # one at a time; moreover, a child would keep the replaced stream
 
 
 @contextlib.contextmanager

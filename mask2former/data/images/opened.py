@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -18,13 +17,16 @@ from mask2former.data.images import jpeg, png, webp
 from mask2former.data.images.exif import ORIENTATION
 from mask2former.data.images.header import Header
 from mask2former.data.images.limits import ImageError, require_size
+from mask2former.data.images.native import lock_across_forks
 
 # Pillow knows some 40 formats, and starts Ghostscript for one; these alone are opened, whatever a file's name is.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
 _OTHERS = ("TIFF", "BMP", "PPM", "GIF")  # those that Pillow alone reads
 _DEEP = re.compile(r";16[BLN]$")  # Pillow's names of raw pixels with 16 bits a channel
 _ENOUGH = 32  # bytes that tell the format
-_lock = threading.RLock()  # Pillow's limit and Python's filters of warnings belong to the process
+# Pillow's limit and Python's filters of warnings belong to the process. Made after native's lock, which is taken
+# while this one is held.
+_lock = lock_across_forks()
 
 
 @contextlib.contextmanager

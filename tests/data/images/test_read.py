@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from mask2former.data.images.decode import opencv_opens
 from mask2former.data.images.read import file_size, image_from_bytes, read_image, read_labels, read_panoptic_ids
 
 
@@ -91,6 +95,50 @@ def test_coloured_labels_are_refused(image: Path) -> None:
 def test_panoptic_ids_use_all_three_channels(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[1, 2, 3], [255, 255, 255], [0, 0, 0]]], np.uint8)).save(tmp_path / "ids.png")
     assert read_panoptic_ids(str(tmp_path / "ids.png")).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1, 0]]
+
+
+FORK = """
+import io, os, signal, threading
+from PIL import Image
+from mask2former.data.images import opened
+from mask2former.data.images.read import image_from_bytes
+
+content = io.BytesIO()
+Image.new("P", (8, 8)).save(content, "PNG")
+inside, go_on = threading.Event(), threading.Event()
+
+def read():
+    with opened.pillow(io.BytesIO(content.getvalue())):
+        inside.set()
+        go_on.wait(2)  # the process forks meanwhile, or waits for this
+
+thread = threading.Thread(target=read)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(image_from_bytes(content.getvalue(), "child").shape != (8, 8, 3))
+go_on.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0, "the child was killed, as it waited for a lock that nobody releases"
+image_from_bytes(content.getvalue(), "parent")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+def test_processes_fork_while_a_thread_reads() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_large_images_have_names_in_any_script(tmp_path: Path) -> None:
+    pixels = np.full((1100, 1000, 3), (1, 2, 3), np.uint8)
+    file = tmp_path / "Straße 道路.png"
+    Image.fromarray(pixels).save(file)
+    np.testing.assert_array_equal(read_image(str(file), "RGB"), pixels)
+    assert opencv_opens(str(file), "posix") and not opencv_opens(str(file), "nt")
+    assert opencv_opens("road.png", "posix") and opencv_opens("road.png", "nt")
 
 
 def png(pixels: np.ndarray, **options: object) -> bytes:
