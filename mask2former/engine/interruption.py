@@ -74,7 +74,7 @@ def lost_processes_named() -> Iterator[None]:
 
 
 class StopRequests:
-    """What was asked for so far.
+    """Hold what was asked for so far.
 
     Attributes:
         number: number of the first signal that came; 0: none.

@@ -18,7 +18,7 @@ from mask2former.checkpoint.whole import damage, newest_whole
 
 
 class Progress:
-    """What a trainer has in a checkpoint, as far as it is read here."""
+    """Stand for a trainer's part of a checkpoint, as far as it is read here."""
 
     iteration = 0
 
@@ -101,7 +101,7 @@ def without_checksums():
 
 
 def test_checkpoints_without_checksums(without_checksums, folder, caplog):
-    """What can be found in them: a file that was cut off, a table that was overwritten, parts that are not there."""
+    """Find a file that was cut off, a table that was overwritten, parts that are not there."""
     with caplog.at_level(logging.WARNING):
         assert newest_whole(folder) == folder / "model_final.pth"
     assert not caplog.records

@@ -143,7 +143,7 @@ def test_a_gradient_that_is_not_finite_counts_without_clipping():
 
 
 def test_the_last_good_state_does_not_take_the_place_of_checkpoints(datasets, tmp_path):
-    """What the last step before left may be what diverges; weights that are not finite are not saved at all."""
+    """The last step before may be what diverges; weights that are not finite are not saved at all."""
     resuming.register(datasets)
     trainer = resuming.NotingTrainer(resuming.configuration(tmp_path))
     trainer.iter = 3

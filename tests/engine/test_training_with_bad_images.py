@@ -1,4 +1,4 @@
-"""What is said of images that could not be read, at the end of a training and beside the scores of an evaluation."""
+"""Check what is said of images that could not be read, after a training and beside the scores of an evaluation."""
 
 from __future__ import annotations
 

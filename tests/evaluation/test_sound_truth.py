@@ -206,7 +206,7 @@ FREE = ["id", "bbox", "area", "iscrowd", "category_id", "image_id", "extra"]
 def test_any_damage_but_to_masks_is_named_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Of sets that Detectron2's own function registers."""
+    """Damage sets that Detectron2's own function registers."""
     content = sound()
     for _ in range(data.draw(st.integers(1, 4))):
         entry = data.draw(st.sampled_from(content["annotations"][:NUMBER]))

@@ -1,4 +1,4 @@
-"""What the header of an image file says."""
+"""Read what the header of an image file says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mask2former.data.images.exif import SIDEWAYS
 
 @dataclass
 class Header:
-    """What is known of an image file before its pixels are decoded.
+    """Hold what is known of an image file before its pixels are decoded.
 
     Attributes:
         kind: Pillow's name of the format.

@@ -1,4 +1,4 @@
-"""What is refused before memory is taken: formats that nobody means, bombs, and images of too many pixels."""
+"""Check that formats that nobody means, bombs, and images of too many pixels are refused before memory is taken."""
 
 from __future__ import annotations
 
