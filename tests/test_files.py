@@ -153,7 +153,7 @@ def test_a_folder_whose_name_ends_in_a_colon_is_local(tmp_path, monkeypatch):
 
 
 def test_file_systems_without_permissions_and_flushed_folders(tmp_path, monkeypatch):
-    """As CIFS and FUSE: the new file is there all the same."""
+    """Refuse to sync folders, as CIFS and FUSE may: the new file is there all the same."""
     flush = os.fsync
 
     def flush_files_alone(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What `make torture` does more of: the mark of its tests, and how many examples a property is tried with."""
+"""Give the mark of the tests of `make torture`, and how many examples a property is tried with."""
 
 from __future__ import annotations
 

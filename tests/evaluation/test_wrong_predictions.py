@@ -1,4 +1,4 @@
-"""What a model cannot have meant is named with its image, not scored 0; what the ground truth lacks is no mistake."""
+"""Check that impossible predictions are named with their image, not scored 0; what the truth lacks is no mistake."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def saved(array: Any, **how: Any) -> Callable[[Path], None]:
 
 
 def as_format(name: str) -> Callable[[Path], None]:
-    """The same pixels in another format under the old name, cut in half."""
+    """Write the same pixels in another format under the old name, cut in half."""
 
     def make(path: Path) -> None:
         Image.open(path).save(path, format=name)
