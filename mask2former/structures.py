@@ -30,6 +30,9 @@ Activation = Literal["sigmoid", "softmax"]
 """Function from mask logits to probabilities: each logit by itself, or over all queries at each pixel."""
 
 
+PLACES = "place_logits"
+"""Name of an extra output: logits of an object of each class at each place of a coarse grid, [B, K, H, W]."""
+
 Matching = tuple[Tensor, Tensor]
 """Indices of one image's matched queries and of their targets, int64 [L, M'] each, M' = min(Q, N)."""
 

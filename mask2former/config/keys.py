@@ -148,6 +148,10 @@ def _add_mask_former(cfg: CN) -> None:
     node.DEC_LAYERS = 6
     # Not read by PerPixelBaselinePlusHead, whose queries are the classes.
     node.NUM_OBJECT_QUERIES = 100
+    # LocatedQueryDecoder: queries that start from places in the image, in addition. Its places are learnt by the loss
+    # term PlaceLoss, which has this weight.
+    node.NUM_LOCATED_QUERIES = 0
+    node.PLACE_WEIGHT = 2.0
     # Project the input by a 1x1 convolution even if it has HIDDEN_DIM channels.
     node.ENFORCE_INPUT_PROJ = False
 

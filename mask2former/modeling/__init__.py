@@ -1,6 +1,7 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
 from mask2former.modeling.backbone import D2SwinTransformer, TimmBackbone
+from mask2former.modeling.losses.places import PlaceLoss
 from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
 from mask2former.modeling.pixel_decoder import (
     BasePixelDecoder,
@@ -9,6 +10,7 @@ from mask2former.modeling.pixel_decoder import (
 )
 from mask2former.modeling.transformer_decoder import (
     TRANSFORMER_DECODER_REGISTRY,
+    LocatedQueryDecoder,
     MultiScaleMaskedTransformerDecoder,
     StandardTransformerDecoder,
 )
@@ -17,12 +19,14 @@ __all__ = [
     "TRANSFORMER_DECODER_REGISTRY",
     "BasePixelDecoder",
     "D2SwinTransformer",
+    "LocatedQueryDecoder",
     "MSDeformAttnPixelDecoder",
     "MaskFormer",
     "MaskFormerHead",
     "MultiScaleMaskedTransformerDecoder",
     "PerPixelBaselineHead",
     "PerPixelBaselinePlusHead",
+    "PlaceLoss",
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",

@@ -257,7 +257,7 @@ def resize_and_crop(
         crop: kind and size of the crop as for Detectron2's ``RandomCrop``; None: no crop.
         max_class_area: see :class:`RandomCropCategoryArea`; 1.0: any crop will do.
         color_format: "RGB" or "BGR" to change colours; None: leave them.
-        flip: "horizontal", "vertical" or "none".
+        flip: "horizontal", "vertical", "both" or "none".
         size_divisibility: pad to a multiple of this, in pixels; no padding if 0 or less.
     """
     if sampling not in ("choice", "range"):
@@ -276,11 +276,14 @@ def resize_and_crop(
 
 
 def _flips(flip: str) -> list[T.Augmentation]:
-    if flip == "none":
-        return []
-    if flip not in ("horizontal", "vertical"):
-        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; choose 'horizontal', 'vertical' or 'none'.")
-    return [SizeOnlyAugmentation(T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical"))]
+    """Return flips, each made half of the time; "both" are for images in which up and down mean nothing."""
+    axes = {"none": (), "horizontal": ("horizontal",), "vertical": ("vertical",), "both": ("horizontal", "vertical")}
+    if flip not in axes:
+        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}; choose 'horizontal', 'vertical', 'both' or 'none'.")
+    return [
+        SizeOnlyAugmentation(T.RandomFlip(horizontal=axis == "horizontal", vertical=axis == "vertical"))
+        for axis in axes[flip]
+    ]
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

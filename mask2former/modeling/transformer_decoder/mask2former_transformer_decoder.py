@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import fvcore.nn.weight_init as weight_init
@@ -15,6 +17,9 @@ from mask2former.modeling.layers.residual import CrossAttention, FeedForward, Se
 from mask2former.modeling.transformer_decoder.queries import queries_from_config
 from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODER_REGISTRY
 from mask2former.structures import FactoredMasks, MaskPrediction, resize_frames
+
+Predict = Callable[[Tensor, Tensor], tuple[MaskPrediction, Tensor]]
+"""(queries [B, Q, C], mask features [B, mask_dim, T, H, W]) -> a prediction and its mask embeddings [B, Q, mask_dim]."""
 
 
 class MaskedDecoderLayer(nn.Module):
@@ -132,16 +137,19 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
                 resize_frames(by_frame.flatten(1, 2), x.shape[-2:]).unflatten(1, by_frame.shape[1:3]) for x in levels
             ]
 
-        x = self.query_feat.weight.expand(by_frame.shape[0], -1, -1)
-        position = self.query_embed.weight[None]
-        prediction, mask_embed = self._predict(x, features)
+        x, position, predict = self._queries(levels, features)
+        prediction, mask_embed = predict(x, features)
         earlier = []
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
             x = layer(x, position, *memory[level], _attention_mask(mask_embed, level_features[level]))
             earlier.append(prediction)
-            prediction, mask_embed = self._predict(x, features)
-        return MaskPrediction(prediction.class_logits, prediction.masks, aux=earlier)
+            prediction, mask_embed = predict(x, features)
+        return replace(prediction, aux=earlier)
+
+    def _queries(self, levels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Predict]:
+        """Return the queries [B, Q, C], their positions [1 or B, Q, C], and what predicts from them."""
+        return self.query_feat.weight.expand(features.shape[0], -1, -1), self.query_embed.weight[None], self._predict
 
     def _flatten(self, level: int, features: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
         """Turn [B * T, in_channels, H, W] into keys (with position) and values (without), each [B, T * H * W, C]."""

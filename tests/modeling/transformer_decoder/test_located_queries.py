@@ -1,0 +1,145 @@
+"""Queries that start from places: where they start, what their masks gain, and what teaches them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from oracles import randomise
+from torch import Tensor
+
+from mask2former.modeling.losses.places import PlaceLoss
+from mask2former.modeling.transformer_decoder import LocatedQueryDecoder, MultiScaleMaskedTransformerDecoder
+from mask2former.structures import PLACES, MaskPrediction, MaskTargets
+
+SIZES = [(2, 3), (4, 6), (8, 12)]
+MASK_SIZE = (16, 24)
+OPTIONS = {"num_classes": 3, "hidden_dim": 8, "num_queries": 2, "num_heads": 2, "dim_feedforward": 16}
+OPTIONS |= {"num_layers": 3, "pre_norm": False, "mask_dim": 4, "enforce_input_project": False}
+
+
+def decoder(num_located: int = 5, std: float = 0.5) -> LocatedQueryDecoder:
+    return randomise(LocatedQueryDecoder(8, num_located=num_located, **OPTIONS), std=std)
+
+
+def inputs(images: int = 2) -> tuple[list[Tensor], Tensor]:
+    levels = [torch.randn(images, 8, *size, dtype=torch.float64) for size in SIZES]
+    return levels, torch.randn(images, 4, *MASK_SIZE, dtype=torch.float64)
+
+
+def local_maxima(scores: Tensor) -> list[tuple[float, int]]:
+    """Places [H, W] at least as good as their eight neighbours in one class of [K, H, W], best first."""
+    found = {}
+    for k, y, x in torch.cartesian_prod(*map(torch.arange, scores.shape)).tolist():
+        around = scores[k, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if scores[k, y, x] == around.max():
+            place = y * scores.shape[2] + x
+            found[place] = max(found.get(place, -math.inf), float(scores[k, y, x]))
+    return sorted(((score, place) for place, score in found.items()), reverse=True)
+
+
+@torch.no_grad()
+def test_first_masks_are_those_of_learnt_queries_and_bumps_about_the_best_places() -> None:
+    model = decoder()
+    levels, mask_features = inputs()
+    prediction = model(levels, mask_features)
+    first, places = prediction.aux[0], prediction.extras[PLACES]
+    assert first.class_logits.shape == (2, model.num_queries, 4)
+    assert model.num_queries == 7
+    for image in range(2):
+        best = [place for _, place in local_maxima(places[image])[:5]]
+        for row, place in enumerate(best, start=2):
+            query = model.content(levels[-1][image].flatten(1)[:, place])
+            x = model.norm(query)
+            bump = model.bump(x)
+            level, weights = bump[0], torch.nn.functional.softplus(bump[1:])
+            y0, x0 = (place // 12 + 0.5) * 2, (place % 12 + 0.5) * 2  # centres, in cells of the mask features
+            plain = torch.einsum("c,chw->hw", model.mask_embed(x), mask_features[image])
+            expected = torch.empty(MASK_SIZE, dtype=torch.float64)
+            for i in range(MASK_SIZE[0]):
+                for j in range(MASK_SIZE[1]):
+                    dy, dx = i + 0.5 - y0, j + 0.5 - x0
+                    waves = [
+                        math.cos(2 * math.pi / n * dy) + math.cos(2 * math.pi / n * dx) - 2
+                        for n in (16, 32, 64, 128, 256, 512)
+                    ]
+                    expected[i, j] = plain[i, j] + level + sum(w * wave for w, wave in zip(weights, waves, strict=True))
+            torch.testing.assert_close(first.masks.logits(image)[row, 0], expected, atol=1e-4, rtol=1e-4)
+        for row in range(2):
+            learnt = model.mask_embed(model.norm(model.query_feat.weight[row]))
+            expected = torch.einsum("c,chw->hw", learnt, mask_features[image])
+            torch.testing.assert_close(first.masks.logits(image)[row, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_without_located_queries_to_listen_to_the_learnt_ones_are_the_base_class() -> None:
+    """Its layers are the base class's: queries of which all attend to themselves alone give the same predictions."""
+    model = decoder()
+    base = MultiScaleMaskedTransformerDecoder(8, **OPTIONS).double()
+    base.load_state_dict({name: x for name, x in model.state_dict().items() if name in base.state_dict()})
+    levels, mask_features = inputs()
+    for layer in [*model.layers, *base.layers]:  # self-attention that gives nothing
+        for name, parameter in layer.self_attention.attention.named_parameters():
+            if "out_proj" in name:
+                parameter.zero_()
+    found, expected = model(levels, mask_features), base(levels, mask_features)
+    torch.testing.assert_close(found.class_logits[:, :2], expected.class_logits)
+    torch.testing.assert_close(found.masks.logits()[:, :2], expected.masks.logits())
+
+
+def test_few_places_give_fewer_queries() -> None:
+    prediction = decoder(num_located=200)(*inputs())
+    assert prediction.class_logits.shape[1] == 2 + 8 * 12
+
+
+def test_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="single images"):
+        decoder()(*inputs(), 2)
+
+
+def targets_of(*boxes: tuple[int, int, int, int, int]) -> MaskTargets:
+    """Targets (class, top, left, bottom, right) in an image of 64x96."""
+    masks = torch.zeros(len(boxes), 1, 64, 96, dtype=torch.bool)
+    for mask, (_, top, left, bottom, right) in zip(masks, boxes, strict=True):
+        mask[0, top:bottom, left:right] = True
+    return MaskTargets(torch.tensor([box[0] for box in boxes], dtype=torch.long), masks)
+
+
+def loss_of(logits: Tensor, *targets: MaskTargets) -> float:
+    prediction = MaskPrediction(torch.zeros(len(logits), 1, 4), None, extras={PLACES: logits})  # type: ignore[arg-type]
+    return float(PlaceLoss(weight=1.0)([prediction], targets, [])["loss_place"])
+
+
+def test_place_loss_is_the_focal_loss_with_the_centres_right() -> None:
+    """Cells are 8x8 pixels. One object spans 3x3 of them, and one is smaller than a cell."""
+    logits = torch.full((1, 3, 8, 12), -1.0)
+    targets = targets_of((1, 8, 16, 32, 40), (2, 41, 51, 44, 53))
+    p = 1 / (1 + math.exp(1))
+    negatives = 3 * 8 * 12 - 2
+    expected = (2 * 0.25 * (1 - p) ** 2 * -math.log(p) + negatives * 0.75 * p**2 * -math.log(1 - p)) / 2
+    assert loss_of(logits, targets) == pytest.approx(expected, rel=1e-5)
+    for place, gain in (((1, 2, 3), True), ((2, 5, 6), True), ((0, 2, 3), False), ((1, 1, 2), False)):
+        better = logits.clone()
+        better[(0, *place)] += 0.1
+        assert (loss_of(better, targets) < expected) == gain, place
+
+
+def test_a_sure_place_off_the_centre_stays_right() -> None:
+    logits = torch.full((1, 3, 8, 12), -4.0)
+    logits[0, 1, 2, 4] = 4.0  # one cell right of the centre
+    surer = logits.clone()
+    surer[0, 1, 2, 4] = 5.0
+    targets = targets_of((1, 8, 16, 32, 40))
+    assert loss_of(surer, targets) < loss_of(logits, targets)
+
+
+def test_images_without_objects_teach_that_no_place_has_one() -> None:
+    logits = torch.zeros(2, 3, 8, 12)
+    assert loss_of(logits, targets_of(), targets_of()) == pytest.approx(576 * 0.75 * 0.25 * math.log(2), rel=1e-5)
+
+
+def test_a_decoder_without_places_is_named() -> None:
+    prediction = MaskPrediction(torch.zeros(1, 1, 4), None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="LocatedQueryDecoder"):
+        PlaceLoss(weight=1.0)([prediction], [targets_of()], [])
