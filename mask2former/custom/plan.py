@@ -26,6 +26,8 @@ MOST_ENLARGED = 2.0
 LEAST_CROP, CROP_STEP = 256, 64  # pixels
 MOST_IMAGES, MOST_IMAGES_CPU = 16, 4  # in a step, over all GPUs or on the CPU
 SHARE_OF_MEMORY = 0.8
+MASKED_DECODER, LOCATED_DECODER = "MultiScaleMaskedTransformerDecoder", "LocatedQueryDecoder"
+LEAST_LOCATED = 50  # queries
 PASSES = {"tuned": 50, "scratch": 100}  # through the training images
 SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # total number of images shown: least, most
 SHOWN_CPU = 6400  # most images on a CPU, which processes a few a second
@@ -123,14 +125,24 @@ def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
     plan.choose(
         "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} images without objects teach what is not an object"
     )
-    most = _most_objects(report)
-    queries = plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]
     if kind != "semantic":
-        if most > 0.9 * queries:
-            enough = min(300, 50 * math.ceil(1.2 * most / 50))
-            plan.choose("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", enough, f"up to {most} objects in an image")
-        detections = max(100, min(most, plan["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"]))
-        plan.choose("TEST.DETECTIONS_PER_IMAGE", detections, f"up to {most} objects in an image")
+        _choose_queries(plan, _most_objects(report))
+
+
+def _choose_queries(plan: TrainingPlan, most: int) -> None:
+    """Choose queries enough for ``most`` objects, and where they start."""
+    former, why = plan.cfg.MODEL.MASK_FORMER, f"up to {most} objects in an image"
+    enough = min(300, 50 * math.ceil(1.2 * most / 50))
+    if is_from_scratch(plan.cfg) and former.TRANSFORMER_DECODER_NAME == MASKED_DECODER:
+        plan.choose("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", LOCATED_DECODER, "learns objects in far fewer steps")
+    if former.TRANSFORMER_DECODER_NAME == LOCATED_DECODER:
+        terms = [*former.LOSS_TERMS, *(["PlaceLoss"] if "PlaceLoss" not in former.LOSS_TERMS else [])]
+        plan.choose("MODEL.MASK_FORMER.LOSS_TERMS", terms, "places where queries start are learnt too")
+        plan.choose("MODEL.MASK_FORMER.NUM_LOCATED_QUERIES", max(LEAST_LOCATED, enough), why)
+    elif most > 0.9 * former.NUM_OBJECT_QUERIES:
+        plan.choose("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", enough, why)
+    queries = former.NUM_OBJECT_QUERIES + former.NUM_LOCATED_QUERIES
+    plan.choose("TEST.DETECTIONS_PER_IMAGE", max(100, min(most, queries)), why)
 
 
 def _most_objects(report: Report) -> int:
@@ -149,6 +161,8 @@ def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
     plan.choose("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "of these")
     plan.choose("INPUT.MAX_SIZE_TRAIN", LONG_TO_SHORT * max(plan["INPUT.MIN_SIZE_TRAIN"]), "as in the test")
     crop, why = _multiple(test, CROP_STEP), "about a whole image"
+    if not on_gpu(plan.cfg) and crop > USUAL_SHORT_CPU:
+        crop, why = USUAL_SHORT_CPU, "the most that is usual on a CPU"
     while crop > LEAST_CROP and training_bytes(plan.cfg, 1, crop**2) > SHARE_OF_MEMORY * memory:
         crop, why = crop - CROP_STEP, f"the most that fits in {memory / 1e9:.0f} GB of memory"
     plan.choose("INPUT.CROP.ENABLED", True, "images of one size make steps of one size")
@@ -163,14 +177,14 @@ def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
     areas = [area for areas in report.objects.values() for area in areas]
     side = math.sqrt(statistics.median(areas)) if areas else LEAST_OBJECT
     usual = USUAL_SHORT if on_gpu(cfg) else USUAL_SHORT_CPU
-    if short >= usual:
-        return (
-            usual,
-            f"short sides are {short:.0f} pixels; {usual} are usual{'' if on_gpu(cfg) else ' on a CPU'}",
-        )
-    scale = min(max(1.0, LEAST_OBJECT / side), MOST_ENLARGED, usual / short)
+    scale = min(1.0, usual / short)
     why = f"short sides are {short:.0f} pixels"
-    return scale * short, why + (f", enlarged because objects are {side:.0f} pixels across" if scale > 1 else "")
+    if scale < 1:
+        why += f"; {usual} are usual{'' if on_gpu(cfg) else ' on a CPU'}"
+    wanted = min(LEAST_OBJECT / side, MOST_ENLARGED, max(1.0, USUAL_SHORT / short))
+    if wanted <= scale:
+        return scale * short, why
+    return wanted * short, f"{why}, but objects are {side:.0f} pixels across"
 
 
 def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:

@@ -208,6 +208,22 @@ def test_small_objects_are_enlarged_and_many_get_queries() -> None:
     assert planned(own_data(100, (400, 400), 5, 100), 80e9).INPUT.MIN_SIZE_TEST == 384
 
 
+def test_a_head_from_scratch_learns_things_by_queries_at_places() -> None:
+    data = own_data(100, (256, 256), 90, 11)
+    scratch, tuned = (planned(data, 80e9, MODEL__WEIGHTS=weights) for weights in ("efficientnet_lite0", "some.pth"))
+    former = scratch.MODEL.MASK_FORMER
+    assert former.TRANSFORMER_DECODER_NAME == "LocatedQueryDecoder" and former.LOSS_TERMS[-1] == "PlaceLoss"
+    assert (former.NUM_LOCATED_QUERIES, scratch.INPUT.MIN_SIZE_TEST) == (150, 512)
+    assert tuned.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME == "MultiScaleMaskedTransformerDecoder"
+    assert tuned.MODEL.MASK_FORMER.LOSS_TERMS == ["ClassLoss", "MaskAndDiceLoss"]
+
+
+def test_on_a_cpu_crops_stay_small_where_small_objects_are_enlarged() -> None:
+    cfg = planned(own_data(100, (500, 500), 90, 11), 80e9, device="cpu")
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.CROP.SIZE) == (800, [320, 320])
+    assert planned(own_data(100, (500, 500), 5, 100), 80e9, device="cpu").INPUT.MIN_SIZE_TEST == 320
+
+
 def test_the_length_follows_from_the_images_within_limits() -> None:
     few, many, cpu = (
         planned(own_data(number, (400, 400), 5, 100), 80e9, device=device)
