@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mask2former.checkpoint.formats import UNKNOWN, to_ours
 from mask2former.checkpoint.module_hook import check_images
@@ -17,6 +20,18 @@ from mask2former.checkpoint.weights_io import read
 from mask2former.checkpoint.whole import TAG, newest_whole
 from mask2former.files import whole_file, write_text
 from mask2former.zoo import weights_file
+
+AVERAGED = "averaged_model"  # key of averaged weights, in the state of the hook that averages
+
+
+def averaged_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the averaged weights in a training's checkpoint; None if there are none."""
+    place: Any = checkpoint
+    for key in ("trainer", "hooks", "WeightAverageHook", AVERAGED):
+        if not isinstance(place, Mapping) or key not in place:
+            return None
+        place = place[key]
+    return place if isinstance(place, Mapping) else None
 
 
 class MaskFormerCheckpointer(DetectionCheckpointer):
@@ -31,6 +46,7 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
 
     report: LoadReport | None = None
     saved: str = ""
+    _weights_alone = True
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save the model and everything that was added to ``name``.pth in the folder, and tag it as the last one.
@@ -42,6 +58,25 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
             return
         state = {"model": self.model.state_dict()}
         state |= {key: one.state_dict() for key, one in self.checkpointables.items()} | kwargs
+        file = self._write(name, state)
+        self.tag_last_checkpoint(file)
+        self.saved = file
+
+    def save_weights(self, name: str, model: nn.Module) -> None:
+        """Save the weights alone, for use; ``last_checkpoint`` goes on naming what a training can go on from.
+
+        Args:
+            name: of the file, without ``.pth``.
+            model: has the weights; in ``DistributedDataParallel`` or not.
+
+        Raises:
+            OSError: as :meth:`save`.
+        """
+        if self.save_dir and self.save_to_disk:
+            bare = model.module if isinstance(model, DistributedDataParallel) else model
+            self._write(name, {"model": bare.state_dict()})
+
+    def _write(self, name: str, state: dict[str, Any]) -> str:
         file = f"{name}.pth"
         if os.path.basename(file) != file:
             raise ValueError(f"The name of a checkpoint must not contain a folder; found {name!r}.")
@@ -53,8 +88,7 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
         else:
             with whole_file(path) as out:
                 torch.save(state, out)
-        self.tag_last_checkpoint(file)
-        self.saved = file
+        return file
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         if self._is_remote():
@@ -81,16 +115,25 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
     def _is_remote(self) -> bool:
         return "://" in self.save_dir
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load as Detectron2 does; ``path`` is empty or anything that :func:`mask2former.zoo.weights_file` takes.
+
+        Where nothing but weights is loaded, so not to go on with a training, a checkpoint's averaged weights are taken
+        if it has such (``SOLVER.EMA``).
 
         Raises:
             ValueError: the file holds more than weights, or nothing in it fits the model or a part of it.
         """
-        return super().load(weights_file(path) if path else path, *args, **kwargs)
+        self._weights_alone = not (self.checkpointables if checkpointables is None else checkpointables)
+        return super().load(weights_file(path) if path else path, checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        return read(filename, self.path_manager.open)
+        content = read(filename, self.path_manager.open)
+        averaged = averaged_weights(content) if self._weights_alone else None
+        if averaged is None:
+            return content
+        self.logger.info("The weights are the averaged ones of this checkpoint.")
+        return {**content, "model": averaged}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         # Convert before Detectron2 compares shapes by name; the model's own hook (module_hook.py) runs after that.

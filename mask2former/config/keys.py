@@ -79,6 +79,11 @@ def _add_solver(cfg: CN) -> None:
     # Steps in a row whose loss or gradient is not finite, after which training ends; those before are left out and
     # change no weight. 1 ends it at the first.
     solver.MAX_BAD_STEPS = 5
+    # Average the weights exponentially over the updates, and evaluate and save the averages: average = d * average +
+    # (1 - d) * weights, with d = min(DECAY, (1 + n) / (10 + n)) after n updates, so that short trainings profit too.
+    solver.EMA = CN()
+    solver.EMA.ENABLED = False
+    solver.EMA.DECAY = 0.999
 
 
 def _add_head(cfg: CN) -> None:

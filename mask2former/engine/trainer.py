@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
+from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -26,8 +27,10 @@ from mask2former.data.mapper import Mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.engine.evaluation_run import StoppableEvaluator, kept_evaluation, with_loaders
 from mask2former.engine.hooks.bad_images import BadImagesHook, summary
+from mask2former.engine.hooks.checkpoints import CheckpointHook
 from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
+from mask2former.engine.hooks.weight_average import WeightAverageHook
 from mask2former.engine.interruption import (
     SIGNALS,
     Interrupted,
@@ -217,13 +220,27 @@ class Trainer(DefaultTrainer):
         super().resume_or_load(resume)
 
     def build_hooks(self) -> list[HookBase | None]:
-        hooks = super().build_hooks()
+        solver = self.cfg.SOLVER
+        average = WeightAverageHook(self.model, solver.EMA.DECAY) if solver.EMA.ENABLED else None
+        self._result = self.model if average is None else average.model
+        hooks: list[HookBase | None] = [average]  # before those that save and evaluate
+        for hook in super().build_hooks():
+            if type(hook) is PeriodicCheckpointer:
+                hook = CheckpointHook(self.checkpointer, solver.CHECKPOINT_PERIOD, final=self._result)
+            elif type(hook) is EvalHook:
+                proxy = weakref.proxy(self)
+                hook = EvalHook(self.cfg.TEST.EVAL_PERIOD, lambda proxy=proxy: proxy._evaluate())
+            hooks.append(hook)
         if comm.is_main_process():
             # After the timer, whose times it shows; before the schedule's step and the last evaluation.
-            hooks.insert(1, ProgressHook(self.cfg.SOLVER.IMS_PER_BATCH))
-            hooks.append(CurvesHook(self.cfg.OUTPUT_DIR, self.cfg.SOLVER.IMS_PER_BATCH))
+            hooks.insert(2, ProgressHook(solver.IMS_PER_BATCH))
+            hooks.append(CurvesHook(self.cfg.OUTPUT_DIR, solver.IMS_PER_BATCH))
             hooks.append(BadImagesHook(BadImages.of(self.cfg.OUTPUT_DIR), self.cfg.DATASETS.TRAIN))
         return hooks
+
+    def _evaluate(self) -> dict[str, Any]:
+        self._last_eval_results = self.test(self.cfg, self._result)
+        return self._last_eval_results
 
     def build_writers(self) -> list[EventWriter]:
         PathManager.mkdirs(self.cfg.OUTPUT_DIR)
