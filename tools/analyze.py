@@ -102,9 +102,12 @@ HANDLERS = {
 }
 # Operators of at most a few operations for each element. fvcore has its own list too, with relu and views; published
 # numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
-ELEMENT_WISE = "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_"
-COMPARISONS = "any __or__ ne lt isin max_pool2d topk argsort _unique2 searchsorted"
-COPIES_AND_VIEWS = "clone pad unflatten numpy_T resolve_conj resolve_neg"
+ELEMENT_WISE = (
+    "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_ reciprocal "
+    "softplus where ones_like"
+)
+COMPARISONS = "any __or__ ne lt isin max_pool2d amax topk argsort _unique2 searchsorted"
+COPIES_AND_VIEWS = "clone repeat pad unflatten numpy_T resolve_conj resolve_neg"
 FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_VIEWS}".split()]
 
 

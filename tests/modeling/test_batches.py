@@ -85,7 +85,8 @@ def test_attributes_of_the_published_class(model: MaskFormer) -> None:
         (result,) = model([{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)}])
         assert set(result) == {"instances"} and len(result["instances"]) == 3
         assert (model.object_mask_threshold, model.overlap_threshold, model.instance_on) == (0.5, 0.25, True)
-        assert model.num_queries == model.sem_seg_head.predictor.query_feat.num_embeddings
+        raw, _ = model.predict_raw([{"image": torch.zeros(3, 64, 96, dtype=torch.uint8)}])
+        assert model.num_queries == raw.class_logits.shape[1]
         assert model.num_classes == model.sem_seg_head.predictor.class_embed.out_features - 1
         assert model.size_divisibility == 32 and model.metadata.thing_classes
         assert model.backbone.output_shape() and model.criterion.matcher

@@ -176,7 +176,7 @@ def test_products_without_values(tmp_path: Path) -> None:
     assert pixel_decoder[sampled] > 0
     uncounted = sum(pixel_decoder[name] for name in ("group_norm", "layer_norm", "upsample_bilinear2d"))
     assert products["pixel decoder"][1] == sum(pixel_decoder.values()) - uncounted
-    masks = 40 * 128 * 16 * 24  # of each query, at a quarter of the image's size
+    masks = 40 * (128 + 25) * 16 * 24  # of each query, at a quarter of the image's size; 25 channels are coordinates
     assert products["total"][1] == sum(products[part][1] for part in analyze.PARTS) + masks
     assert "nan" in analyze.table(products, seconds)
 

@@ -19,7 +19,7 @@ from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODE
 from mask2former.structures import FactoredMasks, MaskPrediction, resize_frames
 
 Predict = Callable[[Tensor, Tensor], tuple[MaskPrediction, Tensor]]
-"""(queries [B, Q, C], mask features [B, mask_dim, T, H, W]) -> a prediction and its mask embeddings [B, Q, mask_dim]."""
+"""(queries [B, Q, C], mask features [B, mask_dim, T, H, W]) -> prediction, mask embeddings [B, Q, mask_dim]."""
 
 
 class MaskedDecoderLayer(nn.Module):
