@@ -95,10 +95,11 @@ class StraightforwardMatcher(nn.Module):
 class StraightforwardCriterion(nn.Module):
     def __init__(self, ours: SetCriterion) -> None:
         super().__init__()
-        if [type(term).__name__ for term in ours.terms] != ["ClassLoss", "MaskAndDiceLoss"]:
+        names = [type(term).__name__ for term in ours.terms]
+        if names != ["ClassLoss", "MaskAndDiceLoss"]:
             raise ValueError(
                 "The straightforward step is the published decoder's, with the loss terms ClassLoss and "
-                f"MaskAndDiceLoss; MODEL.MASK_FORMER.LOSS_TERMS asks for {[type(term).__name__ for term in ours.terms]}."
+                f"MaskAndDiceLoss; MODEL.MASK_FORMER.LOSS_TERMS asks for {names}."
             )
         classes, masks = ours.terms
         weights = {"loss_ce": classes.weight, "loss_mask": masks.mask_weight, "loss_dice": masks.dice_weight}

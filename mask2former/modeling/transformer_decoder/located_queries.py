@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -16,7 +15,7 @@ from mask2former.modeling.transformer_decoder.mask2former_transformer_decoder im
     Predict,
 )
 from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODER_REGISTRY
-from mask2former.structures import PLACES, MaskPrediction
+from mask2former.structures import PLACES, FactoredMasks, MaskPrediction
 
 _RARE = 0.01  # probability of an object at a place before training, as of RetinaNet's anchors (arXiv 1708.02002, 4.1)
 _WAVELENGTHS = (16, 32, 64, 128, 256, 512)  # cells of the mask features
@@ -47,10 +46,9 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
         channels = self.norm.normalized_shape[0]
         self.num_located = num_located
         self.num_queries += num_located
-        self.place = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, self.num_classes, 1)
-        )
-        nn.init.constant_(self.place[-1].bias, math.log(_RARE / (1 - _RARE)))
+        classify = nn.Conv2d(channels, self.num_classes, 1)
+        nn.init.constant_(cast(Tensor, classify.bias), math.log(_RARE / (1 - _RARE)))
+        self.place = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU(), classify)
         self.content = nn.Sequential(nn.Linear(in_channels, channels), nn.LayerNorm(channels))
         self.bump = nn.Linear(channels, 1 + len(_WAVELENGTHS))
         nn.init.zeros_(self.bump.weight)
@@ -97,9 +95,8 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
             prediction, embed = super(LocatedQueryDecoder, self)._predict(x, features)
             bump = self._bump(self.norm(x[:, -chosen.shape[1] :]), waves)
             embed = torch.cat([embed, F.pad(bump, (0, 0, embed.shape[1] - bump.shape[1], 0)).to(embed.dtype)], -1)
-            return replace(
-                prediction, masks=replace(prediction.masks, mask_embed=embed), extras={PLACES: logits}
-            ), embed
+            masks = FactoredMasks(embed, features)
+            return MaskPrediction(prediction.class_logits, masks, extras={PLACES: logits}), embed
 
         return torch.cat([learnt, content], 1), position, predict_located
 
