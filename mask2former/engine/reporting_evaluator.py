@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,10 @@ TELLERS: dict[str, type[Teller]] = {
 
 
 def with_report(cfg: CfgNode, dataset_name: str, scorers: DatasetEvaluator, suffix: str = "") -> DatasetEvaluator:
-    """Return the scorers; with ``TEST.REPORT`` they also write ``report.html`` and ``scores.json`` to ``OUTPUT_DIR``.
+    """Return the scorers; with ``TEST.REPORT`` they also write a report.
 
-    The data set's name is appended to those of the files if ``DATASETS.TEST`` has several, and then ``suffix``.
+    It is ``report.html``, ``scores.json`` and ``run.json`` (when, where and by which command) in ``OUTPUT_DIR``. The
+    data set's name is appended to those of the files if ``DATASETS.TEST`` has several, and then ``suffix``.
     """
     if not cfg.TEST.REPORT:
         return scorers
@@ -106,7 +109,7 @@ class ReportingEvaluator(DatasetEvaluator):
         seconds = time.perf_counter() - self._start
         parts = comm.gather((self.collector.findings, self._images, self._attempt.failure))
         if comm.is_main_process():
-            BestEffort("The file of the scores", "Is there room on the disk?")(self._write_scores, results)
+            BestEffort("The file of the scores", "Is there room on the disk?")(self._write_scores, results, seconds)
             failures = [failure for *_, failure in parts if failure]
             if not failures:
                 self._attempt(self._write_report, results, seconds, parts)
@@ -114,10 +117,16 @@ class ReportingEvaluator(DatasetEvaluator):
                 self._attempt.warn(failures[0])
         return results
 
-    def _write_scores(self, results: Any) -> None:
+    def _write_scores(self, results: Any, seconds: float) -> None:
         folder = Path(self.cfg.OUTPUT_DIR)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"scores{self.suffix}.json", json.dumps(results, indent=1))
+        facts = {"Command": shlex.join(sys.argv), "Data set": self.dataset_name} | self._facts(seconds, self._images)
+        write_text(folder / f"run{self.suffix}.json", json.dumps(facts, indent=1))
+
+    def _facts(self, seconds: float, images: int) -> dict[str, str]:
+        model = self.cfg.MODEL
+        return run_info(model.DEVICE, seconds, images, evaluated_weights(model.WEIGHTS))
 
     def _write_report(self, results: Any, seconds: float, parts: list[tuple[Findings, int, str]]) -> None:
         folder, cfg = Path(self.cfg.OUTPUT_DIR), self.cfg
@@ -135,7 +144,7 @@ class ReportingEvaluator(DatasetEvaluator):
                 classes=self.collector.classes,
                 left_out=self._left_out(findings, images),
                 masks=masks.evaluations.get("segm") if isinstance(masks, InstanceEvaluator) else None,
-                facts=run_info(cfg.MODEL.DEVICE, seconds, images, evaluated_weights(cfg.MODEL.WEIGHTS)),
+                facts=self._facts(seconds, images),
                 config=cfg.dump(),
             ),
         )

@@ -91,6 +91,8 @@ def test_evaluation_writes_a_report_of_all_tasks(panoptic, tmp_path):
     for words in ("panoptic", "instance", "semantic", "Kinds of errors", "data:image/jpeg", "MASK_FORMER"):
         assert words in page
     assert json.loads((tmp_path / "scores.json").read_text())["panoptic_seg"] == results["panoptic_seg"]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["Data set"] == "quickstart_val_panoptic" and run["Command"] and run["Device"]
     assert not list(tmp_path.glob(".*"))
 
 
