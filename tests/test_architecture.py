@@ -58,7 +58,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.activation_checkpoint",
         "modeling.cpu",
     },
+    "modeling.eomt": {
+        "structures",
+        "modeling.activation_checkpoint",
+        "modeling.backbone",
+        "modeling.criterion",
+        "modeling.meta_arch",
+        "modeling.postprocess",
+    },
     "modeling": {
+        "modeling.eomt",
         "modeling.backbone",
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",
@@ -76,7 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"data.mapper", "data.datasets"},
     "download": set(),
     "zoo": {"download"},
-    "checkpoint": {"zoo", "files"},
+    "checkpoint": {"zoo", "files", "modeling.layers"},
     "evaluation": {"labels", "files", "data.rle", "data.coco", "data.images", "data.mapper"},
     "evaluation.tta": {
         "data.images",

@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mask2former.checkpoint import hf_resnet
+from mask2former.checkpoint import eomt, hf_resnet
 from mask2former.checkpoint.detectron2_resnet import from_caffe2, from_detectron2, is_caffe2, is_detectron2
 from mask2former.checkpoint.efficientnet import from_efficientnet_lite, is_efficientnet_lite
 from mask2former.checkpoint.hf import from_hf, is_hf, to_hf
 from mask2former.checkpoint.published import from_published, is_published, to_published
 from mask2former.checkpoint.swin import from_swin, is_swin
 from mask2former.checkpoint.timm import from_timm
+from mask2former.checkpoint.timm_vit import from_timm_vit, is_timm_vit
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 
-TARGETS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
-    "ours": dict,
-    "published": to_published,
-    "hf": to_hf,
-}
+Targets = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]
+TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf}
+# Of models that are told by our names; all others are of Mask2Former's family.
+OTHER_TARGETS: list[tuple[Callable[[Mapping[str, object]], bool], Targets]] = [
+    (eomt.is_ours, {"ours": dict, "published": eomt.to_published, "hf": eomt.to_hf})
+]
 UNKNOWN = "ours or unknown"
 TIMM, EFFICIENTNET_LITE = "timm", "EfficientNet-Lite classifier"
 CLASSIFIERS_OF_TIMM = (TIMM, EFFICIENTNET_LITE)  # trained on images as timm says
@@ -48,6 +50,9 @@ class Format(NamedTuple):
 
 # Tried in this order; the first that recognises the names is taken. New models add theirs by register_format.
 FORMATS = [
+    Format("EoMT, published", eomt.is_published, lambda state, _: eomt.from_published(state)),
+    Format("EoMT, Hugging Face", eomt.is_hf, lambda state, _: eomt.from_hf(state)),
+    Format("timm ViT", is_timm_vit, from_timm_vit),
     Format("Hugging Face", is_hf, lambda state, _: _from_hf(state)),
     Format("published", is_published, lambda state, _: from_published(state)),
     Format("Swin classifier", is_swin, from_swin),
@@ -111,7 +116,8 @@ def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
     format, ours = to_ours(state)
     if format == UNKNOWN and not any(name.startswith((_OURS, "backbone.")) for name in ours):
         raise ValueError(f"the parameter names match no known format: {', '.join(list(ours)[:3])}, ...")
-    converted = TARGETS[target](ours)
+    targets = next((targets for recognises, targets in OTHER_TARGETS if recognises(ours)), TARGETS)
+    converted = targets[target](ours)
     left = [name for name in converted if target == "hf" and name.startswith(("sem_seg_head.", "backbone."))]
     if left:
         raise ValueError(f"Hugging Face's Mask2Former has no such parts: {', '.join(left[:3])}, ...")

@@ -208,6 +208,34 @@ def _add_backbones(cfg: CN) -> None:
     swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
     swin.USE_CHECKPOINT = False  # recompute activations in the backward pass to save memory
 
+    # MODEL.BACKBONE.NAME: PlainViT. Its features are named by block, counted from 0: block7.
+    vit = cfg.MODEL.VIT = CN()
+    vit.IMAGE_SIZE = 640  # pixels; side of the square whose grid the position table is for; others resize it
+    vit.PATCH_SIZE = 16  # pixels
+    vit.EMBED_DIM = 768  # channels
+    vit.DEPTH = 12  # blocks
+    vit.NUM_HEADS = 12
+    vit.MLP_RATIO = 4.0  # hidden channels of the feed-forward networks, relative to EMBED_DIM
+    vit.GATED = False  # SwiGLU in the feed-forward networks
+    vit.CLASS_TOKEN = True
+    vit.NUM_REGISTERS = 4
+    vit.POSITIONS = "table"  # learnt for each patch, or "rotary" (DINOv3)
+    vit.KEY_BIAS = True  # DINOv3's projection of keys has no bias
+    vit.LAYER_SCALE = 1e-5  # initial factor of each branch; 0: no such factors
+    vit.FINAL_NORM = True  # a norm after the last block
+    vit.DROP_PATH_RATE = 0.0  # stochastic depth of the last block, to which the others rise
+    vit.DROP_PATH_ON = "both"  # branches, or "mlp" alone
+    vit.OUT_BLOCKS = []  # blocks whose patches are features
+    # Block i of n learns at the backbone's rate times this to the power of n - 1 - i.
+    vit.LAYER_DECAY = 1.0
+
+    # MODEL.META_ARCHITECTURE: EoMT. Queries join the tokens before the last NUM_BLOCKS blocks of the ViT.
+    eomt = cfg.MODEL.EOMT = CN()
+    eomt.NUM_BLOCKS = 4
+    # For each of these blocks, the iterations between which its attention masks are annealed away; none: never.
+    eomt.ANNEAL_START = []
+    eomt.ANNEAL_END = []
+
     # MODEL.BACKBONE.NAME: TimmBackbone. Its features are named by stride: 4, 8, 16, 32 are res2, res3, res4, res5.
     # MODEL.PIXEL_MEAN and PIXEL_STD normalise images here too; a few models of timm need other values.
     node = cfg.MODEL.TIMM = CN()

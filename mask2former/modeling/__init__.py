@@ -1,6 +1,7 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
-from mask2former.modeling.backbone import D2SwinTransformer, TimmBackbone
+from mask2former.modeling.backbone import D2SwinTransformer, PlainViT, TimmBackbone
+from mask2former.modeling.eomt import EoMT
 from mask2former.modeling.losses.places import PlaceLoss
 from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
 from mask2former.modeling.pixel_decoder import (
@@ -19,6 +20,7 @@ __all__ = [
     "TRANSFORMER_DECODER_REGISTRY",
     "BasePixelDecoder",
     "D2SwinTransformer",
+    "EoMT",
     "LocatedQueryDecoder",
     "MSDeformAttnPixelDecoder",
     "MaskFormer",
@@ -27,6 +29,7 @@ __all__ = [
     "PerPixelBaselineHead",
     "PerPixelBaselinePlusHead",
     "PlaceLoss",
+    "PlainViT",
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from mask2former.modeling.backbone.plain_vit import PlainViT
 from mask2former.modeling.backbone.swin import D2SwinTransformer
 from mask2former.modeling.backbone.timm_backbone import TimmBackbone
 
@@ -9,4 +10,4 @@ from mask2former.modeling.backbone.timm_backbone import TimmBackbone
 with contextlib.suppress(ModuleNotFoundError):
     import detectron2.projects.deeplab  # noqa: F401
 
-__all__ = ["D2SwinTransformer", "TimmBackbone"]
+__all__ = ["D2SwinTransformer", "PlainViT", "TimmBackbone"]

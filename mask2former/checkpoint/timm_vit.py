@@ -1,0 +1,75 @@
+"""Weights of timm's plain ViTs (AugReg, DINOv2, DINOv3) as those of a PlainViT, whatever its patch and grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mask2former.modeling.layers.position_table import resized_table
+
+_BACKBONE = "backbone."
+_TABLE, _PATCHES = "pos_embed", "patch_embed.proj.weight"
+_TOKENS = ("cls_token", "reg_token")
+
+
+def is_timm_vit(state: Mapping[str, object]) -> bool:
+    """Tell whether the names are those of a plain ViT of timm's."""
+    return {"blocks.0.attn.qkv.weight", "blocks.0.norm1.weight", _PATCHES} <= set(state)
+
+
+def from_timm_vit(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Convert timm's names to ours.
+
+    The classifier is left out, and so are tokens that the model lacks. A position of the class token is added to that
+    token if the model has one, for ours have none. Patches and the position table are resized to the model's.
+
+    Args:
+        state: timm's weights.
+        model: the model's parameters; None: sizes are kept.
+    """
+    model = model or {}
+    converted = {
+        _BACKBONE + name: value
+        for name, value in state.items()
+        if not name.startswith(("head.", "fc_norm.", "rope.", "mask_token")) and not name.endswith(".k_bias")
+    }
+    ours = {name for name in model if name.startswith(_BACKBONE)}
+    table = converted.get(_BACKBONE + _TABLE)
+    if table is not None:
+        prefix = table.shape[1] - round((table.shape[1] - 1) ** 0.5) ** 2 if _has_rows(table) else 0
+        own, table = table[:, :prefix], table[:, prefix:]
+        if prefix and _BACKBONE + _TOKENS[0] in converted:
+            converted[_BACKBONE + _TOKENS[0]] = converted[_BACKBONE + _TOKENS[0]] + own[:, :1]
+        wanted = model.get(_BACKBONE + _TABLE)
+        if wanted is not None and wanted.shape[1] != table.shape[1]:
+            side = round(wanted.shape[1] ** 0.5)
+            table = resized_table(table, (side, side))
+        converted[_BACKBONE + _TABLE] = table
+    wanted = model.get(_BACKBONE + _PATCHES)
+    if wanted is not None:
+        converted[_BACKBONE + _PATCHES] = resized_patches(converted[_BACKBONE + _PATCHES], wanted.shape[-1])
+    unused = [_BACKBONE + name for name in (*_TOKENS, "norm.weight", "norm.bias")]
+    return {name: value for name, value in converted.items() if not (ours and name in unused and name not in ours)}
+
+
+def _has_rows(table: Tensor) -> bool:
+    """Tell whether a position table has rows of tokens before those of the patches."""
+    return round(table.shape[1] ** 0.5) ** 2 != table.shape[1]
+
+
+def resized_patches(weight: Tensor, side: int) -> Tensor:
+    """Resize a patch embedding [C, 3, p, p], so that resized patches get the same tokens (FlexiViT, arXiv 2212.08013).
+
+    With B the matrix of (bicubic) resizing from p to ``side``, it is ``pinv(B^T) weight``, section 3.4.
+    """
+    before = weight.shape[-1]
+    if before == side:
+        return weight
+    basis = torch.eye(before**2, dtype=torch.float64).view(before**2, 1, before, before)
+    resize = F.interpolate(basis, (side, side), mode="bicubic", antialias=True, align_corners=False).flatten(1)
+    inverse = torch.linalg.pinv(resize)  # [side^2, p^2]
+    flat = weight.double().flatten(2) @ inverse.T
+    return flat.unflatten(2, (side, side)).to(weight.dtype)

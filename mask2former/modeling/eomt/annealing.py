@@ -1,0 +1,61 @@
+"""Annealing of masked attention: block after block, queries come to see the whole image (EoMT, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_POWER = 0.9
+
+
+class MaskAnnealing(nn.Module):
+    """For each block, the probability with which a query of an image keeps its attention mask.
+
+    It is 1 until ``start``, then falls as ``(1 - progress) ** 0.9``, and is 0 from ``end`` on.
+
+    Args:
+        start, end: iterations, for each block; none: blocks stay as they are.
+
+    Attributes:
+        probabilities: float32 [blocks], in the weights, because inference has to know them.
+    """
+
+    probabilities: Tensor
+
+    def __init__(self, blocks: int, start: Sequence[int] = (), end: Sequence[int] = ()) -> None:
+        super().__init__()
+        if start or end:
+            wrong = len(start) != blocks or len(end) != blocks
+            if wrong or any(first >= last for first, last in zip(start, end, strict=True)):
+                raise ValueError(
+                    f"MODEL.EOMT.ANNEAL_START is {list(start)} and ANNEAL_END {list(end)}; they need an iteration for "
+                    f"each of the {blocks} blocks of MODEL.EOMT.NUM_BLOCKS, and every end after its start."
+                )
+        self.start, self.end = tuple(start), tuple(end)
+        self.register_buffer("probabilities", torch.ones(blocks))
+        self._known: tuple[float, ...] | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module.forget())
+
+    def forget(self) -> None:
+        """Read the buffer again at the next use; for whoever changes it."""
+        self._known = None
+
+    def values(self) -> tuple[float, ...]:
+        """Return the probabilities. The buffer is read once, because reading waits for a GPU."""
+        if self._known is None:
+            self._known = tuple(self.probabilities.tolist())
+        return self._known
+
+    def set_iteration(self, iteration: int) -> None:
+        """Set the probabilities of an iteration, counted from 0."""
+        if not self.start:
+            return
+        values = tuple(
+            (1 - min(max((iteration - first) / (last - first), 0.0), 1.0)) ** _POWER
+            for first, last in zip(self.start, self.end, strict=True)
+        )
+        if values != self._known:
+            self.probabilities.copy_(torch.tensor(values))
+            self._known = values
