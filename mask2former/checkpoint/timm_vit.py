@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -32,10 +33,13 @@ def from_timm_vit(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | Non
     """
     model = model or {}
     converted = {
-        _BACKBONE + name: value
+        _BACKBONE + re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name): value  # DINOv3's spelling
         for name, value in state.items()
         if not name.startswith(("head.", "fc_norm.", "rope.", "mask_token")) and not name.endswith(".k_bias")
     }
+    # timm leaves out biases that are 0 in DINOv3's weights; ours learn on.
+    biases = (name for name in model if name.endswith((".attn.q_bias", ".attn.v_bias")) and name not in converted)
+    converted |= {name: torch.zeros_like(model[name]) for name in biases}
     ours = {name for name in model if name.startswith(_BACKBONE)}
     table = converted.get(_BACKBONE + _TABLE)
     if table is not None:

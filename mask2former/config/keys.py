@@ -70,6 +70,9 @@ def _add_solver(cfg: CN) -> None:
     # base * constant ending, if that is above 0.
     solver.POLY_LR_POWER = 0.9
     solver.POLY_LR_CONSTANT_ENDING = 0.0
+    # "WarmupPolyLR" with a backbone that starts later, [n, m]: its rate is 0 for n iterations, rises for m, and then
+    # falls like that of the others, from the end of its own warm-up. Empty: it learns as the others do.
+    solver.BACKBONE_WARMUP = []
     # Number format of mixed precision (SOLVER.AMP.ENABLED): float16, bfloat16, or auto. Auto is float16 with loss
     # scaling on a GPU, as published, bfloat16 on a CPU that computes in it, and float32 on other CPUs.
     solver.AMP.DTYPE = "auto"

@@ -74,7 +74,8 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         ValueError: a factor is not finite, or is negative.
     """
     scales = {name: module.lr_scale for name, module in model.named_modules() if hasattr(module, "lr_scale")}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    later = bool(cfg.SOLVER.BACKBONE_WARMUP)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for module_name, module, parameter_name, parameter in _trainable(model):
         rate = cfg.SOLVER.BASE_LR * (cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in module_name else 1.0)
         rate *= _scale(scales, f"{module_name}.{parameter_name}" if module_name else parameter_name)
@@ -86,8 +87,11 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             decay = 0.0
         else:
             decay = cfg.SOLVER.WEIGHT_DECAY
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+        groups.setdefault((rate, decay, later and "backbone" in module_name), []).append(parameter)
+    return [
+        {"params": params, "lr": rate, "weight_decay": decay} | ({"later": late} if later else {})
+        for (rate, decay, late), params in groups.items()
+    ]
 
 
 def _scale(scales: Mapping[str, Callable[[str], float]], parameter_name: str) -> float:
@@ -169,4 +173,52 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
         warmup_factor=solver.WARMUP_FACTOR,
         warmup_method=solver.WARMUP_METHOD,
     )
-    return LRMultiplier(optimizer, factor, max_iter=solver.MAX_ITER)
+    if not solver.BACKBONE_WARMUP:
+        return LRMultiplier(optimizer, factor, max_iter=solver.MAX_ITER)
+    try:
+        zero, rising = (int(iterations) for iterations in solver.BACKBONE_WARMUP)
+    except ValueError as error:
+        raise ValueError(
+            f"SOLVER.BACKBONE_WARMUP is {list(solver.BACKBONE_WARMUP)}; it is empty, or two numbers of iterations: "
+            "at rate 0, and rising."
+        ) from error
+    return TwoStageMultiplier(optimizer, TwoStagePoly(factor, zero, rising), max_iter=solver.MAX_ITER)
+
+
+class TwoStagePoly(ParamScheduler):
+    """Factors of new parts and of a backbone that starts later (EoMT, arXiv 2503.19108, section 4.1).
+
+    Both fall as ``(1 - share) ** power`` of what is left after their own warm-up, which rises in a straight line.
+
+    Args:
+        new: length, power and warm-up of the new parts.
+        zero: iterations for which the backbone stays as it is.
+        rising: iterations of its warm-up after that.
+    """
+
+    def __init__(self, new: WarmupPoly, zero: int, rising: int) -> None:
+        self.new, self.zero, self.rising = new, zero, rising
+
+    def __call__(self, where: float, later: bool = False) -> float:
+        """Return the factor at the share ``where`` (0 to 1) of the training; ``later``: the backbone's."""
+        iteration = round(where * self.new.max_iter)
+        start, length = (self.zero, self.rising) if later else (0, self.new.warmup_iters)
+        first = 0.0 if later else self.new.warmup_factor
+        if iteration < start:
+            return 0.0
+        if iteration < start + length:
+            return first + (1 - first) * (iteration - start) / length
+        share = (iteration - start - length) / max(1, self.new.max_iter - start - length)
+        return max(0.0, 1.0 - share) ** self.new.power
+
+
+class TwoStageMultiplier(LRMultiplier):
+    """Detectron2's, with the later factor for the groups of parameters that say so."""
+
+    def get_lr(self) -> list[float]:
+        where = self.last_epoch / self._max_iter
+        schedule: Any = self._multiplier
+        return [
+            base * schedule(where, later=group["later"])
+            for base, group in zip(self.base_lrs, self.optimizer.param_groups, strict=True)
+        ]
