@@ -40,7 +40,7 @@ class Model:
         model_id: its id in the published table.
         schedule: length of training, in epochs or thousands of iterations.
         scores: percent by metric, on the validation set, as published.
-        weights: URL of the weights.
+        weights: address of the weights, a URL or ``hf://org/name``.
         licence: licence of the weights.
     """
 
@@ -64,7 +64,7 @@ class Model:
 
     @property
     def is_cached(self) -> bool:
-        return cache_path(self.weights).is_file()
+        return not self.weights.startswith(HUB) and cache_path(self.weights).is_file()
 
     def fetch(self) -> str:
         """Download the weights and log their licence, unless they are in the cache.
@@ -74,14 +74,14 @@ class Model:
         """
         if not self.is_cached:
             logger.warning(f"The weights of {self.name} come under the licence {self.licence}, unlike this software.")
-        return fetch(self.weights)
+        return fetch_from_hub(self.weights) if self.weights.startswith(HUB) else fetch(self.weights)
 
 
 @cache
 def models() -> dict[str, Model]:
     """Return all published image models by name."""
     table = json.loads(resources.files("mask2former").joinpath("zoo.json").read_text())
-    return {name: Model(name=name, licence=table["licence"], **row) for name, row in table["models"].items()}
+    return {name: Model(**{"name": name, "licence": table["licence"]} | row) for name, row in table["models"].items()}
 
 
 def find_model(name: str) -> Model | None:

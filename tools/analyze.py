@@ -7,7 +7,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,8 @@ examples:
   analyze.py --config-file configs/coco/panoptic/swin_large_in21k.yaml MODEL.DEVICE meta
 """
 PARTS = {"backbone": "backbone", "pixel decoder": "sem_seg_head.pixel_decoder", "decoder": "sem_seg_head.predictor"}
+# Where queries join a plain ViT, the rest of the total is the ViT's blocks.
+VIT_PARTS = {"patch embedding": "backbone.patch_embed", "head": "sem_seg_head"}
 # Millions of parameters and 10^9 FLOPs of Mask2Former on COCO panoptic (arXiv 2112.01527, table 1).
 PUBLISHED_RESNET = {50: ("R50", 44, 226), 101: ("R101", 63, 293)}
 PUBLISHED_SWIN = {
@@ -104,7 +106,7 @@ HANDLERS = {
 # numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
 ELEMENT_WISE = (
     "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_ reciprocal "
-    "softplus where ones_like"
+    "softplus where ones_like new_ones"
 )
 COMPARISONS = "any __or__ ne lt isin max_pool2d amax topk argsort _unique2 searchsorted"
 COPIES_AND_VIEWS = "clone repeat pad unflatten numpy_T resolve_conj resolve_neg"
@@ -126,7 +128,7 @@ def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, floa
     activations.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     by_part = [analysis.by_module() for analysis in (flop_analysis(model, image), activations)]
     counted = {}
-    for part, name in {**PARTS, "total": ""}.items():
+    for part, name in {**parts_of(model), "total": ""}.items():
         module = model.get_submodule(name)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         full = f"model.{name}" if name else ""
@@ -162,7 +164,7 @@ def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str,
         whole(torch.empty(1, 3, height, width, device="meta"))
     by_module = counter.get_flop_counts()
     counted = {}
-    for part, name in {**PARTS, "total": ""}.items():
+    for part, name in {**parts_of(model), "total": ""}.items():
         module = model.get_submodule(name)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         full = f"Network.model.{name}" if name else "Network"
@@ -175,7 +177,7 @@ def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str,
 def _clocks(model: nn.Module, spent: dict[str, float]) -> Iterator[None]:
     """Add the seconds of each part's forward passes to ``spent``."""
     handles = []
-    for part, name in {**PARTS, "total": ""}.items():
+    for part, name in {**parts_of(model), "total": ""}.items():
         started: list[float] = []
 
         def before(*_: Any, started: list[float] = started) -> None:
@@ -201,7 +203,7 @@ def _now() -> float:
 
 def measure(model: nn.Module, image: Tensor, repeats: int) -> dict[str, float]:
     """Return the mean seconds by part, and the "total", after one pass to warm up."""
-    spent = dict.fromkeys([*PARTS, "total"], 0.0)
+    spent = dict.fromkeys([*parts_of(model), "total"], 0.0)
     model([{"image": image}])
     with _clocks(model, spent):
         for _ in range(repeats):
@@ -240,10 +242,10 @@ def table(counted: dict[str, tuple[float, float, float]], seconds: dict[str, flo
     rows = {part: (*counted[part], seconds.get(part, math.nan)) for part in counted}
     total = rows.pop("total")
     rest = tuple(whole - sum(row[i] for row in rows.values()) for i, whole in enumerate(total))
-    lines = [f"{'':14}{'parameters':>14}{'FLOPs':>14}{'activations':>14}{'seconds':>10}"]
-    for part, (parameters, flops, activations, spent) in {**rows, "results": rest, "total": total}.items():
+    lines = [f"{'':16}{'parameters':>14}{'FLOPs':>14}{'activations':>14}{'seconds':>10}"]
+    for part, (parameters, flops, activations, spent) in {**rows, rest_of(counted): rest, "total": total}.items():
         lines.append(
-            f"{part:14}{parameters / 1e6:12.2f} M{flops / 1e9:12.2f} G{activations / 1e6:12.1f} M{spent:10.3f}"
+            f"{part:16}{parameters / 1e6:12.2f} M{flops / 1e9:12.2f} G{activations / 1e6:12.1f} M{spent:10.3f}"
         )
     return "\n".join(lines)
 
@@ -269,8 +271,9 @@ def main() -> None:
         model = build_model(cfg).eval()
     except (ConfigError, ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
-    if unknown := [name for name in PARTS.values() if not _has(model, name)]:
-        sys.exit(f"error: {type(model).__name__} has no {', '.join(unknown)}; only mask architectures can be analysed.")
+    if not parts_of(model):
+        known = ", ".join(PARTS.values())
+        sys.exit(f"error: {type(model).__name__} has no {known}; only mask architectures can be analysed.")
     try:
         counted, seconds = analyse(model, tuple(args.size), cfg.MODEL.DEVICE, max(1, args.repeats))
     except ValueError as error:
@@ -283,12 +286,15 @@ def main() -> None:
         print(f"{parameters} M parameters, {flops} G FLOPs")
 
 
-def _has(model: nn.Module, name: str) -> bool:
-    try:
-        model.get_submodule(name)
-    except AttributeError:
-        return False
-    return True
+def rest_of(counted: Mapping[str, object]) -> str:
+    """Name what is left of the total beside the parts that were counted."""
+    return "results" if counted.keys() > PARTS.keys() else "blocks, results"
+
+
+def parts_of(model: nn.Module) -> dict[str, str]:
+    """Return the names of a mask architecture's parts; none for another model."""
+    names = {name for name, _ in model.named_modules()}
+    return next((parts for parts in (PARTS, VIT_PARTS) if names >= set(parts.values())), {})
 
 
 if __name__ == "__main__":

@@ -45,6 +45,20 @@ def test_train_then_evaluate(datasets, small_network, tmp_path):
     assert (tmp_path / "tta" / "inference_TTA" / "coco_instances_results.json").is_file()
 
 
+@pytest.mark.parametrize("member", ["eomt"])
+def test_members_of_the_family_train_resume_and_are_scored(datasets, small_network, tmp_path, member):
+    config = ("--config-file", f"configs/quickstart/{member}.yaml", *small_network, "MODEL.CHECKPOINT", "['backbone']")
+    said = train_net(datasets, tmp_path / "train", *config, "SOLVER.MAX_ITER", "3", "SOLVER.AMP.DTYPE", "bfloat16")
+    assert "iteration 3/3" in said and set(scores(said)) == {"PQ", "mask AP", "box AP", "mIoU"}
+    again = train_net(datasets, tmp_path / "train", "--resume", *config, "SOLVER.MAX_ITER", "4")
+    assert "iteration 4/4" in again and "iteration 3/" not in again
+    augmented = ("TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64, 96)", "TEST.AUG.FLIP", "True")
+    weights = ("MODEL.WEIGHTS", str(tmp_path / "train" / "model_final.pth"))
+    both = train_net(datasets, tmp_path / "eval", "--eval-only", *config, *weights, *augmented)
+    plain, with_tta = both.split("With test-time augmentation")
+    assert scores(plain) == scores(again) and set(scores(with_tta)) == set(scores(again))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -167,7 +167,8 @@ class PlainViT(Backbone):
         Raises:
             ValueError: a side is no multiple of the patch's.
         """
-        height, width = images.shape[-2:]
+        # `torch.jit.trace` makes sizes tensors; `torch.export` makes them symbols, which `int` would fix.
+        height, width = (int(side) if isinstance(side, Tensor) else side for side in images.shape[-2:])
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f"PlainViT needs sides that are multiples of {self.patch_size} pixels, found {height}x{width}; "

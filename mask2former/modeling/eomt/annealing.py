@@ -35,17 +35,19 @@ class MaskAnnealing(nn.Module):
                 )
         self.start, self.end = tuple(start), tuple(end)
         self.register_buffer("probabilities", torch.ones(blocks))
-        self._known: tuple[float, ...] | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module.forget())
-
-    def forget(self) -> None:
-        """Read the buffer again at the next use; for whoever changes it."""
-        self._known = None
+        self._known, self._version = (1.0,) * blocks, self.probabilities._version
+        self.register_load_state_dict_post_hook(_read)
 
     def values(self) -> tuple[float, ...]:
-        """Return the probabilities. The buffer is read once, because reading waits for a GPU."""
-        if self._known is None:
-            self._known = tuple(self.probabilities.tolist())
+        """Return the probabilities. The buffer is read only after it has changed, because reading waits for a GPU.
+
+        Without values (the device "meta"), they are those of a trained model.
+        """
+        if self.probabilities.is_meta:
+            return (0.0,) * len(self.probabilities)
+        # A graph that is traced holds the values that are known before.
+        if not torch.compiler.is_compiling() and self._version != self.probabilities._version:
+            self._known, self._version = tuple(self.probabilities.tolist()), self.probabilities._version
         return self._known
 
     def set_iteration(self, iteration: int) -> None:
@@ -58,4 +60,8 @@ class MaskAnnealing(nn.Module):
         )
         if values != self._known:
             self.probabilities.copy_(torch.tensor(values))
-            self._known = values
+            self._known, self._version = values, self.probabilities._version
+
+
+def _read(annealing: MaskAnnealing, _: object) -> None:
+    annealing.values()

@@ -155,6 +155,15 @@ def test_training_supervises_every_prediction_and_anneals_by_the_iteration() -> 
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_an_averaged_copy_reads_its_own_probabilities() -> None:
+    model = build_model(configuration(MODEL__EOMT__ANNEAL_START=[0, 0], MODEL__EOMT__ANNEAL_END=[10, 10]))
+    average = torch.optim.swa_utils.AveragedModel(model, use_buffers=True).eval()
+    with EventStorage(10):
+        model.train()(batch()[0])
+    average.update_parameters(model)
+    assert average.module.annealing.values() == model.annealing.values() == (0.0, 0.0)
+
+
 @torch.no_grad()
 def test_any_size_is_padded_and_answered() -> None:
     model = build_model(configuration(MODEL__MASK_FORMER__TEST__INSTANCE_ON=True)).eval()

@@ -36,7 +36,6 @@ def test_size_and_operations(name: str) -> None:
     model = model_of(f"coco/panoptic/{name}")
     parameters, operations = COUNTED[name]
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.06)
-    model.annealing._known = (0.0,) * len(model.annealing.probabilities)  # as a trained one
     side = int(name.rsplit("_", 1)[1])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.network(torch.empty(1, 3, side, side, device="meta")).masks.logits()
