@@ -40,6 +40,7 @@ def training_parser() -> argparse.ArgumentParser:
         "--skip-checks", action="store_true", help="start even if the checks find what would end the run"
     )
     add_trust(result)
+    add_overwrite(result)
     result.add_argument(
         "--scale-lr",
         action="store_true",
@@ -48,6 +49,15 @@ def training_parser() -> argparse.ArgumentParser:
         "inversely; other keys given at the end are left as they are",
     )
     return result
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an earlier training from the output folder; without, it is moved to earlier/1 there",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
