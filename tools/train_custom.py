@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError
-from mask2former.config.command_line import add_overwrite
+from mask2former.config.command_line import add_aliases, add_overwrite, aliased
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 from mask2former.custom.model import configuration, settings
 from mask2former.custom.plan import TrainingPlan, plan_training
@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--eval-only", action="store_true", help="evaluate --output's best weights, or --weights")
     result.add_argument("--num-gpus", type=int, default=1, help="[%(default)s]")
     result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    add_aliases(result)
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY value", help="settings, after all flags")
     return result
 
@@ -99,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     # setup_run passes it to Detectron2, which logs the file.
     args.config_file = ""
     try:
+        args.opts = [*aliased(args), *args.opts]
+        if args.imgsz is not None and "INPUT.MIN_SIZE_TEST" not in args.opts:  # the other sizes follow
+            args.opts = ["INPUT.MIN_SIZE_TEST", str(args.imgsz), *args.opts]
         with tempfile.TemporaryDirectory() as folder:
             # A dry run leaves nothing behind.
             cfg, data, plan = _prepare(args, Path(folder) if args.dry_run else Path(args.output, "data"))
@@ -143,7 +147,11 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
     cfg.OUTPUT_DIR = str(output)
     devices = args.num_gpus if cfg.MODEL.DEVICE.startswith("cuda") else 1
     memory = free_bytes(cfg.MODEL.DEVICE)
-    return cfg, data, plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1)
+    return (
+        cfg,
+        data,
+        plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1, epochs=args.epochs),
+    )
 
 
 def _settings_among(paths: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -11,6 +12,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 from torch import nn
 
+from mask2former.dashboard.best_effort import BestEffort
 from mask2former.data.loader import TrainLoader
 from mask2former.engine.earlier_runs import set_aside
 from mask2former.engine.hooks.best import BestHook
@@ -26,6 +28,7 @@ from mask2former.engine.interruption import (
 from mask2former.engine.last_good import save_last_good
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.train_step import DivergedError, TrainStep
+from mask2former.engine.zero_score import likely_reasons, scored_nothing
 from mask2former.files import remove_leftovers
 
 logger = logging.getLogger(__name__)
@@ -66,7 +69,29 @@ class ResumableTrainer(DefaultTrainer):
             self._evaluated = done
             for hook in self._best:
                 hook.note(self._last_eval_results, done)
+            if done == self.max_iter and comm.is_main_process() and scored_nothing(self._last_eval_results):
+                BestEffort("The reason for scores of 0", "report.html shows what was found.")(self._explain, model)
         return self._last_eval_results
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the context of the number format in which the training computes."""
+        return self._trainer.precision.autocast() if isinstance(self._trainer, TrainStep) else contextlib.nullcontext()
+
+    def _explain(self, model: nn.Module) -> None:
+        """Log why all scores are 0."""
+        images = getattr(getattr(self.data_loader, "dataset", None), "__len__", lambda: 0)()
+        report = getattr(self.checkpointer, "report", None)
+        history = self.storage.histories().get("total_loss")
+        reasons = likely_reasons(
+            self.cfg,
+            model,
+            self.build_test_loader(self.cfg, self.cfg.DATASETS.TEST[0]),
+            losses=[value for value, _ in history.values()] if history else [],
+            shown=self.max_iter * self.cfg.SOLVER.IMS_PER_BATCH / images if images else math.inf,
+            matched=report.lines()[0] if report is not None and self.cfg.MODEL.WEIGHTS else "",
+        )
+        listed = "".join(f"\n  - {one}" for one in reasons) or " none is known; report.html shows what was found."
+        logger.warning("All scores are 0. Likely reasons, from what this run tells:%s", listed)
 
     @property
     def _best(self) -> list[BestHook]:  # none in a subclass with hooks of its own

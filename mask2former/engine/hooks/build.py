@@ -17,6 +17,7 @@ from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
 from mask2former.engine.hooks.weight_average import WeightAverageHook
 from mask2former.engine.hooks.writers import WritersHook
+from mask2former.engine.validation_loss import ValidationLoss
 
 
 def build_training_hooks(trainer: Any) -> list[HookBase | None]:
@@ -48,6 +49,9 @@ def build_training_hooks(trainer: Any) -> list[HookBase | None]:
         BestHook(trainer.checkpointer, result, metric=cfg.TEST.BEST_METRIC, patience=solver.PATIENCE, save=during),
         EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer.evaluate(result)),
     ]
+    if cfg.TEST.LOSS_IMAGES and cfg.DATASETS.TEST:
+        validation = ValidationLoss(cfg, result, lambda: trainer.autocast())
+        hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, validation))
     if main:
         hooks += [
             WritersHook(lambda: trainer.build_writers()),  # after the evaluation, whose scores they write
