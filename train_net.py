@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, load_config
 from mask2former.config.batch_size import scale_to_batch
-from mask2former.config.command_line import training_parser
+from mask2former.config.command_line import aliased, set_epochs, set_image_size, training_parser
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
@@ -22,10 +22,18 @@ from mask2former.preflight.preflight import check_run
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
+    short = aliased(args)
+    for key, value in zip(short[::2], short[1::2], strict=True):
+        print(f"{key} {value}: by its short name")
+    args.opts = [*short, *args.opts]
     cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
     if args.scale_lr:
         file_batch = load_config(args.config_file, (), args.allow_unsafe_config).SOLVER.IMS_PER_BATCH
         print(f"--scale-lr: {scale_to_batch(cfg, file_batch, given=args.opts[::2])}")
+    if args.imgsz is not None:
+        print(set_image_size(cfg, args.imgsz, args.opts))
+    if args.epochs is not None:
+        print(set_epochs(cfg, args.epochs, args.opts))
     return cfg
 
 

@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError
+from mask2former.config.command_line import add_aliases, add_overwrite, aliased
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 from mask2former.custom.model import configuration, settings
 from mask2former.custom.plan import TrainingPlan, plan_training
@@ -25,6 +26,7 @@ from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
 from mask2former.engine.trainer import Trainer
+from mask2former.predictor.resolve_model import weights_of
 from mask2former.preflight.memory import free_bytes
 from mask2former.preflight.preflight import check_run
 
@@ -66,9 +68,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--ignore-label", type=int, default=255, metavar="N", help="in label files; -1: none [255]")
     result.add_argument("--dry-run", action="store_true", help="show data and settings, train nothing")
     result.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output")
-    result.add_argument("--eval-only", action="store_true", help="evaluate --output's model_final.pth, or --weights")
+    add_overwrite(result)
+    result.add_argument("--eval-only", action="store_true", help="evaluate --output's best weights, or --weights")
     result.add_argument("--num-gpus", type=int, default=1, help="[%(default)s]")
     result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
+    add_aliases(result)
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY value", help="settings, after all flags")
     return result
 
@@ -96,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     # setup_run passes it to Detectron2, which logs the file.
     args.config_file = ""
     try:
+        args.opts = [*aliased(args), *args.opts]
+        if args.imgsz is not None and "INPUT.MIN_SIZE_TEST" not in args.opts:  # the other sizes follow
+            args.opts = ["INPUT.MIN_SIZE_TEST", str(args.imgsz), *args.opts]
         with tempfile.TemporaryDirectory() as folder:
             # A dry run leaves nothing behind.
             cfg, data, plan = _prepare(args, Path(folder) if args.dry_run else Path(args.output, "data"))
@@ -135,12 +142,16 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
         ignore_label=args.ignore_label,
     )
     data.register()
-    weights = args.weights or (str(output / "model_final.pth") if args.eval_only else None)
+    weights = args.weights or (weights_of(output) if args.eval_only else None)
     cfg, fixed = configuration(args.model, weights, args.from_scratch, args.opts)
     cfg.OUTPUT_DIR = str(output)
     devices = args.num_gpus if cfg.MODEL.DEVICE.startswith("cuda") else 1
     memory = free_bytes(cfg.MODEL.DEVICE)
-    return cfg, data, plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1)
+    return (
+        cfg,
+        data,
+        plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1, epochs=args.epochs),
+    )
 
 
 def _settings_among(paths: list[str]) -> list[str]:

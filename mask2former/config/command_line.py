@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.engine import default_argument_parser
+
+from mask2former.config.load import ConfigError
 
 TRAINING_EXAMPLES = """
 examples:
@@ -20,6 +25,8 @@ examples:
     train_net.py --config-file FILE --scale-lr SOLVER.IMS_PER_BATCH 4
   Train with a batch size of 16 in the memory of 4 images, by accumulating gradients:
     train_net.py --config-file FILE SOLVER.IMS_PER_BATCH 16 SOLVER.ACCUMULATE_STEPS 4
+  The usual names of other trainers, which stand for keys (the log says which):
+    train_net.py --config-file FILE --epochs 50 --batch 8 --imgsz 512 --lr 0.0001 --device cuda --seed 1
   Eight GPUs of one machine (IMS_PER_BATCH is shared out among them):
     train_net.py --config-file FILE --num-gpus 8
   Two machines of eight GPUs (the same command on both, except for the rank):
@@ -40,6 +47,8 @@ def training_parser() -> argparse.ArgumentParser:
         "--skip-checks", action="store_true", help="start even if the checks find what would end the run"
     )
     add_trust(result)
+    add_overwrite(result)
+    add_aliases(result)
     result.add_argument(
         "--scale-lr",
         action="store_true",
@@ -48,6 +57,15 @@ def training_parser() -> argparse.ArgumentParser:
         "inversely; other keys given at the end are left as they are",
     )
     return result
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an earlier training from the output folder; without, it is moved to earlier/1 there",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -64,3 +82,119 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="configuration keys to change, at the end"
     )
+
+
+# Flag -> (the key that it stands for, its type, its help).
+ALIASES = {
+    "batch": ("SOLVER.IMS_PER_BATCH", int, "images in a step, over all GPUs"),
+    "lr": ("SOLVER.BASE_LR", float, "learning rate"),
+    "device": ("MODEL.DEVICE", str, "cpu, cuda, cuda:1"),
+    "seed": ("SEED", int, "of all random numbers"),
+    "patience": ("SOLVER.PATIENCE", int, "evaluations without a better score after which the training ends"),
+}
+SIDES = (
+    "INPUT.MIN_SIZE_TRAIN",
+    "INPUT.MAX_SIZE_TRAIN",
+    "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST",
+    "INPUT.CROP.SIZE",
+    "INPUT.IMAGE_SIZE",
+    "INPUT.SIZE_DIVISIBILITY",
+)
+
+
+def add_aliases(parser: argparse.ArgumentParser) -> None:
+    """Add flags that stand for keys, by the names that other trainers use."""
+    group = parser.add_argument_group("short names of settings (KEY value pairs set any other)")
+    group.add_argument("--epochs", type=float, metavar="N", help="passes through the training images: SOLVER.MAX_ITER")
+    group.add_argument("--imgsz", type=int, metavar="PIXELS", help="side of training images; test images follow")
+    for flag, (key, kind, words) in ALIASES.items():
+        group.add_argument(f"--{flag}", type=kind, metavar=kind.__name__.upper(), help=f"{words}: {key}")
+
+
+def aliased(args: argparse.Namespace) -> list[str]:
+    """Return the settings that the flags of :data:`ALIASES` stand for: KEY, value, KEY, value, ...
+
+    Args:
+        args: parsed; ``opts`` has the KEY value pairs of the command.
+
+    Raises:
+        ConfigError: a flag and a pair set the same key, or a value is out of range.
+    """
+    settings = []
+    for flag, (key, *_) in ALIASES.items():
+        value = getattr(args, flag)
+        if value is not None:
+            _refuse_both(args.opts, flag, key)
+            settings += [key, str(value)]
+    if args.epochs is not None:
+        _refuse_both(args.opts, "epochs", "SOLVER.MAX_ITER")
+    for flag in ("epochs", "imgsz", "batch", "lr"):
+        value = getattr(args, flag)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"--{flag} is {value}; it has to be above 0.")
+    return settings
+
+
+def set_image_size(cfg: CfgNode, side: int, given: list[str]) -> str:
+    """Make training images of this side, in pixels, and all other sizes in proportion; return a line for the log.
+
+    Args:
+        cfg: changed in place. The present side is that of the square of large-scale jitter, of the crop, or without
+            one the short side of test images.
+        side: the new one.
+        given: KEY, value, ... of the command; these keys are left as they are.
+    """
+    inputs = cfg.INPUT
+    if "lsj" in inputs.DATASET_MAPPER_NAME:
+        before = inputs.IMAGE_SIZE
+    else:
+        before = (
+            max(inputs.CROP.SIZE) if inputs.CROP.ENABLED and inputs.CROP.TYPE == "absolute" else inputs.MIN_SIZE_TEST
+        )
+    changes = []
+    for key in SIDES:
+        node, name = (inputs.CROP, "SIZE") if key == "INPUT.CROP.SIZE" else (inputs, key.split(".")[1])
+        relative = name == "SIZE" and inputs.CROP.TYPE != "absolute"
+        if key in given[::2] or relative or (name == "SIZE_DIVISIBILITY" and node[name] <= 0):
+            continue
+        old = node[name]
+        node[name] = _in_proportion(old, side, before)
+        changes.append(f"{key} {node[name]}")
+    return f"--imgsz {side}, instead of {before}: {', '.join(changes)}"
+
+
+def set_epochs(cfg: CfgNode, epochs: float, given: list[str]) -> str:
+    """Set ``SOLVER.MAX_ITER`` to a number of passes through the training images; return a line for the log.
+
+    Args:
+        cfg: changed in place; ``SOLVER.STEPS`` too, in proportion.
+        epochs: passes; the last one may be a part.
+        given: KEY, value, ... of the command; ``SOLVER.STEPS`` among them is left as it is.
+
+    Raises:
+        ConfigError: the training data cannot be read.
+    """
+    try:
+        images = len(get_detection_dataset_dicts(cfg.DATASETS.TRAIN, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS))
+    except (OSError, KeyError, AssertionError) as error:
+        raise ConfigError(f"--epochs counts the training images, and those cannot be read: {error}") from error
+    solver, before = cfg.SOLVER, cfg.SOLVER.MAX_ITER
+    solver.MAX_ITER = math.ceil(epochs * images / solver.IMS_PER_BATCH)
+    if "SOLVER.STEPS" not in given[::2]:
+        solver.STEPS = _in_proportion(solver.STEPS, solver.MAX_ITER, before)
+    return (
+        f"--epochs {epochs:g}: SOLVER.MAX_ITER {solver.MAX_ITER}, for {images} images of "
+        f"{', '.join(cfg.DATASETS.TRAIN)} and {solver.IMS_PER_BATCH} a step"
+    )
+
+
+def _refuse_both(opts: list[str], flag: str, key: str) -> None:
+    if key in opts[::2]:
+        raise ConfigError(f"--{flag} and {key} on the command line set the same: leave one out.")
+
+
+def _in_proportion(value: int | tuple | list, new: int, old: int) -> int | tuple | list:
+    if isinstance(value, (tuple, list)):
+        return type(value)(_in_proportion(one, new, old) for one in value)
+    return max(1, round(value * new / old)) if value > 0 else value

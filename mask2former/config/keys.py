@@ -82,6 +82,10 @@ def _add_solver(cfg: CN) -> None:
     # Steps in a row whose loss or gradient is not finite, after which training ends; those before are left out and
     # change no weight. 1 ends it at the first.
     solver.MAX_BAD_STEPS = 5
+    # Keep this many of the newest numbered checkpoints, from which a training goes on; 0: all, as published.
+    solver.KEEP = 0
+    # End the training after this many evaluations in a row without a better score; 0: never.
+    solver.PATIENCE = 0
     # Average the weights exponentially over the updates, and evaluate and save the averages: average = d * average +
     # (1 - d) * weights, with d = min(DECAY, (1 + n) / (10 + n)) after n updates, so that short trainings profit too.
     solver.EMA = CN()
@@ -131,6 +135,9 @@ def _add_mask_former(cfg: CN) -> None:
     node.DICE_WEIGHT = 1.0
     # Weight of the class "no object" in the cross-entropy, relative to 1.
     node.NO_OBJECT_WEIGHT = 0.1
+    # Weights of single classes in the cross-entropy, against imbalance: a number for each class in order, or
+    # "name=weight" for some by name or number, the others being 1. Empty: all 1.
+    node.CLASS_WEIGHTS = []
     # Supervise the prediction of every decoder layer.
     node.DEEP_SUPERVISION = True
     # For "points": points sampled in a mask, for the matching and for the mask losses; candidates drawn for each point
@@ -258,6 +265,12 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.BOUNDARY_IOU = False
     # On panoptic data sets, compute the panoptic quality of the segments of the semantic result too.
     cfg.TEST.SEMANTIC_PQ = False
+    # The score whose best weights are kept (model_best.pth) and that SOLVER.PATIENCE watches, such as "segm/AP50"; if
+    # empty, the first of those that are shown: PQ, mask AP or mIoU.
+    cfg.TEST.BEST_METRIC = ""
+    # Compute the loss on this many validation images too at each evaluation, for curves.html; 0: none. Their records
+    # need what the training reads. Each costs about a forward pass.
+    cfg.TEST.LOSS_IMAGES = 0
     # Write report.html and scores.json into OUTPUT_DIR after evaluation.
     cfg.TEST.REPORT = True
     # An evaluation by --eval-only keeps what it has counted in OUTPUT_DIR/inference/partial, every so many images; 0

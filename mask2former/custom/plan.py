@@ -33,6 +33,7 @@ SHOWN = {"tuned": (16_000, 800_000), "scratch": (40_000, 1_600_000)}  # total nu
 SHOWN_CPU = 6400  # most images on a CPU, which processes a few a second
 LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; the small networks have other rates
 EVALUATIONS = 5
+LOSS_IMAGES = 100  # at most, whose loss is computed at each evaluation
 LEAST_PERIOD = 10  # iterations between two checkpoints
 
 
@@ -73,7 +74,14 @@ class TrainingPlan:
 
 
 def plan_training(
-    cfg: CfgNode, data: CustomDataset, fixed: Mapping[str, Any], *, memory: float, devices: int = 1, cpus: int = 1
+    cfg: CfgNode,
+    data: CustomDataset,
+    fixed: Mapping[str, Any],
+    *,
+    memory: float,
+    devices: int = 1,
+    cpus: int = 1,
+    epochs: float | None = None,
 ) -> TrainingPlan:
     """Choose the settings that depend on the data and the machine; ``cfg`` is changed in place.
 
@@ -84,12 +92,13 @@ def plan_training(
         memory: free bytes on each device.
         devices: GPUs, or 1 for the CPU.
         cpus: number of processor cores, for loading images.
+        epochs: passes through the training images; None: by a rule.
     """
     plan = TrainingPlan(cfg, fixed)
     _choose_task(plan, data)
     _choose_sizes(plan, data.report, memory)
     _choose_batch(plan, memory, devices)
-    _choose_schedule(plan, data)
+    _choose_schedule(plan, data, epochs)
     workers = max(1, min(4, cpus // (2 * devices)))
     plan.choose("DATALOADER.NUM_WORKERS", workers, f"{cpus} processor cores")
     return plan
@@ -200,7 +209,7 @@ def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
     plan.choose("SOLVER.IMS_PER_BATCH", batch, f"{reason}; about {need / 1e9:.1f} GB" + " on each GPU" * (devices > 1))
 
 
-def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
+def _choose_schedule(plan: TrainingPlan, data: CustomDataset, epochs: float | None) -> None:
     cfg, images = plan.cfg, data.train.num_images
     batch = plan["SOLVER.IMS_PER_BATCH"]
     start = "scratch" if is_from_scratch(cfg) else "tuned"
@@ -219,6 +228,8 @@ def _choose_schedule(plan: TrainingPlan, data: CustomDataset) -> None:
         shown, why = most, f"at most {most:,} images shown"
     if not on_gpu(cfg) and shown > SHOWN_CPU:
         shown, why = SHOWN_CPU, f"at most {SHOWN_CPU:,} images shown on a CPU; more would help"
+    if epochs is not None:
+        shown, why = math.ceil(epochs * images), f"{epochs:g} passes through {images} images (--epochs)"
     plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / batch)), why)
     steps = plan["SOLVER.MAX_ITER"]
     plan.choose("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "falls to 0 at the end, whatever the length")
@@ -240,7 +251,13 @@ def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: 
     plan.choose("SOLVER.CHECKPOINT_PERIOD", period, "an interruption costs at most a fifth of the time")
     costs_little = on_gpu(plan.cfg) and EVALUATIONS * data.val.num_images < steps * batch / 4
     often = f"{EVALUATIONS} times" if costs_little else "only at the end, because it takes long"
-    plan.choose("TEST.EVAL_PERIOD", period if costs_little else 0, often)
+    wanted = costs_little or plan["SOLVER.PATIENCE"] > 0
+    plan.choose(
+        "TEST.EVAL_PERIOD", period if wanted else 0, often if costs_little or not wanted else "for the patience"
+    )
+    if plan["TEST.EVAL_PERIOD"]:
+        few = min(LOSS_IMAGES, data.val.num_images)
+        plan.choose("TEST.LOSS_IMAGES", few, "shows when the network begins to learn the training images by heart")
 
 
 def _multiple(value: float, step: int) -> int:

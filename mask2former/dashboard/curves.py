@@ -61,7 +61,12 @@ def charts_of(metrics: Metrics, batch_size: int | None = None) -> dict[str, Char
     losses = {name: match for name in found if (match := LOSS.fullmatch(name))}
     parts = list(dict.fromkeys(match[1] for match in losses.values()))
     charts = {
-        "loss": _chart("Loss", "Sum over all parts and layers.", "loss", [("total loss", found.get("total_loss"))]),
+        "loss": _chart(
+            "Loss",
+            "Sum over all parts and layers.",
+            "loss",
+            [("total loss", found.get("total_loss")), ("on validation images", found.get("validation_loss"))],
+        ),
         "parts": _chart(
             "Loss by part", "Losses of the last layer.", "loss", [(PARTS.get(p, p), found.get(p)) for p in parts]
         ),

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from mask2former.data.repeat_factors import repeat_factors
 from mask2former.seeds import image_seeds
 
 logger = logging.getLogger(__name__)
@@ -218,9 +219,8 @@ def _sampler_by_name(cfg: CfgNode, records: Any) -> MakeSampler | None:
     if name == "RepeatFactorTrainingSampler":
         # The main branch has a second rule.
         rule = {"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            records, cfg.DATALOADER.REPEAT_THRESHOLD, **rule
-        )
+        ignored = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+        factors = repeat_factors(records, cfg.DATALOADER.REPEAT_THRESHOLD, ignore_label=ignored, **rule)
         return lambda seed: RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "RandomSubsetTrainingSampler":
         ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO

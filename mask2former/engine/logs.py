@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
+from mask2former.engine.earlier_runs import set_aside
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
 # Loggers whose lines below WARNING the terminal shows: ours, the progress of an evaluation, and the checkpoint that is
@@ -28,13 +29,16 @@ logging.addLevelName(NOTICE, "NOTICE")
 def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> None:
     """Call Detectron2's ``default_setup`` (output folder, log file, seeds, saved config) with a readable terminal.
 
-    Beside the configuration, the classes of the first test data set (or training data set, if there is none) go to the
-    output folder; with the weights, that is all that :class:`mask2former.predictor.Predictor` needs.
+    An earlier training in the output folder is moved to ``earlier/1`` in it, or removed if ``args.overwrite``, unless
+    ``args`` says to resume or to evaluate only. Beside the configuration, the classes of the first test data set (or
+    training data set, if there is none) go to the output folder; with the weights, that is all that
+    :class:`mask2former.predictor.Predictor` needs.
 
     ``log.txt`` in the output folder always holds everything. The terminal of the main process shows the lines of
     :data:`FOR_PEOPLE` from INFO on, or, if ``quiet``, from NOTICE on; of other loggers, warnings.
     """
     rank = comm.get_rank()
+    new = not getattr(args, "eval_only", False) and not getattr(args, "resume", True)
     for name in LOGGERS[:2]:  # default_setup does it too, but late: its first lines would not be filtered
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, **({} if name == "detectron2" else {"name": name}))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mask2former", abbrev_name="m2f")
@@ -43,6 +47,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
         handler.addFilter(is_for_people)
     # Detectron2's page on the environment looks for CUDA; by then the log has said that there is no GPU.
     logging.getLogger("torch.utils.cpp_extension").addFilter(is_not_about_missing_cuda)
+    if new and comm.is_main_process():  # before the configuration of this training replaces that of the other
+        set_aside(cfg.OUTPUT_DIR, whole=True, weights=cfg.MODEL.WEIGHTS, remove=getattr(args, "overwrite", False))
     default_setup(cfg, args)
     logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", cfg.OUTPUT_DIR)
     if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):

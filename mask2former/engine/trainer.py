@@ -2,17 +2,14 @@
 
 import functools
 import logging
-import os
 import weakref
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
-from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
-from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer
+from detectron2.engine import HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -22,42 +19,28 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.images.limits import set_max_pixels
-from mask2former.data.loader import TrainLoader, build_train_loader, leave_signals_to_the_parent, run_seed
+from mask2former.data.loader import build_train_loader, leave_signals_to_the_parent, run_seed
 from mask2former.data.mapper import Mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
-from mask2former.engine.evaluation_run import StoppableEvaluator, kept_evaluation, with_loaders
-from mask2former.engine.hooks.bad_images import BadImagesHook, summary
-from mask2former.engine.hooks.checkpoints import CheckpointHook
-from mask2former.engine.hooks.curves import CurvesHook
-from mask2former.engine.hooks.progress import ProgressHook
-from mask2former.engine.hooks.weight_average import WeightAverageHook
-from mask2former.engine.interruption import (
-    SIGNALS,
-    Interrupted,
-    StopRequests,
-    are_noted,
-    lost_processes_named,
-    resume_command,
-    stop_requests,
-)
+from mask2former.engine.evaluate import evaluate
+from mask2former.engine.hooks.build import build_training_hooks
+from mask2former.engine.hooks.writers import drop_rows_from
 from mask2former.engine.logs import NOTICE
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_amp_settings
 from mask2former.engine.reporting_evaluator import with_report
-from mask2former.engine.train_step import DivergedError, TrainStep
+from mask2former.engine.resumable_trainer import ResumableTrainer
+from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
 from mask2former.evaluation.rehearsal import rehearse
-from mask2former.evaluation.scores import score_table
-from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
-from mask2former.files import cut_partial_line, remove_leftovers
-from mask2former.modeling.meta_arch import PredictsMasks, WithSettings, unwrapped
+from mask2former.files import cut_partial_line
 
 logger = logging.getLogger(__name__)
 
 
-class Trainer(DefaultTrainer):
+class Trainer(ResumableTrainer):
     """Train, checkpoint and evaluate the model of a configuration.
 
     ``TEST.EVAL_PERIOD`` is in iterations; 0 evaluates at the end only. ``SOLVER.IMS_PER_BATCH`` counts the images of
@@ -66,11 +49,9 @@ class Trainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        # Skip DefaultTrainer's __init__, which fixes the training step and the checkpointer; build the rest as it does.
-        super(DefaultTrainer, self).__init__()
+        super().__init__()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         set_max_pixels(cfg.INPUT.MAX_PIXELS)
-        self._stops = StopRequests()
         # A proxy, because a reference would make a cycle that keeps the trainer's memory after its last use.
         proxy = weakref.proxy(self)
         model = self.build_model(cfg)
@@ -165,39 +146,7 @@ class Trainer(DefaultTrainer):
         """
         if not cfg.DATASETS.TEST:
             return {}
-        logger.log(NOTICE, "Evaluating on %s.", ", ".join(cfg.DATASETS.TEST))
-        if evaluators is None:
-            evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
-        evaluators = [evaluators] if isinstance(evaluators, DatasetEvaluator) else list(evaluators)
-        bare = unwrapped(model)
-        if isinstance(bare, PredictsMasks) and all(map(accepts_label_maps, evaluators)):
-            model = WithSettings(bare, replace(bare.post_processing, semantic_labels=True))
-        set_max_pixels(cfg.INPUT.MAX_PIXELS)
-        images = BadImages.of(cfg.OUTPUT_DIR)
-        start = images.end()
-        comm.synchronize()
-        loaders: dict[str, Iterable] = {}
-        if keep and cfg.TEST.KEEP_PERIOD > 0:
-            for place, name in enumerate(cfg.DATASETS.TEST):
-                evaluators[place], loaders[name] = kept_evaluation(
-                    cfg, bare, name, evaluators[place], cls.build_test_loader(cfg, name), resume
-                )
-        with stop_requests() as requests:
-            if keep or comm.get_world_size() == 1:  # else the others would wait for ever for one that stopped
-                evaluators = [
-                    StoppableEvaluator(one, requests) if isinstance(one, DatasetEvaluator) else one
-                    for one in evaluators
-                ]
-            results = super(Trainer, with_loaders(cls, loaders)).test(cfg, model, evaluators)  # type: ignore[misc]
-        comm.synchronize()
-        if comm.is_main_process():
-            logger.log(NOTICE, "Scores:\n%s", score_table(results))
-            if bad := _of_datasets(images.since(start), cfg.DATASETS.TEST):  # workers of a training add others
-                fate = "count in these scores as blank images"
-                logger.warning("%s", summary(bad, cfg.DATASETS.TEST, fate, images.path))
-        if not are_noted() and (number := max(comm.all_gather(requests.number))):
-            raise Interrupted(number)  # it came when nothing was left to save, so nobody has acted on it
-        return results
+        return evaluate(cls, cfg, model, evaluators, keep=keep, resume=resume)
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
@@ -213,40 +162,19 @@ class Trainer(DefaultTrainer):
         results = cls.test(cfg, SegmentorWithTTA(cfg, model), evaluators)
         return {f"{key}_TTA": scores for key, scores in results.items()}
 
-    def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the newest whole checkpoint in ``OUTPUT_DIR`` if ``resume``; else load ``MODEL.WEIGHTS``."""
-        if resume and comm.is_main_process():
-            remove_leftovers(self.cfg.OUTPUT_DIR)
-        super().resume_or_load(resume)
-
     def build_hooks(self) -> list[HookBase | None]:
-        solver = self.cfg.SOLVER
-        average = WeightAverageHook(self.model, solver.EMA.DECAY) if solver.EMA.ENABLED else None
-        self._result = self.model if average is None else average.model
-        hooks: list[HookBase | None] = [average]  # before those that save and evaluate
-        for hook in super().build_hooks():
-            if type(hook) is PeriodicCheckpointer:
-                hook = CheckpointHook(self.checkpointer, solver.CHECKPOINT_PERIOD, final=self._result)
-            elif type(hook) is EvalHook:
-                proxy = weakref.proxy(self)
-                hook = EvalHook(self.cfg.TEST.EVAL_PERIOD, lambda proxy=proxy: proxy._evaluate())
-            hooks.append(hook)
-        if comm.is_main_process():
-            # After the timer, whose times it shows; before the schedule's step and the last evaluation.
-            hooks.insert(2, ProgressHook(solver.IMS_PER_BATCH))
-            hooks.append(CurvesHook(self.cfg.OUTPUT_DIR, solver.IMS_PER_BATCH))
-            hooks.append(BadImagesHook(BadImages.of(self.cfg.OUTPUT_DIR), self.cfg.DATASETS.TRAIN))
-        return hooks
-
-    def _evaluate(self) -> dict[str, Any]:
-        self._last_eval_results = self.test(self.cfg, self._result)
-        return self._last_eval_results
+        return build_training_hooks(weakref.proxy(self))
 
     def build_writers(self) -> list[EventWriter]:
         PathManager.mkdirs(self.cfg.OUTPUT_DIR)
-        cut_partial_line(f"{self.cfg.OUTPUT_DIR}/metrics.json")
+        metrics = f"{self.cfg.OUTPUT_DIR}/metrics.json"
+        cut_partial_line(metrics)
+        drop_rows_from(metrics, self.start_iter, keep_last_scores=0 < self.start_iter < self.max_iter)
         # Not Detectron2's CommonMetricPrinter: it prints every loss of every decoder layer.
-        writers = [JSONWriter(f"{self.cfg.OUTPUT_DIR}/metrics.json"), TensorboardXWriter(self.cfg.OUTPUT_DIR)]
+        writers = [
+            JSONWriter(metrics),
+            TensorboardXWriter(self.cfg.OUTPUT_DIR, purge_step=self.start_iter or None),
+        ]
         return [*writers, *build_wandb_writers(self.cfg)]
 
     def train(self) -> dict[str, Any]:
@@ -266,102 +194,7 @@ class Trainer(DefaultTrainer):
         ours = getattr(type(self).test, "__func__", None) is Trainer.test.__func__  # type: ignore[attr-defined]
         for name in self.cfg.DATASETS.TEST if ours and comm.is_main_process() else ():
             rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
-        with stop_requests() as self._stops:
-            try:
-                with lost_processes_named():
-                    super().train()
-            except Interrupted as stop:
-                comm.synchronize()  # a launcher ends the other processes as soon as one has ended
-                logger.warning(
-                    "%s: stopped after iteration %d of %d. To go on:\n  %s",
-                    stop.signal.name,
-                    min(self.iter + 1, self.max_iter),
-                    self.max_iter,
-                    resume_command(),
-                )
-                raise
-            finally:
-                if isinstance(self.data_loader, TrainLoader):
-                    self.data_loader.close()
-        return getattr(self, "_last_eval_results", {})
-
-    def run_step(self) -> None:
-        try:
-            super().run_step()
-        except DivergedError as error:
-            raise DivergedError(f"{error} {self._save_last_good()}") from None
-
-    def _save_last_good(self) -> str:
-        """Save the weights before the bad steps, beside the checkpoint that --resume takes; return what to say."""
-        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
-            return "They are not finite either, so they are not saved: go on from an earlier checkpoint."
-        tagged = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
-        self.iter -= 1  # the last iteration whose effect is in the weights
-        self.checkpointer.save("model_last_good")
-        self.iter += 1
-        if tagged:  # the update before the bad steps may be what spoiled the weights
-            self.checkpointer.tag_last_checkpoint(os.path.basename(tagged))
-        said = f"They are saved as model_last_good.pth in {self.cfg.OUTPUT_DIR}"
-        return f"{said}; --resume goes on from {os.path.basename(tagged)}." if tagged else f"{said}."
-
-    def after_step(self) -> None:
-        """Call the hooks; then stop if a signal asks for it, after saving what the next run needs."""
-        try:
-            super().after_step()
-        except Interrupted as stop:  # an evaluation that was broken off
-            self._stop(stop.signal)
-        alone = comm.get_world_size() == 1
-        agreed = self._votes() if alone else getattr(self._trainer, "agreed", ())  # alone, one during the hooks counts
-        asked = [number for number, votes in zip(SIGNALS, agreed, strict=False) if votes]
-        if asked and self.iter + 1 < self.max_iter:
-            self._stop(asked[0])
-
-    def _stop(self, number: int) -> None:
-        name = f"model_{self.iter:07d}"  # as of Detectron2's hook, which may just have saved it
-        if getattr(self.checkpointer, "saved", "") != f"{name}.pth":
-            self.checkpointer.save(name)
-        raise Interrupted(number)
-
-    def _votes(self) -> list[float]:
-        return self._stops.votes()
-
-    def _begin_stream(self, seed: int, start: int) -> None:
-        """Let random numbers and images be those of a seed, the latter from batch ``start`` on."""
-        self._seed = seed
-        if isinstance(self._trainer, TrainStep):
-            self._trainer.seed = seed
-        if isinstance(self.data_loader, TrainLoader):
-            self.data_loader.seed, self.data_loader.start = seed, start
-        elif start:
-            logger.warning(
-                "The data loader cannot start at a given image, so images come from the beginning again. "
-                "A loader from mask2former.data.loader.build_train_loader can."
-            )
-
-    # Detectron2 0.6 leaves the optimiser out of checkpoints. These methods include it, under the main branch's key.
-
-    def state_dict(self) -> dict[str, Any]:
-        stream = {"seed": self._seed, "images": (self.iter + 1) * self.cfg.SOLVER.IMS_PER_BATCH}
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict(), "stream": stream}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super(DefaultTrainer, self).load_state_dict(state_dict)
-        batch = self.cfg.SOLVER.IMS_PER_BATCH
-        seen = {"seed": self._seed, "images": (self.iter + 1) * batch} | state_dict.get("stream", {})
-        self._begin_stream(seen["seed"], seen["images"] // batch)
-        if "_trainer" in state_dict:
-            self._trainer.load_state_dict(state_dict["_trainer"])
-        else:
-            logger.warning(
-                "The checkpoint holds no optimiser state (Detectron2 0.6 wrote none), so it starts from scratch."
-            )
-
-
-def _of_datasets(bad: dict[str, str], names: Iterable[str]) -> dict[str, str]:
-    if not bad:
-        return {}
-    files = {str(record["file_name"]) for name in names for record in DatasetCatalog.get(name)}
-    return {file: error for file, error in bad.items() if file in files}
+        return super().train()
 
 
 def _largest_norm(cfg: CfgNode) -> float | None:

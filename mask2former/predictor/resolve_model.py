@@ -18,7 +18,7 @@ from mask2former.data.coco.rules import join_below
 from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
 from mask2former.zoo import find_model, models
 
-CONFIG, WEIGHTS = "config.yaml", "model_final.pth"  # in a training's output folder
+CONFIG, BEST, WEIGHTS = "config.yaml", "model_best.pth", "model_final.pth"  # in a training's output folder
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
     """Return the configuration file, and the weights if the file does not name them."""
     path = Path(model).expanduser()
     if path.is_dir():
-        return _need(path / CONFIG, "config.yaml, as training writes it"), _weights_of(path) if wants_weights else None
+        return _need(path / CONFIG, "config.yaml, as training writes it"), weights_of(path) if wants_weights else None
     if path.suffix in (".yaml", ".yml"):
         return path, None  # load_config fails if it does not exist
     if path.is_file():
@@ -85,9 +85,18 @@ def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
     )
 
 
-def _weights_of(folder: Path) -> str:
-    """Return the final weights of a training; if they are not there or not whole, the newest whole checkpoint."""
-    final = folder / WEIGHTS
+def weights_of(folder: Path) -> str:
+    """Return the file of a training's weights: the best evaluation's, else the final, else the newest whole checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the final weights are damaged, and there is no whole checkpoint.
+    """
+    best, final = folder / BEST, folder / WEIGHTS
+    if best.is_file():
+        if not (reason := damage(best, checksums=False)):
+            return str(best)
+        logger.warning("%s cannot be used (%s), so the final weights are taken.", best, reason)
     reason = damage(final, checksums=False)
     if not reason:
         return str(final)

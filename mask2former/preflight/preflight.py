@@ -143,6 +143,12 @@ def _solver(cfg: CfgNode, processes: int) -> Iterator[Problem]:
             f"SOLVER.IMS_PER_BATCH is {solver.IMS_PER_BATCH}, and cannot be shared out among {processes} GPUs.",
             f"Make it a multiple of {processes}.",
         )
+    if solver.PATIENCE and not 0 < test.EVAL_PERIOD < solver.MAX_ITER:
+        yield problem(
+            f"SOLVER.PATIENCE {solver.PATIENCE} counts evaluations, and TEST.EVAL_PERIOD {test.EVAL_PERIOD} makes none "
+            "before the end.",
+            f"Set TEST.EVAL_PERIOD to a share of SOLVER.MAX_ITER, such as {max(1, solver.MAX_ITER // 10)}.",
+        )
     if test.EVAL_PERIOD > solver.MAX_ITER:
         yield warning(
             f"TEST.EVAL_PERIOD {test.EVAL_PERIOD} is after SOLVER.MAX_ITER {solver.MAX_ITER}:",

@@ -15,6 +15,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
 
+from mask2former.engine.last_good import save_last_good
 from mask2former.engine.precision import AmpSettings
 from mask2former.engine.statistics import RunningStatistics
 from mask2former.engine.train_step import DivergedError, TrainStep
@@ -148,11 +149,11 @@ def test_the_last_good_state_does_not_take_the_place_of_checkpoints(datasets, tm
     trainer = resuming.NotingTrainer(resuming.configuration(tmp_path))
     trainer.iter = 3
     trainer.checkpointer.save("model_0000001")
-    assert "model_last_good.pth" in trainer._save_last_good()
+    assert "model_last_good.pth" in save_last_good(trainer)
     assert (tmp_path / "model_last_good.pth").exists() and trainer.iter == 3
     assert trainer.checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000001.pth")
     (tmp_path / "model_last_good.pth").unlink()
     with torch.no_grad():
         trainer.model.head.bias[0] = float("nan")
-    assert "not finite either" in trainer._save_last_good()
+    assert "not finite either" in save_last_good(trainer)
     assert not (tmp_path / "model_last_good.pth").exists()

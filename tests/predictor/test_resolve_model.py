@@ -20,6 +20,7 @@ from mask2former import Predictor, zoo
 from mask2former.config import ConfigError, load_config
 from mask2former.download import DownloadError
 from mask2former.predictor import Result
+from mask2former.predictor.resolve_model import weights_of
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "quickstart" / "panoptic.yaml"
@@ -80,6 +81,18 @@ def test_the_last_checkpoint_is_taken_where_training_did_not_end(folder: Path, t
     (tmp_path / "last_checkpoint").write_text("../model_0000499.pth")
     with pytest.raises(ValueError, match="leads out of"):
         Predictor(tmp_path)
+
+
+def test_the_best_weights_go_before_the_final_ones(folder: Path, tmp_path: Path, caplog) -> None:
+    """Then come the final ones, and the newest whole checkpoint."""
+    for name in ("model_0000499.pth", "model_final.pth", "model_best.pth"):
+        shutil.copy(folder / "model_final.pth", tmp_path / name)
+        (tmp_path / "last_checkpoint").write_text("model_0000499.pth")
+        assert weights_of(tmp_path) == str(tmp_path / name)
+    content = (tmp_path / "model_best.pth").read_bytes()
+    (tmp_path / "model_best.pth").write_bytes(content[: len(content) // 2])
+    assert weights_of(tmp_path) == str(tmp_path / "model_final.pth")
+    assert "model_best.pth cannot be used" in caplog.text
 
 
 def test_classes_come_from_the_file_beside_the_weights(folder: Path, tmp_path: Path, image: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.losses.chunked_mask_loss import MatchedMaskLosses, MatchedTargets, compare
+from mask2former.modeling.losses.class_weights import build_class_weights
 from mask2former.modeling.losses.pixel_losses import MaskLoss, build_mask_loss
 from mask2former.structures import (
     FactoredMasks,
@@ -60,16 +61,21 @@ class ClassLoss(LossTerm):
         num_classes: K, without "no object".
         weight: weight of the term.
         no_object_weight: weight of the class "no object" within the mean.
+        class_weights: weights of the K classes within the mean; None: all 1.
     """
 
     empty_weight: Tensor
 
     @configurable
-    def __init__(self, *, num_classes: int, weight: float, no_object_weight: float) -> None:
+    def __init__(
+        self, *, num_classes: int, weight: float, no_object_weight: float, class_weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.weight = weight
         empty_weight = torch.ones(num_classes + 1)
+        if class_weights is not None:
+            empty_weight[:-1] = torch.tensor(class_weights, dtype=torch.float32)
         empty_weight[-1] = no_object_weight
         self.register_buffer("empty_weight", empty_weight, persistent=False)
 
@@ -80,6 +86,7 @@ class ClassLoss(LossTerm):
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "weight": node.CLASS_WEIGHT,
             "no_object_weight": node.NO_OBJECT_WEIGHT,
+            "class_weights": build_class_weights(cfg),
         }
 
     def forward(
