@@ -151,7 +151,8 @@ def _opencv_reads(image: Image.Image, mode: str | None) -> bool:
     """
     if not isinstance(image, TiffImageFile) or image.tag_v2.get(_COMPRESSION) not in _DEFLATE:
         return False
-    stored = {str(tile[3][0]).removesuffix("N") for tile in image.tile}  # N: in the computer's byte order
+    # The first of the codec's arguments names the pixels in the file; N is the computer's byte order.
+    stored = {tile[3][0].removesuffix("N") for tile in image.tile if isinstance(tile[3], tuple)}
     return stored == {image.mode} and image.mode in (("RGB",) if mode else ("L", "I;16"))
 
 
