@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
+from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
@@ -26,6 +27,7 @@ from mask2former.data.mapper import Mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.engine.evaluation_run import StoppableEvaluator, kept_evaluation, with_loaders
 from mask2former.engine.hooks.bad_images import BadImagesHook, summary
+from mask2former.engine.hooks.before_evaluation import SaveBeforeEvaluation
 from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
 from mask2former.engine.interruption import (
@@ -44,7 +46,7 @@ from mask2former.engine.reporting_evaluator import with_report
 from mask2former.engine.train_step import DivergedError, TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
-from mask2former.evaluation.rehearsal import rehearse
+from mask2former.evaluation.rehearsal import rehearse, was_rehearsed
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
@@ -221,6 +223,9 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             # After the timer, whose times it shows; before the schedule's step and the last evaluation.
             hooks.insert(1, ProgressHook(self.cfg.SOLVER.IMS_PER_BATCH))
+            evaluation = next((place for place, hook in enumerate(hooks) if isinstance(hook, EvalHook)), None)
+            if evaluation is not None and comm.get_world_size() > 1:  # one process alone stops, and saves then
+                hooks.insert(evaluation, SaveBeforeEvaluation(self.checkpointer, self.cfg.TEST.EVAL_PERIOD))
             hooks.append(CurvesHook(self.cfg.OUTPUT_DIR, self.cfg.SOLVER.IMS_PER_BATCH))
             hooks.append(BadImagesHook(BadImages.of(self.cfg.OUTPUT_DIR), self.cfg.DATASETS.TRAIN))
         return hooks
@@ -248,6 +253,8 @@ class Trainer(DefaultTrainer):
         # A subclass with a test of its own may need no evaluators.
         ours = getattr(type(self).test, "__func__", None) is Trainer.test.__func__  # type: ignore[attr-defined]
         for name in self.cfg.DATASETS.TEST if ours and comm.is_main_process() else ():
+            if type(self).build_evaluator == Trainer.build_evaluator and was_rehearsed(self.cfg, name):
+                continue  # by the checks before this run
             rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
         with stop_requests() as self._stops:
             try:
