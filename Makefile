@@ -20,6 +20,7 @@ TORTURE = tests/test_files.py tests/test_out_of_memory.py \
 	tests/engine/test_resuming.py tests/engine/test_interruption.py tests/engine/test_killed_rank.py \
 	tests/engine/test_diverging.py tests/engine/test_optimizer_state.py \
 	tests/evaluation/test_sound_truth.py tests/evaluation/test_truth_of_records.py tests/evaluation/test_partial.py \
+	tests/evaluation/test_partial_files.py tests/checkpoint/test_reading_memory.py \
 	tests/predictor/test_threads.py tests/preflight/test_evaluation.py
 
 .PHONY: help setup demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check wheel wheel-check lock audit clean

@@ -18,6 +18,7 @@ import numpy as np
 from mask2former.checkpoint.pickle_scan import scan
 
 _SPARE = 1 << 20  # bytes
+_MANY = 1 << 16  # bytes
 _PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16)")
 
 
@@ -49,12 +50,13 @@ class _Type:
             raise pickle.UnpicklingError("it has arrays of structures; weights are numbers")
         self.dtype = self.dtype.newbyteorder(order)
 
-    def array(self, data: bytes | str, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
+    def array(self, data: bytes | bytearray | str, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
         if isinstance(data, str):  # written by Python 2
             data = data.encode("latin1")
         self.budget.spend(len(data))
         values = np.frombuffer(data, self.dtype).reshape(shape, order="F" if fortran else "C")
-        return values.astype(self.dtype.newbyteorder("="), order="K")
+        # Of memory of its own, which is writable, an array needs no copy.
+        return values.astype(self.dtype.newbyteorder("="), order="K", copy=not isinstance(data, bytearray))
 
 
 class _Array:
@@ -78,12 +80,15 @@ def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str, *
     return kind.array(data, shape, order == "F")
 
 
-def _encode(budget: _Budget, text: str, encoding: str) -> bytes:
-    """Decode bytes as the oldest protocols spell them. Other encodings could import modules or unpack archives."""
+def _encode(budget: _Budget, text: str, encoding: str) -> bytes | bytearray:
+    """Decode bytes as the oldest protocols spell them. Other encodings could import modules or unpack archives.
+
+    Many bytes are an array's, and get memory which that can keep.
+    """
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it has text in {encoding}")
     budget.spend(len(text))
-    return text.encode("latin1")
+    return text.encode("latin1") if len(text) < _MANY else bytearray(text, "latin1")
 
 
 def _no_bytes() -> bytes:

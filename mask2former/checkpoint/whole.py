@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mask2former.checkpoint.torch_files import has_checksums
 from mask2former.checkpoint.weights_io import read
 
 TAG = "last_checkpoint"  # holds the name of the newest checkpoint
@@ -35,17 +36,12 @@ def _damage(file: str, size: int, changed: int, checksums: bool) -> str:
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                broken = (archive.testzip() if _has_checksums(archive) else _misplaced(archive)) if checksums else None
+                broken = (archive.testzip() if has_checksums(archive) else _misplaced(archive)) if checksums else None
             return f"its part {broken} is damaged" if broken else ""
         read(file)  # a format without a table
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         return str(error) or type(error).__name__
     return ""
-
-
-def _has_checksums(archive: zipfile.ZipFile) -> bool:
-    """Tell whether the table has checksums; without, PyTorch writes zeros, which damage of the parts does not do."""
-    return any(part.CRC for part in archive.infolist())
 
 
 def _misplaced(archive: zipfile.ZipFile) -> str | None:

@@ -33,7 +33,7 @@ from mask2former.engine.resumable_trainer import ResumableTrainer
 from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator
-from mask2former.evaluation.rehearsal import rehearse
+from mask2former.evaluation.rehearsal import rehearse, was_rehearsed
 from mask2former.evaluation.tta import SegmentorWithTTA
 from mask2former.files import cut_partial_line
 
@@ -193,6 +193,8 @@ class Trainer(ResumableTrainer):
         # A subclass with a test of its own may need no evaluators.
         ours = getattr(type(self).test, "__func__", None) is Trainer.test.__func__  # type: ignore[attr-defined]
         for name in self.cfg.DATASETS.TEST if ours and comm.is_main_process() else ():
+            if type(self).build_evaluator == Trainer.build_evaluator and was_rehearsed(self.cfg, name):
+                continue  # by the checks before this run
             rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
         return super().train()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mask2former.data.images.read import read_image
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
-from mask2former.modeling.meta_arch import PredictsMasks, unwrapped
+from mask2former.modeling.meta_arch import PredictsMasks, require_finite, unwrapped
 from mask2former.modeling.postprocess import ResizedMasks, object_results, semantic_scores
 
 LEAST_IOU = 0.5  # of the masks of two views that count as the same object
@@ -67,6 +67,7 @@ class SegmentorWithTTA(nn.Module):
 
     Raises:
         TypeError: from :meth:`forward`, if the model neither predicts masks nor returns a semantic result.
+        ValueError: from :meth:`forward`, if class logits are not finite; it names the image.
     """
 
     @configurable
@@ -121,6 +122,7 @@ class SegmentorWithTTA(nn.Module):
             if isinstance(self.model, PredictsMasks):
                 settings = self.model.post_processing
                 class_logits, masks = self.model.predict([version])[0]
+                require_finite([class_logits], [inputs])
                 score = semantic_scores(class_logits, masks, settings) if settings.semantic_on else None
                 if settings.panoptic_on or settings.instance_on:
                     views.append(View(class_logits, masks, mirrored))

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from mask2former.evaluation.build import build_evaluator
-from mask2former.evaluation.rehearsal import rehearse
+from mask2former.evaluation.rehearsal import note_rehearsed, rehearse
 from mask2former.preflight.problem import Problem, problem
 
 FILES = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
@@ -36,6 +36,7 @@ def evaluation_problems(cfg: CfgNode) -> Iterator[Problem]:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 rehearse(build_evaluator(_written_to(cfg, folder), name), functools.partial(list, records))
+            note_rehearsed(cfg, name)
         except Exception as error:  # as above
             yield _failed(f"{name} cannot be evaluated on", error)
 

@@ -104,6 +104,7 @@ def test_checkpoints_without_checksums(without_checksums, folder, caplog):
     """Find a file that was cut off, a table that was overwritten, parts that are not there."""
     with caplog.at_level(logging.WARNING):
         assert newest_whole(folder) == folder / "model_final.pth"
+        assert resumed(folder) == 29
     assert not caplog.records
     final = folder / "model_final.pth"
     content = final.read_bytes()
@@ -121,6 +122,7 @@ def test_checkpoints_without_checksums(without_checksums, folder, caplog):
         final.write_bytes(one)
         assert damage(final)
     assert newest_whole(folder) == folder / "model_0000019.pth"
+    assert resumed(folder) == 19
 
 
 def test_files_of_others_are_not_resumed(folder):

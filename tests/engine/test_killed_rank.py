@@ -27,7 +27,8 @@ rank = int(rank)
 torch.set_num_threads(1)
 resuming.register(Path(root))
 torch.distributed.init_process_group("gloo", init_method=f"file://{{meeting}}", rank=rank, world_size=2)
-trainer = resuming.NotingTrainer(resuming.configuration(folder, "DATALOADER.NUM_WORKERS", workers))
+options = ["TEST.EVAL_PERIOD", 4] if place == "evaluation" else []
+trainer = resuming.NotingTrainer(resuming.configuration(folder, "DATALOADER.NUM_WORKERS", workers, *options))
 trainer.resume_or_load(resume=bool(resume))
 
 def die():
@@ -43,7 +44,9 @@ def then(method):  # ends before the step, between its forward and its backward 
         return result
     return run
 
-if place == "inside":
+if place == "evaluation":
+    resuming.NotingTrainer.test = classmethod(lambda cls, cfg, model: die() or {{}})
+elif place == "inside":
     trainer.model.module.register_forward_hook(lambda module, inputs, outputs: die())
 else:
     trainer.run_step = then(trainer.run_step)
@@ -77,6 +80,7 @@ def run(datasets, folder, meeting, killed=-1, iteration=0, place="before", worke
 
 CASES = [
     (1, 8, "inside", 0),
+    (1, 7, "evaluation", 0),  # before which a checkpoint is written
     pytest.param(0, 8, "inside", 2, marks=TORTURE),
     pytest.param(0, 5, "after", 0, marks=TORTURE),  # just before the first checkpoint is written
     pytest.param(1, 7, "before", 2, marks=TORTURE),
@@ -100,7 +104,7 @@ def test_the_other_process_ends_and_the_next_run_goes_on(datasets, tmp_path, kil
     for rank in range(2):
         start, state, whole = torch.load(tmp_path / "run" / f"state{rank}.pth")
         different = {name for name in whole if not torch.equal(state[name], whole[name])}
-        assert start == (6 if iteration > 5 else 0)
+        assert start == (8 if place == "evaluation" else 6 if iteration > 5 else 0)
         # A checkpoint has the first process's running statistics, on which nothing in training depends.
         assert different <= ({"backbone.1.running_mean", "backbone.1.running_var"} if rank else set())
 

@@ -229,3 +229,12 @@ def test_panoptic_and_instances_over_sizes_stay_near_the_plain_ones():
     ]
     assert (found["panoptic_seg"][0] == expected["panoptic_seg"][0]).float().mean() > 0.9
     assert found["instances"].pred_classes.sort()[0].equal(expected["instances"].pred_classes.sort()[0])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_logits_that_are_not_finite_name_the_image(flip):
+    plain = model()
+    plain.sem_seg_head.logits[0, 2, 1] = float("nan")
+    inputs = {"image": random_image(64, 96), "height": 64, "width": 96, "file_name": "folder/a.png"}
+    with pytest.raises(ValueError, match=r"folder/a\.png: the network's class logits are not finite"):
+        with_tta(plain, [64], flip)([inputs])

@@ -18,6 +18,7 @@ from PIL import Image
 from mask2former.config import ConfigError, load_config
 from mask2former.data import register_all
 from mask2former.engine.trainer import Trainer
+from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.preflight import check_run
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,25 @@ def test_what_would_end_the_evaluation_is_said_before_the_training(
         with pytest.raises((ValueError, FileNotFoundError), match=says):
             trainer.train()
         assert trainer.iter == trainer.start_iter == 0
+
+
+def test_the_training_does_not_try_again_what_the_checks_have_just_tried(
+    build: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    whole = InstanceEvaluator.rehearse
+    monkeypatch.setattr(InstanceEvaluator, "rehearse", lambda self, records: tried.append(whole(self, records)))
+    cfg = build("instance")
+    check_run(cfg)
+    assert len(tried) == 1
+    Trainer(cfg).train()
+    assert len(tried) == 1
+    check_run(cfg)
+    Trainer(build("instance", "TEST.DETECTIONS_PER_IMAGE", "150")).train()  # other settings
+    assert len(tried) == 3
+    Trainer(cfg).train()
+    Trainer(cfg).train()  # without the checks
+    assert len(tried) == 4
 
 
 @pytest.fixture

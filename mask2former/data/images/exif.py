@@ -6,6 +6,9 @@ import struct
 
 import cv2
 import numpy as np
+import torch
+
+from mask2former.data.images.bands import from_below
 
 ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
@@ -39,8 +42,21 @@ def orientation(exif: bytes) -> int:
 
 
 def turn(pixels: np.ndarray, code: int) -> np.ndarray:
-    """Turn pixels [H, W] or [H, W, C] as the orientation ``code``, 1 to 8, says; where possible in their own memory."""
+    """Turn pixels [H, W] or [H, W, C] as the orientation ``code``, 1 to 8, says.
+
+    They are of no use afterwards: the result has their memory, or it is released step by step.
+    """
     if code in SIDEWAYS:
-        pixels = cv2.transpose(pixels)
+        pixels = _transposed(pixels)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(code)  # left-right, both, up-down
     return pixels if flip is None else cv2.flip(pixels, flip, dst=pixels)
+
+
+def _transposed(pixels: np.ndarray) -> np.ndarray:
+    height, width, *channels = pixels.shape
+    # Not np.empty, which asks for pages of 2 MB: each band writes to all of those, and to few of 4 kB.
+    memory = torch.empty(pixels.nbytes, dtype=torch.uint8).numpy()
+    result = memory.view(pixels.dtype).reshape(width, height, *channels)
+    for top, band in from_below(pixels):
+        cv2.transpose(band, dst=result[:, top : top + len(band)])
+    return result

@@ -111,7 +111,7 @@ def _scan_with_pillow(file: IO[bytes], verify: bool) -> Header:
         header.depth = 16 if is_deep(image) else 8
         if isinstance(image, TiffImageFile):  # new versions of Pillow say the size of the turned image
             header.width, header.height = (image.tag_v2[tag] for tag in (256, 257))
-            header.orientation = image.tag_v2.get(ORIENTATION, 1)
+            header.orientation = image.getexif().get(ORIENTATION, 1)  # of its tag, or else of XMP
         return header
 
 

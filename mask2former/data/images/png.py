@@ -73,6 +73,25 @@ def pixel_data(file: IO[bytes]) -> Iterator[bytes]:
         file.seek(4, os.SEEK_CUR)
 
 
+def as_grey(file: IO[bytes]) -> bytes:
+    """Return a PNG file of grey values that are the numbers in this one: indices of a palette, or grey values.
+
+    It has no palette, no transparent colours and no other pictures. A pixel has to have one channel.
+
+    Args:
+        file: a file that :func:`scan` found whole.
+    """
+    file.seek(len(SIGNATURE) + 8)
+    size = file.read(8)
+    depth, _, *methods = file.read(5)  # in place of the colour type comes that of grey
+    chunks = [(b"IHDR", size + bytes((depth, 0, *methods))), *((b"IDAT", part) for part in pixel_data(file))]
+    parts = [SIGNATURE]
+    for kind, data in [*chunks, (b"IEND", b"")]:
+        checksum = zlib.crc32(data, zlib.crc32(kind)).to_bytes(4, "big")
+        parts += [len(data).to_bytes(4, "big"), kind, data, checksum]
+    return b"".join(parts)
+
+
 def _chunk(file: IO[bytes], kind: bytes, length: int, verify: bool) -> bytes:
     """Pass over a chunk's data and checksum; return the beginning of the data."""
     start = file.read(min(length, _MOST_EXIF if kind == b"eXIf" else 32))

@@ -14,6 +14,7 @@ import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image
 
+from mask2former.data.images.bands import from_below
 from mask2former.data.images.decode import decode_colours, decode_numbers
 from mask2former.data.images.limits import ImageError
 from mask2former.data.images.opened import is_deep, named, opened, scan
@@ -117,9 +118,13 @@ def read_panoptic_ids(path: str, max_pixels: int | None = None) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ImageError: :func:`read_image` would refuse it.
     """
-    rgba = cv2.cvtColor(read_image(path, "BGR", max_pixels), cv2.COLOR_BGR2RGBA)
+    pixels = read_image(path, "BGR", max_pixels)
+    rgba = np.empty((*pixels.shape[:2], 4), np.uint8)
     ids: np.ndarray = rgba.view("<u4")[..., 0]
-    ids &= 0xFFFFFF
+    for top, band in from_below(pixels):
+        here = slice(top, top + len(band))
+        cv2.cvtColor(band, cv2.COLOR_BGR2RGBA, dst=rgba[here])
+        ids[here] &= 0xFFFFFF
     return ids
 
 

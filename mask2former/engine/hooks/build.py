@@ -11,6 +11,7 @@ from fvcore.nn.precise_bn import get_bn_modules
 
 from mask2former.data.mapper.bad_images import BadImages
 from mask2former.engine.hooks.bad_images import BadImagesHook
+from mask2former.engine.hooks.before_evaluation import SaveBeforeEvaluation
 from mask2former.engine.hooks.best import BestHook
 from mask2former.engine.hooks.checkpoints import CheckpointHook
 from mask2former.engine.hooks.curves import CurvesHook
@@ -45,6 +46,10 @@ def build_training_hooks(trainer: Any) -> list[HookBase | None]:
         # Before the evaluation: if that fails, there is a checkpoint.
         CheckpointHook(trainer.checkpointer, solver.CHECKPOINT_PERIOD, final=result, keep=solver.KEEP)
         if main
+        else None,
+        # One process alone stops in an evaluation, and saves then.
+        SaveBeforeEvaluation(trainer.checkpointer, cfg.TEST.EVAL_PERIOD)
+        if main and comm.get_world_size() > 1
         else None,
         BestHook(trainer.checkpointer, result, metric=cfg.TEST.BEST_METRIC, patience=solver.PATIENCE, save=during),
         EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer.evaluate(result)),

@@ -1,0 +1,49 @@
+"""Reading a file of weights takes at most twice the file's size, in every format."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mask2former.checkpoint.weights_io import write
+
+# Prints the most memory that reading each file took beyond what the process had, in bytes. The first warms up.
+MEASURE = """
+import sys
+from mask2former.checkpoint.weights_io import read
+def memory(key):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(key)).split()[1]) << 10
+for path in sys.argv[1:]:
+    open("/proc/self/clear_refs", "w").write("5")
+    before = memory("VmRSS")
+    state = read(path)
+    print(memory("VmHWM") - before)
+    del state
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "pickle 2", "pickle 4"])
+def test_reading_takes_at_most_twice_the_file(tmp_path: Path, kind: str) -> None:
+    paths = []
+    for side in (8, 1024):
+        path = tmp_path / f"{side}{'.safetensors' if kind == 'safetensors' else '.pkl' if 'pickle' in kind else '.pth'}"
+        state = {f"layer{number}": torch.randn(side, side) for number in range(12)}
+        if kind == "safetensors":
+            write(state, str(path))
+        elif kind.startswith("pickle"):
+            arrays = {name: np.asarray(value) for name, value in state.items()}
+            path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Me"}, protocol=int(kind[-1])))
+        else:
+            torch.save({"model": state}, path, _use_new_zipfile_serialization=kind == "zip")
+        paths.append(path)
+    assert os.path.getsize(paths[1]) >= 12 << 22
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], stdout=subprocess.PIPE, text=True, check=True)
+    assert int(done.stdout.split()[1]) <= 2 * os.path.getsize(paths[1])
