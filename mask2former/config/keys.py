@@ -15,7 +15,16 @@ def add_maskformer2_config(cfg: CN) -> None:
     these may be added twice.
     """
     defaults = get_cfg()
-    for add in (_add_input, _add_solver, _add_head, _add_mask_former, _add_backbones, _add_evaluation, _add_wandb):
+    for add in (
+        _add_input,
+        _add_solver,
+        _add_head,
+        _add_mask_former,
+        _add_backbones,
+        _add_guided,
+        _add_evaluation,
+        _add_wandb,
+    ):
         add(defaults)
     _add_missing(cfg, defaults)
 
@@ -207,6 +216,20 @@ def _add_backbones(cfg: CN) -> None:
     node.OUT_INDICES = []  # indices of timm's levels; empty: those of strides 4 to 32
     node.FREEZE_NORM = False  # freeze batch normalisation, as in Detectron2's ResNets
     node.ARGUMENTS = CN(new_allowed=True)  # further arguments of timm.create_model, such as drop_path_rate: 0.2
+
+
+def _add_guided(cfg: CN) -> None:
+    # A mask that comes with an image ("mask" of the batched input) says which objects are meant: a few convolutions
+    # over it are added to the backbone's features. Training draws coarse masks from the truth (docs/guided.md).
+    node = cfg.MODEL.MASK_ENCODER = CN()
+    node.ENABLED = False
+    node.CHANNELS = 64
+    # Coarse masks that training draws, all equally often: box, dilated, eroded, shifted, click (a disc).
+    node.KINDS = ["box", "dilated", "eroded", "shifted", "click"]
+    # Share of the training images that come without a mask, for which all objects are wanted.
+    node.NONE = 0.5
+    # Most objects that are marked in a training image; one is marked in half of them.
+    node.MOST_OBJECTS = 3
 
 
 def _add_evaluation(cfg: CN) -> None:
