@@ -231,6 +231,18 @@ def _add_guided(cfg: CN) -> None:
     # Most objects that are marked in a training image; one is marked in half of them.
     node.MOST_OBJECTS = 3
 
+    # A trained model, the teacher, takes part in the training of this one: its backbone's features (projected to its
+    # channels), class distributions and masks are learnt beside the truth. It is frozen and in no checkpoint.
+    node = cfg.MODEL.DISTILLATION = CN()
+    node.ENABLED = False
+    node.TEACHER_CONFIG = ""  # its configuration file, or config.yaml in its output folder
+    node.TEACHER_WEIGHTS = ""  # as MODEL.WEIGHTS
+    # Weights of the parts; 0 leaves one out.
+    node.FEATURES = 1.0
+    node.CLASSES = 2.0
+    node.MASKS = 5.0
+    node.TEMPERATURE = 2.0  # softens the class distributions; their loss is multiplied by its square
+
 
 def _add_evaluation(cfg: CN) -> None:
     # Score instances by Boundary IoU too (arXiv 2103.16562), wherever COCO's code scores them. The keys of this section

@@ -67,6 +67,9 @@ class SegmentationModel(nn.Module):
         size_divisibility: batches are padded to a multiple of this, in pixels.
         post_processing: results wanted, and their thresholds.
         metadata: metadata of the data set, for drawing results; the model does not read it.
+        distillation: (prediction, batched inputs, padded size) -> weighted losses beside the criterion's; None: no
+            teacher. The network has to put the backbone's features into the prediction's ``extras`` if
+            :attr:`keeps_features`.
     """
 
     pixel_mean: Tensor
@@ -84,9 +87,12 @@ class SegmentationModel(nn.Module):
         size_divisibility: int,
         post_processing: PostProcessing,
         metadata: Any = None,
+        distillation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.criterion = criterion
+        self.distillation = distillation
+        self.keeps_features = distillation is not None
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.size_divisibility = size_divisibility
@@ -154,7 +160,10 @@ class SegmentationModel(nn.Module):
                 "in float32 (model.float()) and compute in half precision: SOLVER.AMP.ENABLED True, or torch.autocast."
             )
         prediction, batch = self.predict_raw(batched_inputs)
-        return self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
+        losses = self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
+        if self.distillation is not None:
+            losses = {**losses, **self.distillation(prediction, batched_inputs, batch.padded_size)}
+        return losses
 
     def predict_raw(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, Batch]:
         """Run the network; return its raw prediction, for losses, distillation and post-processing, and the batch."""
