@@ -59,6 +59,16 @@ def _add_input(cfg: CN) -> None:
     inputs.MIN_SCALE = 0.1
     inputs.MAX_SCALE = 2.0
 
+    # Train on smaller images at first: sides relative to the sizes above and to INPUT.MIN_SIZE_TRAIN and CROP.SIZE, and
+    # the share of the iterations that have each.
+    inputs.PROGRESSIVE = CN()
+    inputs.PROGRESSIVE.ENABLED = False
+    inputs.PROGRESSIVE.SIZES = [0.5, 0.75, 1.0]
+    inputs.PROGRESSIVE.SHARES = [0.4, 0.3, 0.3]
+    inputs.PROGRESSIVE.SCALE_BATCH = False  # as many more images a step as are as many pixels
+    # Multiply the learning rate by the root of that; only with SOLVER.LR_SCHEDULER_NAME WarmupPolyLR.
+    inputs.PROGRESSIVE.SCALE_LR = False
+
     # Clips (video): frames of a clip; the greatest distance of the others from the first one, in frames; whether they
     # are shuffled.
     inputs.SAMPLING_FRAME_NUM = 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from mask2former.data.mapper.augmentation import (
 )
 from mask2former.data.mapper.bad_images import BadImages
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
+from mask2former.data.progressive import at_size, build_stages
 
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
 
@@ -62,6 +64,7 @@ class Mapper:
         max_pixels: int | None = None,
         bad_images: BadImages | None = None,
         marking: Marking | None = None,
+        smaller: Mapping[float, list[T.Augmentation]] | None = None,
     ) -> None:
         """
         Args:
@@ -74,6 +77,7 @@ class Mapper:
             bad_images: add images for inference that cannot be read to this list; None: stop. In training see
                 :class:`~mask2former.data.mapper.bad_images.InPlaceOfBad`.
             marking: marks some objects of training images by a coarse mask, and the others are left out; None: no mask.
+            smaller: augmentations for training images of a smaller size, by that size: see :meth:`at_size`.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -83,6 +87,21 @@ class Mapper:
         self.max_pixels = max_pixels
         self.bad_images = bad_images
         self.marking = marking
+        self.smaller = {size: T.AugmentationList(steps) for size, steps in (smaller or {}).items()}
+
+    def at_size(self, size: float) -> Mapper:
+        """Return a mapper whose training images have sides of ``size`` times this one's (``INPUT.PROGRESSIVE``).
+
+        Raises:
+            ValueError: the configuration does not list this size.
+        """
+        if size == 1:
+            return self
+        if size not in self.smaller:
+            raise ValueError(f"{size} is none of INPUT.PROGRESSIVE.SIZES that this mapper was built with.")
+        other = copy.copy(self)
+        other.augmentations = self.smaller[size]
+        return other
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -103,7 +122,13 @@ class Mapper:
         if name not in PRESETS:
             raise ValueError(f"INPUT.DATASET_MAPPER_NAME is {name!r}; choose one of {', '.join(PRESETS)}.")
         task, augmentation = PRESETS[name]
-        arguments["augmentations"] = _jitter(cfg) if augmentation == "lsj" else _crop(cfg, task)
+
+        def augmentations(size: float) -> list[T.Augmentation]:
+            resized = at_size(cfg, size)
+            return _jitter(resized) if augmentation == "lsj" else _crop(resized, task)
+
+        arguments["augmentations"] = augmentations(1.0)
+        arguments["smaller"] = {stage.size: augmentations(stage.size) for stage in build_stages(cfg) if stage.size != 1}
         readers: dict[str, TargetReader] = {
             "panoptic": panoptic_objects,
             "instance": instance_objects,
