@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +18,7 @@ from mask2former.config import ConfigError
 from mask2former.config.command_line import add_trust
 from mask2former.predictor import Predictor
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
-from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_images, load_image
+from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_images, load_image, load_mask
 from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
 from mask2former.predictor.video import Frames
@@ -36,6 +37,8 @@ examples:
     demo.py --input photos/ --save-json --save-masks --mode labels
   An aerial image at its own scale, in tiles:
     demo.py --input city.png --tile 1024 --task panoptic
+  Only the marked pixels of an image; or, with a model that has a mask encoder, the object that a coarse mask means:
+    demo.py --model output/mine --input img.jpg --mask mask.png
   A video; a camera, until Ctrl-C:
     demo.py --input film.mp4 --batch-size 4
     demo.py --webcam
@@ -57,6 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
         _stop("there is no image to draw on.")
     if args.mode == LABELS and videos:
         _stop("--mode labels writes label numbers, which video compression changes; give the frames as images.")
+    if args.mask and (videos or len(images) != 1):
+        _stop(f"--mask belongs to one image, but there are {len(images) + len(videos)} inputs or a video.")
+    if args.mask and (args.tile or args.tile_if_needed):
+        _stop("--mask and tiles do not go together: leave out --tile and --tile-if-needed.")
     folder, single = _output(Path(args.output), images, videos)
     try:
         predictor = _predictor(args)
@@ -92,7 +99,9 @@ def _draw(
     def readable() -> Iterator[LoadedImage]:
         for source in images:
             try:
-                yield load_image(source)
+                image = load_image(source)
+                mask = load_mask(args.mask, image.pixels.shape[:2]) if args.mask else None
+                yield replace(image, mask=mask)
             except (OSError, ValueError) as error:
                 fail(error)
                 bar.update()
@@ -244,6 +253,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--legend", action="store_true", help="list colours and classes below the image")
     add("--save-json", action="store_true", help="write COCO json of each task, and COCO's pngs of panoptic results")
     add("--save-masks", action="store_true", help="write a png for each object or class of each image")
+    add(
+        "--mask",
+        metavar="FILE",
+        help="image of one channel and of the input's size, not 0 where a pixel is marked: only those pixels are seen "
+        "and labelled, or, by a model with a mask encoder, the objects that they mean are found",
+    )
     add(
         "--batch-size",
         type=_positive,

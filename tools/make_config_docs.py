@@ -30,6 +30,7 @@ TITLES = {
     "_add_head": "Pixel decoder and heads",
     "_add_mask_former": "Losses, transformer decoder and results",
     "_add_backbones": "Backbones",
+    "_add_guided": "Teachers and masks that guide",
     "_add_evaluation": "Evaluation",
     "_add_wandb": "Weights & Biases",
 }

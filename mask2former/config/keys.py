@@ -15,7 +15,16 @@ def add_maskformer2_config(cfg: CN) -> None:
     these may be added twice.
     """
     defaults = get_cfg()
-    for add in (_add_input, _add_solver, _add_head, _add_mask_former, _add_backbones, _add_evaluation, _add_wandb):
+    for add in (
+        _add_input,
+        _add_solver,
+        _add_head,
+        _add_mask_former,
+        _add_backbones,
+        _add_guided,
+        _add_evaluation,
+        _add_wandb,
+    ):
         add(defaults)
     _add_missing(cfg, defaults)
 
@@ -49,6 +58,16 @@ def _add_input(cfg: CN) -> None:
     inputs.IMAGE_SIZE = 1024
     inputs.MIN_SCALE = 0.1
     inputs.MAX_SCALE = 2.0
+
+    # Train on smaller images at first: sides relative to the sizes above and to INPUT.MIN_SIZE_TRAIN and CROP.SIZE, and
+    # the share of the iterations that have each.
+    inputs.PROGRESSIVE = CN()
+    inputs.PROGRESSIVE.ENABLED = False
+    inputs.PROGRESSIVE.SIZES = [0.5, 0.75, 1.0]
+    inputs.PROGRESSIVE.SHARES = [0.4, 0.3, 0.3]
+    inputs.PROGRESSIVE.SCALE_BATCH = False  # as many more images a step as are as many pixels
+    # Multiply the learning rate by the root of that; only with SOLVER.LR_SCHEDULER_NAME WarmupPolyLR.
+    inputs.PROGRESSIVE.SCALE_LR = False
 
     # Clips (video): frames of a clip; the greatest distance of the others from the first one, in frames; whether they
     # are shuffled.
@@ -254,6 +273,32 @@ def _add_backbones(cfg: CN) -> None:
     node.OUT_INDICES = []  # indices of timm's levels; empty: those of strides 4 to 32
     node.FREEZE_NORM = False  # freeze batch normalisation, as in Detectron2's ResNets
     node.ARGUMENTS = CN(new_allowed=True)  # further arguments of timm.create_model, such as drop_path_rate: 0.2
+
+
+def _add_guided(cfg: CN) -> None:
+    # A mask that comes with an image ("mask" of the batched input) says which objects are meant: a few convolutions
+    # over it are added to the backbone's features. Training draws coarse masks from the truth (docs/guided.md).
+    node = cfg.MODEL.MASK_ENCODER = CN()
+    node.ENABLED = False
+    node.CHANNELS = 64
+    # Coarse masks that training draws, all equally often: box, dilated, eroded, shifted, click (a disc).
+    node.KINDS = ["box", "dilated", "eroded", "shifted", "click"]
+    # Share of the training images that come without a mask, for which all objects are wanted.
+    node.NONE = 0.5
+    # Most objects that are marked in a training image; one is marked in half of them.
+    node.MOST_OBJECTS = 3
+
+    # A trained model, the teacher, takes part in the training of this one: its backbone's features (projected to its
+    # channels), class distributions and masks are learnt beside the truth. It is frozen and in no checkpoint.
+    node = cfg.MODEL.DISTILLATION = CN()
+    node.ENABLED = False
+    node.TEACHER_CONFIG = ""  # its configuration file, or config.yaml in its output folder
+    node.TEACHER_WEIGHTS = ""  # as MODEL.WEIGHTS
+    # Weights of the parts; 0 leaves one out.
+    node.FEATURES = 1.0
+    node.CLASSES = 2.0
+    node.MASKS = 5.0
+    node.TEMPERATURE = 2.0  # softens the class distributions; their loss is multiplied by its square
 
 
 def _add_evaluation(cfg: CN) -> None:

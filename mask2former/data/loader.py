@@ -20,12 +20,14 @@ from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from mask2former.data.progressive import Stage, build_stages, stage_at
 from mask2former.data.repeat_factors import repeat_factors
 from mask2former.seeds import image_seeds
 
 logger = logging.getLogger(__name__)
 
-Place = tuple[int, int]  # position in the stream of all processes, and index in the data set
+# Position in the stream of all processes, index in the data set, and size of the image (INPUT.PROGRESSIVE).
+Place = tuple[int, int, float]
 MakeSampler = Callable[[int], Iterable[int]]  # seed -> an endless stream of indices, of this process
 
 
@@ -40,6 +42,8 @@ class TrainLoader:
         mapper: data set dict -> what the model reads, or None, in place of which another image is taken.
         make_sampler: from a seed; samplers of Detectron2 skip what other processes get.
         batch_size: images of this process in a batch.
+        stages: sizes of images and batches (of all processes together) by the number of the batch; the mapper needs a
+            method ``at_size(size)`` then. (): all are of ``batch_size``, and of the mapper's own size.
         num_workers: worker processes; 0: the images are read by this one.
         groups: a group for each index of the data set; a batch is of one group. None: there is one.
         collate: list of mapped dicts -> batch; None: that list.
@@ -56,6 +60,7 @@ class TrainLoader:
         make_sampler: MakeSampler,
         *,
         batch_size: int,
+        stages: Sequence[Stage] = (),
         num_workers: int = 0,
         groups: Sequence[int] | None = None,
         collate: Callable[[list[Any]], Any] | None = None,
@@ -65,6 +70,7 @@ class TrainLoader:
         self.mapper = mapper
         self.make_sampler = make_sampler
         self.batch_size = batch_size
+        self.stages = tuple(stages)
         self.num_workers = num_workers
         self.groups = groups
         self.collate = collate
@@ -81,7 +87,7 @@ class TrainLoader:
         """Start the workers, and return an iterator whose first batch is the one of this number."""
         return iter(
             DataLoader(
-                _SeededImages(self.dataset, self.mapper, self.seed),
+                _SeededImages(self.dataset, self.mapper, self.seed, [stage.size for stage in self.stages]),
                 batch_sampler=itertools.islice(self.batches(), number, None),
                 num_workers=self.num_workers,
                 collate_fn=self.collate or _as_list,
@@ -99,13 +105,24 @@ class TrainLoader:
     def batches(self) -> Iterator[list[Place]]:
         """Yield the places of each batch of this process, from the very first one."""
         rank, processes = comm.get_rank(), comm.get_world_size()
-        waiting: dict[int, list[Place]] = {}
+        waiting: dict[int, list[tuple[int, int]]] = {}
+        batches = 0
+        stage = self._stage(batches, processes)
         for number, index in enumerate(self.make_sampler(self.seed)):
             batch = waiting.setdefault(self.groups[index] if self.groups else 0, [])
             batch.append((number * processes + rank, index))
-            if len(batch) == self.batch_size:
-                yield batch.copy()
-                batch.clear()
+            while len(batch) >= stage.batch:  # more than that wait where a stage of smaller batches has begun
+                yield [(*place, stage.size) for place in batch[: stage.batch]]
+                del batch[: stage.batch]
+                batches += 1
+                stage = self._stage(batches, processes)
+
+    def _stage(self, batch: int, processes: int) -> Stage:
+        """Return the stage of a batch, with this process's number of images."""
+        if not self.stages:
+            return Stage(0, 1.0, self.batch_size)
+        stage = stage_at(self.stages, batch)
+        return stage._replace(batch=stage.batch // processes)
 
 
 class _Stream(Iterator[Any]):
@@ -132,17 +149,18 @@ class _Stream(Iterator[Any]):
 class _SeededImages(Dataset):
     """Map-style data set over places of the stream."""
 
-    def __init__(self, dataset: Dataset, mapper: Callable[[dict[str, Any]], Any], seed: int) -> None:
+    def __init__(self, dataset: Dataset, mapper: Any, seed: int, sizes: Sequence[float] = ()) -> None:
         self._dataset = dataset
-        self._mapper = PicklableWrapper(mapper)
+        others = {size: mapper.at_size(size) for size in sizes if size != 1}
+        self._mappers = {size: PicklableWrapper(one) for size, one in {1.0: mapper, **others}.items()}
         self._seed = seed
 
     def __getitem__(self, place: Place) -> Any:
-        position, index = place
+        position, index, size = place
         with image_seeds(self._seed, position):
             substitutes = random.Random(random.getrandbits(32))
             for _ in range(1000):
-                mapped = self._mapper(self._dataset[index])
+                mapped = self._mappers[size](self._dataset[index])
                 if mapped is not None:
                     return mapped
                 index = substitutes.randrange(len(self._dataset))  # type: ignore[arg-type]
@@ -175,6 +193,13 @@ def build_train_loader(
     choose: MakeSampler | None = None
     if not isinstance(records, IterableDataset):
         choose = _sampler_by_name(cfg, records) if sampler is None else lambda seed: sampler
+    stages = build_stages(cfg) if cfg.INPUT.PROGRESSIVE.ENABLED else ()
+    if stages and (choose is None or not hasattr(mapper, "at_size")):
+        raise ValueError(
+            "INPUT.PROGRESSIVE needs a sampler and a data set that begin anywhere, and a mapper with a method "
+            f"at_size(size), as mask2former.data.mapper.Mapper has; found {type(mapper).__name__} and "
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}."
+        )
     if choose is None:
         # Detectron2's release knows no collate_fn; it says so itself.
         collate = {} if collate_fn is None else {"collate_fn": collate_fn}
@@ -190,6 +215,7 @@ def build_train_loader(
         mapper,
         choose,
         batch_size=cfg.SOLVER.IMS_PER_BATCH // processes,
+        stages=stages,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         groups=_shapes(records) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
         collate=collate_fn,

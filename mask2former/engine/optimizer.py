@@ -1,7 +1,7 @@
 """Optimiser and learning rate schedule, with the published hyper-parameters."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from detectron2.solver import build_lr_scheduler as build_detectron2_lr_schedule
 from detectron2.solver.build import maybe_add_gradient_clipping
 from fvcore.common.param_scheduler import ParamScheduler
 from torch import nn
+
+from mask2former.data.progressive import Stage, build_stages, rate_factor
 
 NORM_LAYERS = (
     nn.BatchNorm1d,
@@ -160,12 +162,30 @@ class WarmupPoly(ParamScheduler):
         return decay * (self.warmup_factor * (1.0 - done) + done)
 
 
+class ByStage(ParamScheduler):
+    """Another factor, times that of the stage's batch (``INPUT.PROGRESSIVE.SCALE_LR``)."""
+
+    def __init__(self, factor: ParamScheduler, stages: Sequence[Stage], max_iter: int) -> None:
+        self.factor = factor
+        self.stages = stages
+        self.max_iter = max_iter
+
+    def __call__(self, where: float) -> float:
+        return self.factor(where) * rate_factor(self.stages, round(where * self.max_iter))
+
+
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
     """Build ``SOLVER.LR_SCHEDULER_NAME``: WarmupPolyLR, or one of Detectron2's (WarmupMultiStepLR, WarmupCosineLR)."""
     solver = cfg.SOLVER
+    follows = cfg.INPUT.PROGRESSIVE.ENABLED and cfg.INPUT.PROGRESSIVE.SCALE_LR
     if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        if follows:
+            raise ValueError(
+                f"INPUT.PROGRESSIVE.SCALE_LR needs SOLVER.LR_SCHEDULER_NAME WarmupPolyLR; it is "
+                f"{solver.LR_SCHEDULER_NAME}."
+            )
         return build_detectron2_lr_scheduler(cfg, optimizer)
-    factor = WarmupPoly(
+    factor: ParamScheduler = WarmupPoly(
         solver.MAX_ITER,
         power=solver.POLY_LR_POWER,
         constant_ending=solver.POLY_LR_CONSTANT_ENDING,
@@ -174,7 +194,13 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.
         warmup_method=solver.WARMUP_METHOD,
     )
     if not solver.BACKBONE_WARMUP:
+        if follows:
+            factor = ByStage(factor, build_stages(cfg), solver.MAX_ITER)
         return LRMultiplier(optimizer, factor, max_iter=solver.MAX_ITER)
+    if follows:
+        raise ValueError(
+            "SOLVER.BACKBONE_WARMUP and a rate that follows INPUT.PROGRESSIVE cannot be used together; choose one."
+        )
     try:
         zero, rising = (int(iterations) for iterations in solver.BACKBONE_WARMUP)
     except ValueError as error:

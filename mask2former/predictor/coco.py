@@ -9,6 +9,7 @@ import numpy as np
 
 from mask2former.data.rle.encode import encode_masks
 from mask2former.predictor.arrays import ResultArrays
+from mask2former.region import VOID
 from mask2former.visualization.painting import mask_box
 
 Json = dict[str, Any]
@@ -103,7 +104,7 @@ def _instances(result: ResultArrays, image_id: int) -> list[Json]:
 
 def _semantic(result: ResultArrays, image_id: int) -> list[Json]:
     ids = _ids(result, "stuff")
-    numbers = np.unique(result.semantic).tolist()
+    numbers = [number for number in np.unique(result.semantic).tolist() if number != VOID]
     return [_object(result.semantic == number, image_id, ids.get(number, number)) for number in numbers]
 
 

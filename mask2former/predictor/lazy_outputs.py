@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mask2former.labels import argmax_labels
 from mask2former.modeling.meta_arch import PredictsMasks, WithSettings, require_finite
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, object_results, semantic_scores
 from mask2former.out_of_memory import is_out_of_memory, release, say_once
+from mask2former.region import Region, cut_out, paste
 from mask2former.tiling import Model, TiledInference
 
 LEAST_TILE = 128  # pixels of a side
@@ -52,6 +54,25 @@ class MaskOutputs:
         # panoptic_on stays as it is: if on, instances are things only.
         settings = _at(replace(self._settings, instance_on=task == "instance"), threshold)
         return object_results(self._class_logits, self._masks, self._masks.size, settings)
+
+
+class RegionOutputs:
+    """Outputs of a region of interest, put back into the whole image.
+
+    Args:
+        outputs: those of the rectangle around it.
+        region: where it lies.
+    """
+
+    def __init__(self, outputs: LazyOutputs, region: Region) -> None:
+        self._outputs, self._region = outputs, region
+
+    @torch.no_grad()
+    def __call__(self, task: str, threshold: float | None) -> Outputs:
+        outputs = dict(self._outputs(task, threshold))
+        if "sem_seg" in outputs:  # labels have a number for void, which scores lack
+            outputs["sem_seg_labels"] = argmax_labels(outputs.pop("sem_seg"))
+        return paste(outputs, self._region)
 
 
 class ReadyOutputs:
@@ -150,9 +171,20 @@ def _at(settings: PostProcessing, threshold: float | None) -> PostProcessing:
 
 @torch.no_grad()
 def run(model: nn.Module, batch: list[dict[str, Any]]) -> list[LazyOutputs]:
-    """Run a model on a batch; its post-processing is left for later if it is a mask architecture."""
+    """Run a model on a batch; its post-processing is left for later if it is a mask architecture.
+
+    An image with a ``mask`` that the model has no encoder for is looked at in that region alone, by itself.
+    """
+    if not getattr(model, "takes_masks", False) and any("mask" in inputs for inputs in batch):
+        return [_run_region(model, inputs) if "mask" in inputs else run(model, [inputs])[0] for inputs in batch]
     if isinstance(model, PredictsMasks):
         predicted = model.predict(batch)
         require_finite([class_logits for class_logits, _ in predicted], batch)
         return [MaskOutputs(model.post_processing, class_logits, masks) for class_logits, masks in predicted]
     return [ReadyOutputs(outputs) for outputs in model(batch)]
+
+
+def _run_region(model: nn.Module, inputs: dict[str, Any]) -> LazyOutputs:
+    piece, region = cut_out(inputs, model.get_buffer("pixel_mean").flatten())
+    (outputs,) = run(model, [piece])
+    return RegionOutputs(outputs, region)

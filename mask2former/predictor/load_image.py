@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES
-from mask2former.data.images.read import image_from_bytes, read_image, require_8_bits
+from mask2former.data.images.read import image_from_bytes, read_image, read_labels, require_8_bits
 from mask2former.download import read_url
 
 URL_SCHEMES = ("http://", "https://")
@@ -27,10 +27,12 @@ class LoadedImage:
     Attributes:
         pixels: [H, W, 3] uint8, RGB.
         name: name of its file or URL, without folders; None for images from memory.
+        mask: [H, W] bool, the marked pixels; None: nothing is marked.
     """
 
     pixels: np.ndarray
     name: str | None = None
+    mask: np.ndarray | None = None
 
 
 def load_image(source: Any) -> LoadedImage:
@@ -67,6 +69,33 @@ def load_image(source: Any) -> LoadedImage:
         f"An image is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
         + (" For a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
     )
+
+
+def load_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
+    """Load the mask that comes with an image: bool [H, W], True where a pixel is marked.
+
+    Args:
+        source: path of an image of one channel, or array [H, W] of bool or integers; any number but 0 marks.
+        size: (H, W) of the image.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of another size, has several channels, or marks no pixel.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such mask file.")
+        where, mask = str(path), read_labels(str(path))
+    else:
+        where, mask = "The mask", np.asarray(source)
+    if mask.ndim != 2 or mask.dtype.kind not in "bui":
+        raise ValueError(f"{where}: found {mask.shape}, {mask.dtype}; a mask is [H, W] of bool or integers.")
+    if mask.shape != size:
+        raise ValueError(f"{where}: it has (height, width) {mask.shape}, but its image has {size}; make them the same.")
+    if not mask.any():
+        raise ValueError(f"{where}: it marks no pixel, so there is nothing to look at.")
+    return mask != 0
 
 
 def find_images(place: str | Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,7 +17,7 @@ from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.out_of_memory import is_out_of_memory, release
 from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
-from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image
+from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
@@ -100,24 +101,65 @@ class Predictor:
         return tuple(stuff if len(stuff) >= len(things) else things)
 
     @overload
-    def __call__(self, source: np.ndarray) -> Result: ...
+    def __call__(self, source: np.ndarray, mask: Any = None) -> Result: ...
     @overload
-    def __call__(self, source: Any) -> Any: ...
-    def __call__(self, source: Any) -> Result | list[Result]:
+    def __call__(self, source: Any, mask: Any = None) -> Any: ...
+    def __call__(self, source: Any, mask: Any = None) -> Result | list[Result]:
         """Predict on an image, or on many.
 
         Args:
             source: one image as :func:`mask2former.predictor.load_image.load_image` takes it (path, URL, array, PIL
                 image); or a list of such, a folder or a glob. The results of several images are computed at once, so
                 that none keeps the network's output; for more than fit into memory, use :meth:`stream`.
+            mask: with one image, the pixels that are marked in it, as
+                :func:`mask2former.predictor.load_image.load_mask` takes them. A model with a mask encoder
+                (``MODEL.MASK_ENCODER``) looks for the objects that are meant; any other sees and labels those pixels
+                alone.
 
         Returns:
             The result, of the image's size; a list of them for several images.
+
+        Raises:
+            ValueError: a mask for several images, or with tiles; or one that :func:`load_mask` refuses.
         """
+        if mask is not None:
+            return next(self.stream([self._marked(source, mask)]))
         if not is_many(source):
             return next(self.stream([source]))
         sources = find_images(source) if isinstance(source, (str, Path)) else source
         return [result.compute() for result in self.stream(sources)]
+
+    def refine(self, source: Any, mask: Any) -> np.ndarray:
+        """Return the true outline of what a coarse mask means: bool [H, W].
+
+        It is the union of the network's masks that are objects by more than half, or the likeliest one if none is.
+
+        Args:
+            source: one image.
+            mask: a box, a click's disc or whatever else marks the object, as for calling the predictor.
+
+        Raises:
+            ValueError: the model has no mask encoder; or see :meth:`__call__`.
+        """
+        if not getattr(self.model, "takes_masks", False):
+            raise ValueError(
+                "This model was trained without MODEL.MASK_ENCODER, so it cannot refine a mask. Called with a mask, it "
+                "labels the marked pixels."
+            )
+        image = self._marked(source, mask)
+        with torch.no_grad():
+            ((class_logits, masks),) = self.model.predict([self._input(image)])
+            likely = 1 - class_logits.float().softmax(-1)[:, -1]
+            chosen = (likely > 0.5).nonzero().flatten() if bool((likely > 0.5).any()) else likely.argmax()[None]
+            return (masks(chosen) > 0).any(0).cpu().numpy()
+
+    def _marked(self, source: Any, mask: Any) -> LoadedImage:
+        if is_many(source):
+            raise ValueError("A mask belongs to one image; call the predictor for each of several images.")
+        if self.tile is not None:
+            raise ValueError("A mask and tiles do not go together: leave out tile, or the mask.")
+        image = load_image(source)
+        return replace(image, mask=load_mask(mask, image.pixels.shape[:2]))
 
     def stream(self, sources: Iterable[Any], batch_size: int | None = None) -> Iterator[Result]:
         """Yield the results of images one after another, such as the frames of a video, holding at most a batch.
@@ -142,7 +184,7 @@ class Predictor:
         batch: list[tuple[LoadedImage, dict[str, Any]]] = []
         for source in sources:
             image = load_image(source)
-            entry = (image, self._input(image.pixels))
+            entry = (image, self._input(image))
             if batch and entry[1]["image"].shape != batch[0][1]["image"].shape:
                 yield from self._results(batch)
                 batch = []
@@ -160,19 +202,20 @@ class Predictor:
             ``instances`` of any score, on the model's device; with tiles, on the CPU.
         """
         with torch.no_grad():
-            inputs = self._input(image)
+            inputs = self._input(LoadedImage(image))
             if self.tile is not None and self._is_large(image):
                 return TiledInference(self.model, self.tile, self.overlap)([inputs])[0]
             outputs = self.model([inputs])[0]
             return outputs if self.tile is None else on_cpu(outputs)
 
-    def _input(self, image: np.ndarray) -> dict[str, Any]:
-        height, width = image.shape[:2]
-        pixels = np.ascontiguousarray(image[:, :, ::-1]) if self._bgr else image
-        if not self._is_large(image):
+    def _input(self, image: LoadedImage) -> dict[str, Any]:
+        height, width = image.pixels.shape[:2]
+        pixels = np.ascontiguousarray(image.pixels[:, :, ::-1]) if self._bgr else image.pixels
+        if not self._is_large(image.pixels):
             pixels = self._resize.get_transform(pixels).apply_image(pixels)
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return {"image": tensor, "height": height, "width": width}
+        mask = {} if image.mask is None else {"mask": torch.from_numpy(image.mask)}
+        return {"image": tensor, "height": height, "width": width, **mask}
 
     def _is_large(self, image: np.ndarray) -> bool:
         """Tell whether an image is cut into tiles."""
@@ -202,7 +245,7 @@ class Predictor:
                 raise
             found = str(error).splitlines()[0] if str(error) else type(error).__name__
         release()
-        if self.tile_if_needed:
+        if self.tile_if_needed and "mask" not in inputs[0]:
             return [FittingOutputs(self.model, one, self.tasks) for one in inputs]
         height, width = inputs[0]["image"].shape[-2:]
         raise MemoryError(

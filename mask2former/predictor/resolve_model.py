@@ -50,6 +50,7 @@ def model_config(
         cfg.MODEL.WEIGHTS = str(weights)
     elif own is not None and "MODEL.WEIGHTS" not in opts:
         cfg.MODEL.WEIGHTS = own
+    cfg.MODEL.DISTILLATION.ENABLED = False  # a teacher is needed for training alone, and may be gone
     _register(cfg, Path(model).expanduser() if isinstance(model, (str, Path)) else None)
     return cfg
 

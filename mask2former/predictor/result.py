@@ -86,7 +86,7 @@ class Result:
 
     @property
     def semantic(self) -> np.ndarray:
-        """The number of each pixel's class: int32 [H, W]."""
+        """The number of each pixel's class: int32 [H, W]; -1 outside of a region of interest."""
         return self._get("semantic")
 
     def compute(self) -> Result:
@@ -167,7 +167,8 @@ class Result:
         """Return a number for each pixel, [H, W] uint8, or uint16 if a number is above 255.
 
         Semantic: the number of the class. Panoptic: the segment's id, 0 for none. Instance: 1 for the best object, 2
-        for the next and so on, 0 for none; the better of overlapping objects.
+        for the next and so on, 0 for none; the better of overlapping objects. Outside of a region of interest the
+        semantic number is the greatest of the type.
         """
         task = task or self.tasks[0]
         if task == "instance":
@@ -176,7 +177,8 @@ class Result:
                 numbers[self.instances.masks[index]] = index + 1
         else:
             numbers = self.panoptic if task == "panoptic" else self.semantic
-        return numbers.astype(np.uint8 if numbers.max(initial=0) <= 255 else np.uint16)
+        most = 254 if numbers.min(initial=0) < 0 else 255  # VOID, -1, becomes the greatest number
+        return numbers.astype(np.uint8 if numbers.max(initial=0) <= most else np.uint16)
 
     def save(self, file: str | Path, task: str | None = None, mode: str = "overlay", **drawing: Any) -> Path:
         """Write :meth:`draw`'s image in the format of the file's suffix; missing folders are created.

@@ -66,6 +66,7 @@ def problems(
     yield from _output(cfg)
     yield from _devices(cfg, num_gpus)
     if not eval_only:
+        yield from _teacher(cfg)
         yield from _solver(cfg, num_gpus * machines)
         yield from _disk(cfg)
         yield from _memory(cfg, num_gpus * machines)
@@ -94,6 +95,17 @@ def _weights(cfg: CfgNode, eval_only: bool, resume: bool) -> Iterator[Problem]:
         yield problem(f"MODEL.WEIGHTS {weights}: the file is not readable.", "Change its permissions.")
     elif not path.stat().st_size or (path.suffix == ".pth" and not _may_be_weights(path)):
         yield problem(f"MODEL.WEIGHTS {weights}: the file is incomplete.", "Download it, or copy it, again.")
+
+
+def _teacher(cfg: CfgNode) -> Iterator[Problem]:
+    node = cfg.MODEL.DISTILLATION
+    if not node.ENABLED:
+        return
+    for key, known in (("TEACHER_CONFIG", False), ("TEACHER_WEIGHTS", node.TEACHER_WEIGHTS in models())):
+        if not known and "://" not in node[key] and not Path(node[key]).expanduser().is_file():
+            yield problem(
+                f"MODEL.DISTILLATION.{key} {node[key]!r}: there is no such file.", "Name the trained teacher's."
+            )
 
 
 def _may_be_weights(path: Path) -> bool:

@@ -113,8 +113,9 @@ def instance_regions(instances: Instances, metadata: Metadata, threshold: float 
 
 
 def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:
-    """Return the regions of a map of class numbers, int [H, W]: one for each class in it."""
-    return [make_region(classes == number, number, False, metadata) for number in np.unique(classes).tolist()]
+    """Return the regions of a map of class numbers, int [H, W]: one for each class in it; below 0 there is none."""
+    numbers = [number for number in np.unique(classes).tolist() if number >= 0]
+    return [make_region(classes == number, number, False, metadata) for number in numbers]
 
 
 def make_region(mask: np.ndarray, number: int, isthing: bool, metadata: Metadata, score: float | None = None) -> Region:

@@ -16,6 +16,11 @@ import resuming
 
 from mask2former.data.loader import build_train_loader
 
+GROWING = (
+    *("INPUT.PROGRESSIVE.ENABLED", "True", "INPUT.PROGRESSIVE.SIZES", "(0.7, 1.0)"),
+    *("INPUT.PROGRESSIVE.SHARES", "(0.6, 0.4)", "INPUT.PROGRESSIVE.SCALE_BATCH", "True"),
+    *("INPUT.PROGRESSIVE.SCALE_LR", "True"),
+)  # 8 images a step until iteration 7, then 4
 FLOAT16 = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float16")
 
 
@@ -45,7 +50,11 @@ def whole(datasets, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("options", [(), FLOAT16, ("SOLVER.OPTIMIZER", "SGD")], ids=["float32", "float16", "sgd"])
+@pytest.mark.parametrize(
+    "options",
+    [(), FLOAT16, ("SOLVER.OPTIMIZER", "SGD"), GROWING],
+    ids=["float32", "float16", "sgd", "growing images"],
+)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_equals_uninterrupted(whole, tmp_path, workers, options):
     """Killed at iteration 8, resumed from the checkpoint of iteration 6; the workers had prefetched beyond both."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,10 +91,14 @@ class InPlaceOfBad:
         images: the list of images that could not be read.
     """
 
-    def __init__(self, mapper: Callable[[Record], Record], records: Sequence[Record], images: BadImages) -> None:
+    def __init__(self, mapper: Any, records: Sequence[Record], images: BadImages) -> None:
         self.mapper = mapper
         self.records = records
         self.images = images
+
+    def at_size(self, size: float) -> InPlaceOfBad:
+        """Return the same with the mapper for images of another size: see :meth:`Mapper.at_size`."""
+        return InPlaceOfBad(self.mapper.at_size(size), self.records, self.images)
 
     def __call__(self, record: Record) -> Record:
         choice = random.Random(str(record["file_name"]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
+from mask2former.data.guide import Marking
 from mask2former.data.images.limits import ImageError
 from mask2former.data.images.read import file_size, read_image
 from mask2former.data.mapper.annotations import instance_objects, panoptic_objects, semantic_objects
@@ -24,6 +26,7 @@ from mask2former.data.mapper.augmentation import (
 )
 from mask2former.data.mapper.bad_images import BadImages
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
+from mask2former.data.progressive import at_size, build_stages
 
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
 
@@ -60,6 +63,8 @@ class Mapper:
         ignore_label: int | None = None,
         max_pixels: int | None = None,
         bad_images: BadImages | None = None,
+        marking: Marking | None = None,
+        smaller: Mapping[float, list[T.Augmentation]] | None = None,
     ) -> None:
         """
         Args:
@@ -71,6 +76,8 @@ class Mapper:
             max_pixels: refuse larger images; None: the limit of the process.
             bad_images: add images for inference that cannot be read to this list; None: stop. In training see
                 :class:`~mask2former.data.mapper.bad_images.InPlaceOfBad`.
+            marking: marks some objects of training images by a coarse mask, and the others are left out; None: no mask.
+            smaller: augmentations for training images of a smaller size, by that size: see :meth:`at_size`.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -79,6 +86,22 @@ class Mapper:
         self.ignore_label = ignore_label
         self.max_pixels = max_pixels
         self.bad_images = bad_images
+        self.marking = marking
+        self.smaller = {size: T.AugmentationList(steps) for size, steps in (smaller or {}).items()}
+
+    def at_size(self, size: float) -> Mapper:
+        """Return a mapper whose training images have sides of ``size`` times this one's (``INPUT.PROGRESSIVE``).
+
+        Raises:
+            ValueError: the configuration does not list this size.
+        """
+        if size == 1:
+            return self
+        if size not in self.smaller:
+            raise ValueError(f"{size} is none of INPUT.PROGRESSIVE.SIZES that this mapper was built with.")
+        other = copy.copy(self)
+        other.augmentations = self.smaller[size]
+        return other
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -99,7 +122,13 @@ class Mapper:
         if name not in PRESETS:
             raise ValueError(f"INPUT.DATASET_MAPPER_NAME is {name!r}; choose one of {', '.join(PRESETS)}.")
         task, augmentation = PRESETS[name]
-        arguments["augmentations"] = _jitter(cfg) if augmentation == "lsj" else _crop(cfg, task)
+
+        def augmentations(size: float) -> list[T.Augmentation]:
+            resized = at_size(cfg, size)
+            return _jitter(resized) if augmentation == "lsj" else _crop(resized, task)
+
+        arguments["augmentations"] = augmentations(1.0)
+        arguments["smaller"] = {stage.size: augmentations(stage.size) for stage in build_stages(cfg) if stage.size != 1}
         readers: dict[str, TargetReader] = {
             "panoptic": panoptic_objects,
             "instance": instance_objects,
@@ -108,6 +137,7 @@ class Mapper:
         # MaskFormer does not read sem_seg; Detectron2's SemanticSegmentor does.
         with_labels = task == "semantic" and cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
         arguments["ignore_label"] = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE if with_labels else None
+        arguments["marking"] = Marking(cfg) if cfg.MODEL.MASK_ENCODER.ENABLED else None
         return {**arguments, "read_targets": readers[task]}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +149,9 @@ class Mapper:
         Returns:
             The record without its annotation, with ``image`` [3, H, W] uint8 and, in training, ``instances``:
             ``gt_classes`` [N] int64 and ``gt_masks``, N bit masks [H, W]; given ``ignore_label``, also ``sem_seg``
-            [H, W] int64. ``height`` and ``width`` are the image's before augmentation. Given ``bad_images``,
-            an image for inference that cannot be read is black, as every image counts in the scores.
+            [H, W] int64; given ``marking``, for some images ``mask`` [H, W] uint8. ``height`` and ``width`` are the
+            image's before augmentation. Given ``bad_images``, an image for inference that
+            cannot be read is black, as every image counts in the scores.
 
         Raises:
             ValueError: image or annotation is broken; the message names the file and what was found.
@@ -152,6 +183,9 @@ class Mapper:
         result["image"] = torch.from_numpy(augmented.pixels())
         if self.read_targets is not None:
             classes, masks = augmented.objects.to_masks()
+            if self.marking is not None and (marked := self.marking(masks.numpy())) is not None:
+                chosen, coarse = torch.from_numpy(marked[0]), torch.from_numpy(marked[1])
+                classes, masks, result["mask"] = classes[chosen], masks[chosen], coarse
             result["instances"] = Instances(tuple(masks.shape[1:]), gt_classes=classes, gt_masks=BitMasks(masks))
             if self.ignore_label is not None:
                 labels = augmented.objects.class_map().astype(np.int64) - 1

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.cpu import optimise_for_cpu
 from mask2former.modeling.criterion import build_criterion
+from mask2former.modeling.distillation import FEATURES, Distillation
+from mask2former.modeling.mask_encoder import MaskEncoder
 from mask2former.modeling.meta_arch.segmentation_model import SegmentationModel
 from mask2former.modeling.postprocess import PostProcessing
 from mask2former.structures import MaskPrediction
@@ -38,7 +40,9 @@ class MaskFormer(SegmentationModel):
     Args:
         backbone: images [B, 3, H, W] -> features by name.
         sem_seg_head: features -> ``MaskPrediction``.
-        criterion, pixel_mean, pixel_std, size_divisibility, post_processing, metadata: see
+        mask_encoder: (features, guide) -> features, for masks that come with images; None: those are regions of
+            interest.
+        criterion, pixel_mean, pixel_std, size_divisibility, post_processing, metadata, distillation: see
             :class:`~mask2former.modeling.meta_arch.segmentation_model.SegmentationModel`.
     """
 
@@ -62,6 +66,8 @@ class MaskFormer(SegmentationModel):
         size_divisibility: int,
         post_processing: PostProcessing,
         metadata: Any = None,
+        mask_encoder: nn.Module | None = None,
+        distillation: nn.Module | None = None,
     ) -> None:
         super().__init__(
             criterion=criterion,
@@ -70,9 +76,11 @@ class MaskFormer(SegmentationModel):
             size_divisibility=size_divisibility,
             post_processing=post_processing,
             metadata=metadata,
+            distillation=distillation,
         )
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
+        self.mask_encoder = mask_encoder
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -83,6 +91,7 @@ class MaskFormer(SegmentationModel):
         if cfg.MODEL.CHECKPOINT:
             parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
             checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
+        shapes = backbone.output_shape()
         divisibility = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
         return {
             "backbone": backbone,
@@ -93,6 +102,8 @@ class MaskFormer(SegmentationModel):
             "size_divisibility": divisibility if divisibility > 0 else backbone.size_divisibility,
             "post_processing": PostProcessing.from_config(cfg),
             "metadata": MetadataCatalog.get(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None,
+            "mask_encoder": MaskEncoder(cfg, shapes) if cfg.MODEL.MASK_ENCODER.ENABLED else None,
+            "distillation": Distillation(cfg, shapes) if cfg.MODEL.DISTILLATION.ENABLED else None,
         }
 
     @property
@@ -104,5 +115,16 @@ class MaskFormer(SegmentationModel):
         """Q."""
         return cast(int, self.sem_seg_head.get_submodule("predictor").num_queries)
 
-    def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
-        return self.sem_seg_head(self.backbone(images), num_frames)
+    @property
+    def takes_masks(self) -> bool:  # type: ignore[override]
+        """Whether there is a mask encoder."""
+        return self.mask_encoder is not None
+
+    def network(self, images: Tensor, num_frames: int = 1, guide: Tensor | None = None) -> MaskPrediction:
+        features = self.backbone(images)
+        if guide is not None and self.mask_encoder is not None:
+            features = self.mask_encoder(features, guide)
+        prediction = self.sem_seg_head(features, num_frames)
+        if self.keeps_features and (self.training or self.distillation is None):  # of a student, or a teacher
+            prediction.extras |= {FEATURES + name: feature for name, feature in features.items()}
+        return prediction

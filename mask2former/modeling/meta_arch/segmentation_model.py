@@ -13,8 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import Self
 
 from mask2former.checkpoint.module_hook import convert_on_load
+from mask2former.modeling.mask_encoder import make_guide
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process
 from mask2former.out_of_memory import in_halves
+from mask2former.region import RegionInference
+from mask2former.region.crop import require_mask, resize_mask
 from mask2former.structures import MaskPrediction, MaskTargets
 
 
@@ -24,10 +27,13 @@ class Batch(NamedTuple):
     Attributes:
         images: [B * T, 3, H, W], with the size of each before padding.
         num_frames: T; 1 for images.
+        guide: [B, 2, H, W], the masks that came with the images, for a network that takes them; None: it takes none, or
+            none came.
     """
 
     images: ImageList
     num_frames: int
+    guide: Tensor | None = None
 
     @property
     def padded_size(self) -> tuple[int, int]:
@@ -61,10 +67,16 @@ class SegmentationModel(nn.Module):
         size_divisibility: batches are padded to a multiple of this, in pixels.
         post_processing: results wanted, and their thresholds.
         metadata: metadata of the data set, for drawing results; the model does not read it.
+        distillation: (prediction, batched inputs, padded size) -> weighted losses beside the criterion's; None: no
+            teacher. The network has to put the backbone's features into the prediction's ``extras`` if
+            :attr:`keeps_features`.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    takes_masks: bool = False
+    """Whether :meth:`network` has a third argument, ``guide``: see :class:`Batch`. If not, a mask that comes with an
+    image is a region of interest."""
 
     def __init__(
         self,
@@ -75,9 +87,12 @@ class SegmentationModel(nn.Module):
         size_divisibility: int,
         post_processing: PostProcessing,
         metadata: Any = None,
+        distillation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.criterion = criterion
+        self.distillation = distillation
+        self.keeps_features = distillation is not None
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.size_divisibility = size_divisibility
@@ -126,7 +141,9 @@ class SegmentationModel(nn.Module):
         Args:
             batched_inputs: for each image ``image``, uint8 or float [3, H, W]; in training ``instances`` with
                 ``gt_classes`` and ``gt_masks``, see :meth:`prepare_targets`; at inference optionally ``height`` and
-                ``width`` of the result. For a clip, ``image`` and ``instances`` are lists over its frames.
+                ``width`` of the result. For a clip, ``image`` and ``instances`` are lists over its frames. Optionally
+                ``mask`` [H, W], nonzero where it marks: what a network with a mask encoder is asked for, or else, at
+                inference, the region of interest (:mod:`mask2former.region`).
 
         Returns:
             In training, the weighted losses. At inference, for each image the results of
@@ -143,12 +160,18 @@ class SegmentationModel(nn.Module):
                 "in float32 (model.float()) and compute in half precision: SOLVER.AMP.ENABLED True, or torch.autocast."
             )
         prediction, batch = self.predict_raw(batched_inputs)
-        return self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
+        losses = self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
+        if self.distillation is not None:
+            losses = {**losses, **self.distillation(prediction, batched_inputs, batch.padded_size)}
+        return losses
 
     def predict_raw(self, batched_inputs: list[dict[str, Any]]) -> tuple[MaskPrediction, Batch]:
         """Run the network; return its raw prediction, for losses, distillation and post-processing, and the batch."""
         batch = self.preprocess(batched_inputs)
-        return self.network(batch.images.tensor, batch.num_frames), batch
+        return self._predicted(batch, batch.images.tensor, batch.guide), batch
+
+    def _predicted(self, batch: Batch, images: Tensor, guide: Tensor | None) -> MaskPrediction:
+        return self.network(images, batch.num_frames, **({} if guide is None else {"guide": guide}))
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
         """Return class logits [Q, K + 1] and masks at the wanted size, for each image, or each frame of each clip.
@@ -162,7 +185,10 @@ class SegmentationModel(nn.Module):
 
         def predicted(part: range) -> list[tuple[Tensor, ResizedMasks]]:
             frames = batch.images.tensor[part.start * batch.num_frames : part.stop * batch.num_frames]
-            prediction = self.network(frames, batch.num_frames)
+            guide = None
+            if batch.guide is not None:
+                guide = batch.guide[part.start * batch.num_frames : part.stop * batch.num_frames]
+            prediction = self._predicted(batch, frames, guide)
             return [
                 (prediction.class_logits[row], masks)
                 for row, index in enumerate(part)
@@ -175,8 +201,10 @@ class SegmentationModel(nn.Module):
         """Return the results of each image or clip under ``settings``, without changing or copying the model.
 
         Raises:
-            ValueError: class logits that are not finite, of which nothing can be made.
+            ValueError: class logits that are not finite, of which nothing can be made; or a ``mask`` that does not fit.
         """
+        if not self.takes_masks and any(x.get("mask") is not None for x in batched_inputs):
+            return RegionInference(lambda parts: self.infer(parts, settings), self.pixel_mean.flatten())(batched_inputs)
         predicted = self.predict(batched_inputs)
         require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
         results = [post_process(*one, settings) for one in predicted]
@@ -199,7 +227,20 @@ class SegmentationModel(nn.Module):
         normalised = [(frame.to(self.device) - self.pixel_mean) / self.pixel_std for frame in frames]
         images = ImageList.from_tensors(normalised, self.size_divisibility)
         images.tensor = images.tensor.to(self.dtype)
-        return Batch(images, lengths.pop())
+        return Batch(images, lengths.pop(), self._guide(batched_inputs, images) if self.takes_masks else None)
+
+    def _guide(self, batched_inputs: list[dict[str, Any]], images: ImageList) -> Tensor | None:
+        """Return the guide of a batch; None at inference without masks, which takes no time then."""
+        given = [x.get("mask") is not None for x in batched_inputs]
+        if not any(given) and not self.training:  # in training every parameter has to take part, on all processes
+            return None
+        frames = len(images.image_sizes) // len(batched_inputs)
+        masks: list[Tensor | None] = []
+        for x, has in zip(batched_inputs, given, strict=True):  # a clip has none
+            size = images.image_sizes[len(masks)]
+            masks += [resize_mask(require_mask(x), size)] if has else [None] * frames
+        padded = (images.tensor.shape[-2], images.tensor.shape[-1])
+        return make_guide(masks, images.image_sizes, padded, self.device).to(self.dtype)
 
     def prepare_targets(self, batched_inputs: list[dict[str, Any]], batch: Batch) -> list[MaskTargets]:
         """Build targets of the padded size.
