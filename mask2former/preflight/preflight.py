@@ -185,13 +185,15 @@ def _disk(cfg: CfgNode) -> Iterator[Problem]:
     folder = _existing(Path(cfg.OUTPUT_DIR))
     each = CHECKPOINT_BYTES * MODELS[model_size(cfg)].parameters
     number = cfg.SOLVER.MAX_ITER // cfg.SOLVER.CHECKPOINT_PERIOD + 1
+    if cfg.SOLVER.KEEP > 0:
+        number = min(number, cfg.SOLVER.KEEP + 1)  # the oldest goes when the newest is whole
     free = shutil.disk_usage(folder).free
     if each * number > free:
         period = cfg.SOLVER.CHECKPOINT_PERIOD * max(2, -(-number * each // max(1, free)))
         yield problem(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR}: {number} checkpoints of about {each / 1e9:.1f} GB each do not fit in the "
             f"{free / 1e9:.1f} GB that are free.",
-            f"Write fewer, such as SOLVER.CHECKPOINT_PERIOD {period}, or choose another OUTPUT_DIR.",
+            f"Write fewer, such as SOLVER.CHECKPOINT_PERIOD {period} or SOLVER.KEEP 2, or choose another OUTPUT_DIR.",
         )
 
 
