@@ -66,6 +66,12 @@ def test_no_configuration_raises_a_false_alarm(path: Path, tmp_path: Path, monke
         fake_files(MetadataCatalog.get(name).as_dict())
     if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS:
         Path(cfg.MODEL.WEIGHTS).write_bytes(b"\x80")
+    if cfg.MODEL.DISTILLATION.ENABLED:
+        assert len(found(cfg)) == 2 and not found(cfg, eval_only=True)
+        for key in ("TEACHER_CONFIG", "TEACHER_WEIGHTS"):
+            file = tmp_path / cfg.MODEL.DISTILLATION[key]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
     assert found(cfg) == []
 
 
