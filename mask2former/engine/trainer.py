@@ -45,8 +45,8 @@ from mask2former.engine.precision import build_amp_settings
 from mask2former.engine.reporting_evaluator import with_report
 from mask2former.engine.train_step import DivergedError, TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
-from mask2former.evaluation.build import build_evaluator
-from mask2former.evaluation.rehearsal import rehearse, was_rehearsed
+from mask2former.evaluation.build import build_evaluator, was_rehearsed
+from mask2former.evaluation.rehearsal import rehearse
 from mask2former.evaluation.scores import score_table
 from mask2former.evaluation.semantic_form import accepts_label_maps
 from mask2former.evaluation.tta import SegmentorWithTTA
