@@ -32,8 +32,8 @@ from mask2former.engine.reporting_evaluator import with_report
 from mask2former.engine.resumable_trainer import ResumableTrainer
 from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
-from mask2former.evaluation.build import build_evaluator
-from mask2former.evaluation.rehearsal import rehearse, was_rehearsed
+from mask2former.evaluation.build import build_evaluator, was_rehearsed
+from mask2former.evaluation.rehearsal import rehearse
 from mask2former.evaluation.tta import SegmentorWithTTA
 from mask2former.files import cut_partial_line
 

@@ -141,3 +141,24 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") 
             f"MODEL.MASK_FORMER.TEST.{{{switches}}} for which it has ground truth."
         )
     return evaluators[0] if len(evaluators) == 1 else Evaluators(evaluators)
+
+
+_rehearsed: set[tuple[object, ...]] = set()  # what the checks before a run have tried, until the training asks
+
+
+def note_rehearsed(cfg: CfgNode, name: str) -> None:
+    """Note that the evaluators of ``cfg`` were tried on a data set, so that the training need not do it again."""
+    _rehearsed.add(_key(cfg, name))
+
+
+def was_rehearsed(cfg: CfgNode, name: str) -> bool:
+    """Tell whether that was noted, for the same settings and registration, since this was last asked."""
+    key = _key(cfg, name)
+    noted = key in _rehearsed
+    _rehearsed.discard(key)
+    return noted
+
+
+def _key(cfg: CfgNode, name: str) -> tuple[object, ...]:
+    loader = DatasetCatalog[name] if name in DatasetCatalog else None  # noqa: SIM401 (its `get` calls the loader)
+    return (name, loader, cfg.TEST.dump(), cfg.MODEL.MASK_FORMER.TEST.dump(), cfg.DATASETS.TEST)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from mask2former.data.images.read import file_size
@@ -50,27 +48,6 @@ def rehearse(evaluator: DatasetEvaluator, load: Callable[[], Sequence[Record]]) 
         finally:
             member.on_image = on_image
             member.reset()
-
-
-_rehearsed: set[tuple[object, ...]] = set()  # what the checks before a run have tried, until the training asks
-
-
-def note_rehearsed(cfg: CfgNode, name: str) -> None:
-    """Note that the evaluators of ``cfg`` were tried on a data set, so that the training need not do it again."""
-    _rehearsed.add(_key(cfg, name))
-
-
-def was_rehearsed(cfg: CfgNode, name: str) -> bool:
-    """Tell whether that was noted, for the same settings and registration, since this was last asked."""
-    key = _key(cfg, name)
-    noted = key in _rehearsed
-    _rehearsed.discard(key)
-    return noted
-
-
-def _key(cfg: CfgNode, name: str) -> tuple[object, ...]:
-    loader = DatasetCatalog[name] if name in DatasetCatalog else None  # noqa: SIM401 (its `get` calls the loader)
-    return (name, loader, cfg.TEST.dump(), cfg.MODEL.MASK_FORMER.TEST.dump(), cfg.DATASETS.TEST)
 
 
 def size_of(record: Record) -> tuple[int, int]:

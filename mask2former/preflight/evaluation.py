@@ -11,8 +11,8 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from mask2former.evaluation.build import build_evaluator
-from mask2former.evaluation.rehearsal import note_rehearsed, rehearse
+from mask2former.evaluation.build import build_evaluator, note_rehearsed
+from mask2former.evaluation.rehearsal import rehearse
 from mask2former.preflight.problem import Problem, problem
 
 FILES = ("file_name", "pan_seg_file_name", "sem_seg_file_name")
