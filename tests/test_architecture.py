@@ -66,8 +66,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.meta_arch",
         "modeling.postprocess",
     },
+    "modeling.segvit": {
+        "structures",
+        "modeling.layers",
+        "modeling.matcher",
+        "modeling.pixel_decoder",
+        "modeling.transformer_decoder",
+    },
     "modeling": {
         "modeling.eomt",
+        "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",

@@ -128,6 +128,9 @@ def _add_mask_former(cfg: CN) -> None:
     node.DICE_WEIGHT = 1.0
     # Weight of the class "no object" in the cross-entropy, relative to 1.
     node.NO_OBJECT_WEIGHT = 0.1
+    # Semantic data alone: pixels in no mask (label 255) count as outside of each mask. False leaves them, and padding,
+    # out of mask and dice loss.
+    node.UNLABELED_IS_BACKGROUND = True
     # Supervise the prediction of every decoder layer.
     node.DEEP_SUPERVISION = True
     # For "points": points sampled in a mask, for the matching and for the mask losses; candidates drawn for each point
@@ -228,6 +231,12 @@ def _add_backbones(cfg: CN) -> None:
     vit.OUT_BLOCKS = []  # blocks whose patches are features
     # Block i of n learns at the backbone's rate times this to the power of n - 1 - i.
     vit.LAYER_DECAY = 1.0
+    # Block in which patches of even rows and columns alone are left, so that the rest costs a quarter; -1: none.
+    vit.SHRINK_BLOCK = -1
+
+    # SegViT: layers of each of its decoders, those that attend to masks and those of the query up-sampling.
+    cfg.MODEL.SEGVIT = CN()
+    cfg.MODEL.SEGVIT.LAYERS = 3
 
     # MODEL.META_ARCHITECTURE: EoMT. Queries join the tokens before the last NUM_BLOCKS blocks of the ViT.
     eomt = cfg.MODEL.EOMT = CN()
