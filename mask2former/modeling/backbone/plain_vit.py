@@ -115,7 +115,7 @@ class PlainViT(Backbone):
         self.rotary = positions == "rotary"
         if not self.rotary:
             self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // patch_size) ** 2, embed_dim))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
             ViTBlock(
                 embed_dim,

@@ -30,6 +30,7 @@ class _AttentionToMask(nn.Module):
     """
 
     multi_scale = True
+    level_for_each_feature = False
     checkpoint_layers = (AttentionToMaskLayer,)
 
     @configurable
@@ -74,12 +75,8 @@ class _AttentionToMask(nn.Module):
             "dim_feedforward": node.DIM_FEEDFORWARD,
             "dropout": node.DROPOUT,
             "num_layers": cfg.MODEL.SEGVIT.LAYERS,
-            "num_levels": cls._number_of_levels(cfg),
+            "num_levels": len(cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES) if cls.level_for_each_feature else 1,
         }
-
-    @classmethod
-    def _number_of_levels(cls, cfg: CfgNode) -> int:
-        raise NotImplementedError
 
     def forward(self, levels: Sequence[Tensor], mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:
         """Predict masks.
@@ -115,9 +112,7 @@ class AttentionToMaskCascade(_AttentionToMask):
     stages, embeddings are 0 for stages still to come.
     """
 
-    @classmethod
-    def _number_of_levels(cls, cfg: CfgNode) -> int:
-        return len(cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES)
+    level_for_each_feature = True
 
     def _predict(self, x: Tensor, levels: Sequence[Tensor]) -> MaskPrediction:
         finest = max((level.shape[-2:] for level in levels), key=lambda size: size[0] * size[1])
@@ -146,10 +141,6 @@ class AttentionToMaskCascade(_AttentionToMask):
 @TRANSFORMER_DECODER_REGISTRY.register()
 class AttentionToMaskDecoder(_AttentionToMask):
     """Decoder of the shrunk SegViT (arXiv 2210.05844, section 3.3): one level, every layer predicts by its own map."""
-
-    @classmethod
-    def _number_of_levels(cls, cfg: CfgNode) -> int:
-        return 1
 
     def _predict(self, x: Tensor, levels: Sequence[Tensor]) -> MaskPrediction:
         (level,), (decoder,) = levels, self.decoders
