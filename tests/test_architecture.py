@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
         "structures",
+        "labels",
         "out_of_memory",
         "checkpoint",
         "modeling.pixel_decoder",

@@ -180,6 +180,10 @@ def _add_mask_former(cfg: CN) -> None:
     # Resize masks to the image before the semantic sum over queries instead of after it. Panoptic and instance results
     # imply this.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
+    # Semantic results alone: see images in square windows of this side, in pixels of the resized image, at this
+    # distance, and average their scores. 0: the whole image at once.
+    node.TEST.WINDOW = 0
+    node.TEST.WINDOW_STRIDE = 0
 
 
 def _add_backbones(cfg: CN) -> None:
