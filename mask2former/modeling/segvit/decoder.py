@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -119,7 +119,7 @@ class AttentionToMaskCascade(_AttentionToMask):
         class_logits, embeds, keys = [], [], []
         for decoder, level in zip(self.decoders, levels, strict=True):
             memory = level.flatten(2).transpose(1, 2)
-            for layer in decoder:  # the maps of all but the last layer have no use
+            for layer in cast(nn.ModuleList, decoder):  # the maps of all but the last layer have no use
                 x, embed, key = layer(x, memory)
             class_logits.append(self.class_embed(x))
             embeds.append(embed)
@@ -146,7 +146,7 @@ class AttentionToMaskDecoder(_AttentionToMask):
         (level,), (decoder,) = levels, self.decoders
         memory = level.flatten(2).transpose(1, 2)
         class_logits, embeds, keys = [], [], []
-        for layer in decoder:
+        for layer in cast(nn.ModuleList, decoder):
             x, embed, key = layer(x, memory)
             class_logits.append(self.class_embed(x))
             embeds.append(embed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -81,7 +81,7 @@ class QueryUpsamplingPixelDecoder(nn.Module):
         nowhere = x.new_zeros(1)  # the queries themselves say where they are
         for name, projection, decoder in zip(self.features, self.projections, self.decoders, strict=True):
             memory = projection(features[name])
-            for layer in decoder:
+            for layer in cast(nn.ModuleList, decoder):
                 x = layer(x, nowhere, memory, memory)
         level = x.transpose(1, 2).unflatten(2, grid)
         return PixelDecoderOutput(level, [level])

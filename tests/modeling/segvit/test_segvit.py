@@ -278,3 +278,26 @@ def test_decoder_and_pixel_decoder_have_to_suit_each_other() -> None:
     model = build_model(configuration(False, **decoder))
     with pytest.raises(ValueError, match="attends to 1 levels, but the pixel decoder gives 3"):
         model.network(torch.randn(1, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shrunk", "steps"), [(False, 100), (True, 240)])
+def test_learns_two_images_by_heart(shrunk: bool, steps: int) -> None:
+    torch.manual_seed(0)
+    model = build_model(configuration(shrunk, MODEL__MASK_FORMER__DROPOUT=0.0, MODEL__VIT__PATCH_SIZE=8)).train()
+    inputs = batch()[:2]
+    for index, one in enumerate(inputs):  # a hue for each class
+        one["image"] = (one["labels"][None] * torch.tensor([50, 20, 35])[:, None, None] + 40 * index).float() % 256
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(steps):
+        losses = model(inputs)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        results = model.eval()(inputs)
+    for one, result in zip(inputs, results, strict=True):
+        known = one["labels"] < 255
+        right = (result["sem_seg"].argmax(0) == one["labels"])[known].float().mean()
+        assert right > 0.9
