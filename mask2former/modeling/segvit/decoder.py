@@ -65,6 +65,11 @@ class _AttentionToMask(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: int) -> dict[str, Any]:
         node = cfg.MODEL.MASK_FORMER
+        if node.TEST.PANOPTIC_ON or node.TEST.INSTANCE_ON:
+            raise ValueError(
+                f"{cls.__name__} has one query for each class, which cannot tell objects of a class apart: set "
+                "MODEL.MASK_FORMER.TEST.PANOPTIC_ON and INSTANCE_ON False, or take another decoder."
+            )
         if cfg.MODEL.SEGVIT.LAYERS < 1:
             raise ValueError(f"MODEL.SEGVIT.LAYERS is {cfg.MODEL.SEGVIT.LAYERS}; a decoder needs at least one layer.")
         return {

@@ -265,6 +265,7 @@ def test_checkpointing_keeps_losses_and_gradients() -> None:
         (True, {"MODEL__VIT__POSITIONS": "rotary"}, "POSITIONS table, found rotary"),
         (False, {"MODEL__SEM_SEG_HEAD__CONVS_DIM": 32}, "CONVS_DIM is 32 and MODEL.MASK_FORMER.HIDDEN_DIM 16"),
         (False, {"MODEL__SEGVIT__LAYERS": 0}, "at least one layer"),
+        (True, {"MODEL__MASK_FORMER__TEST__INSTANCE_ON": True}, "AttentionToMaskDecoder has one query for each class"),
         (False, {"MODEL__SEM_SEG_HEAD__IN_FEATURES": ["block1", "block2"]}, "IN_FEATURES names"),
     ],
 )
