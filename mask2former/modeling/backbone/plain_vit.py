@@ -181,7 +181,8 @@ class PlainViT(Backbone):
         Raises:
             ValueError: a side is no multiple of the patch's.
         """
-        height, width = images.shape[-2:]
+        # `torch.jit.trace` makes sizes tensors; `torch.export` makes them symbols, which `int` would fix.
+        height, width = (int(side) if isinstance(side, Tensor) else side for side in images.shape[-2:])
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f"PlainViT needs sides that are multiples of {self.patch_size} pixels, found {height}x{width}; "
@@ -213,7 +214,8 @@ class PlainViT(Backbone):
         """Return the tokens that are left where the grid is halved, int64 [n], and the new grid."""
         rows, columns = (torch.arange(0, side, 2, device=device) for side in grid)
         patches = (rows[:, None] * grid[1] + columns).flatten() + self.num_prefix_tokens
-        return torch.cat([torch.arange(self.num_prefix_tokens, device=device), patches]), (len(rows), len(columns))
+        left = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)  # by arithmetic, because `torch.export` has symbols here
+        return torch.cat([torch.arange(self.num_prefix_tokens, device=device), patches]), left
 
     def patches(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the patches of tokens [B, ..., C], which are the last ones, as [B, C, h, w]."""
