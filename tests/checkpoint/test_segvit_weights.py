@@ -141,3 +141,21 @@ def test_other_classes_are_named_and_trained_anew(caplog: pytest.LogCaptureFixtu
 def test_hugging_face_has_no_such_model() -> None:
     with pytest.raises(ValueError, match="Hugging Face has no SegViT"):
         convert(weights(False)[1], "hf")
+
+
+def test_timms_vit_is_the_start() -> None:
+    """All of the backbone is filled, without the class token, and the position table has the crop's grid."""
+    vit = pytest.importorskip("timm.models.vision_transformer")
+    torch.manual_seed(0)
+    state = vit.VisionTransformer(img_size=96, patch_size=16, embed_dim=24, depth=6, num_heads=4).state_dict()
+    model = build_model(configuration(True))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    missing = model.load_state_dict(state, strict=False).missing_keys
+    assert missing and all(name.startswith("sem_seg_head.") for name in missing)
+    for name, value in model.backbone.state_dict().items():
+        if name != "pos_embed":
+            assert torch.equal(value, state[name]), name
+    grid = state["pos_embed"][:, 1:].transpose(1, 2).unflatten(2, (6, 6))
+    resized = nn.functional.interpolate(grid, (4, 4), mode="bicubic").flatten(2).transpose(1, 2)
+    torch.testing.assert_close(model.backbone.pos_embed.detach(), resized)
+    assert not torch.equal(model.backbone.pos_embed, before["backbone.pos_embed"])

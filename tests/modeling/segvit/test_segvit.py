@@ -302,3 +302,22 @@ def test_learns_two_images_by_heart(shrunk: bool, steps: int) -> None:
         known = one["labels"] < 255
         right = (result["sem_seg"].argmax(0) == one["labels"])[known].float().mean()
         assert right > 0.9
+
+
+@pytest.mark.parametrize("shrunk", [False, True])
+def test_mixed_and_half_precision(shrunk: bool) -> None:
+    model = build_model(configuration(shrunk)).train()
+    exact = sum(model(batch()).values())
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(batch())
+    total = sum(losses.values())
+    total.backward()
+    assert float(total) == pytest.approx(float(exact), rel=0.05)
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in model.parameters())
+    model.eval()
+    image = {"image": batch()[0]["image"]}
+    with torch.no_grad():
+        scores = model([image])[0]["sem_seg"]
+        half = model.to(torch.bfloat16)([image])[0]["sem_seg"]
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, scores, atol=0.03, rtol=0.05)
