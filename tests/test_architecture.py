@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
         "structures",
+        "labels",
         "out_of_memory",
         "checkpoint",
         "modeling.pixel_decoder",
@@ -71,8 +72,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.meta_arch",
         "modeling.postprocess",
     },
+    "modeling.segvit": {
+        "structures",
+        "modeling.layers",
+        "modeling.matcher",
+        "modeling.pixel_decoder",
+        "modeling.transformer_decoder",
+    },
     "modeling": {
         "modeling.eomt",
+        "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",

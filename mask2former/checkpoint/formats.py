@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mask2former.checkpoint import eomt, hf_resnet
+from mask2former.checkpoint import eomt, hf_resnet, segvit
 from mask2former.checkpoint.detectron2_resnet import from_caffe2, from_detectron2, is_caffe2, is_detectron2
 from mask2former.checkpoint.efficientnet import from_efficientnet_lite, is_efficientnet_lite
 from mask2former.checkpoint.hf import from_hf, is_hf, to_hf
@@ -23,7 +23,8 @@ Targets = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]
 TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf}
 # Of models that are told by our names; all others are of Mask2Former's family.
 OTHER_TARGETS: list[tuple[Callable[[Mapping[str, object]], bool], Targets]] = [
-    (eomt.is_ours, {"ours": dict, "published": eomt.to_published, "hf": eomt.to_hf})
+    (eomt.is_ours, {"ours": dict, "published": eomt.to_published, "hf": eomt.to_hf}),
+    (segvit.is_ours, {"ours": dict, "published": segvit.to_published, "hf": segvit.to_hf}),
 ]
 UNKNOWN = "ours or unknown"
 TIMM, EFFICIENTNET_LITE = "timm", "EfficientNet-Lite classifier"
@@ -52,6 +53,7 @@ class Format(NamedTuple):
 FORMATS = [
     Format("EoMT, published", eomt.is_published, lambda state, _: eomt.from_published(state)),
     Format("EoMT, Hugging Face", eomt.is_hf, lambda state, _: eomt.from_hf(state)),
+    Format("SegViT, published", segvit.is_published, segvit.from_published),
     Format("timm ViT", is_timm_vit, from_timm_vit),
     Format("Hugging Face", is_hf, lambda state, _: _from_hf(state)),
     Format("published", is_published, lambda state, _: from_published(state)),

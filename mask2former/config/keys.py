@@ -157,6 +157,9 @@ def _add_mask_former(cfg: CN) -> None:
     # Weights of single classes in the cross-entropy, against imbalance: a number for each class in order, or
     # "name=weight" for some by name or number, the others being 1. Empty: all 1.
     node.CLASS_WEIGHTS = []
+    # Semantic data alone: pixels in no mask (label 255) count as outside of each mask. False leaves them, and padding,
+    # out of mask and dice loss.
+    node.UNLABELED_IS_BACKGROUND = True
     # Supervise the prediction of every decoder layer.
     node.DEEP_SUPERVISION = True
     # For "points": points sampled in a mask, for the matching and for the mask losses; candidates drawn for each point
@@ -206,6 +209,10 @@ def _add_mask_former(cfg: CN) -> None:
     # Resize masks to the image before the semantic sum over queries instead of after it. Panoptic and instance results
     # imply this.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
+    # Semantic results alone: see images in square windows of this side, in pixels of the resized image, at this
+    # distance, and average their scores. 0: the whole image at once.
+    node.TEST.WINDOW = 0
+    node.TEST.WINDOW_STRIDE = 0
 
 
 def _add_backbones(cfg: CN) -> None:
@@ -257,6 +264,12 @@ def _add_backbones(cfg: CN) -> None:
     vit.OUT_BLOCKS = []  # blocks whose patches are features
     # Block i of n learns at the backbone's rate times this to the power of n - 1 - i.
     vit.LAYER_DECAY = 1.0
+    # Block in which patches of even rows and columns alone are left, so that the rest costs a quarter; -1: none.
+    vit.SHRINK_BLOCK = -1
+
+    # SegViT: layers of each of its decoders, those that attend to masks and those of the query up-sampling.
+    cfg.MODEL.SEGVIT = CN()
+    cfg.MODEL.SEGVIT.LAYERS = 3
 
     # MODEL.META_ARCHITECTURE: EoMT. Queries join the tokens before the last NUM_BLOCKS blocks of the ViT.
     eomt = cfg.MODEL.EOMT = CN()

@@ -121,9 +121,12 @@ class SegmentorWithTTA(nn.Module):
             version = {**inputs, "image": image}
             if isinstance(self.model, PredictsMasks):
                 settings = self.model.post_processing
-                class_logits, masks = self.model.predict([version])[0]
-                require_finite([class_logits], [inputs])
-                score = semantic_scores(class_logits, masks, settings) if settings.semantic_on else None
+                if settings.window:
+                    score = self.model.infer([version], replace(settings, semantic_labels=False))[0]["sem_seg"]
+                else:
+                    class_logits, masks = self.model.predict([version])[0]
+                    require_finite([class_logits], [inputs])
+                    score = semantic_scores(class_logits, masks, settings) if settings.semantic_on else None
                 if settings.panoptic_on or settings.instance_on:
                     views.append(View(class_logits, masks, mirrored))
                     sizes.append(image.shape[-2] * image.shape[-1])

@@ -9,6 +9,13 @@ from mask2former.modeling.pixel_decoder import (
     MSDeformAttnPixelDecoder,
     TransformerEncoderPixelDecoder,
 )
+from mask2former.modeling.segvit import (
+    AttentionToMaskCascade,
+    AttentionToMaskDecoder,
+    ClassMatcher,
+    ProjectingPixelDecoder,
+    QueryUpsamplingPixelDecoder,
+)
 from mask2former.modeling.transformer_decoder import (
     TRANSFORMER_DECODER_REGISTRY,
     LocatedQueryDecoder,
@@ -18,7 +25,10 @@ from mask2former.modeling.transformer_decoder import (
 
 __all__ = [
     "TRANSFORMER_DECODER_REGISTRY",
+    "AttentionToMaskCascade",
+    "AttentionToMaskDecoder",
     "BasePixelDecoder",
+    "ClassMatcher",
     "D2SwinTransformer",
     "EoMT",
     "LocatedQueryDecoder",
@@ -30,6 +40,8 @@ __all__ = [
     "PerPixelBaselinePlusHead",
     "PlaceLoss",
     "PlainViT",
+    "ProjectingPixelDecoder",
+    "QueryUpsamplingPixelDecoder",
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",

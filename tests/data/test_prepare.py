@@ -207,6 +207,58 @@ def test_coco_stuff_10k_files_of_something_else(tmp_path: Path) -> None:
         module.main(arguments)
 
 
+def save_context(folder: Path, name: str, labels: Any) -> None:
+    """An image of PASCAL-Context and its label map."""
+    labels = np.asarray(labels, np.uint16)
+    save(np.zeros((*labels.shape, 3)), folder / f"JPEGImages/{name}.jpg")
+    (folder / "trainval").mkdir(exist_ok=True)
+    scipy.io.savemat(folder / f"trainval/{name}.mat", {"LabelMap": labels})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pascal_context(tmp_path: Path, register: Callable, workers: int) -> None:
+    folder = tmp_path / "VOCdevkit/VOC2010"
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    for split in ("train", "val"):
+        save_context(folder, f"of_{split}", [[0, 2, 9], [459, 458, 1]])  # 1 and 459: not among the 59
+        (folder / f"ImageSets/Main/{split}.txt").write_text(f"of_{split}\n")
+    script("prepare_pascal_context").main(["--root", str(tmp_path), "--workers", str(workers)])
+    register(tmp_path)
+    expected = {59: [[255, 0, 1], [255, 58, 255]], 60: [[0, 1, 2], [0, 59, 0]]}
+    for split in ("train", "val"):
+        for count, wanted in expected.items():
+            name = f"pascal_context_{count}_sem_seg_{split}"
+            (record,) = DatasetCatalog.get(name)
+            assert record["image_id"] == f"of_{split}"
+            labels = np.asarray(Image.open(record["sem_seg_file_name"]))
+            assert labels.dtype == np.uint8 and labels.tolist() == wanted
+            names = MetadataCatalog.get(name).stuff_classes
+            named = [names[label] if label < 255 else "background" for label in labels.flatten()]
+            assert named == ["background", "aeroplane", "bag", "background", "wood", "background"]
+
+
+def test_pascal_context_files_of_something_else(tmp_path: Path) -> None:
+    module, folder = script("prepare_pascal_context"), tmp_path / "VOCdevkit/VOC2010"
+    arguments = ["--root", str(tmp_path), "--workers", "1"]
+    with pytest.raises(SystemExit, match=r"train\.txt is missing"):
+        module.main(arguments)
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    (folder / "ImageSets/Main/train.txt").write_text("a")
+    save_context(folder, "a", [[0, 460]])
+    with pytest.raises(SystemExit, match=r"a\.mat: found uint16 .* up to 460"):
+        module.main(arguments)
+    scipy.io.savemat(folder / "trainval/a.mat", {"T": [[1]]})
+    with pytest.raises(SystemExit, match=r"a\.mat: found no LabelMap"):
+        module.main(arguments)
+    (folder / "trainval/a.mat").write_bytes(b"nothing of the kind" * 20)
+    with pytest.raises(SystemExit, match=r"a\.mat: not a MATLAB file"):
+        module.main(arguments)
+    save_context(folder, "a", [[0, 1]])
+    save(np.zeros((2, 2, 3)), folder / "JPEGImages/a.jpg")
+    with pytest.raises(SystemExit, match=r"a\.jpg: its size \(height, width\) is \(2, 2\)"):
+        module.main(arguments)
+
+
 def save_ade20k_full(folder: Path, numbers: np.ndarray, image: np.ndarray) -> None:
     """One image with the colours of its segmentation: the object's number, and the instance in blue."""
     colours = np.stack([numbers // 256 * 10, numbers % 256, np.arange(numbers.size).reshape(numbers.shape) % 7], -1)

@@ -1,11 +1,13 @@
-"""Data sets of the published system beyond those that Detectron2 registers itself, under their published names.
+"""Data sets of published systems beyond those that Detectron2 registers itself, under their published names.
 
 Things and stuff keep their places in the tables, because published weights have learnt these numbers.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 from mask2former.data.datasets.categories import load_categories
 from mask2former.data.datasets.spec import (
@@ -35,6 +37,7 @@ def published_rows() -> Iterator[DatasetSpec]:
             },
             lambda: sem_seg_task_metadata(load_categories("ade20k_full"), ADE20K_FULL_IGNORE_LABEL),
         )
+        yield from _pascal_context_rows(split)
     for split in ("train", "test"):
         yield DatasetSpec(
             f"coco_2017_{split}_stuff_10k_sem_seg",
@@ -93,3 +96,22 @@ def _vistas_rows(split: str, part: str) -> Iterator[DatasetSpec]:
         labels,
         lambda: sem_seg_task_metadata(load_categories("mapillary_vistas"), VISTAS_IGNORE_LABEL),
     )
+
+
+def _pascal_context_rows(split: str) -> Iterator[DatasetSpec]:
+    """PASCAL-Context's 59 classes; the form with 60 has "background", for all others, as class 0."""
+    root = "VOCdevkit/VOC2010"
+    for count in (59, 60):
+        yield DatasetSpec(
+            f"pascal_context_{count}_sem_seg_{split}",
+            load_sem_seg,
+            {
+                "image_root": f"{root}/images_detectron2/{split}",
+                "sem_seg_root": f"{root}/annotations_detectron2/pascal_context_{count}/{split}",
+            },
+            functools.partial(_pascal_context_metadata, count),
+        )
+
+
+def _pascal_context_metadata(count: int) -> dict[str, Any]:
+    return sem_seg_task_metadata(load_categories("pascal_context")[-count:])

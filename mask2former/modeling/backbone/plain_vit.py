@@ -51,9 +51,11 @@ class PlainViT(Backbone):
         drop_path_on: "both" branches, or "mlp" alone.
         out_blocks: blocks whose patches are features.
         layer_decay: block i of n learns at the rate times this to the power of n - 1 - i, embeddings as block 0.
+        shrink_block: block in which patches of even rows and columns alone ask, and alone are left (query
+            down-sampling, SegViT, arXiv 2210.05844, section 3.3): from there on the grid is halved. -1: none.
 
     Raises:
-        ValueError: unknown settings, or blocks that do not exist.
+        ValueError: unknown settings, blocks that do not exist, or rotary positions with ``shrink_block``.
     """
 
     checkpoint_layers = (ViTBlock,)
@@ -80,6 +82,7 @@ class PlainViT(Backbone):
         drop_path_on: str = "both",
         out_blocks: Sequence[int] = (),
         layer_decay: float = 1.0,
+        shrink_block: int = -1,
     ) -> None:
         super().__init__()
         for name, value, choice in (
@@ -90,6 +93,11 @@ class PlainViT(Backbone):
                 raise ValueError(f"MODEL.VIT.{name} is {value!r}; choose one of {', '.join(choice)}.")
         if wrong := [block for block in out_blocks if not 0 <= block < depth]:
             raise ValueError(f"MODEL.VIT.OUT_BLOCKS names {wrong}; the blocks of MODEL.VIT.DEPTH are 0 to {depth - 1}.")
+        if not -1 <= shrink_block < depth or (shrink_block >= 0 and positions == "rotary"):
+            raise ValueError(
+                f"MODEL.VIT.SHRINK_BLOCK is {shrink_block}; it has to be -1 (none), or a block below MODEL.VIT.DEPTH "
+                f"({depth}) of a ViT with MODEL.VIT.POSITIONS table, found {positions}."
+            )
         if image_size % patch_size:
             raise ValueError(
                 f"MODEL.VIT.IMAGE_SIZE is {image_size}; it has to be a multiple of MODEL.VIT.PATCH_SIZE ({patch_size})."
@@ -97,6 +105,7 @@ class PlainViT(Backbone):
         self.patch_size, self.embed_dim, self.layer_decay = patch_size, embed_dim, layer_decay
         self.head_dim = embed_dim // num_heads
         self.out_blocks = tuple(out_blocks)
+        self.shrink_block = shrink_block
         self.patch_embed = PatchEmbedding(in_channels, embed_dim, patch_size)
         if class_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -106,7 +115,7 @@ class PlainViT(Backbone):
         self.rotary = positions == "rotary"
         if not self.rotary:
             self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // patch_size) ** 2, embed_dim))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
             ViTBlock(
                 embed_dim,
@@ -148,6 +157,7 @@ class PlainViT(Backbone):
             "drop_path_on": node.DROP_PATH_ON,
             "out_blocks": node.OUT_BLOCKS,
             "layer_decay": node.LAYER_DECAY,
+            "shrink_block": node.SHRINK_BLOCK,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -156,7 +166,11 @@ class PlainViT(Backbone):
         rotation = self.rotation(grid, x.device)
         features = {}
         for index, block in enumerate(self.blocks[: 1 + max(self.out_blocks, default=-1)]):
-            x = block(x, rotation)
+            if index == self.shrink_block:
+                asking, grid = self.shrunk(grid, x.device)
+                x = block(x, rotation, None, asking)
+            else:
+                x = block(x, rotation)
             if index in self.out_blocks:
                 features[f"block{index}"] = self.patches(x, grid)
         return features
@@ -196,17 +210,28 @@ class PlainViT(Backbone):
             scale = float(least * (most / least) ** torch.rand(()))
         return rotation_of(grid, self.head_dim, base=_ROTARY_BASE, scale=scale, device=device)
 
+    def shrunk(self, grid: tuple[int, int], device: torch.device) -> tuple[Tensor, tuple[int, int]]:
+        """Return the tokens that are left where the grid is halved, int64 [n], and the new grid."""
+        rows, columns = (torch.arange(0, side, 2, device=device) for side in grid)
+        patches = (rows[:, None] * grid[1] + columns).flatten() + self.num_prefix_tokens
+        left = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)  # by arithmetic, because `torch.export` has symbols here
+        return torch.cat([torch.arange(self.num_prefix_tokens, device=device), patches]), left
+
     def patches(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the patches of tokens [B, ..., C], which are the last ones, as [B, C, h, w]."""
         return x[:, x.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        shape = ShapeSpec(channels=self.embed_dim, stride=self.patch_size)
-        return {f"block{index}": shape for index in self.out_blocks}
+        return {
+            f"block{index}": ShapeSpec(
+                channels=self.embed_dim, stride=self.patch_size * (2 if 0 <= self.shrink_block <= index else 1)
+            )
+            for index in self.out_blocks
+        }
 
     @property
     def size_divisibility(self) -> int:
-        return self.patch_size
+        return self.patch_size * (1 if self.shrink_block < 0 else 2)
 
     def lr_scale(self, parameter_name: str) -> float:
         """Return the factor on the rate of one of this module's parameters: layer-wise decay."""

@@ -79,6 +79,10 @@ class EoMT(SegmentationModel):
                 f"MODEL.META_ARCHITECTURE EoMT needs MODEL.BACKBONE.NAME PlainViT, whose blocks take the queries; "
                 f"found {cfg.MODEL.BACKBONE.NAME}."
             )
+        if backbone.shrink_block >= 0:
+            raise ValueError(
+                f"MODEL.VIT.SHRINK_BLOCK is {backbone.shrink_block}; EoMT keeps all patches, so it has to be -1."
+            )
         checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone})
         node, former = cfg.MODEL.EOMT, cfg.MODEL.MASK_FORMER
         head = EoMTHead(

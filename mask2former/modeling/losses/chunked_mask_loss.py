@@ -24,11 +24,13 @@ class MatchedTargets(NamedTuple):
         rows: [R * T] int64, the index in ``masks`` for each frame of each predicted mask. Consecutive equal indices
             are read together.
         per_mask: number of predicted masks compared with the same target, one of each layer; never split by a chunk.
+        labeled: [T, H', W'] bool, pixels that count; None: all.
     """
 
     masks: Tensor
     rows: Tensor
     per_mask: int
+    labeled: Tensor | None = None
 
 
 class MatchedMaskLosses(torch.autograd.Function):
@@ -53,7 +55,7 @@ class MatchedMaskLosses(torch.autograd.Function):
             for part, of_part in _parts(image, feature):
                 logits = _logits(embed[part], feature)
                 where = mask_loss.choose_points(logits)
-                result[:, of_part] = _compare(mask_loss, logits, image.masks, image.rows[of_part], where)
+                result[:, of_part] = _compare(mask_loss, logits, image, image.rows[of_part], where)
                 places.append(where)
             results.append(result)
         ctx.mask_loss, ctx.images = mask_loss, images
@@ -75,7 +77,7 @@ class MatchedMaskLosses(torch.autograd.Function):
                 for part, of_part in _parts(image, feature):
                     logits = _logits(embed[part], feature).requires_grad_()
                     with torch.enable_grad():
-                        losses = _compare(ctx.mask_loss, logits, image.masks, image.rows[of_part], next(places))
+                        losses = _compare(ctx.mask_loss, logits, image, image.rows[of_part], next(places))
                     (of_logits,) = torch.autograd.grad(losses, logits, grad[:, of_part])
                     of_logits = of_logits.view(-1, feature[0].numel())
                     torch.mm(of_logits, feature.flatten(1).T, out=of_embeds[index][part])
@@ -94,7 +96,7 @@ def compare(mask_loss: MaskLoss, logits: Tensor, image: MatchedTargets) -> Tenso
     Returns:
         [2, R * T], pixel loss (mean over pixels) and dice loss.
     """
-    return _compare(mask_loss, logits, image.masks, image.rows, mask_loss.choose_points(logits))
+    return _compare(mask_loss, logits, image, image.rows, mask_loss.choose_points(logits))
 
 
 def _parts(image: MatchedTargets, feature: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -113,10 +115,19 @@ def _logits(embed: Tensor, feature: Tensor) -> Tensor:
     return (embed @ feature.flatten(1)).view(-1, *feature.shape[-2:])
 
 
-def _compare(mask_loss: MaskLoss, logits: Tensor, masks: Tensor, rows: Tensor, where: Tensor | None) -> Tensor:
+def _compare(mask_loss: MaskLoss, logits: Tensor, image: MatchedTargets, rows: Tensor, where: Tensor | None) -> Tensor:
     """Compute pixel and dice losses, [2, R * T], at the points ``where``."""
-    sampled, truth = mask_loss.gather(logits, masks, rows, where)
-    per_pixel = mask_loss.pixel_loss(sampled, truth).mean(1)
-    mask = sampled.sigmoid()
+    sampled, truth = mask_loss.gather(logits, image.masks, rows, where)
+    per_pixel, mask = mask_loss.pixel_loss(sampled, truth), sampled.sigmoid()
+    if image.labeled is None:
+        per_mask = per_pixel.mean(1)
+    else:
+        frames = rows % len(image.labeled)
+        if where is None:  # all pixels, so that the logits need not be resized once more
+            share = image.labeled.flatten(1)[frames].to(mask.dtype)
+        else:
+            share = mask_loss.gather(logits, image.labeled, frames, where)[1]
+        per_mask = (per_pixel * share).sum(1) / share.sum(1).clamp(min=1)
+        mask, truth = mask * share, truth * share
     dice = 1 - (2 * (mask * truth).sum(1) + 1) / (mask.sum(1) + truth.sum(1) + 1)
-    return torch.stack([per_pixel, dice])
+    return torch.stack([per_mask, dice])

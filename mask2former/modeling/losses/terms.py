@@ -110,11 +110,16 @@ class MaskAndDiceLoss(LossTerm):
     Args:
         mask_loss: the pixel loss, and the pixels at which masks are compared.
         mask_weight, dice_weight: weights of the two losses.
+        unlabeled_is_background: False: compare only pixels that are in a mask of any target, and not ``void``. That is
+            for semantic targets, which cover all labelled pixels.
     """
 
     @configurable
-    def __init__(self, *, mask_loss: MaskLoss, mask_weight: float, dice_weight: float) -> None:
+    def __init__(
+        self, *, mask_loss: MaskLoss, mask_weight: float, dice_weight: float, unlabeled_is_background: bool = True
+    ) -> None:
         super().__init__()
+        self.unlabeled_is_background = unlabeled_is_background
         self.mask_loss = mask_loss
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
@@ -126,6 +131,7 @@ class MaskAndDiceLoss(LossTerm):
             "mask_loss": build_mask_loss(cfg),
             "mask_weight": node.MASK_WEIGHT,
             "dice_weight": node.DICE_WEIGHT,
+            "unlabeled_is_background": node.UNLABELED_IS_BACKGROUND,
         }
 
     def forward(
@@ -150,7 +156,8 @@ class MaskAndDiceLoss(LossTerm):
         matched, orders = [], []
         for target, (_, chosen) in zip(targets, matchings, strict=True):
             order = chosen.flatten().argsort(stable=True)  # target after target, and within each, layer after layer
-            matched.append(_matched(target, chosen.flatten()[order], len(layers)))
+            labeled = None if self.unlabeled_is_background else _labeled(target)
+            matched.append(_matched(target, chosen.flatten()[order], len(layers), labeled))
             orders.append(order)
         features = layers[0].masks.features.float()
         total = features.new_zeros(2, len(layers))
@@ -183,11 +190,17 @@ class MaskAndDiceLoss(LossTerm):
         return MatchedMaskLosses.apply(self.mask_loss, matched, features, *rows)
 
 
-def _matched(target: MaskTargets, chosen: Tensor, layers: int) -> MatchedTargets:
+def _labeled(target: MaskTargets) -> Tensor:
+    """Return the pixels [T, H, W] that are in a mask and not void."""
+    labeled = target.masks.any(0)
+    return labeled if target.void is None else labeled & ~target.void
+
+
+def _matched(target: MaskTargets, chosen: Tensor, layers: int, labeled: Tensor | None) -> MatchedTargets:
     """Build the targets of one image from ``chosen``, int64 [R], the target of each predicted mask."""
     frames = target.masks.shape[1]
     of_frame = (chosen[:, None] * frames + torch.arange(frames, device=chosen.device)).flatten()
-    return MatchedTargets(target.masks.flatten(0, 1), of_frame, layers)
+    return MatchedTargets(target.masks.flatten(0, 1), of_frame, layers, labeled)
 
 
 def mean_over_ranks(count: int, device: torch.device) -> Tensor:

@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import Self
 
 from mask2former.checkpoint.module_hook import convert_on_load
+from mask2former.labels import argmax_labels
 from mask2former.modeling.mask_encoder import make_guide
-from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process
+from mask2former.modeling.meta_arch.windows import windowed_scores, with_window
+from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process, semantic_scores
 from mask2former.out_of_memory import in_halves
 from mask2former.region import RegionInference
 from mask2former.region.crop import require_mask, resize_mask
@@ -201,10 +203,13 @@ class SegmentationModel(nn.Module):
         """Return the results of each image or clip under ``settings``, without changing or copying the model.
 
         Raises:
-            ValueError: class logits that are not finite, of which nothing can be made; or a ``mask`` that does not fit.
+            ValueError: class logits that are not finite, of which nothing can be made; a ``mask`` that does not fit; or
+                windows over clips.
         """
         if not self.takes_masks and any(x.get("mask") is not None for x in batched_inputs):
             return RegionInference(lambda parts: self.infer(parts, settings), self.pixel_mean.flatten())(batched_inputs)
+        if settings.window:
+            return [self._in_windows(inputs, settings) for inputs in batched_inputs]
         predicted = self.predict(batched_inputs)
         require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
         results = [post_process(*one, settings) for one in predicted]
@@ -212,6 +217,22 @@ class SegmentationModel(nn.Module):
             return results
         count = len(results) // len(batched_inputs)
         return [{"frames": results[start : start + count]} for start in range(0, len(results), count)]
+
+    def _in_windows(self, inputs: dict[str, Any], settings: PostProcessing) -> dict[str, Any]:
+        """Return the semantic result of an image, averaged over sliding windows."""
+        image = inputs["image"]
+        if not isinstance(image, Tensor):
+            raise ValueError("MODEL.MASK_FORMER.TEST.WINDOW takes single images; found a clip.")
+
+        def score(windows: Sequence[Tensor]) -> list[Tensor]:
+            pieces = [with_window(inputs, window) for window in windows]
+            predicted = self.predict(pieces)
+            require_finite([class_logits for class_logits, _ in predicted], pieces)
+            return [semantic_scores(*one, settings) for one in predicted]
+
+        size = (inputs.get("height") or image.shape[-2], inputs.get("width") or image.shape[-1])
+        scores = windowed_scores(score, image, settings.window, settings.window_stride, size)
+        return {"sem_seg_labels": argmax_labels(scores)} if settings.semantic_labels else {"sem_seg": scores}
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Batch:
         """Normalise and pad images, or the frames of clips of one length.

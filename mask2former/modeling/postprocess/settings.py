@@ -22,6 +22,8 @@ class PostProcessing:
         detections_per_image: greatest number of instances.
         semantic_labels: return ``sem_seg_labels``, int16 [H, W], instead of ``sem_seg``. If masks are resized before
             the semantic sum, the scores [K, H, W] are then never all in memory.
+        window, window_stride: side of the square windows in which an image is seen, and the distance of neighbours, in
+            pixels of the image that the network gets; their semantic scores are averaged. 0: no windows.
         panoptic_rule: name in :data:`~mask2former.modeling.postprocess.panoptic.PANOPTIC_RULE_REGISTRY`.
     """
 
@@ -35,6 +37,22 @@ class PostProcessing:
     detections_per_image: int = 100
     semantic_labels: bool = False
     panoptic_rule: str = "PanopticMerger"
+    window: int = 0
+    window_stride: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.window:
+            return
+        if self.panoptic_on or self.instance_on or not self.semantic_on:
+            raise ValueError(
+                "MODEL.MASK_FORMER.TEST.WINDOW averages semantic scores, so of SEMANTIC_ON, INSTANCE_ON and "
+                "PANOPTIC_ON the first alone may be on. For objects in large images take tiles (docs/predictor.md)."
+            )
+        if not 0 < self.window_stride <= self.window:
+            raise ValueError(
+                f"MODEL.MASK_FORMER.TEST.WINDOW is {self.window} and WINDOW_STRIDE {self.window_stride}; the stride "
+                "has to be at least 1 pixel and at most the window's side, or pixels would be left out."
+            )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> PostProcessing:
@@ -55,6 +73,8 @@ class PostProcessing:
             resize_before_semantic=before,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
             panoptic_rule=test.PANOPTIC_RULE,
+            window=test.WINDOW,
+            window_stride=test.WINDOW_STRIDE,
         )
 
 

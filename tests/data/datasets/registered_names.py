@@ -18,6 +18,7 @@ OWN = [
     *(f"ade20k_{task}_{split}" for split in SPLITS for task in ("panoptic", "instance", "full_sem_seg")),
     *(f"mapillary_vistas_{task}_{split}" for split in SPLITS for task in ("panoptic", "sem_seg")),
     *(f"coco_2017_{split}_stuff_10k_sem_seg" for split in ("train", "test")),
+    *(f"pascal_context_{count}_sem_seg_{split}" for count in (59, 60) for split in SPLITS),
 ]  # fmt: skip
 DETECTRON2S = [
     f"{name}{split}{end}"

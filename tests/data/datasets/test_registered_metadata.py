@@ -73,6 +73,8 @@ def test_ade20ks_instances_are_the_things_of_its_panoptic_set() -> None:
         ("ade20k_full_sem_seg_val", 847, 65535),
         ("mapillary_vistas_sem_seg_val", 65, 65),
         ("coco_2017_test_stuff_10k_sem_seg", 171, 255),
+        ("pascal_context_59_sem_seg_val", 59, 255),
+        ("pascal_context_60_sem_seg_val", 60, 255),
     ],
 )
 def test_semantic_sets_of_the_published_system(name: str, classes: int, ignored: int) -> None:

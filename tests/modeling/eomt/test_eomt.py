@@ -187,6 +187,7 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
         ({"MODEL__VIT__PATCH_SIZE": 14, "MODEL__VIT__IMAGE_SIZE": 56}, "PATCH_SIZE 8, 16 or 32, found 14"),
         ({"MODEL__EOMT__ANNEAL_START": [1], "MODEL__EOMT__ANNEAL_END": [2]}, "each of the 2 blocks"),
         ({"MODEL__EOMT__ANNEAL_START": [1, 5], "MODEL__EOMT__ANNEAL_END": [2, 5]}, "every end after its start"),
+        ({"MODEL__VIT__SHRINK_BLOCK": 1}, "SHRINK_BLOCK is 1; EoMT keeps all patches"),
         ({"MODEL__VIT__OUT_BLOCKS": [4]}, "the blocks of MODEL.VIT.DEPTH are 0 to 3"),
         ({"MODEL__VIT__IMAGE_SIZE": 70}, "multiple of MODEL.VIT.PATCH_SIZE"),
         ({"MODEL__VIT__POSITIONS": "sine"}, "choose one of table, rotary"),
