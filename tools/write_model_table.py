@@ -18,6 +18,8 @@ BACKBONES = {
     "swin_base": "Swin-B",
     "swin_base_in21k": "Swin-B, ImageNet-21k",
     "swin_large_in21k": "Swin-L, ImageNet-21k",
+    "eomt_large_512": "ViT-L, DINOv2",
+    "eomt_large_640": "ViT-L, DINOv2",
 }
 DATA_SETS = {"coco": "COCO", "ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
 
@@ -26,7 +28,7 @@ def table(task: str, rows: list[Model]) -> str:
     """Return one data set's models for one task as Markdown."""
     data_set, kind = task.split("/")
     lines = [
-        f"### {DATA_SETS[data_set]}, {kind}",
+        f"### {DATA_SETS[data_set]}, {kind}{', EoMT' if 'eomt' in rows[0].name else ''}",
         "",
         f"| name | backbone | schedule | {' | '.join(rows[0].scores)} |",
         f"| --- | --- | --- {'| --- ' * len(rows[0].scores)}|",

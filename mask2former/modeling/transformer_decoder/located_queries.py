@@ -87,9 +87,13 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
         encoding = self.position_encoding((height, width), 1, finest.device, content.dtype).flatten(1).T
         learnt, learnt_position, _ = super()._queries(levels, features)
         position = torch.cat([learnt_position.expand(len(chosen), -1, -1), encoding[chosen]], 1)
-        y = _centres(height, features.shape[-2], chosen.device)[chosen // width]
-        x = _centres(width, features.shape[-1], chosen.device)[chosen % width]
-        waves = torch.cat([_waves(y), _waves(x)], -1)  # [B, N, 4 F]
+        # Looked up rather than computed from the index, because exported programs cannot divide by a size.
+        y, x = (
+            _centres(side, cells, chosen.device)
+            for side, cells in zip(finest.shape[-2:], features.shape[-2:], strict=True)
+        )
+        y, x = y[:, None].expand(height, width).flatten(), x.expand(height, width).flatten()
+        waves = torch.cat([_waves(y[chosen]), _waves(x[chosen])], -1)  # [B, N, 4 F]
 
         def predict_located(x: Tensor, features: Tensor) -> tuple[MaskPrediction, Tensor]:
             prediction, embed = super(LocatedQueryDecoder, self)._predict(x, features)
