@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from detectron2.structures import BitMasks, ImageList, Instances
+from detectron2.structures import ImageList
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import Self
 
 from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.labels import argmax_labels
 from mask2former.modeling.mask_encoder import make_guide
+from mask2former.modeling.meta_arch.batch import Batch, are_clips, resized_masks, targets_of
+from mask2former.modeling.meta_arch.predicts_masks import require_finite
 from mask2former.modeling.meta_arch.windows import windowed_scores, with_window
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process, semantic_scores
 from mask2former.out_of_memory import in_halves
 from mask2former.region import RegionInference
 from mask2former.region.crop import require_mask, resize_mask
 from mask2former.structures import MaskPrediction, MaskTargets
-
-
-class Batch(NamedTuple):
-    """Normalised and padded images.
-
-    Attributes:
-        images: [B * T, 3, H, W], with the size of each before padding.
-        num_frames: T; 1 for images.
-        guide: [B, 2, H, W], the masks that came with the images, for a network that takes them; None: it takes none, or
-            none came.
-    """
-
-    images: ImageList
-    num_frames: int
-    guide: Tensor | None = None
-
-    @property
-    def padded_size(self) -> tuple[int, int]:
-        """(H, W) of the padded images."""
-        return self.images.tensor.shape[-2], self.images.tensor.shape[-1]
-
-
-@runtime_checkable
-class PredictsMasks(Protocol):
-    """Interface of a model for test-time augmentation, evaluation and the predictor, whatever its class."""
-
-    post_processing: PostProcessing
-
-    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
-        """Return class logits [Q, K + 1] and masks of each image."""
-
-    def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
-        """Return the results of each image under these settings."""
 
 
 class SegmentationModel(nn.Module):
@@ -194,7 +161,7 @@ class SegmentationModel(nn.Module):
             return [
                 (prediction.class_logits[row], masks)
                 for row, index in enumerate(part)
-                for masks in _resized(prediction, row, batch, index, batched_inputs[index])
+                for masks in resized_masks(prediction, row, batch, index, batched_inputs[index])
             ]
 
         return in_halves(predicted, range(len(batched_inputs)))
@@ -213,7 +180,7 @@ class SegmentationModel(nn.Module):
         predicted = self.predict(batched_inputs)
         require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
         results = [post_process(*one, settings) for one in predicted]
-        if not _are_clips(batched_inputs):
+        if not are_clips(batched_inputs):
             return results
         count = len(results) // len(batched_inputs)
         return [{"frames": results[start : start + count]} for start in range(0, len(results), count)]
@@ -240,7 +207,7 @@ class SegmentationModel(nn.Module):
         Raises:
             ValueError: clips of different lengths, or images and clips in one batch.
         """
-        clips = _are_clips(batched_inputs)
+        clips = are_clips(batched_inputs)
         lengths = {len(x["image"]) for x in batched_inputs} if clips else {1}
         if len(lengths) > 1:
             raise ValueError(f"The clips of a batch need the same number of frames; found {sorted(lengths)}.")
@@ -272,78 +239,4 @@ class SegmentationModel(nn.Module):
                 [H, W] and ``semantic`` int64 [H, W] (for a clip [T, H, W]), in which padding becomes True and -1.
             batch: the preprocessed images.
         """
-        return [self._targets_of(x, batch.padded_size) for x in batched_inputs]
-
-    def _targets_of(self, inputs: dict[str, Any], size: tuple[int, int]) -> MaskTargets:
-        given = inputs["instances"]
-        frames: list[Instances] = [one.to(self.device) for one in (given if isinstance(given, list) else [given])]
-        masks = torch.stack([_pad(_masks_of(frame), size, False) for frame in frames], dim=1)
-        extras = {}
-        for name, filler in (("void", True), ("semantic", -1)):
-            if name in inputs:
-                value = inputs[name].to(self.device)
-                extras[name] = _pad(value if value.ndim == 3 else value[None], size, filler)
-        return MaskTargets(frames[0].gt_classes, masks, **extras)
-
-
-def require_finite(class_logits: Sequence[Tensor], batched_inputs: Sequence[dict[str, Any]]) -> None:
-    """Refuse class logits [Q, K + 1], one for each image or frame, that are not finite: they would score 0 in silence.
-
-    Raises:
-        ValueError: it names the first such image.
-    """
-    finite = torch.stack([logits.isfinite().all() for logits in class_logits]).tolist() if class_logits else []
-    if all(finite):
-        return
-    index = finite.index(False) * len(batched_inputs) // len(finite)
-    raise ValueError(
-        f"{batched_inputs[index].get('file_name', f'image {index} of the batch')}: the network's class logits are not "
-        "finite. Usual reasons: weights with NaN (of a training that diverged), or a half format that overflows "
-        "(SOLVER.AMP.DTYPE float16; bfloat16 has the range of float32)."
-    )
-
-
-def _are_clips(batched_inputs: Sequence[dict[str, Any]]) -> bool:
-    clips = [isinstance(x["image"], list | tuple) for x in batched_inputs]
-    if any(clips) and not all(clips):
-        raise ValueError("A batch holds images or clips, not both.")
-    return any(clips)
-
-
-def _masks_of(instances: Instances) -> Tensor:
-    masks = instances.gt_masks
-    return (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
-
-
-def _pad(values: Tensor, size: tuple[int, int], filler: Any) -> Tensor:
-    height, width = values.shape[-2:]
-    return F.pad(values, (0, size[1] - width, 0, size[0] - height), value=filler)
-
-
-def _resized(
-    prediction: MaskPrediction, row: int, batch: Batch, index: int, inputs: dict[str, Any]
-) -> Iterator[ResizedMasks]:
-    """Yield the masks of each frame of the image or clip ``index`` of a batch, which is ``row`` of the prediction."""
-    for frame in range(batch.num_frames):
-        image_size = batch.images.image_sizes[index * batch.num_frames + frame]
-        wanted = (inputs.get("height") or image_size[0], inputs.get("width") or image_size[1])
-        yield ResizedMasks(prediction.masks, row, batch.padded_size, image_size, wanted, frame)
-
-
-class WithSettings(nn.Module):
-    """A model with other post-processing settings, called like the model itself; the network is shared."""
-
-    def __init__(self, model: PredictsMasks, settings: PostProcessing) -> None:
-        super().__init__()
-        self.model = model
-        self.settings = settings
-        self.training = getattr(model, "training", False)  # Detectron2's evaluation restores it, in the model too
-
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Infer, like the model in evaluation mode."""
-        return self.model.infer(batched_inputs, self.settings)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside ``DistributedDataParallel``, or the model itself."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+        return [targets_of(x, batch.padded_size, self.device) for x in batched_inputs]
