@@ -68,7 +68,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "structures",
         "modeling.activation_checkpoint",
         "modeling.backbone",
-        "modeling.criterion",
         "modeling.meta_arch",
         "modeling.postprocess",
     },

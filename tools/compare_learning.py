@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.hugging_face import backbone_config
+from benchmarks.hugging_face import their_model
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -112,7 +112,7 @@ def _run_ours(cfg: CfgNode, model: nn.Module, batches: Iterator[Any]) -> None:
 
 def _run_theirs(cfg: CfgNode, model: nn.Module, batches: Iterator[Any]) -> None:
     """Train their model from the weights of ``model``, and put the result back into it."""
-    theirs = _their_model(cfg)
+    theirs = their_model(cfg).train()
     report = theirs.load_state_dict(to_hf(model.state_dict()), strict=False)
     if report.unexpected_keys or any(not any(part in name for part in UNUSED) for name in report.missing_keys):
         raise ValueError(f"their model has other weights than ours: {report}")
@@ -127,34 +127,6 @@ def _run_theirs(cfg: CfgNode, model: nn.Module, batches: Iterator[Any]) -> None:
         optimizer.step()
         schedule.step()
     model.load_state_dict(from_hf(theirs.state_dict()), strict=False)
-
-
-def _their_model(cfg: CfgNode) -> nn.Module:
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-
-    head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
-    config = Mask2FormerConfig(
-        backbone_config=backbone_config(cfg),
-        feature_size=head.CONVS_DIM,
-        mask_feature_size=head.MASK_DIM,
-        hidden_dim=node.HIDDEN_DIM,
-        encoder_feedforward_dim=head.DEFORMABLE_TRANSFORMER_ENCODER_DIM_FEEDFORWARD,
-        encoder_layers=head.TRANSFORMER_ENC_LAYERS,
-        decoder_layers=node.DEC_LAYERS,
-        dim_feedforward=node.DIM_FEEDFORWARD,
-        num_attention_heads=node.NHEADS,
-        num_queries=node.NUM_OBJECT_QUERIES,
-        num_labels=head.NUM_CLASSES,
-        class_weight=node.CLASS_WEIGHT,
-        mask_weight=node.MASK_WEIGHT,
-        dice_weight=node.DICE_WEIGHT,
-        no_object_weight=node.NO_OBJECT_WEIGHT,
-        train_num_points=node.TRAIN_NUM_POINTS,
-        oversample_ratio=node.OVERSAMPLE_RATIO,
-        importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
-        dropout=0.0,
-    )
-    return Mask2FormerForUniversalSegmentation(config).train()
 
 
 def _their_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:

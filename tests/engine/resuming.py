@@ -96,7 +96,11 @@ def configuration(folder, *options):
 
 def train(folder, *options, resume=False, stop_after=None):
     """Train; return the trainer. ``stop_after`` ends it without a word after so many iterations, as a kill does."""
-    trainer = NotingTrainer(configuration(folder, *options))
+    return run(NotingTrainer(configuration(folder, *options)), resume, stop_after)
+
+
+def run(trainer, resume=False, stop_after=None):
+    """Train with a trainer, as :func:`train` does."""
     trainer.resume_or_load(resume=resume)
     step = trainer.run_step
 

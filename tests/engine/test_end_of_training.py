@@ -44,20 +44,7 @@ class ScoredTrainer(resuming.NotingTrainer):
 def train(folder, scores, *options, resume=False, stop_after=None):
     ScoredTrainer.scores, ScoredTrainer.weights = scores, []
     trainer = ScoredTrainer(resuming.configuration(folder, "TEST.EVAL_PERIOD", "2", *options))
-    trainer.resume_or_load(resume=resume)
-    step = trainer.run_step
-
-    def run_step():
-        if trainer.iter == stop_after:
-            raise KeyboardInterrupt
-        step()
-
-    trainer.run_step = run_step
-    try:
-        trainer.train()
-    except KeyboardInterrupt:
-        assert stop_after is not None
-    return trainer
+    return resuming.run(trainer, resume, stop_after)
 
 
 def weights(file):

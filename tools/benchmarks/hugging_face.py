@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import Tensor
+from detectron2.config import CfgNode
+from torch import Tensor, nn
 
 from benchmarks.steps import Setting, Step, read_config
 
@@ -29,17 +30,10 @@ def backbone_config(cfg: Any) -> Any:
     return ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=widths, out_features=stages)
 
 
-def build_theirs(
-    setting: Setting,
-    images: Tensor,
-    masks: list[Tensor],
-    classes: list[Tensor],
-    autocast: Callable[[], AbstractContextManager[Any]],
-) -> Step:
-    """Build a step with random weights and the configuration's backbone; its losses are Hugging Face's own."""
+def their_model(cfg: CfgNode) -> nn.Module:
+    """Build Hugging Face's Mask2Former of a configuration's sizes and losses, with random weights."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
-    cfg = read_config(setting)
     head, node = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     config = Mask2FormerConfig(
         backbone_config=backbone_config(cfg),
@@ -52,11 +46,28 @@ def build_theirs(
         dim_feedforward=node.DIM_FEEDFORWARD,
         num_attention_heads=node.NHEADS,
         num_queries=node.NUM_OBJECT_QUERIES,
-        train_num_points=node.TRAIN_NUM_POINTS,
         num_labels=head.NUM_CLASSES,
+        class_weight=node.CLASS_WEIGHT,
+        mask_weight=node.MASK_WEIGHT,
+        dice_weight=node.DICE_WEIGHT,
+        no_object_weight=node.NO_OBJECT_WEIGHT,
+        train_num_points=node.TRAIN_NUM_POINTS,
+        oversample_ratio=node.OVERSAMPLE_RATIO,
+        importance_sample_ratio=node.IMPORTANCE_SAMPLE_RATIO,
         dropout=0.0,
     )
-    model = Mask2FormerForUniversalSegmentation(config).to(setting.device).train()
+    return Mask2FormerForUniversalSegmentation(config)
+
+
+def build_theirs(
+    setting: Setting,
+    images: Tensor,
+    masks: list[Tensor],
+    classes: list[Tensor],
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Step:
+    """Build a step with random weights and the configuration's backbone; its losses are Hugging Face's own."""
+    model: Any = their_model(read_config(setting)).to(setting.device).train()
     pixels = (images - 127) / 60
     floats = [m.float() for m in masks]
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.backbone.plain_vit import PlainViT
-from mask2former.modeling.criterion import build_criterion
 from mask2former.modeling.eomt.annealing import MaskAnnealing
 from mask2former.modeling.eomt.head import EoMTHead, may_look
 from mask2former.modeling.meta_arch import SegmentationModel
@@ -91,17 +89,11 @@ class EoMT(SegmentationModel):
             num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             patch_size=backbone.patch_size,
         )
-        divisibility = former.SIZE_DIVISIBILITY
         return {
+            **cls.settings_from_config(cfg, backbone.size_divisibility),
             "backbone": backbone,
             "head": head,
             "annealing": MaskAnnealing(node.NUM_BLOCKS, node.ANNEAL_START, node.ANNEAL_END),
-            "criterion": build_criterion(cfg),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "size_divisibility": divisibility if divisibility > 0 else backbone.size_divisibility,
-            "post_processing": PostProcessing.from_config(cfg),
-            "metadata": MetadataCatalog.get(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None,
         }
 
     @property

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_seg_head
 from torch import Tensor, nn
 
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.cpu import optimise_for_cpu
-from mask2former.modeling.criterion import build_criterion
 from mask2former.modeling.distillation import FEATURES, Distillation
 from mask2former.modeling.mask_encoder import MaskEncoder
 from mask2former.modeling.meta_arch.segmentation_model import SegmentationModel
@@ -92,16 +90,10 @@ class MaskFormer(SegmentationModel):
             parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
             checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
         shapes = backbone.output_shape()
-        divisibility = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
         return {
+            **cls.settings_from_config(cfg, backbone.size_divisibility),
             "backbone": backbone,
             "sem_seg_head": head,
-            "criterion": build_criterion(cfg),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "size_divisibility": divisibility if divisibility > 0 else backbone.size_divisibility,
-            "post_processing": PostProcessing.from_config(cfg),
-            "metadata": MetadataCatalog.get(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None,
             "mask_encoder": MaskEncoder(cfg, shapes) if cfg.MODEL.MASK_ENCODER.ENABLED else None,
             "distillation": Distillation(cfg, shapes) if cfg.MODEL.DISTILLATION.ENABLED else None,
         }

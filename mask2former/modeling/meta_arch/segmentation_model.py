@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.labels import argmax_labels
+from mask2former.modeling.criterion import build_criterion
 from mask2former.modeling.mask_encoder import make_guide
 from mask2former.modeling.meta_arch.batch import Batch, are_clips, resized_masks, targets_of
 from mask2former.modeling.meta_arch.predicts_masks import require_finite
@@ -68,6 +71,19 @@ class SegmentationModel(nn.Module):
         self.post_processing = post_processing
         self.metadata = metadata
         convert_on_load(self)
+
+    @staticmethod
+    def settings_from_config(cfg: CfgNode, divisibility: int) -> dict[str, Any]:
+        """Return the constructor's arguments from a configuration; ``divisibility`` is the backbone's own."""
+        wanted = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
+        return {
+            "criterion": build_criterion(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "size_divisibility": wanted if wanted > 0 else divisibility,
+            "post_processing": PostProcessing.from_config(cfg),
+            "metadata": MetadataCatalog.get(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None,
+        }
 
     def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
         """Predict masks.
