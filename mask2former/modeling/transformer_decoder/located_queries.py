@@ -18,7 +18,7 @@ from mask2former.modeling.transformer_decoder.registry import TRANSFORMER_DECODE
 from mask2former.structures import PLACES, FactoredMasks, MaskPrediction
 
 _RARE = 0.01  # probability of an object at a place before training, as of RetinaNet's anchors (arXiv 1708.02002, 4.1)
-_WAVELENGTHS = (16, 32, 64, 128, 256, 512)  # cells of the mask features
+_SHORTEST, _WAVES = 16, 6  # wavelengths of 16, 32, ... 512 cells of the mask features
 
 
 @TRANSFORMER_DECODER_REGISTRY.register()
@@ -50,7 +50,7 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
         nn.init.constant_(cast(Tensor, classify.bias), math.log(_RARE / (1 - _RARE)))
         self.place = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU(), classify)
         self.content = nn.Sequential(nn.Linear(in_channels, channels), nn.LayerNorm(channels))
-        self.bump = nn.Linear(channels, 1 + len(_WAVELENGTHS))
+        self.bump = nn.Linear(channels, 1 + _WAVES)
         nn.init.zeros_(self.bump.weight)
         nn.init.ones_(self.bump.bias)
 
@@ -106,7 +106,7 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
 
     def _bump(self, x: Tensor, waves: Tensor) -> Tensor:
         """Compute the factor [B, N, 4 F + 1] of bumps from queries [B, N, C] and waves at their places [B, N, 4 F]."""
-        level, weights = self.bump(x).split([1, len(_WAVELENGTHS)], -1)
+        level, weights = self.bump(x).split([1, _WAVES], -1)
         weights = F.softplus(weights)
         constant = level - 2 * weights.sum(-1, keepdim=True)
         return torch.cat([waves * weights.repeat(1, 1, 4), constant], -1)
@@ -119,7 +119,9 @@ def _centres(count: int, cells: int, device: torch.device) -> Tensor:
 
 def _waves(position: Tensor) -> Tensor:
     """Compute cosines, then sines of each wavelength at positions [...], in cells: [..., 2 F]."""
-    angle = position[..., None] * (2 * math.pi / torch.tensor(_WAVELENGTHS, device=position.device))
+    # Computed where they are needed: a constant would have to be copied to the device, which waits for it.
+    wavelengths = _SHORTEST * 2.0 ** torch.arange(_WAVES, device=position.device)
+    angle = position[..., None] * (2 * math.pi / wavelengths)
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
