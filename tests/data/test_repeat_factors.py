@@ -46,7 +46,7 @@ def test_records_without_classes_and_a_threshold_of_0(tmp_path, caplog):
 
 
 def test_the_loader_shows_rare_classes_more_often(tmp_path):
-    """Of label maps, and the same from any batch on."""
+    """Repeat label maps, and do the same from any batch on."""
     listed = [{**one, "id": number} for number, one in enumerate(records("sem_seg_file_name", tmp_path))]
     options = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", "0.9"]
     options += ["DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "2", "SEED", "3"]

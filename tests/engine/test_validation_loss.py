@@ -55,7 +55,7 @@ def test_the_training_does_not_notice_it(tmp_path):
 
 
 def test_it_is_the_mean_loss_of_single_images_in_evaluation_mode(small_network, datasets, monkeypatch):
-    """Of the real network, with dropout: computed by hand from the criterion, with the same random points."""
+    """Compare with the criterion of the real network, with dropout, computed by hand at the same random points."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     resuming_cfg = load_config(
         str(resuming.QUICKSTART),

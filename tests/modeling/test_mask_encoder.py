@@ -130,7 +130,7 @@ def test_it_learns_which_object_is_meant() -> None:
 
 
 def test_every_parameter_takes_part_without_a_mask(image: Tensor) -> None:
-    """As processes that train together need it."""
+    """Hold what processes that train together need."""
     model = build(True).train()
     target = Instances((64, 96))
     target.gt_masks, target.gt_classes = marked(slice(8, 30), slice(0, 40))[None], torch.tensor([2])

@@ -31,7 +31,7 @@ def mask() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def guided(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    """The same model with a mask encoder of random weights."""
+    """Return the same model with a mask encoder of random weights."""
     place = tmp_path_factory.mktemp("guided") / "training"
     shutil.copytree(folder, place)
     cfg = load_config(str(place / "config.yaml"), ["MODEL.MASK_ENCODER.ENABLED", "True"])

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: each loss is zero where both are equal."""
+"""Losses of a student that learns from a teacher; each is zero where both are equal."""
 
 from __future__ import annotations
 

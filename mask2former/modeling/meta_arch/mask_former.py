@@ -109,7 +109,7 @@ class MaskFormer(SegmentationModel):
 
     @property
     def takes_masks(self) -> bool:  # type: ignore[override]
-        """Whether there is a mask encoder."""
+        """Tell whether there is a mask encoder."""
         return self.mask_encoder is not None
 
     def network(self, images: Tensor, num_frames: int = 1, guide: Tensor | None = None) -> MaskPrediction:

@@ -1,4 +1,4 @@
-"""What test-time augmentation, evaluation and the predictor need of a model, whatever its class."""
+"""Interface of models for test-time augmentation, evaluation and the predictor, whatever their class."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mask2former.structures import FactoredMasks, MaskPrediction
 
 
 class _AttentionToMask(nn.Module):
-    """What both decoders share.
+    """Common base of both decoders.
 
     Args:
         in_channels: channels of the levels; has to be ``hidden_dim``, for nothing projects them here.

@@ -91,7 +91,7 @@ def test_unknown_kinds_are_refused() -> None:
 
 
 def test_marking() -> None:
-    """Of five squares and an object too small: shares of images without a mask, counts, and what is marked."""
+    """Mark five squares and an object too small: check shares of images without a mask, counts, and what is marked."""
     masks = np.zeros((6, 60, 60), bool)
     for index in range(5):
         masks[index, 10 * index + 1 : 10 * index + 9, 20:28] = True
