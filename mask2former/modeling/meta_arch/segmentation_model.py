@@ -47,8 +47,8 @@ class SegmentationModel(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
     takes_masks: bool = False
-    """True: :meth:`network` has a third argument, ``guide``, see :class:`Batch`. False: a mask that comes with an image is
-    a region of interest."""
+    """True: :meth:`network` has a third argument, ``guide``, see :class:`Batch`. False: a mask that comes with an image
+    is a region of interest."""
 
     def __init__(
         self,
