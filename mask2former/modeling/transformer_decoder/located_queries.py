@@ -61,6 +61,11 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
             raise ValueError(
                 f"MODEL.MASK_FORMER.NUM_LOCATED_QUERIES is {located}; LocatedQueryDecoder needs at least 1."
             )
+        if "PlaceLoss" not in cfg.MODEL.MASK_FORMER.LOSS_TERMS:
+            raise ValueError(
+                "LocatedQueryDecoder learns its places by PlaceLoss, so MODEL.MASK_FORMER.LOSS_TERMS has to name it; "
+                f"found {list(cfg.MODEL.MASK_FORMER.LOSS_TERMS)}. configs/_base_/located.yaml sets both."
+            )
         return super().from_config(cfg, in_channels) | {"num_located": located}
 
     def forward(self, multi_scale_features: list[Tensor], mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from oracles import randomise
+from small_models import configuration
 from torch import Tensor
 
 from mask2former.modeling.losses.places import PlaceLoss
@@ -96,6 +97,17 @@ def test_few_places_give_fewer_queries() -> None:
 def test_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="single images"):
         decoder()(*inputs(), 2)
+
+
+@pytest.mark.parametrize(
+    ("located", "terms", "message"),
+    [(0, ["ClassLoss", "PlaceLoss"], "needs at least 1"), (5, ["ClassLoss"], "LOSS_TERMS has to name it")],
+)
+def test_settings_under_which_places_are_not_learnt_are_refused(located: int, terms: list[str], message: str) -> None:
+    cfg = configuration()
+    cfg.MODEL.MASK_FORMER.NUM_LOCATED_QUERIES, cfg.MODEL.MASK_FORMER.LOSS_TERMS = located, terms
+    with pytest.raises(ValueError, match=message):
+        LocatedQueryDecoder(cfg, 32)
 
 
 def targets_of(*boxes: tuple[int, int, int, int, int]) -> MaskTargets:
