@@ -33,8 +33,9 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
 SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import resuming, os, subprocess, time, torch
+import resuming, os, signal, subprocess, time, torch
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests are a shell's background job
 root, folder, number, workers, times = (word for word in sys.argv[1:] if word != "--resume")
 root, number, times = Path(root), int(number), int(times)
 resuming.register(root)
