@@ -66,7 +66,7 @@ lint: setup  ## ruff and mypy
 slow: setup  ## the slow tests: overfitting, training runs
 	@$(RUN) -m pytest -m "slow and not torture"
 
-torture: setup  ## an hour: kills, full disks, damage by the thousand, threads; docs/reliability.md is its table
+torture: setup  ## half an hour: kills, full disks, damage by the thousand, threads; docs/reliability.md is its table
 	TORTURE_EXAMPLES=2000 OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not gpu" $(TORTURE)
 
 cuda-check: setup  ## compile the CUDA sources; needs nvcc, no GPU
