@@ -160,11 +160,13 @@ class FactoredMasks(_MaskLogits):
         mask_embed: [B, Q, C].
         mask_features: [B, C, T, H, W].
         activation: how logits become probabilities.
+        align_corners: the corner pixels of these features and of the image have the same centres.
     """
 
     mask_embed: Tensor
     mask_features: Tensor
     activation: Activation = "sigmoid"
+    align_corners: bool = False
 
     @property
     def features(self) -> Tensor:

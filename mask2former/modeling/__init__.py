@@ -1,7 +1,8 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
-from mask2former.modeling.backbone import D2SwinTransformer, PlainViT, TimmBackbone
+from mask2former.modeling.backbone import D2ConvNeXt, D2SwinTransformer, PlainViT, TimmBackbone
 from mask2former.modeling.eomt import EoMT
+from mask2former.modeling.kmax import kMaXDeepLab, kMaXDeepLabHead, kMaXPixelDecoder, kMaXTransformerDecoder
 from mask2former.modeling.losses.places import PlaceLoss
 from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
 from mask2former.modeling.pixel_decoder import (
@@ -29,6 +30,7 @@ __all__ = [
     "AttentionToMaskDecoder",
     "BasePixelDecoder",
     "ClassMatcher",
+    "D2ConvNeXt",
     "D2SwinTransformer",
     "EoMT",
     "LocatedQueryDecoder",
@@ -45,4 +47,8 @@ __all__ = [
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",
+    "kMaXDeepLab",
+    "kMaXDeepLabHead",
+    "kMaXPixelDecoder",
+    "kMaXTransformerDecoder",
 ]

@@ -1,0 +1,34 @@
+"""The meta-architecture of kMaX-DeepLab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from mask2former.config.kmax import as_house_keys
+from mask2former.modeling.meta_arch import MaskFormer
+
+_UNDECAYED = ("_rpe", "_cluster_centers")
+
+
+@META_ARCH_REGISTRY.register()
+class kMaXDeepLab(MaskFormer):  # noqa: N801 (the published name)
+    """kMaX-DeepLab (arXiv 2207.04044): MaskFormer's parts, on canvases whose sides are multiples plus 1.
+
+    The sides of the features are then multiples of theirs plus 1 too, and corners are aligned wherever a map is resized.
+    ``MODEL.MASK_FORMER.SIZE_DIVISIBILITY`` 1280 is the published canvas of 1281 x 1281 pixels, for small images too; 32
+    is the least.
+    """
+
+    size_offset = 1
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return super().from_config(as_house_keys(cfg))
+
+    def undecayed(self, parameter_name: str) -> bool:
+        """Tell whether a parameter has no weight decay: biases, factors of layers, positions and cluster centres."""
+        module, _, own = parameter_name.rpartition(".")
+        return "bias" in own or "gamma" in own or any(part in module for part in _UNDECAYED)
