@@ -10,7 +10,7 @@ from torchvision.ops import StochasticDepth
 from mask2former.modeling.kmax.predictor import Predictor
 from mask2former.modeling.layers.batch_norm import BatchNorm
 from mask2former.modeling.layers.conv_bn import ConvBN
-from mask2former.modeling.layers.precision import without_autocast
+from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import FactoredMasks
 
 
@@ -120,7 +120,7 @@ def sum_of_pixels(masks: FactoredMasks, values: Tensor) -> Tensor:
     """
     with without_autocast(values):
         owner = masks.logits().detach()[:, :, 0].argmax(1).flatten(1)  # [B, h w]
-        values = values.flatten(2).transpose(1, 2).float()
+        values = at_least_float32(values.flatten(2).transpose(1, 2))
         batch, count = len(values), masks.num_queries
         place = owner + torch.arange(batch, device=owner.device)[:, None] * count
         total = values.new_zeros(batch * count, values.shape[-1])

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mask2former.modeling.layers.batch_norm import BatchNorm
 from mask2former.modeling.layers.conv_bn import ConvBN
-from mask2former.modeling.layers.precision import without_autocast
+from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import FactoredMasks, MaskPrediction
 
 _VOID_PRIOR = 0.9  # probability of "no object" at the beginning of a training
@@ -90,8 +90,8 @@ class Predictor(nn.Module):
             slots: [B, C, N].
         """
         features = self._pixel_space_head_conv1bnact(self._pixel_space_head_conv0bnact(pixels))
-        features = F.normalize(self._pixel_space_head_last_convbn(features).float(), dim=1)
-        embed = self._transformer_mask_head(slots).float().transpose(1, 2)
+        features = F.normalize(at_least_float32(self._pixel_space_head_last_convbn(features)), dim=1)
+        embed = at_least_float32(self._transformer_mask_head(slots)).transpose(1, 2)
         with without_autocast(features):
             embed = self._pixel_space_mask_batch_norm(embed, features.flatten(2) if self.training else None)
         return FactoredMasks(embed, features[:, :, None], activation="softmax", align_corners=True)
