@@ -118,7 +118,7 @@ def add_kmax_config(cfg: CN) -> None:
 
 
 def in_house_keys(content: dict[str, Any]) -> dict[str, Any]:
-    """Add to the content of a configuration file what its published keys mean here; other models' come back as they are.
+    """Add to the content of a configuration file what its published keys mean here; other models' is left as it is.
 
     A key of this project that the file names itself stays. A file that names ``MODEL.MASK_FORMER.CRITERION`` is written
     for this project: of its published keys those with a twin are still copied, and no defaults are added.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,7 +104,7 @@ class D2ConvNeXt(Backbone):
         self.downsample_layers = nn.ModuleList(
             [nn.Sequential(nn.Conv2d(in_channels, dims[0], 4, 4), ChannelsFirstNorm(dims[0]))]
         )
-        for before, after in zip(dims[:-1], dims[1:], strict=True):
+        for before, after in itertools.pairwise(dims):
             self.downsample_layers.append(nn.Sequential(ChannelsFirstNorm(before), nn.Conv2d(before, after, 2, 2)))
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(list(depths))
         self.stages = nn.ModuleList(

@@ -23,7 +23,7 @@ SEMANTIC = "semantic_logits"
 
 
 @TRANSFORMER_DECODER_REGISTRY.register()
-class kMaXTransformerDecoder(nn.Module):  # noqa: N801 (the published name)
+class kMaXTransformerDecoder(nn.Module):
     """Learnt cluster centres that pass k-means layers, each of which predicts; then a last prediction at stride 4.
 
     Args:
@@ -124,6 +124,7 @@ class kMaXTransformerDecoder(nn.Module):  # noqa: N801 (the published name)
         slots = self._cluster_centers.weight.expand(len(last), -1, -1)
         earlier = []
         for level, layer in zip(self.levels, self._kmax_transformer_layers, strict=True):
+            assert isinstance(layer, KMeansLayer)
             slots, embed, pixels, embedding = layer(levels[level], slots)
             if features is not None:
                 masks = FactoredMasks(embed, pixels, activation="softmax", align_corners=True)

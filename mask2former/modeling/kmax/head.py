@@ -15,7 +15,7 @@ from mask2former.structures import MaskPrediction
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
-class kMaXDeepLabHead(nn.Module):  # noqa: N801 (the published name)
+class kMaXDeepLabHead(nn.Module):
     """Pixel decoder, then transformer decoder, which reads the pixel decoder's levels and has its own pixel features.
 
     Args:
@@ -33,7 +33,7 @@ class kMaXDeepLabHead(nn.Module):  # noqa: N801 (the published name)
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         node = cfg.MODEL.KMAX_DEEPLAB
         pixels = SEM_SEG_HEADS_REGISTRY.get(node.PIXEL_DEC.NAME)(cfg, input_shape)
-        *levels, last = [*pixels.out_channels[: len(node.TRANS_DEC.DEC_LAYERS)], pixels.out_channels[-1]]
+        levels, last = pixels.out_channels[: len(node.TRANS_DEC.DEC_LAYERS)], pixels.out_channels[-1]
         decoder = find_transformer_decoder(node.TRANS_DEC.NAME)
         return {"pixel_decoder": pixels, "transformer_decoder": decoder(cfg, input_shape, levels, last)}
 
@@ -46,6 +46,4 @@ class kMaXDeepLabHead(nn.Module):  # noqa: N801 (the published name)
         if num_frames != 1:
             raise ValueError(f"kMaX-DeepLab takes single images; found clips of {num_frames} frames.")
         decoded = self.pixel_decoder(features)
-        return self.predictor(
-            decoded.multi_scale_features, decoded.mask_features, features if self.training else None
-        )
+        return self.predictor(decoded.multi_scale_features, decoded.mask_features, features if self.training else None)

@@ -14,10 +14,10 @@ _UNDECAYED = ("_rpe", "_cluster_centers")
 
 
 @META_ARCH_REGISTRY.register()
-class kMaXDeepLab(MaskFormer):  # noqa: N801 (the published name)
+class kMaXDeepLab(MaskFormer):
     """kMaX-DeepLab (arXiv 2207.04044): MaskFormer's parts, on canvases whose sides are multiples plus 1.
 
-    The sides of the features are then multiples of theirs plus 1 too, and corners are aligned wherever a map is resized.
+    The sides of the features are then multiples plus 1 too, and corners are aligned wherever a map is resized.
     ``MODEL.MASK_FORMER.SIZE_DIVISIBILITY`` 1280 is the published canvas of 1281 x 1281 pixels, for small images too; 32
     is the least.
     """

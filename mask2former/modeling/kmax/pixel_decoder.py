@@ -89,7 +89,7 @@ class ResizedFuse(nn.Module):
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
-class kMaXPixelDecoder(nn.Module):  # noqa: N801 (the published name)
+class kMaXPixelDecoder(nn.Module):
     """Pixel decoder of kMaX-DeepLab (arXiv 2207.04044), from the coarsest feature to the finest.
 
     Features of one stride keep the order in which the backbone lists them: a ResNet's stem comes before "res2", that of
@@ -140,7 +140,8 @@ class kMaXPixelDecoder(nn.Module):  # noqa: N801 (the published name)
         channels = [input_shape[name].channels or 0 for name in self.in_features]
         self._in_norms = nn.ModuleList(ChannelsFirstNorm(count) for count in channels)
         self._resized_fuses = nn.ModuleList(
-            ResizedFuse(low, high, base) for low, high, base in zip(self.out_channels, channels[1:], bases[1:], strict=False)
+            ResizedFuse(low, high, base)
+            for low, high, base in zip(self.out_channels, channels[1:], bases[1:], strict=False)
         )
         self._stages = nn.ModuleList()
         for first, base, depth, kind in zip([channels[0], *bases[1:]], bases, depths, kinds, strict=True):

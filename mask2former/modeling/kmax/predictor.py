@@ -51,6 +51,7 @@ class MaskNorm(BatchNorm):
         variance = (square - mean**2).clamp(min=0)
         with torch.no_grad():
             unbiased = variance * number / (number - 1).clamp(min=1)
+            assert self.momentum is not None
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
             if self.num_batches_tracked is not None:

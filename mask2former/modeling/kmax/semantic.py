@@ -93,6 +93,6 @@ class CoarseSemanticHead(nn.Sequential):
             ConvBN(_CHANNELS, num_classes, bias=True, norm=None, std=0.01),
         )
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Compute logits [B, K, h, w] from the backbone's features."""
         return super().forward(features["res5"])

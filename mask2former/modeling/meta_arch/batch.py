@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 def padded_side(side: int, step: int, offset: int = 0) -> int:
-    """Return the least n * step + offset, in pixels, that is not below ``side``; step 0 or 1 with offset 0: ``side``."""
+    """Return the least n * step + offset, in pixels, that is not below ``side``; ``side`` itself for steps below 2."""
     return (side - offset + step - 1) // step * step + offset if step > 1 else side
 
 

@@ -199,7 +199,9 @@ def test_fuse_leaves_out_maps_that_fit() -> None:
     module = disturbed(ResizedFuse(6, 3, 3)).eval()
     low, high = torch.randn(1, 6, 2, 3, dtype=torch.float64), torch.randn(1, 3, 3, 5, dtype=torch.float64)
     small = Oracle(module).conv("_conv_bn_low", gelu(low))
-    wide = torch.stack([small[..., 0], small[..., :2].mean(-1), small[..., 1], small[..., 1:].mean(-1), small[..., 2]], -1)
+    wide = torch.stack(
+        [small[..., 0], small[..., :2].mean(-1), small[..., 1], small[..., 1:].mean(-1), small[..., 2]], -1
+    )
     tall = torch.stack([wide[:, :, 0], wide.mean(2), wide[:, :, 1]], 2)  # corners stay, new cells lie halfway
     torch.testing.assert_close(module(low, high), tall + high)
 

@@ -18,7 +18,9 @@ from mask2former.config import load_config
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = json.loads((ROOT / "tests/spec/published_kmax.json").read_text())
-FILES = {name.replace("/panoptic_segmentation", "").removesuffix(".yaml"): name for name in PUBLISHED["configs_resolved"]}
+FILES = {
+    name.replace("/panoptic_segmentation", "").removesuffix(".yaml"): name for name in PUBLISHED["configs_resolved"]
+}
 
 
 def published_file(name: str, folder: Path) -> str:
@@ -112,7 +114,7 @@ def test_defaults_are_the_published_ones(tmp_path: Path) -> None:
     for name, expected in PUBLISHED["defaults"].items():
         if name not in renamed:
             assert value(name) == expected, name
-    assert cfg.INPUT.CANVAS == PUBLISHED["defaults"]["INPUT.IMAGE_SIZE"]
+    assert PUBLISHED["defaults"]["INPUT.IMAGE_SIZE"] == cfg.INPUT.CANVAS
 
 
 def test_other_models_files_stay_as_they_are() -> None:
@@ -122,5 +124,7 @@ def test_other_models_files_stay_as_they_are() -> None:
 
 def test_other_norms_are_refused(tmp_path: Path) -> None:
     cfg = load_config(published_file("coco/kmax_r50", tmp_path), ["MODEL.RESNETS.NORM", "FrozenBN"])
-    with pytest.raises(ValueError, match=r"MODEL.RESNETS.NORM is 'FrozenBN'; custom_bn_build_resnet_backbone needs SyncBN"):
+    with pytest.raises(
+        ValueError, match=r"MODEL.RESNETS.NORM is 'FrozenBN'; custom_bn_build_resnet_backbone needs SyncBN"
+    ):
         build_backbone(cfg)
