@@ -71,6 +71,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.meta_arch",
         "modeling.postprocess",
     },
+    "modeling.kmax": {
+        "structures",
+        "config",
+        "modeling.layers",
+        "modeling.backbone",
+        "modeling.pixel_decoder",
+        "modeling.transformer_decoder",
+        "modeling.meta_arch",
+    },
     "modeling.segvit": {
         "structures",
         "modeling.layers",
@@ -80,6 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "modeling": {
         "modeling.eomt",
+        "modeling.kmax",
         "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",
@@ -247,7 +257,9 @@ def test_only_from_config_sees_the_configuration(path: Path) -> None:
 
 def _takes_cfg(node: ast.FunctionDef) -> bool:
     """A private helper of ``from_config``, or Detectron2's ``build_x(cfg)`` for what a registry holds."""
-    return node.name.startswith(("_", "build_")) and [a.arg for a in node.args.args] == ["cfg"]
+    arguments = [a.arg for a in node.args.args]
+    builds = "build_" in node.name and arguments == ["cfg", "input_shape"]  # a backbone
+    return builds or (node.name.startswith(("_", "build_")) and arguments == ["cfg"])
 
 
 OPENERS = {"Image.open", "PIL.Image.open", "cv2.imread", "cv2.imdecode", "detection_utils.read_image"}
