@@ -250,8 +250,8 @@ def require_sigmoid(predictions: Sequence[MaskPrediction], who: str) -> None:
         )
 
 
-def resize_frames(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize [N, T, H, W] bilinearly (``align_corners=False``) to [N, T, *size]."""
+def resize_frames(masks: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Resize [N, T, H, W] bilinearly to [N, T, *size]."""
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks
-    return F.interpolate(masks, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(masks, size=tuple(size), mode="bilinear", align_corners=align_corners)

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
 from mask2former.modeling.meta_arch import SegmentationModel
+from mask2former.modeling.meta_arch.batch import padded_side
 from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_deform_attn_fused_flops
 
 EXAMPLE = """
@@ -157,7 +158,7 @@ PLAIN_SAMPLING = {
 
 def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
     """Count like :func:`count`, but no activations (NaN), for a model on the device "meta", which has no values."""
-    height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
+    height, width = (padded_side(side, model.size_divisibility, model.size_offset) for side in size)
 
     whole = Network(model).requires_grad_(False)  # the counter's hooks fail on views of parameters
     with FlopCounterMode(display=False, custom_mapping=PLAIN_SAMPLING) as counter:

@@ -7,41 +7,23 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_sem_seg_head
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from small_models import kmax
-from torch import Tensor, nn
+from torch import Tensor
 
 from mask2former.engine.optimizer import parameter_groups
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.kmax import kMaXDeepLab
-from mask2former.modeling.meta_arch import SegmentationModel
 from mask2former.structures import MaskPrediction
 
 
-class Networks(SegmentationModel):
-    """The network alone, without a criterion."""
-
-    size_offset = kMaXDeepLab.size_offset
-
-    def __init__(self, cfg: CfgNode) -> None:
-        nn.Module.__init__(self)
-        self.backbone = build_backbone(cfg)
-        self.sem_seg_head = build_sem_seg_head(cfg, self.backbone.output_shape())
-
-    def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
-        return self.sem_seg_head(self.backbone(images), num_frames)
-
-
-def network(cfg: CfgNode) -> Networks:
+def network(cfg: CfgNode) -> kMaXDeepLab:
     torch.manual_seed(0)
-    return Networks(cfg)
+    return build_model(cfg)
 
 
-def summed(prediction: MaskPrediction) -> Tensor:
-    """Give every output a part in a scalar."""
-    total = prediction.extras["semantic_logits"].square().mean()
-    for layer in (*prediction.aux, prediction):
-        total = total + layer.class_logits.square().mean() + layer.masks.logits().softmax(1).square().mean()
+def summed(model: kMaXDeepLab, prediction: MaskPrediction) -> Tensor:
+    (total,) = model.criterion(prediction, None).values()
     return total
 
 
@@ -60,7 +42,7 @@ def test_training_predicts_after_every_layer(decoder: bool) -> None:
         torch.testing.assert_close(embedding, layer.masks.features[:, :, 0])
     semantic = prediction.extras["semantic_logits"]
     assert semantic.shape == ((2, 8, 25, 17) if decoder else (2, 7, 4, 3))
-    summed(prediction).backward()
+    summed(model, prediction).backward()
     without = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert not without
     fixed = {name.rsplit(".", 2)[-2] for name, p in model.named_parameters() if not p.requires_grad}
@@ -97,7 +79,7 @@ def test_recomputation_changes_nothing() -> None:
     losses = []
     for model in models:
         torch.manual_seed(1)  # the semantic branch has dropout
-        losses.append(summed(model.network(images)))
+        losses.append(summed(model, model.network(images)))
     torch.testing.assert_close(losses[0], losses[1])
     for loss in losses:
         loss.backward()
@@ -119,6 +101,36 @@ def test_mixed_precision_is_near() -> None:
         near = model.network(images)
     assert near.masks.features.dtype == torch.float32
     torch.testing.assert_close(near.class_logits.float(), exact.class_logits, rtol=0, atol=0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(33, 97), (97, 33), (50, 70), (1, 40)])
+def test_any_size_and_orientation_is_answered(size: tuple[int, int]) -> None:
+    cfg = kmax()
+    cfg.MODEL.MASK_FORMER.TEST.INSTANCE_ON = True
+    model = network(cfg).eval()
+    image = torch.rand(3, *size) * 255
+    batch = model.preprocess([{"image": image}])
+    assert all((side - 1) % 32 == 0 and side >= own for side, own in zip(batch.padded_size, size, strict=True))
+    results = model([{"image": image, "height": 2 * size[0], "width": 2 * size[1]}, {"image": image[:, :, :20]}])
+    assert results[0]["sem_seg"].shape == (7, 2 * size[0], 2 * size[1])
+    assert results[0]["instances"].pred_masks.shape[1:] == (2 * size[0], 2 * size[1])
+    assert results[1]["sem_seg"].shape == (7, size[0], 20)
+
+
+@torch.no_grad()
+def test_published_canvas_is_a_divisibility() -> None:
+    cfg = kmax()
+    cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY = 64
+    model = network(cfg)
+    sizes = {(64, 65): (65, 65), (65, 20): (65, 65), (66, 129): (129, 129)}
+    for size, canvas in sizes.items():
+        assert model.preprocess([{"image": torch.zeros(3, *size)}]).padded_size == canvas
+    inputs = [{"image": torch.zeros(3, 65, 65)}, {"image": torch.full((3, 30, 129), 255.0)}]
+    batch = model.preprocess(inputs)
+    assert batch.padded_size == (65, 129) and batch.images.image_sizes == [(65, 65), (30, 129)]
+    assert batch.images.tensor[0, :, :65, :65].eq(-1).all() and batch.images.tensor[0, :, :, 65:].eq(0).all()
+    assert batch.images.tensor[1, :, :30].eq(1).all() and batch.images.tensor[1, :, 30:].eq(0).all()
 
 
 def test_clips_are_refused() -> None:
@@ -147,7 +159,6 @@ def test_weight_decay_is_the_published_one() -> None:
     cfg = kmax()
     cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.BACKBONE_MULTIPLIER = 1.0, 0.05, 0.1
     model = network(cfg)
-    model.undecayed = kMaXDeepLab.undecayed.__get__(model)
     groups = {id(p): group for group in parameter_groups(cfg, model) for p in group["params"]}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
