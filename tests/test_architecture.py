@@ -47,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.distillation": {"structures", "config", "checkpoint", "modeling.layers", "modeling.matcher"},
     "modeling.matcher": {"structures", "modeling.losses"},
     "modeling.criterion": {"structures", "modeling.losses", "modeling.matcher"},
+    "modeling.pq_matcher": {"structures", "modeling.layers", "modeling.losses", "modeling.matcher"},
+    "modeling.pq_criterion": {"structures", "modeling.losses", "modeling.criterion"},
     "modeling.postprocess": {"structures", "labels", "modeling.layers"},
     "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
@@ -95,6 +97,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",
         "modeling.losses",
+        "modeling.pq_matcher",
+        "modeling.pq_criterion",
         "modeling.meta_arch",
     },
     "data.rle": set(),
