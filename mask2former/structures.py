@@ -82,9 +82,11 @@ class Masks(Protocol):
 
     Attributes:
         activation: how logits become probabilities.
+        align_corners: the corner pixels of the features and of the image have the same centres.
     """
 
     activation: Activation
+    align_corners: bool
 
     @property
     def features(self) -> Tensor:
@@ -195,10 +197,12 @@ class DenseMasks(_MaskLogits):
     Attributes:
         mask_logits: [B, Q, T, H, W].
         activation: how logits become probabilities.
+        align_corners: the corner pixels of these logits and of the image have the same centres.
     """
 
     mask_logits: Tensor
     activation: Activation = "sigmoid"
+    align_corners: bool = False
 
     @property
     def features(self) -> Tensor:

@@ -88,8 +88,8 @@ class ExportedNetwork(nn.Module):
         prediction = self.model.network(padded)
         if self.results == "logits":
             return prediction.class_logits, prediction.masks.logits()[:, :, 0]
-        aligned = getattr(prediction.masks, "align_corners", False)
-        masks = resize_frames(prediction.masks.logits(0), padded.shape[-2:], aligned)[:, 0, :height, :width]
+        masks = resize_frames(prediction.masks.logits(0), padded.shape[-2:], prediction.masks.align_corners)
+        masks = masks[:, 0, :height, :width]
         if prediction.masks.activation == "softmax":
             masks = masks.softmax(0).logit()  # so that a sigmoid gives the probability
         return self._finish()(prediction.class_logits[0], masks)
@@ -107,8 +107,13 @@ class ExportedNetwork(nn.Module):
             return lambda logits, masks: (semantic_map(logits, masks),)
         settings = self.model.post_processing
         if self.results == "instance":
-            top_k = settings.detections_per_image
-            return lambda logits, masks: best_instances(logits, masks, top_k=top_k, countable=self.countable)
+            return lambda logits, masks: best_instances(
+                logits,
+                masks,
+                top_k=settings.detections_per_image,
+                countable=self.countable,
+                mask_threshold=settings.instance_mask_threshold,
+            )
         return lambda logits, masks: panoptic_map(
             logits,
             masks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -26,7 +27,13 @@ class kMaXDeepLab(MaskFormer):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        return super().from_config(as_house_keys(cfg))
+        arguments = super().from_config(as_house_keys(cfg))
+        settings = arguments["post_processing"]
+        # Instances have the same masks as segments. The demo begins with the score that things need.
+        arguments["post_processing"] = replace(
+            settings, instance_mask_threshold=settings.maskwise.pixel, object_mask_threshold=settings.maskwise.thing
+        )
+        return arguments
 
     def undecayed(self, parameter_name: str) -> bool:
         """Tell whether a parameter has no weight decay: biases, factors of layers, positions and cluster centres."""
