@@ -33,6 +33,9 @@ Activation = Literal["sigmoid", "softmax"]
 PLACES = "place_logits"
 """Name of an extra output: logits of an object of each class at each place of a coarse grid, [B, K, H, W]."""
 
+SEMANTIC = "semantic_logits"
+"""Name of an extra output: logits of an auxiliary semantic branch, [B, K or K + 1, h, w]."""
+
 Matching = tuple[Tensor, Tensor]
 """Indices of one image's matched queries and of their targets, int64 [L, M'] each, M' = min(Q, N)."""
 
@@ -79,9 +82,11 @@ class Masks(Protocol):
 
     Attributes:
         activation: how logits become probabilities.
+        align_corners: the corner pixels of the features and of the image have the same centres.
     """
 
     activation: Activation
+    align_corners: bool
 
     @property
     def features(self) -> Tensor:
@@ -160,11 +165,13 @@ class FactoredMasks(_MaskLogits):
         mask_embed: [B, Q, C].
         mask_features: [B, C, T, H, W].
         activation: how logits become probabilities.
+        align_corners: the corner pixels of these features and of the image have the same centres.
     """
 
     mask_embed: Tensor
     mask_features: Tensor
     activation: Activation = "sigmoid"
+    align_corners: bool = False
 
     @property
     def features(self) -> Tensor:
@@ -190,10 +197,12 @@ class DenseMasks(_MaskLogits):
     Attributes:
         mask_logits: [B, Q, T, H, W].
         activation: how logits become probabilities.
+        align_corners: the corner pixels of these logits and of the image have the same centres.
     """
 
     mask_logits: Tensor
     activation: Activation = "sigmoid"
+    align_corners: bool = False
 
     @property
     def features(self) -> Tensor:
@@ -248,8 +257,8 @@ def require_sigmoid(predictions: Sequence[MaskPrediction], who: str) -> None:
         )
 
 
-def resize_frames(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize [N, T, H, W] bilinearly (``align_corners=False``) to [N, T, *size]."""
+def resize_frames(masks: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Resize [N, T, H, W] bilinearly to [N, T, *size]."""
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks
-    return F.interpolate(masks, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(masks, size=tuple(size), mode="bilinear", align_corners=align_corners)

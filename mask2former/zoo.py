@@ -21,6 +21,7 @@ from tabulate import tabulate
 from mask2former.download import HUB, DownloadError, cache_path, fetch, fetch_from_hub
 
 # Addresses of Detectron2's backbone weights, and the URL that its PathManager maps them to.
+_BY_BROWSER = "https://drive.google.com/"
 _DETECTRON2, _DETECTRON2_URL = "detectron2://", "https://dl.fbaipublicfiles.com/detectron2/"
 # ImageNet weights that packages of the registry hold: name -> the package to import, and to install.
 PACKAGED = {
@@ -64,14 +65,23 @@ class Model:
 
     @property
     def is_cached(self) -> bool:
-        return not self.weights.startswith(HUB) and cache_path(self.weights).is_file()
+        return not self.weights.startswith((HUB, _BY_BROWSER)) and cache_path(self.weights).is_file()
 
     def fetch(self) -> str:
         """Download the weights and log their licence, unless they are in the cache.
 
         Returns:
             The path of the file.
+
+        Raises:
+            DownloadError: they cannot be downloaded, or by a browser alone.
         """
+        if self.weights.startswith(_BY_BROWSER):
+            raise DownloadError(
+                f"The weights of {self.name} are on Google Drive, which gives large files to browsers alone: open "
+                f"{self.weights} there, or run `pip install gdown; gdown --fuzzy {self.weights}`, and set "
+                "MODEL.WEIGHTS to the file."
+            )
         if not self.is_cached:
             logger.warning(f"The weights of {self.name} come under the licence {self.licence}, unlike this software.")
         return fetch_from_hub(self.weights) if self.weights.startswith(HUB) else fetch(self.weights)

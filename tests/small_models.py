@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode, get_cfg
+from torch import Tensor, nn
 
 from mask2former import add_maskformer2_config
+from mask2former.modeling.criterion import CRITERION_REGISTRY
+from mask2former.structures import MaskPrediction
 
 
 def configuration(v1: bool = False) -> CfgNode:
@@ -25,4 +28,40 @@ def configuration(v1: bool = False) -> CfgNode:
     else:
         head.PIXEL_DECODER_NAME = "MSDeformAttnPixelDecoder"
         former.TRANSFORMER_IN_FEATURE = "multi_scale_pixel_decoder"
+    return cfg
+
+
+@CRITERION_REGISTRY.register()
+class AllOutputs(nn.Module):
+    """A loss that every output of every layer has a part in, without targets."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+
+    def forward(self, prediction: MaskPrediction, targets: object) -> dict[str, Tensor]:
+        total = sum(value.float().square().mean() for value in prediction.extras.values())
+        for layer in (*prediction.aux, prediction):
+            total = total + layer.class_logits.square().mean() + layer.masks.logits().softmax(1).square().mean()
+        assert isinstance(total, Tensor)
+        return {"loss_all": total}
+
+
+def kmax(**trans_dec: int) -> CfgNode:
+    """A small kMaX-DeepLab with R18, of 20 slots and two layers at each of two strides."""
+    cfg = configuration()
+    model, node = cfg.MODEL, cfg.MODEL.KMAX_DEEPLAB
+    model.META_ARCHITECTURE, model.BACKBONE.NAME, model.RESNETS.NORM = (
+        "kMaXDeepLab",
+        "custom_bn_build_resnet_backbone",
+        "SyncBN",
+    )
+    model.BACKBONE.FREEZE_AT, model.SEM_SEG_HEAD.NAME = 0, "kMaXDeepLabHead"
+    model.PIXEL_MEAN = model.PIXEL_STD = [127.5] * 3
+    model.MASK_FORMER.CRITERION = "AllOutputs"
+    node.PIXEL_DEC.DEC_LAYERS, node.PIXEL_DEC.DEC_CHANNELS, node.PIXEL_DEC.NUM_HEADS = [1, 2, 1, 1], [16, 8, 8, 8], 4
+    slots = node.TRANS_DEC
+    slots.DEC_LAYERS, slots.NUM_OBJECT_QUERIES, slots.HIDDEN_DIM, slots.MASK_DIM = [2, 1], 12, 32, 16
+    slots.DIM_FEEDFORWARD, slots.NUM_HEADS = 32, 4
+    for name, value in trans_dec.items():
+        slots[name] = value
     return cfg

@@ -47,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling.distillation": {"structures", "config", "checkpoint", "modeling.layers", "modeling.matcher"},
     "modeling.matcher": {"structures", "modeling.losses"},
     "modeling.criterion": {"structures", "modeling.losses", "modeling.matcher"},
+    "modeling.pq_matcher": {"structures", "modeling.layers", "modeling.losses", "modeling.matcher"},
+    "modeling.pq_criterion": {"structures", "modeling.losses", "modeling.criterion"},
     "modeling.postprocess": {"structures", "labels", "modeling.layers"},
     "modeling.cpu": {"processor", "modeling.layers", "modeling.backbone"},
     "modeling.meta_arch": {
@@ -71,6 +73,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.meta_arch",
         "modeling.postprocess",
     },
+    "modeling.kmax": {
+        "structures",
+        "config",
+        "modeling.layers",
+        "modeling.backbone",
+        "modeling.pixel_decoder",
+        "modeling.transformer_decoder",
+        "modeling.meta_arch",
+    },
     "modeling.segvit": {
         "structures",
         "modeling.layers",
@@ -80,11 +91,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "modeling": {
         "modeling.eomt",
+        "modeling.kmax",
         "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",
         "modeling.losses",
+        "modeling.pq_matcher",
+        "modeling.pq_criterion",
         "modeling.meta_arch",
     },
     "data.rle": set(),
@@ -247,7 +261,9 @@ def test_only_from_config_sees_the_configuration(path: Path) -> None:
 
 def _takes_cfg(node: ast.FunctionDef) -> bool:
     """A private helper of ``from_config``, or Detectron2's ``build_x(cfg)`` for what a registry holds."""
-    return node.name.startswith(("_", "build_")) and [a.arg for a in node.args.args] == ["cfg"]
+    arguments = [a.arg for a in node.args.args]
+    builds = "build_" in node.name and arguments == ["cfg", "input_shape"]  # a backbone
+    return builds or (node.name.startswith(("_", "build_")) and arguments == ["cfg"])
 
 
 OPENERS = {"Image.open", "PIL.Image.open", "cv2.imread", "cv2.imdecode", "detection_utils.read_image"}

@@ -23,6 +23,7 @@ from mask2former.download import DownloadError, cache_path, fetch
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = json.loads((ROOT / "tests/spec/published_model_zoo.json").read_text())
+OTHERS = re.compile("eomt|kmax")  # of other papers
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
@@ -83,7 +84,7 @@ def server() -> Iterator[Server]:
 
 def test_table_is_the_published_one() -> None:
     rows = [row for row in PUBLISHED if not row["section"].startswith("Video")]
-    models = [model for model in zoo.models().values() if "eomt" not in model.name]
+    models = [model for model in zoo.models().values() if not OTHERS.search(model.name)]
     found = {model.published_config: model for model in models}
     assert len(rows) == len(found) == len(models) == 47
     for row in rows:
@@ -103,12 +104,26 @@ def test_models_of_the_hub_are_fetched_from_there(monkeypatch: pytest.MonkeyPatc
     assert model.fetch() == zoo.weights_file(model.name) == "/cache/tue-mps/coco_panoptic_eomt_large_640"
 
 
+def test_models_on_google_drive_say_how_they_are_fetched() -> None:
+    published = json.loads((ROOT / "tests/spec/published_kmax.json").read_text())["zoo"]
+    assert len(published) == 9
+    for name, row in published.items():
+        model = zoo.find_model(name.replace("/", "/panoptic/"))
+        assert model and model.weights == row["weights"] and model.licence == "Apache-2.0" and not model.is_cached
+        assert model.scores == {key: row[key] for key in ("PQ", "AP", "mIoU") if key in row}
+        assert model.published_config == f"configs/{row['config']}"
+        with pytest.raises(zoo.DownloadError, match=r"gdown --fuzzy https://drive.google.com/.*set MODEL.WEIGHTS"):
+            model.fetch()
+
+
 def test_every_model_has_its_configuration() -> None:
     """And every configuration of Mask2Former on the published data sets its model; MaskFormer's others have none."""
-    own = re.compile("configs/(coco|ade20k|cityscapes|mapillary_vistas)/[a-z]+/(?!maskformer|per_pixel|eomt|segvit)")
+    own = re.compile(
+        "configs/(coco|ade20k|cityscapes|mapillary_vistas)/[a-z]+/(?!maskformer|per_pixel|eomt|segvit|kmax)"
+    )
     files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*/*.yaml")}
     assert all(model.config in files for model in zoo.models().values())
-    ours = {model.config for model in zoo.models().values() if "eomt" not in model.name}
+    ours = {model.config for model in zoo.models().values() if not OTHERS.search(model.name)}
     assert ours == {file for file in files if own.match(file)}
 
 

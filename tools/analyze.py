@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mask2former.config import ConfigError, load_config
 from mask2former.config.command_line import add_options, add_trust
 from mask2former.modeling.meta_arch import SegmentationModel
+from mask2former.modeling.meta_arch.batch import padded_side
 from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_deform_attn_fused_flops
 
 EXAMPLE = """
@@ -106,10 +107,10 @@ HANDLERS = {
 # numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
 ELEMENT_WISE = (
     "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_ reciprocal "
-    "softplus where ones_like new_ones"
+    "softplus where ones_like new_ones rsqrt clamp_min logit linalg_vector_norm index_add"
 )
-COMPARISONS = "any __or__ ne lt isin max_pool2d amax topk argsort _unique2 searchsorted"
-COPIES_AND_VIEWS = "clone repeat pad unflatten numpy_T resolve_conj resolve_neg"
+COMPARISONS = "any __or__ ne lt isin max_pool2d amax argmax topk argsort _unique2 searchsorted"
+COPIES_AND_VIEWS = "clone embedding expand_as repeat pad unflatten numpy_T resolve_conj resolve_neg"
 FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_VIEWS}".split()]
 
 
@@ -157,7 +158,7 @@ PLAIN_SAMPLING = {
 
 def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str, tuple[float, float, float]]:
     """Count like :func:`count`, but no activations (NaN), for a model on the device "meta", which has no values."""
-    height, width = (math.ceil(side / model.size_divisibility) * model.size_divisibility for side in size)
+    height, width = (padded_side(side, model.size_divisibility, model.size_offset) for side in size)
 
     whole = Network(model).requires_grad_(False)  # the counter's hooks fail on views of parameters
     with FlopCounterMode(display=False, custom_mapping=PLAIN_SAMPLING) as counter:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/configs.md from mask2former/config/keys.py: every key, its default, and the comments there.
+"""Write docs/configs.md from the modules of the configuration: every key, its default, and the comments there.
 
 Run it after a change of the configuration; a test fails if the page is out of date.
 """
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE, PAGE = ROOT / "mask2former" / "config" / "keys.py", ROOT / "docs" / "configs.md"
+SOURCES = [ROOT / "mask2former" / "config" / name for name in ("keys.py", "kmax.py", "max_deeplab.py", "pq.py")]
+PAGE = ROOT / "docs" / "configs.md"
 INTRODUCTION = """# Configuration keys
 
-Written by `tools/make_config_docs.py` from `mask2former/config/keys.py`: every key that this project adds to
+Written by `tools/make_config_docs.py` from `mask2former/config`: every key that this project adds to
 [Detectron2's](https://detectron2.readthedocs.io/en/latest/modules/config.html#yaml-config-references), its default
 included. The defaults are those of the published system. The files below `configs/` set what each model uses;
 `KEY value` pairs on the command line go last. A file may name several others in `_BASE_`.
@@ -30,6 +31,9 @@ TITLES = {
     "_add_head": "Pixel decoder and heads",
     "_add_mask_former": "Losses, transformer decoder and results",
     "_add_backbones": "Backbones",
+    "add_kmax_config": "kMaX-DeepLab",
+    "add_max_deeplab_config": "MaX-DeepLab",
+    "add_pq_config": "Losses of masks that are a softmax over slots",
     "_add_guided": "Teachers and masks that guide",
     "_add_evaluation": "Evaluation",
     "_add_wandb": "Weights & Biases",
@@ -46,12 +50,13 @@ class Key:
     comment: str  # on this key and its neighbours
 
 
-def sections(source: str) -> Iterator[tuple[str, list[Key]]]:
-    """Yield (title, keys) of each function in the source that adds keys."""
-    for function in re.split(r"\n(?=def )", source):
-        name = re.match(r"def (\w+)", function)
-        if name and name[1] in TITLES:
-            yield TITLES[name[1]], list(_keys(function))
+def sections() -> Iterator[tuple[str, list[Key]]]:
+    """Yield (title, keys) of each function in the sources that adds keys."""
+    for source in SOURCES:
+        for function in re.split(r"\n(?=def )", source.read_text()):
+            name = re.match(r"def (\w+)", function)
+            if name and name[1] in TITLES:
+                yield TITLES[name[1]], list(_keys(function))
 
 
 def _keys(function: str) -> Iterator[Key]:
@@ -87,7 +92,7 @@ def _split_comment(line: str) -> tuple[str, str]:
 def page() -> str:
     """Return the whole page."""
     text = INTRODUCTION
-    for title, keys in sections(SOURCE.read_text()):
+    for title, keys in sections():
         text += f"## {title}\n\n"
         for comment, group in itertools.groupby(keys, lambda key: key.comment):
             text += f"{comment}\n\n"

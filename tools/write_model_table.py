@@ -20,15 +20,22 @@ BACKBONES = {
     "swin_large_in21k": "Swin-L, ImageNet-21k",
     "eomt_large_512": "ViT-L, DINOv2",
     "eomt_large_640": "ViT-L, DINOv2",
+    "kmax_r50": "ResNet-50",
+    "kmax_convnext_tiny": "ConvNeXt-T",
+    "kmax_convnext_small": "ConvNeXt-S",
+    "kmax_convnext_base": "ConvNeXt-B",
+    "kmax_convnext_large": "ConvNeXt-L",
 }
+OTHERS = {"eomt": ", EoMT", "kmax": ", kMaX-DeepLab"}  # of other papers, by the beginning of their names
 DATA_SETS = {"coco": "COCO", "ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
 
 
 def table(task: str, rows: list[Model]) -> str:
     """Return one data set's models for one task as Markdown."""
     data_set, kind = task.split("/")
+    of = OTHERS.get(rows[0].name.rsplit("/", 1)[-1].split("_")[0], "")
     lines = [
-        f"### {DATA_SETS[data_set]}, {kind}{', EoMT' if 'eomt' in rows[0].name else ''}",
+        f"### {DATA_SETS[data_set]}, {kind}{of}",
         "",
         f"| name | backbone | schedule | {' | '.join(rows[0].scores)} |",
         f"| --- | --- | --- {'| --- ' * len(rows[0].scores)}|",

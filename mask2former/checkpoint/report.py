@@ -21,10 +21,17 @@ from typing import Any
 Shape = tuple[int, ...]
 BACKBONE, PIXEL_DECODER, PREDICTOR = "backbone.", "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
 PARTS = (BACKBONE, PIXEL_DECODER, PREDICTOR)
-WHOLE_MODELS = ("published", "Hugging Face")  # formats that only whole models have
+WHOLE_MODELS = ("published", "Hugging Face", "kMaX-DeepLab")  # formats that only whole models have
 # Parameters whose shape depends on the number of something.
 _HEADS = {
-    "classes": ("predictor.class_embed.", "sem_seg_head.predictor.weight", "sem_seg_head.predictor.bias"),
+    "classes": (
+        "predictor.class_embed.",
+        "sem_seg_head.predictor.weight",
+        "sem_seg_head.predictor.bias",
+        "._transformer_class_head.conv.",
+        "._auxiliary_semantic_predictor.final_conv.conv.",
+        "._auxiliary_semantic_predictor.2.conv.",
+    ),
     "queries": ("predictor.query_feat.", "predictor.query_embed."),
 }
 _SHOWN = 8
@@ -104,7 +111,7 @@ class LoadReport:
             if rows := self._rows(parts):
                 _, theirs, ours = rows[0]
                 names = ", ".join(name for name, *_ in rows)
-                less = 1 if "class_embed" in names else 0  # "no object"
+                less = 1 if "class_embed" in names or "class_head" in names else 0  # "no object"
                 result.append(
                     f"The number of {what} differs, {theirs[0] - less} in the file and {ours[0] - less} in the model, "
                     f"so these are re-initialised and have to be trained: {names}. The rest is kept."

@@ -7,6 +7,10 @@ still suit MaskFormer (v1); the files below ``configs/_base_`` set what Mask2For
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from mask2former.config.kmax import add_kmax_config
+from mask2former.config.max_deeplab import add_max_deeplab_config
+from mask2former.config.pq import add_pq_config
+
 
 def add_maskformer2_config(cfg: CN) -> None:
     """Add all keys to ``cfg`` (the result of ``detectron2.config.get_cfg()``), in place.
@@ -21,6 +25,9 @@ def add_maskformer2_config(cfg: CN) -> None:
         _add_head,
         _add_mask_former,
         _add_backbones,
+        add_kmax_config,
+        add_max_deeplab_config,
+        add_pq_config,
         _add_guided,
         _add_evaluation,
         _add_wandb,

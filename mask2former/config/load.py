@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, downgrade_config, get_cfg, upgrade_config
 from detectron2.config.compat import guess_version
 
 from mask2former.config.keys import add_maskformer2_config
+from mask2former.config.kmax import in_house_keys, with_aliases
 from mask2former.config.safe_yaml import ConfigError, read_with_bases
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
 def _merge_file(cfg: CfgNode, config_file: str, allow_unsafe: bool) -> None:
     if not Path(config_file).is_file():
         raise ConfigError(f"{config_file}: no such configuration file.{_like_named(Path(config_file))}")
-    content = read_with_bases(config_file, allow_unsafe)
+    content = in_house_keys(read_with_bases(config_file, allow_unsafe))
     try:
         _merge_version(cfg, CfgNode(content), config_file)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
@@ -74,7 +75,7 @@ def _merge_options(cfg: CfgNode, opts: list[str]) -> None:
             f"Options after the flags are pairs, KEY value KEY value; found {' '.join(map(str, opts))!r}.{hint}"
         )
     try:
-        cfg.merge_from_list(opts)
+        cfg.merge_from_list(with_aliases(opts))
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise ConfigError(f"Options {' '.join(map(str, opts))!r}: {_explain(error, cfg)}") from error
 

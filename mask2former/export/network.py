@@ -60,6 +60,11 @@ class ExportedNetwork(nn.Module):
                 "Panoptic results were asked for, but the model's MODEL.MASK_FORMER.TEST.PANOPTIC_ON is False: it does "
                 "not know which classes are things. Choose other results, or switch it on for a panoptic data set."
             )
+        if results == "panoptic" and settings.panoptic_rule != "PanopticMerger":
+            raise ValueError(
+                f"Panoptic programs merge masks by PanopticMerger alone; MODEL.MASK_FORMER.TEST.PANOPTIC_RULE is "
+                f"{settings.panoptic_rule}. Choose other results, such as logits, or another rule."
+            )
         self.model = model.eval()
         self.results = results
         classes = range(model.num_classes)
@@ -83,24 +88,32 @@ class ExportedNetwork(nn.Module):
         prediction = self.model.network(padded)
         if self.results == "logits":
             return prediction.class_logits, prediction.masks.logits()[:, :, 0]
-        masks = resize_frames(prediction.masks.logits(0), padded.shape[-2:])[:, 0, :height, :width]
+        masks = resize_frames(prediction.masks.logits(0), padded.shape[-2:], prediction.masks.align_corners)
+        masks = masks[:, 0, :height, :width]
+        if prediction.masks.activation == "softmax":
+            masks = masks.softmax(0).logit()  # so that a sigmoid gives the probability
         return self._finish()(prediction.class_logits[0], masks)
 
     def _padded(self, image: Tensor) -> Tensor:
-        """Normalise; pad with zeros at the right and at the bottom to a multiple of the size divisibility."""
+        """Normalise; pad with zeros at the right and at the bottom as the model does, see ``padded_side``."""
         normalised = (image.float() - self.model.pixel_mean) / self.model.pixel_std
         height, width = image.shape[-2:]
-        step = max(self.model.size_divisibility, 1)
-        rows, columns = (_steps(size, step) for size in (height, width))
-        return F.pad(normalised, (0, columns * step - width, 0, rows * step - height))
+        step, offset = max(self.model.size_divisibility, 1), self.model.size_offset
+        rows, columns = (_steps(size - offset, step) for size in (height, width))
+        return F.pad(normalised, (0, columns * step + offset - width, 0, rows * step + offset - height))
 
     def _finish(self) -> Finish:
         if self.results == "semantic":
             return lambda logits, masks: (semantic_map(logits, masks),)
         settings = self.model.post_processing
         if self.results == "instance":
-            top_k = settings.detections_per_image
-            return lambda logits, masks: best_instances(logits, masks, top_k=top_k, countable=self.countable)
+            return lambda logits, masks: best_instances(
+                logits,
+                masks,
+                top_k=settings.detections_per_image,
+                countable=self.countable,
+                mask_threshold=settings.instance_mask_threshold,
+            )
         return lambda logits, masks: panoptic_map(
             logits,
             masks,

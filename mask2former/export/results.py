@@ -6,6 +6,8 @@ are marked instead of left out. Letters of shapes: :mod:`mask2former.structures`
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ def semantic_map(class_logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def best_instances(
-    class_logits: Tensor, masks: Tensor, *, top_k: int, countable: Tensor
+    class_logits: Tensor, masks: Tensor, *, top_k: int, countable: Tensor, mask_threshold: float = 0.5
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Choose the ``top_k`` most probable (query, class) pairs; return them by falling score.
 
@@ -26,6 +28,7 @@ def best_instances(
         masks: mask logits [Q, H, W].
         top_k: n; if there are fewer pairs, n is Q * K.
         countable: bool [K]; pairs of other classes get the score 0.
+        mask_threshold: masks are where their probability is above this.
 
     Returns:
         Scores float32 [n], classes int64 [n], boxes float32 [n, 4] (x0, y0, x1, y1) in pixels, right and bottom
@@ -35,7 +38,7 @@ def best_instances(
     top_k = min(top_k, len(class_logits) * num_classes)
     scores, pairs = class_logits.softmax(-1)[:, :-1].flatten().topk(top_k)
     queries, classes = pairs // num_classes, pairs % num_classes
-    inside = masks > 0
+    inside = masks > math.log(mask_threshold / (1 - mask_threshold))
     covered = inside.flatten(1).float()
     quality = (masks.flatten(1).sigmoid() * covered).sum(1) / (covered.sum(1) + 1e-6)
     scores, order = (scores * quality[queries] * countable[classes].float()).topk(top_k)

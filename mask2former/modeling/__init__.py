@@ -1,14 +1,20 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
-from mask2former.modeling.backbone import D2SwinTransformer, PlainViT, TimmBackbone
+from mask2former.modeling.backbone import D2ConvNeXt, D2SwinTransformer, PlainViT, TimmBackbone
 from mask2former.modeling.eomt import EoMT
+from mask2former.modeling.kmax import kMaXDeepLab, kMaXDeepLabHead, kMaXPixelDecoder, kMaXTransformerDecoder
+from mask2former.modeling.losses.insdis import InsDisLoss, PairwiseInsDisLoss
 from mask2former.modeling.losses.places import PlaceLoss
+from mask2former.modeling.losses.pq_terms import MaskIDLoss, PQClassLoss, PQMaskLoss
+from mask2former.modeling.losses.sampled_semantic import SampledSemanticLoss, SemanticLoss
 from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
 from mask2former.modeling.pixel_decoder import (
     BasePixelDecoder,
     MSDeformAttnPixelDecoder,
     TransformerEncoderPixelDecoder,
 )
+from mask2former.modeling.pq_criterion import PQCriterion
+from mask2former.modeling.pq_matcher import PQMatcher
 from mask2former.modeling.segvit import (
     AttentionToMaskCascade,
     AttentionToMaskDecoder,
@@ -29,20 +35,34 @@ __all__ = [
     "AttentionToMaskDecoder",
     "BasePixelDecoder",
     "ClassMatcher",
+    "D2ConvNeXt",
     "D2SwinTransformer",
     "EoMT",
+    "InsDisLoss",
     "LocatedQueryDecoder",
     "MSDeformAttnPixelDecoder",
     "MaskFormer",
     "MaskFormerHead",
+    "MaskIDLoss",
     "MultiScaleMaskedTransformerDecoder",
+    "PQClassLoss",
+    "PQCriterion",
+    "PQMaskLoss",
+    "PQMatcher",
+    "PairwiseInsDisLoss",
     "PerPixelBaselineHead",
     "PerPixelBaselinePlusHead",
     "PlaceLoss",
     "PlainViT",
     "ProjectingPixelDecoder",
     "QueryUpsamplingPixelDecoder",
+    "SampledSemanticLoss",
+    "SemanticLoss",
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",
+    "kMaXDeepLab",
+    "kMaXDeepLabHead",
+    "kMaXPixelDecoder",
+    "kMaXTransformerDecoder",
 ]

@@ -29,39 +29,17 @@ def build_matcher(cfg: CfgNode) -> nn.Module:
     return MATCHER_REGISTRY.get(cfg.MODEL.MASK_FORMER.MATCHER)(cfg)
 
 
-@MATCHER_REGISTRY.register()
-class HungarianMatcher(nn.Module):
-    """One-to-one assignment of queries to targets at the least total cost (Mask2Former, arXiv 2112.01527, section 3.3).
-
-    cost = class_weight * (-probability) + mask_weight * pixel loss + dice_weight * dice loss.
-
-    Args:
-        class_weight, mask_weight, dice_weight: weights of the terms.
-        mask_loss: the pixel loss, and the pixels at which masks are compared.
+class CostMatcher(nn.Module):
+    """Base of matchers that assign queries to targets one to one, at the least total of :meth:`cost`.
 
     Attributes:
         nonfinite_costs: number of costs so far that were not finite, which a diverged network gives; they are matched
             last.
     """
 
-    @configurable
-    def __init__(self, *, class_weight: float, mask_weight: float, dice_weight: float, mask_loss: MaskLoss) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
-        self.mask_loss = mask_loss
         self.nonfinite_costs = 0
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        node = cfg.MODEL.MASK_FORMER
-        return {
-            "class_weight": node.CLASS_WEIGHT,
-            "mask_weight": node.MASK_WEIGHT,
-            "dice_weight": node.DICE_WEIGHT,
-            "mask_loss": build_mask_loss(cfg),
-        }
 
     @torch.no_grad()
     def forward(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTargets]) -> list[Matching]:
@@ -72,7 +50,6 @@ class HungarianMatcher(nn.Module):
         Returns:
             A matching for each image.
         """
-        require_sigmoid(predictions, type(self).__name__)
         costs = [self.cost(predictions, image, target) for image, target in enumerate(targets)]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         self._count(flat)
@@ -96,10 +73,45 @@ class HungarianMatcher(nn.Module):
         storage.put_scalar("matcher_nonfinite_costs", self.nonfinite_costs, smoothing_hint=False)
 
     def cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
+        """Compute the cost of every pair of one image: [L, Q, N] float32."""
+        raise NotImplementedError
+
+
+@MATCHER_REGISTRY.register()
+class HungarianMatcher(CostMatcher):
+    """One-to-one assignment of queries to targets at the least total cost (Mask2Former, arXiv 2112.01527, section 3.3).
+
+    cost = class_weight * (-probability) + mask_weight * pixel loss + dice_weight * dice loss.
+
+    Args:
+        class_weight, mask_weight, dice_weight: weights of the terms.
+        mask_loss: the pixel loss, and the pixels at which masks are compared.
+    """
+
+    @configurable
+    def __init__(self, *, class_weight: float, mask_weight: float, dice_weight: float, mask_loss: MaskLoss) -> None:
+        super().__init__()
+        self.class_weight = class_weight
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.mask_loss = mask_loss
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = cfg.MODEL.MASK_FORMER
+        return {
+            "class_weight": node.CLASS_WEIGHT,
+            "mask_weight": node.MASK_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "mask_loss": build_mask_loss(cfg),
+        }
+
+    def cost(self, predictions: Sequence[MaskPrediction], image: int, target: MaskTargets) -> Tensor:
         """Compute the cost of every pair of one image: [L, Q, N] float32.
 
         Predictions that share their features are compared at the same points.
         """
+        require_sigmoid(predictions, type(self).__name__)
         costs: dict[int, Tensor] = {}
         for group in sharing_features(predictions):
             features = predictions[group[0]].masks.features[image].float()

@@ -166,7 +166,7 @@ class FittingOutputs:
 
 
 def _at(settings: PostProcessing, threshold: float | None) -> PostProcessing:
-    return settings if threshold is None else replace(settings, object_mask_threshold=threshold)
+    return settings if threshold is None else settings.with_least_score(threshold)
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """Parameter groups, clipping and schedule against slow, obvious computations."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mask2former.config import load_config
-from mask2former.engine.optimizer import WarmupPoly, build_lr_scheduler, build_optimizer, parameter_groups
+from mask2former.engine.optimizer import (
+    WarmupPoly,
+    WarmupThenPoly,
+    build_lr_scheduler,
+    build_optimizer,
+    parameter_groups,
+)
 
 
 class Attention(nn.Module):
@@ -232,6 +240,19 @@ def test_detectron2s_schedules_work():
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx([1e-3] * 4 + [1e-4] * 4 + [1e-5] * 2)
+
+
+def test_kmax_schedule_is_the_published_one():
+    """Factors of COCO's 150,000 iterations."""
+    published = json.loads((Path(__file__).parents[1] / "spec/published_kmax.json").read_text())["schedule_factor_coco"]
+    factor = WarmupThenPoly(150_000, power=0.9, warmup_iters=5000, warmup_factor=0.001)
+    found = {iteration: factor(int(iteration) / 150_000) for iteration in published}
+    assert found == pytest.approx(published, rel=1e-4, abs=5e-7)
+    opts = ["SOLVER.LR_SCHEDULER_NAME", "TF2WarmupPolyLR", "SOLVER.MAX_ITER", 10, "SOLVER.WARMUP_ITERS", 5]
+    cfg = load_config(None, [*opts, "SOLVER.WARMUP_FACTOR", 0.0])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    build_lr_scheduler(cfg, optimizer)
+    assert optimizer.param_groups[0]["lr"] == 0
 
 
 def test_unknown_warmup_is_refused():

@@ -34,6 +34,19 @@ class Batch(NamedTuple):
         return self.images.tensor.shape[-2], self.images.tensor.shape[-1]
 
 
+def padded_side(side: int, step: int, offset: int = 0) -> int:
+    """Return the least n * step + offset, in pixels, that is not below ``side``; ``side`` itself for steps below 2."""
+    return (side - offset + step - 1) // step * step + offset if step > 1 else side
+
+
+def pad_together(images: Sequence[Tensor], step: int, offset: int = 0) -> ImageList:
+    """Pad images [3, h, w] with zeros at the right and at the bottom to one size, see :func:`padded_side`."""
+    together = ImageList.from_tensors(list(images), 0)
+    height, width = together.tensor.shape[-2:]
+    wide, high = padded_side(width, step, offset) - width, padded_side(height, step, offset) - height
+    return ImageList(F.pad(together.tensor, (0, wide, 0, high)), together.image_sizes) if wide or high else together
+
+
 def are_clips(batched_inputs: Sequence[dict[str, Any]]) -> bool:
     """Tell whether a batch holds clips.
 

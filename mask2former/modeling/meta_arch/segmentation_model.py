@@ -16,7 +16,7 @@ from mask2former.checkpoint.module_hook import convert_on_load
 from mask2former.labels import argmax_labels
 from mask2former.modeling.criterion import build_criterion
 from mask2former.modeling.mask_encoder import make_guide
-from mask2former.modeling.meta_arch.batch import Batch, are_clips, resized_masks, targets_of
+from mask2former.modeling.meta_arch.batch import Batch, are_clips, pad_together, resized_masks, targets_of
 from mask2former.modeling.meta_arch.predicts_masks import require_finite
 from mask2former.modeling.meta_arch.windows import windowed_scores, with_window
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process, semantic_scores
@@ -49,6 +49,9 @@ class SegmentationModel(nn.Module):
     takes_masks: bool = False
     """True: :meth:`network` has a third argument, ``guide``, see :class:`Batch`. False: a mask that comes with an image
     is a region of interest."""
+    size_offset: int = 0
+    """Sides of padded batches are multiples of ``size_divisibility`` plus this, in pixels: 1 where corners of features
+    are aligned."""
 
     def __init__(
         self,
@@ -229,7 +232,7 @@ class SegmentationModel(nn.Module):
             raise ValueError(f"The clips of a batch need the same number of frames; found {sorted(lengths)}.")
         frames = [frame for x in batched_inputs for frame in (x["image"] if clips else [x["image"]])]
         normalised = [(frame.to(self.device) - self.pixel_mean) / self.pixel_std for frame in frames]
-        images = ImageList.from_tensors(normalised, self.size_divisibility)
+        images = pad_together(normalised, self.size_divisibility, self.size_offset)
         images.tensor = images.tensor.to(self.dtype)
         return Batch(images, lengths.pop(), self._guide(batched_inputs, images) if self.takes_masks else None)
 

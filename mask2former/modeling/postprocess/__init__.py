@@ -6,23 +6,30 @@ all results together, so that Q masks at full size never exist.
 
 from mask2former.modeling.postprocess.instance import InstanceAccumulator
 from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
+from mask2former.modeling.postprocess.maskwise import MaskwiseMerger
 from mask2former.modeling.postprocess.panoptic import PANOPTIC_RULE_REGISTRY, PanopticMerger
 from mask2former.modeling.postprocess.results import object_results, post_process, semantic_scores
 from mask2former.modeling.postprocess.semantic import SemanticLabels, SemanticScores
 from mask2former.modeling.postprocess.settings import PostProcessing
 from mask2former.modeling.postprocess.single import instance_inference, panoptic_inference, semantic_inference
 from mask2former.modeling.postprocess.streaming import ResultAccumulator, stream_masks
+from mask2former.modeling.postprocess.thresholds import MaskwiseThresholds, TwoArgmaxThresholds
+from mask2former.modeling.postprocess.two_argmax import TwoArgmaxMerger
 
 __all__ = [
     "PANOPTIC_RULE_REGISTRY",
     "InstanceAccumulator",
     "MaskSource",
+    "MaskwiseMerger",
+    "MaskwiseThresholds",
     "PanopticMerger",
     "PostProcessing",
     "ResizedMasks",
     "ResultAccumulator",
     "SemanticLabels",
     "SemanticScores",
+    "TwoArgmaxMerger",
+    "TwoArgmaxThresholds",
     "instance_inference",
     "object_results",
     "panoptic_inference",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import torch
@@ -12,18 +13,27 @@ from torch import Tensor
 class InstanceAccumulator:
     """The ``top_k`` most probable (query, class) pairs, scored by class and mask (Mask2Former, appendix B).
 
-    score = class probability * mean mask probability inside the mask.
+    score = class probability * mean mask probability inside the mask. Masks are where that probability is above
+    ``mask_threshold``.
 
     Args:
         class_logits: [Q, K + 1].
         top_k: pairs chosen, or all if there are fewer.
         things: classes kept among the chosen pairs; None keeps all.
         size: (H, W) of the result.
+        mask_threshold: in (0, 1).
     """
 
     def __init__(
-        self, class_logits: Tensor, *, top_k: int, things: Collection[int] | None, size: tuple[int, int]
+        self,
+        class_logits: Tensor,
+        *,
+        top_k: int,
+        things: Collection[int] | None,
+        size: tuple[int, int],
+        mask_threshold: float = 0.5,
     ) -> None:
+        self.least_logit = math.log(mask_threshold / (1 - mask_threshold))  # 0 for 0.5
         num_classes = class_logits.shape[-1] - 1
         probability = class_logits.float().softmax(-1)[:, :-1].flatten()
         scores, pairs = probability.topk(min(top_k, len(probability)), sorted=False)
@@ -41,7 +51,7 @@ class InstanceAccumulator:
         self.sums = torch.zeros(len(self.queries), device=scores.device)  # of probabilities inside
 
     def add(self, own: slice, rows: slice, logits: Tensor, probability: Tensor) -> None:
-        inside = logits > 0
+        inside = logits > self.least_logit
         self.areas[own] += inside.flatten(1).sum(1)
         self.sums[own] += (probability * inside).flatten(1).sum(1)
         if len(self.queries) == len(self.masks):

@@ -23,7 +23,8 @@ class ResizedMasks:
     both cases.
 
     As in the published system the masks are resized to the padded input, cropped to the image and resized again, all
-    bilinearly. Callable as a :data:`MaskSource`; rows can be computed without the others.
+    bilinearly. Corners are aligned in both steps if the masks say so. Callable as a :data:`MaskSource`; rows can be
+    computed without the others.
 
     Bilinear resizing is linear and separable: widths are resized at the few rows of the features, and both vertical
     steps are one matrix, from the feature rows needed to the result rows wanted.
@@ -59,13 +60,14 @@ class ResizedMasks:
         return self._resized_rows(queries, first, last)
 
     def _resized_rows(self, queries: Tensor | None, first: int, last: int) -> Tensor:
-        outer, top, bottom = resizing_rows(self.image_size[0], self.size[0], first, last)
-        inner, top, bottom = resizing_rows(self.masks.size[0], self.padded_size[0], top, bottom)
+        aligned = self.masks.align_corners
+        outer, top, bottom = resizing_rows(self.image_size[0], self.size[0], first, last, aligned)
+        inner, top, bottom = resizing_rows(self.masks.size[0], self.padded_size[0], top, bottom, aligned)
         features = self.masks.features[self.image][:, self.frame, top:bottom]
         logits = self.masks.combine(self.image, features, queries)[:, None].float()
         height = bottom - top
-        padded = resize_frames(logits, (height, self.padded_size[1]))[..., : self.image_size[1]]
-        wide = resize_frames(padded, (height, self.size[1]))[:, 0]
+        padded = resize_frames(logits, (height, self.padded_size[1]), aligned)[..., : self.image_size[1]]
+        wide = resize_frames(padded, (height, self.size[1]), aligned)[:, 0]
         vertical = (outer @ inner).float().to(wide.device)
         with torch.autocast(wide.device.type, enabled=False):
             return vertical @ wide

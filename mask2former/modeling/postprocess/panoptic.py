@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -86,21 +86,42 @@ class PanopticMerger:
         drawn = torch.bincount(self.owner[self.inside], minlength=count)
         table = torch.stack([self.classes, self.areas, won, drawn]).tolist()  # one copy from the device
 
-        segments: list[dict[str, Any]] = []
-        stuff: dict[int, int] = {}
-        segment_of = [0] * count
-        for index, (category, area, won_pixels, drawn_pixels) in enumerate(zip(*table, strict=True)):
+        taken = []
+        for index, (area, won_pixels, drawn_pixels) in enumerate(zip(*table[1:], strict=True)):
             # As published, pixels won outside the query's own mask count for the share, though they are not drawn.
-            if drawn_pixels == 0 or won_pixels / area < self.overlap_threshold:
-                continue
-            is_thing = category in self.things
-            if not is_thing and category in stuff:
-                segment_of[index] = stuff[category]
-                continue
-            segment_of[index] = len(segments) + 1
-            segments.append({"id": segment_of[index], "isthing": is_thing, "category_id": category})
-            if not is_thing:
-                stuff[category] = segment_of[index]
-        # Owner -1 (no query at all) reads the last entry.
-        lookup = torch.tensor([*segment_of, 0], dtype=torch.int32, device=self.owner.device)
-        return lookup[self.owner] * self.inside, segments
+            if drawn_pixels and won_pixels / area >= self.overlap_threshold:
+                taken.append(index)
+        ids, segments = number_segments(self.owner, table[0], taken, self.things)
+        return ids * self.inside, segments
+
+
+def number_segments(
+    owner: Tensor, classes: Sequence[int], taken: Sequence[int], things: Collection[int]
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Make segments of the pixels of queries, stuff of one class one segment.
+
+    Args:
+        owner: int32 [H, W], each pixel's query, -1 for none.
+        classes: of each query.
+        taken: the queries that are segments, in the order of the segments' ids; pixels of others have none.
+        things: classes whose segments stay separate.
+
+    Returns:
+        Segment ids int32 [H, W], 0 for none, and segments with ``id``, ``isthing`` and ``category_id``.
+    """
+    segments: list[dict[str, Any]] = []
+    stuff: dict[int, int] = {}
+    segment_of = [0] * len(classes)
+    for query in taken:
+        category = classes[query]
+        is_thing = category in things
+        if not is_thing and category in stuff:
+            segment_of[query] = stuff[category]
+            continue
+        segment_of[query] = len(segments) + 1
+        segments.append({"id": segment_of[query], "isthing": is_thing, "category_id": category})
+        if not is_thing:
+            stuff[category] = segment_of[query]
+    # Owner -1 (no query at all) reads the last entry.
+    lookup = torch.tensor([*segment_of, 0], dtype=torch.int32, device=owner.device)
+    return lookup[owner], segments

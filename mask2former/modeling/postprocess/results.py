@@ -51,7 +51,7 @@ def semantic_scores(class_logits: Tensor, masks: ResizedMasks, settings: PostPro
     accumulator = SemanticScores(class_logits, source.size)
     stream_masks(source, [accumulator], source.size)
     scores = accumulator.result()
-    return scores if before else resize_frames(scores[None], masks.size)[0]
+    return scores if before else resize_frames(scores[None], masks.size, masks.masks.align_corners)[0]
 
 
 def object_results(
@@ -79,6 +79,7 @@ def _of_objects(class_logits: Tensor, size: tuple[int, int], settings: PostProce
             top_k=settings.detections_per_image,
             things=settings.things if settings.panoptic_on else None,
             size=size,
+            mask_threshold=settings.instance_mask_threshold,
         )
     return accumulators
 

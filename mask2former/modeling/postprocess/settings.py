@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+
+from mask2former.modeling.postprocess.thresholds import MaskwiseThresholds, TwoArgmaxThresholds
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class PostProcessing:
         window, window_stride: side of the square windows in which an image is seen, and the distance of neighbours, in
             pixels of the image that the network gets; their semantic scores are averaged. 0: no windows.
         panoptic_rule: name in :data:`~mask2former.modeling.postprocess.panoptic.PANOPTIC_RULE_REGISTRY`.
+        instance_mask_threshold: the mask of an instance is where its probability is above this.
+        maskwise, two_argmax: thresholds of the rules of these names, in place of ``object_mask_threshold``.
     """
 
     semantic_on: bool = True
@@ -37,10 +41,15 @@ class PostProcessing:
     detections_per_image: int = 100
     semantic_labels: bool = False
     panoptic_rule: str = "PanopticMerger"
+    instance_mask_threshold: float = 0.5
+    maskwise: MaskwiseThresholds = field(default_factory=MaskwiseThresholds)
+    two_argmax: TwoArgmaxThresholds = field(default_factory=TwoArgmaxThresholds)
     window: int = 0
     window_stride: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 < self.instance_mask_threshold < 1:
+            raise ValueError(f"instance_mask_threshold is {self.instance_mask_threshold}; it has to be in (0, 1).")
         if not self.window:
             return
         if self.panoptic_on or self.instance_on or not self.semantic_on:
@@ -73,8 +82,19 @@ class PostProcessing:
             resize_before_semantic=before,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
             panoptic_rule=test.PANOPTIC_RULE,
+            maskwise=MaskwiseThresholds.from_config(cfg),
+            two_argmax=TwoArgmaxThresholds.from_config(cfg),
             window=test.WINDOW,
             window_stride=test.WINDOW_STRIDE,
+        )
+
+    def with_least_score(self, score: float) -> PostProcessing:
+        """Return these settings with another score that a segment's query needs, whatever the panoptic rule."""
+        return replace(
+            self,
+            object_mask_threshold=score,
+            maskwise=replace(self.maskwise, thing=score, stuff=score),
+            two_argmax=replace(self.two_argmax, score=score),
         )
 
 

@@ -64,7 +64,9 @@ def _chunks(masks: MaskSource, queries: Tensor, size: tuple[int, int]) -> Iterat
             yield chunk, slice(0, height), masks(queries[chunk])
     elif len(queries):
         kind = "cpu" if queries.device.type == "cpu" else "cuda"
-        step = max(1, min(_ROWS[kind], _PIXELS[kind] // (len(queries) * width)))
+        # Masks that exclude each other are computed for all queries, whichever are wanted.
+        count = masks.masks.num_queries if masks.masks.activation == "softmax" else len(queries)
+        step = max(1, min(_ROWS[kind], _PIXELS[kind] // (count * width)))
         for first in range(0, height, step):
             rows = slice(first, min(first + step, height))
             yield slice(0, len(queries)), rows, masks.rows(queries, rows.start, rows.stop)

@@ -29,6 +29,7 @@ def test_masks_are_resized_as_published() -> None:
     padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),
     output=st.none() | st.tuples(st.integers(1, 70), st.integers(1, 70)),
     part=st.tuples(st.floats(0, 0.99), st.floats(0, 1)),
+    aligned=st.booleans(),
 )
 def test_some_rows_are_those_of_the_whole(
     seed: int,
@@ -36,16 +37,21 @@ def test_some_rows_are_those_of_the_whole(
     padding: tuple[int, int],
     output: tuple[int, int] | None,
     part: tuple[float, float],
+    aligned: bool,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     masks = FactoredMasks(
-        torch.randn(1, 3, 4, generator=generator), torch.randn(1, 4, 1, *features, generator=generator)
+        torch.randn(1, 3, 4, generator=generator),
+        torch.randn(1, 4, 1, *features, generator=generator),
+        align_corners=aligned,
     )
-    padded = (features[0] * 4, features[1] * 4)
+    # Sides of 4 n + 1 where corners are aligned.
+    padded = (features[0] * 4 - 3 * aligned, features[1] * 4 - 3 * aligned)
     image = (max(1, padded[0] - padding[0]), max(1, padded[1] - padding[1]))
     source = ResizedMasks(masks, 0, padded, image, output)
-    whole = F.interpolate(masks.logits()[0].transpose(0, 1), padded, mode="bilinear")[..., : image[0], : image[1]]
-    whole = F.interpolate(whole, source.size, mode="bilinear")[0]
+    options = {"mode": "bilinear", "align_corners": aligned}
+    whole = F.interpolate(masks.logits()[0].transpose(0, 1), padded, **options)[..., : image[0], : image[1]]
+    whole = F.interpolate(whole, source.size, **options)[0]
     height = source.size[0]
     first = int(part[0] * height)
     last = first + 1 + int(part[1] * (height - first - 1))

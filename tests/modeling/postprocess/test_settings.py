@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import MetadataCatalog
 
 from mask2former.config import load_config
-from mask2former.modeling.postprocess import PostProcessing
+from mask2former.modeling.postprocess import MaskwiseThresholds, PostProcessing, TwoArgmaxThresholds
 
 TEST = "MODEL.MASK_FORMER.TEST."
 
@@ -30,6 +30,12 @@ def test_every_key_is_read(dataset: str) -> None:
     options = ["SEMANTIC_ON", "False", "INSTANCE_ON", "True", "PANOPTIC_ON", "True", "PANOPTIC_RULE", "Own"]
     options += ["OBJECT_MASK_THRESHOLD", "0.25", "OVERLAP_THRESHOLD", "0.75"]
     keys = [TEST + word if index % 2 == 0 else word for index, word in enumerate(options)]
+    own = {"PIXEL_CONFIDENCE_THRESHOLD": 0.1, "CLASS_THRESHOLD_THING": 0.2, "CLASS_THRESHOLD_STUFF": 0.3}
+    own |= {"REORDER_CLASS_WEIGHT": 2.0, "REORDER_MASK_WEIGHT": 3.0}
+    areas = {"CLASS_THRESHOLD": 0.6, "PIXEL_CONFIDENCE_THRESHOLD": 0.3, "THING_AREA_LIMIT": 5, "STUFF_AREA_LIMIT": 6}
+    areas |= {"AREA_SIDE": 641}
+    keys += [word for key, value in own.items() for word in (f"MODEL.KMAX_DEEPLAB.TEST.{key}", str(value))]
+    keys += [word for key, value in areas.items() for word in (f"MODEL.MAX_DEEPLAB.TEST.{key}", str(value))]
     found = read(*keys, "TEST.DETECTIONS_PER_IMAGE", "17", "DATASETS.TRAIN", f"('{dataset}',)")
     assert found == PostProcessing(
         semantic_on=False,
@@ -41,6 +47,8 @@ def test_every_key_is_read(dataset: str) -> None:
         resize_before_semantic=True,
         detections_per_image=17,
         panoptic_rule="Own",
+        maskwise=MaskwiseThresholds(0.1, 0.2, 0.3, 2.0, 3.0),
+        two_argmax=TwoArgmaxThresholds(0.6, 0.3, 5, 6, 641),
     )
 
 

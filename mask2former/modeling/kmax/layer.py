@@ -1,0 +1,128 @@
+"""A layer of the k-means mask transformer: each pixel goes to one slot, and each slot adds up its pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from mask2former.modeling.kmax.predictor import Predictor
+from mask2former.modeling.layers.batch_norm import BatchNorm
+from mask2former.modeling.layers.conv_bn import ConvBN
+from mask2former.modeling.layers.precision import at_least_float32, without_autocast
+from mask2former.structures import FactoredMasks
+
+
+class SlotAttention(nn.Module):
+    """Attention among slots with batch normalisation of logits, for each head, and of the result."""
+
+    def __init__(self, value_channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self._batch_norm_similarity = BatchNorm(num_heads)
+        self._batch_norm_retrieved_value = BatchNorm(value_channels)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend; query and key [B, C, N], value [B, C', N] -> [B, C', N]."""
+        query, key, value = (part.unflatten(1, (self.num_heads, -1)) for part in (query, key, value))
+        logits = self._batch_norm_similarity(query.transpose(2, 3) @ key)
+        attended = value @ logits.softmax(-1).transpose(2, 3)
+        return F.gelu(self._batch_norm_retrieved_value(attended.flatten(1, 2)))
+
+
+class KMeansLayer(nn.Module):
+    """Predict from the slots, move each by the sum of its pixels, let slots attend to each other, and transform them.
+
+    Args:
+        pixel_channels: of the pixel decoder's level.
+        channels: C of slots; must be divisible by twice the heads.
+        num_classes: K, without "no object".
+        mask_dim: D of the masks' embeddings.
+        feed_forward: hidden channels.
+        num_heads: of the attention among slots.
+        drop_path: probability that an image skips a branch in training, drawn for each of the three.
+    """
+
+    def __init__(
+        self,
+        pixel_channels: int,
+        *,
+        channels: int,
+        num_classes: int,
+        mask_dim: int,
+        feed_forward: int,
+        num_heads: int,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        std = channels**-0.5
+        self.channels = channels
+        self._query_conv1_bn_act = ConvBN(channels, channels, gelu=True, lines=True)
+        self._pixel_conv1_bn_act = ConvBN(pixel_channels, channels, gelu=True)
+        self._query_qkv_conv_bn = ConvBN(channels, 2 * channels, std=std, lines=True)
+        self._pixel_v_conv_bn = ConvBN(channels, channels, std=std)
+        self._query_self_attention = SlotAttention(channels, num_heads)
+        self._query_conv3_bn = ConvBN(channels, channels, norm=0.0, lines=True)
+        self._query_ffn_conv1_bn_act = ConvBN(channels, feed_forward, gelu=True, lines=True)
+        self._query_ffn_conv2_bn = ConvBN(feed_forward, channels, norm=0.0, lines=True)
+        self._predcitor = Predictor(channels, channels, mask_dim, num_classes)  # the published spelling
+        self._kmeans_query_batch_norm_retrieved_value = BatchNorm(channels)
+        self._kmeans_query_conv3_bn = ConvBN(channels, channels, norm=0.0, lines=True)
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return what predicts from slots and pixels, under a readable name."""
+        return self._predcitor
+
+    def forward(self, pixels: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Update the slots.
+
+        Args:
+            pixels: a level of the pixel decoder, [B, c, h, w].
+            slots: [B, C, N].
+
+        Returns:
+            The new slots; masks of the old ones as their two factors (:class:`FactoredMasks`); and the embedding [B, C,
+            N] that classifies them. Tensors, so that the layer can be recomputed.
+        """
+        pixels = self._pixel_conv1_bn_act(F.gelu(pixels))
+        embedding = self._query_conv1_bn_act(slots)
+        masks = self._predcitor.masks(pixels, embedding)
+
+        sums = sum_of_pixels(masks, self._pixel_v_conv_bn(pixels)).to(slots.dtype)
+        moved = self._kmeans_query_conv3_bn(self._kmeans_query_batch_norm_retrieved_value(sums))
+        slots = slots + self.drop_path(moved)
+
+        half = self.channels // 2
+        query, key, value = self._query_qkv_conv_bn(embedding).split((half, half, self.channels), 1)
+        attended = self._query_conv3_bn(self._query_self_attention(query, key, value))
+        slots = F.gelu(slots + self.drop_path(attended))
+
+        hidden = self._query_ffn_conv1_bn_act(slots)
+        slots = F.gelu(slots + self.drop_path(self._query_ffn_conv2_bn(hidden)))
+        return slots, masks.mask_embed, masks.mask_features, embedding
+
+
+def sum_of_pixels(masks: FactoredMasks, values: Tensor) -> Tensor:
+    """Add up the values of each slot's pixels, those where its mask logit is the greatest, in float32.
+
+    Each pixel is added to one slot; a product with the assignment would cost N times as much. No gradient goes through
+    the assignment.
+
+    Args:
+        masks: of one grid.
+        values: [B, C, h, w] of the same grid.
+
+    Returns:
+        [B, C, N].
+    """
+    with without_autocast(values):
+        owner = masks.logits().detach()[:, :, 0].argmax(1).flatten(1)  # [B, h w]
+        values = at_least_float32(values.flatten(2).transpose(1, 2))
+        batch, count = len(values), masks.num_queries
+        place = owner + torch.arange(batch, device=owner.device)[:, None] * count
+        total = values.new_zeros(batch * count, values.shape[-1])
+        total = total.index_add(0, place.flatten(), values.flatten(0, 1))
+        return total.unflatten(0, (batch, count)).transpose(1, 2)

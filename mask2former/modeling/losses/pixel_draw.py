@@ -1,0 +1,36 @@
+"""Draws of pixels, rather those of small masks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mask2former.modeling.losses.pq_targets import MatchedTruth
+
+_NEVER_BEFORE_OTHERS = 99999.0
+
+
+def area_of_pixels(truth: MatchedTruth) -> Tensor:
+    """Return the area of each pixel's mask in pixels, [P]; 1 where there is none."""
+    area = truth.shares.sum(1) @ truth.shares
+    return torch.where(truth.inside, area, torch.ones_like(area))
+
+
+@torch.no_grad()
+def draw_pixels(area: Tensor, last: Tensor, count: int, temperature: float) -> Tensor:
+    """Draw different pixels; the probability to be the next is proportional to area ** -temperature.
+
+    These are the greatest values of temperature * log(1 / area) + Gumbel noise.
+
+    Args:
+        area: [P], of each pixel's mask.
+        last: [P] bool, pixels that are drawn after all others alone.
+        count: number of pixels; no more than P are drawn.
+        temperature: see above.
+
+    Returns:
+        [min(count, P)] int64.
+    """
+    score = temperature * (area.numel() / area).log() - torch.empty_like(area).exponential_().log()
+    score = torch.where(last, score - _NEVER_BEFORE_OTHERS, score)
+    return score.topk(min(count, area.numel())).indices

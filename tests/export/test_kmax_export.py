@@ -1,0 +1,62 @@
+"""kMaX-DeepLab as a program for images of all sizes: the same results as PyTorch's."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from small_models import kmax
+from torch import nn
+from torch.nn import functional as F
+
+from mask2former.export import ExportedNetwork, export, load
+from mask2former.export.check import compare
+
+SIZES = ((64, 96), (97, 70), (130, 161))
+NEEDS_ONNX = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
+    reason="needs onnx, onnxruntime and onnxscript: pip install 'mask2former[export]'",
+)
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(kmax()).eval()
+
+
+@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=[NEEDS_ONNX, pytest.mark.slow])])
+def test_program_has_the_logits_of_pytorch(suffix: str, tmp_path: Path) -> None:
+    network = ExportedNetwork(model(), "logits")
+    file = tmp_path / f"program{suffix}"
+    export(network, file, {"results": "logits"}, portable=True)
+    for row in compare(network, load(file)[0], sizes=SIZES):
+        assert row.difference is not None and row.difference < 1e-4
+
+
+@torch.no_grad()
+def test_program_has_the_semantic_result() -> None:
+    """Through the padding, the aligned corners, and the softmax over slots."""
+    whole = model()
+    predictor = whole.sem_seg_head.predictor.get_submodule("_predcitor")
+    nn.init.normal_(predictor.get_submodule("_transformer_class_head").conv.weight, std=3.0)
+    nn.init.constant_(predictor.get_submodule("_pixel_space_mask_batch_norm").weight, 30.0)
+    image = F.interpolate(torch.rand(1, 3, 5, 7), (50, 70), mode="bicubic").clamp(0, 1) * 255
+    canvas = F.pad((image - 127.5) / 127.5, (0, 97 - 70, 0, 65 - 50))
+    prediction = whole.network(canvas)
+    logits = F.interpolate(prediction.masks.logits()[:, :, 0], (65, 97), mode="bilinear", align_corners=True)
+    masks = logits[0, :, :50, :70].softmax(0)
+    expected = torch.einsum("qk,qhw->khw", prediction.class_logits[0].softmax(-1)[:, :-1], masks).argmax(0)
+    assert len(expected.unique()) > 1
+    found = ExportedNetwork(whole, "semantic")(image)[0]
+    assert (found == expected).float().mean() > 0.999  # sums in another order
+
+
+def test_other_panoptic_rules_are_refused() -> None:
+    whole = model()
+    whole.post_processing = replace(whole.post_processing, panoptic_on=True, panoptic_rule="Other")
+    with pytest.raises(ValueError, match=r"by PanopticMerger alone; MODEL.MASK_FORMER.TEST.PANOPTIC_RULE is Other"):
+        ExportedNetwork(whole, "panoptic")
