@@ -32,7 +32,11 @@ _MODULES = [
     *((f"fusion_conv{i}/conv1_bn_act", f"fuse{i}") for i in (1, 2)),
     *((f"{path}_qkv_conv_bn", f"{path}_qkv") for path in ("memory", "pixel")),
     *((f"memory_ffn_conv{i}_bn{end}", f"memory_ffn{i}") for i, end in ((1, "_act"), (2, ""))),
-    *((f"{path}_conv{i}_bn{end}", f"{path}_conv{i}") for path in ("memory", "pixel") for i, end in ((1, "_act"), (3, ""))),
+    *(
+        (f"{path}_conv{i}_bn{end}", f"{path}_conv{i}")
+        for path in ("memory", "pixel")
+        for i, end in ((1, "_act"), (3, ""))
+    ),
     *((f"attention/{axis}_axis", f"attention._{axis}_axis") for axis in ("height", "width")),
     *((f"{path}_attention", f"{path}_attention") for path in ("memory", "pixel")),
 ]

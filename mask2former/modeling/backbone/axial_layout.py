@@ -105,9 +105,7 @@ class AxialLayout:
             drops = [self._drop(plain)] + [self._drop(2**number)] * (count - 1)
             dual_path = number >= self.dual_path_from_stage
             stages.append(
-                StageLayout(
-                    f"stage{number}", stride, channels, tuple(kinds), first_stride, (), dual_path, tuple(drops)
-                )
+                StageLayout(f"stage{number}", stride, channels, tuple(kinds), first_stride, (), dual_path, tuple(drops))
             )
             before = stride
         return stages

@@ -88,7 +88,9 @@ class D2MaXDeepLab(AxialStages):
         for stage in layouts:
             if not stage.dual_path:
                 continue
-            widths = [count * stage.channels // layout.channels[4] for count in (bottleneck, key_channels, value_channels)]
+            widths = [
+                count * stage.channels // layout.channels[4] for count in (bottleneck, key_channels, value_channels)
+            ]
             self.dual_paths[stage.name] = nn.ModuleList(
                 DualPathBlock(
                     stage.channels,

@@ -46,7 +46,9 @@ def normed(x: np.ndarray, norm: nn.Module, training: bool, axis: int) -> np.ndar
     result = np.empty_like(x)
     for c in range(x.shape[axis]):
         at = tuple(c if a == axis else slice(None) for a in range(x.ndim))
-        mean, var = (x[at].mean(), x[at].var()) if training else (norm.running_mean[c].item(), norm.running_var[c].item())
+        mean, var = (
+            (x[at].mean(), x[at].var()) if training else (norm.running_mean[c].item(), norm.running_var[c].item())
+        )
         result[at] = (x[at] - mean) / math.sqrt(var + 1e-3) * norm.weight[c].item() + norm.bias[c].item()
     return result
 
@@ -91,7 +93,9 @@ def oracle(
     m = np.maximum(m + mapped(mapped(m, made.memory_ffn1, training), made.memory_ffn2, training), 0)
     if p2m:
         k, v = of_memory[:, :, -KEY - VALUE : -VALUE], of_memory[:, :, -VALUE:]
-        p = p + mapped(attended(made.pixel_attention, of_pixels[:, :, :KEY], k, v, training), made.pixel_conv3, training)
+        p = p + mapped(
+            attended(made.pixel_attention, of_pixels[:, :, :KEY], k, v, training), made.pixel_conv3, training
+        )
     return p, m
 
 

@@ -74,7 +74,8 @@ def test_stages_are_the_published_ones(variant: str) -> None:
         own = next(
             layout
             for key, layout in backbone.layouts.items()
-            if key.replace("decoder_stage", "decoder_") in (name, f"{name}_extra") and bool(layout.inputs) == ("fuse" in stage)
+            if key.replace("decoder_stage", "decoder_") in (name, f"{name}_extra")
+            and bool(layout.inputs) == ("fuse" in stage)
         )
         assert (own.stride, own.channels) == (stage["stride"], stage["channels"]), name
         kinds = [kind.removesuffix("+dual_path") for kind, *_ in stage["blocks"]]
