@@ -105,7 +105,7 @@ class D2MaXDeepLab(AxialStages):
                 )
                 for drop in stage.drop_path
             )
-        self.sources = {name: source for name, source in _FEATURES.items()} | {PIXELS: decoder[-1]}
+        self.sources = _FEATURES | {PIXELS: decoder[-1]}
         if semantic_stage:
             self.sources[SEMANTIC] = decoder[semantic_stage - 1]
 

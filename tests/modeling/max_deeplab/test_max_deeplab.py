@@ -1,4 +1,4 @@
-"""The whole MaX-DeepLab, small: sizes, predictions, masks, gradients, learning rates, switches, other heads, bad input."""
+"""The whole MaX-DeepLab, small: sizes, predictions, masks, gradients, rates, switches, other heads, bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MaX-DeepLab with what the house has for every model: programs, test-time augmentation, a predictor, TensorFlow's files."""
+"""MaX-DeepLab with what the house has for every model: programs, views, a predictor, TensorFlow's files."""
 
 from __future__ import annotations
 
