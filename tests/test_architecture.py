@@ -82,6 +82,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.transformer_decoder",
         "modeling.meta_arch",
     },
+    "modeling.max_deeplab": {
+        "structures",
+        "modeling.activation_checkpoint",
+        "modeling.layers",
+        "modeling.backbone",
+        "modeling.kmax",
+        "modeling.meta_arch",
+    },
     "modeling.segvit": {
         "structures",
         "modeling.layers",
@@ -92,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modeling": {
         "modeling.eomt",
         "modeling.kmax",
+        "modeling.max_deeplab",
         "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",
