@@ -22,6 +22,7 @@ from mask2former.modeling.transformer_decoder import (
     MultiScaleMaskedTransformerDecoder,
     StandardTransformerDecoder,
 )
+from mask2former.modeling.video import VideoMaskFormer, VideoMultiScaleMaskedTransformerDecoder
 
 __all__ = [
     "TRANSFORMER_DECODER_REGISTRY",
@@ -45,4 +46,6 @@ __all__ = [
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",
+    "VideoMaskFormer",
+    "VideoMultiScaleMaskedTransformerDecoder",
 ]
