@@ -126,6 +126,7 @@ class YTVISEvaluator(DatasetEvaluator):
             if not comm.is_main_process():
                 return {}
         if self._output_dir:
+            Path(self._output_dir).mkdir(parents=True, exist_ok=True)
             write_text(Path(self._output_dir, "results.json"), json.dumps(results))
         if not self._truth.has_annotations:
             logger.warning("%s has no annotations: results.json is for its server, nothing is scored.", self._truth.file)
