@@ -83,7 +83,7 @@ def server() -> Iterator[Server]:
 
 def test_table_is_the_published_one() -> None:
     rows = [row for row in PUBLISHED if not row["section"].startswith("Video")]
-    models = [model for model in zoo.models().values() if "eomt" not in model.name]
+    models = [model for model in zoo.models().values() if not re.match("youtubevis|.*eomt", model.name)]
     found = {model.published_config: model for model in models}
     assert len(rows) == len(found) == len(models) == 47
     for row in rows:
@@ -94,6 +94,19 @@ def test_table_is_the_published_one() -> None:
         assert list(model.scores.values()) == [float(score) for score in scores]
         dataset, task = row["section"].removesuffix(" Model Zoo"), row["task"].split()[0]
         assert model.name.startswith(f"{dataset.replace(' ', '_')}/{task}/".lower())
+
+
+def test_models_of_clips_are_the_published_ones() -> None:
+    rows = json.loads((ROOT / "tests/spec/published_video.json").read_text())["model_zoo"]
+    found = {m.published_config: m for m in zoo.models().values() if m.name.startswith("youtubevis")}
+    assert len(rows) == len(found) == 12
+    for row in rows:
+        model, start = found[row["config"]], row["starts_from"]
+        assert (model.weights, model.model_id, model.schedule) == (row["weights"], row["model_id"], row["iterations"])
+        assert model.scores == {"AP": row["AP"]} and model.name.startswith(f"youtubevis_{row['data'][-4:]}/instance/")
+        # Configurations name the weights that they begin with by their file, which is that of an image model.
+        image = zoo.find_model(start["file"])
+        assert image is not None and image.weights == start["url"] and image.published_config == start["config"]
 
 
 def test_models_of_the_hub_are_fetched_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +121,7 @@ def test_every_model_has_its_configuration() -> None:
     own = re.compile("configs/(coco|ade20k|cityscapes|mapillary_vistas)/[a-z]+/(?!maskformer|per_pixel|eomt|segvit)")
     files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*/*.yaml")}
     assert all(model.config in files for model in zoo.models().values())
-    ours = {model.config for model in zoo.models().values() if "eomt" not in model.name}
+    ours = {model.config for model in zoo.models().values() if not re.match("youtubevis|.*eomt", model.name)}
     assert ours == {file for file in files if own.match(file)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,9 @@ def read_videos(content: Mapping[str, Any], file: str, root: str, sink: Sink) ->
         number = identifier(entry.get("id"))
         where = f"video {number}"
         if number is None:
-            sink.fault(file, f"'videos', number {position}: an id is an integer or a string, not {entry.get('id')!r:.40}")
+            sink.fault(
+                file, f"'videos', number {position}: an id is an integer or a string, not {entry.get('id')!r:.40}"
+            )
         elif number in videos:
             sink.fault(file, f"{where}: the id occurs twice")
         else:
@@ -94,7 +96,9 @@ def read_tracks(
         number = identifier(entry.get("id"))
         where = f"annotation number {position}" if number is None else f"annotation {number}"
         if number is None or number in seen:
-            said = "the id occurs twice" if number in seen else f"an id is a number or a text, not {entry.get('id')!r:.40}"
+            said = (
+                "the id occurs twice" if number in seen else f"an id is a number or a text, not {entry.get('id')!r:.40}"
+            )
             sink.fault(file, f"{where}: {said}. It tells tracks apart")
             continue
         seen.add(number)
@@ -122,9 +126,11 @@ def read_tracks(
     return tracks
 
 
-def _of_frames(entry: Mapping[str, Any], key: str, length: int) -> Sequence[Any]:
+def _of_frames(entry: Mapping[str, Any], key: str, length: int) -> list[Any]:
     found = entry.get(key)
     if not isinstance(found, list) or len(found) != length:
         what = f"{len(found)} entries" if isinstance(found, list) else f"{found!r:.40}"
-        raise ValueError(f"{key!r} has to list one entry for each of the {length} frames (null: not seen); found {what}")
+        raise ValueError(
+            f"{key!r} has to list one entry for each of the {length} frames (null: not seen); found {what}"
+        )
     return found

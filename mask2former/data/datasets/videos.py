@@ -86,7 +86,9 @@ def video_rows() -> Iterator[DatasetSpec]:
         if split != "test":
             for name in ("clips", "cells"):
                 root = f"video/{name}"
-                row = _row(f"video_{name}_{split}", f"{root}/{folder}/JPEGImages", f"{root}/{folder}.json", f"video_{name}")
+                row = _row(
+                    f"video_{name}_{split}", f"{root}/{folder}/JPEGImages", f"{root}/{folder}.json", f"video_{name}"
+                )
                 yield row
 
 

@@ -38,7 +38,9 @@ class FrameSampling:
         Where no other frame is in reach (a video of one frame), the reference frame is repeated.
         """
         reference = int(np.random.randint(length))
-        near = [i for i in range(max(0, reference - self.reach), min(length, reference + self.reach + 1)) if i != reference]
+        near = [
+            i for i in range(max(0, reference - self.reach), min(length, reference + self.reach + 1)) if i != reference
+        ]
         others = np.random.choice(near or [reference], self.number - 1).tolist()
         frames = [reference, *others]
         if self.shuffle:

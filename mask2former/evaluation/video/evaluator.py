@@ -129,7 +129,9 @@ class YTVISEvaluator(DatasetEvaluator):
             Path(self._output_dir).mkdir(parents=True, exist_ok=True)
             write_text(Path(self._output_dir, "results.json"), json.dumps(results))
         if not self._truth.has_annotations:
-            logger.warning("%s has no annotations: results.json is for its server, nothing is scored.", self._truth.file)
+            logger.warning(
+                "%s has no annotations: results.json is for its server, nothing is scored.", self._truth.file
+            )
             return {}
         return copy.deepcopy({"segm": self._scores(results)})
 

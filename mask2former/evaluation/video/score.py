@@ -18,10 +18,10 @@ from mask2former.evaluation.video.truth import ScoredTrack, VideoTruth
 logger = logging.getLogger(__name__)
 
 Results = Mapping[Any, Sequence[ScoredTrack]]  # video id -> tracks
-EVER = [0, 1e10]
+EVER: list[float] = [0, 1e10]
 # Mean area of a track where it is seen, in pixels, as published; and the number of frames where it is seen.
-AREAS = [EVER, [0, 128**2], [128**2, 256**2], [256**2, 1e10]]
-LENGTHS = [EVER, [0, 15], [16, 31], [32, 1e10]]
+AREAS: list[list[float]] = [EVER, [0, 128**2], [128**2, 256**2], [256**2, 1e10]]
+LENGTHS: list[list[float]] = [EVER, [0, 15], [16, 31], [32, 1e10]]
 MAX_TRACKS = [1, 10, 100]
 PUBLISHED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -32,7 +32,7 @@ class _TrackEval(COCOeval):
     tracks: Mapping[int, ScoredTrack]
     known: dict[tuple[int, int], float]
 
-    def computeIoU(self, imgId: Any, catId: Any) -> Any:  # noqa: N802, N803 (pycocotools' names)
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:  # named by pycocotools
         truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
         if not truth or not found:
             return []
@@ -98,8 +98,8 @@ def _evaluation(
     by_length = ranges is LENGTHS
     sides = []
     for source in (truth.tracks, results):
-        entries = []
-        for video, one in ((video, track) for video in ids for track in source.get(video, ())):
+        entries: list[dict[str, Any]] = []
+        for video, one in [(owner, track) for owner in ids for track in source.get(owner, ())]:
             number = len(entries) + 1  # pycocotools takes 0 for no match
             key = number if source is truth.tracks else -number
             tracks[key] = one

@@ -67,7 +67,9 @@ class VideoMaskFormer(MaskFormer):
         require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
         count = len(predicted) // len(batched_inputs)
         return [
-            track_results(predicted[start][0], [masks for _, masks in predicted[start : start + count]], self.num_tracks)
+            track_results(
+                predicted[start][0], [masks for _, masks in predicted[start : start + count]], self.num_tracks
+            )
             for start in range(0, len(predicted), count)
         ]
 

@@ -202,9 +202,7 @@ def test_an_object_missing_in_the_last_frame_keeps_its_class() -> None:
     masks = torch.zeros(3, 2, 32, 32, dtype=torch.bool)
     masks[0, 0, :9], masks[1, :, 9:20] = True, True  # the third is in no frame
     classes = torch.tensor([[4, 2, 7], [7, 2, 7]])  # as published mappers say: 7 of 7 classes where it is missing
-    inputs["instances"] = [
-        Instances((32, 32), gt_classes=classes[t], gt_masks=BitMasks(masks[:, t])) for t in range(2)
-    ]
+    inputs["instances"] = [Instances((32, 32), gt_classes=classes[t], gt_masks=BitMasks(masks[:, t])) for t in range(2)]
     (target,) = clip.prepare_targets([inputs], clip.preprocess([inputs]))
     assert target.classes.tolist() == [4, 2]
     assert torch.equal(target.masks, masks[:2])
