@@ -80,12 +80,12 @@ def _add_input(cfg: CN) -> None:
 
 def _add_clips(cfg: CN) -> None:
     inputs = cfg.INPUT
-    # Clips (video): frames of a clip; the greatest distance of the others from the first one, in frames; whether they
+    # Frames of a clip; the greatest distance of the others from the first one, in frames; whether they
     # are shuffled.
     inputs.SAMPLING_FRAME_NUM = 2
     inputs.SAMPLING_FRAME_RANGE = 20
     inputs.SAMPLING_FRAME_SHUFFLE = False
-    # Clips (video): extra augmentations by name: brightness, contrast, saturation, rotation.
+    # Extra augmentations by name, drawn anew for each frame: brightness, contrast, saturation, rotation.
     inputs.AUGMENTATIONS = []
 
 

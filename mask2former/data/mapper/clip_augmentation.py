@@ -33,7 +33,8 @@ def clip_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     inputs = cfg.INPUT
     if inputs.MIN_SIZE_TRAIN_SAMPLING not in SAMPLINGS:
         raise ValueError(
-            f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {inputs.MIN_SIZE_TRAIN_SAMPLING!r}; choose one of {', '.join(SAMPLINGS)}."
+            f"INPUT.MIN_SIZE_TRAIN_SAMPLING is {inputs.MIN_SIZE_TRAIN_SAMPLING!r}; choose one of "
+            f"{', '.join(SAMPLINGS)}."
         )
     steps: list[T.Augmentation] = []
     if inputs.CROP.ENABLED:

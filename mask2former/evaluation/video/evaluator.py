@@ -57,8 +57,8 @@ class YTVISEvaluator(DatasetEvaluator):
         self._category_ids = {place: id_ for id_, place in metadata.thing_dataset_id_to_contiguous_id.items()}
         if unknown := sorted(set(self._category_ids.values()) - set(self._truth.categories)):
             raise ValueError(
-                f"Data set {dataset_name}: category ids {unknown} of its metadata thing_dataset_id_to_contiguous_id are "
-                f"not among the categories of {self._truth.file}."
+                f"Data set {dataset_name}: category ids {unknown} of its metadata thing_dataset_id_to_contiguous_id "
+                f"are not among the categories of {self._truth.file}."
             )
         self.reset()
 
@@ -98,8 +98,8 @@ class YTVISEvaluator(DatasetEvaluator):
             raise ValueError(f"{where}: a predicted score is not a finite number. Has the training diverged?")
         if unknown := {int(label) for label in output["pred_labels"]} - set(self._category_ids):
             raise ValueError(
-                f"{where}: found the predicted classes {sorted(unknown)}, but the data set has {len(self._category_ids)}."
-                " Set MODEL.SEM_SEG_HEAD.NUM_CLASSES to what it has."
+                f"{where}: found the predicted classes {sorted(unknown)}, but the data set has "
+                f"{len(self._category_ids)}. Set MODEL.SEM_SEG_HEAD.NUM_CLASSES to what it has."
             )
         wanted = (truth.lengths[video], *truth.sizes[video])
         for masks in output["pred_masks"]:
