@@ -17,9 +17,9 @@ with warnings.catch_warnings():
     # Detectron2 scripts some functions while it is imported. PyTorch warns of it, and users can do nothing about it.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     from mask2former import drop_in, modeling
-    from mask2former.config import add_maskformer2_config
+    from mask2former.config import add_maskformer2_config, add_maskformer2_video_config
     from mask2former.data.datasets import register_at_import
-    from mask2former.modeling import MaskFormer
+    from mask2former.modeling import MaskFormer, VideoMaskFormer
 
 register_at_import()
 drop_in.install()
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
         MaskFormerInstanceDatasetMapper,
         MaskFormerPanopticDatasetMapper,
         MaskFormerSemanticDatasetMapper,
+        YTVISDatasetMapper,
     )
     from mask2former.evaluation.instance import InstanceSegEvaluator
     from mask2former.evaluation.tta import SemanticSegmentorWithTTA
+    from mask2former.evaluation.video import YTVISEvaluator
     from mask2former.predictor import Predictor
 
 __version__ = "0.1.0"
@@ -47,8 +49,12 @@ __all__ = [
     "MaskFormerSemanticDatasetMapper",
     "Predictor",
     "SemanticSegmentorWithTTA",
+    "VideoMaskFormer",
+    "YTVISDatasetMapper",
+    "YTVISEvaluator",
     "__version__",
     "add_maskformer2_config",
+    "add_maskformer2_video_config",
     "modeling",
 ]
 
@@ -61,6 +67,8 @@ _ON_DEMAND = {
     "MaskFormerSemanticDatasetMapper": "mask2former.data.dataset_mappers",
     "Predictor": "mask2former.predictor",
     "SemanticSegmentorWithTTA": "mask2former.evaluation.tta",
+    "YTVISDatasetMapper": "mask2former.data.dataset_mappers",
+    "YTVISEvaluator": "mask2former.evaluation.video",
 }
 
 

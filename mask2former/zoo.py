@@ -1,4 +1,4 @@
-"""The published image models: ``python -m mask2former.zoo`` lists them, ``MODEL.WEIGHTS`` takes their names.
+"""The published models: ``python -m mask2former.zoo`` lists them, ``MODEL.WEIGHTS`` takes their names.
 
 A name is that of the configuration, ``configs/<name>.yaml``. The table is ``zoo.json``.
 """
@@ -89,14 +89,24 @@ class Model:
 
 @cache
 def models() -> dict[str, Model]:
-    """Return all published image models by name."""
+    """Return all published models by name."""
     table = json.loads(resources.files("mask2former").joinpath("zoo.json").read_text())
     return {name: Model(**{"name": name, "licence": table["licence"]} | row) for name, row in table["models"].items()}
 
 
 def find_model(name: str) -> Model | None:
-    """Return the published model of this name, or None. The smallest Swin may also be called ``swin_tiny``."""
-    return models().get(name) or models().get(name.removesuffix("_tiny"))
+    """Return the published model of this name, or None. The smallest Swin may also be called ``swin_tiny``.
+
+    The name of its published file will do too, ``model_final_3c8ec9.pkl``, as configurations of clips name the image
+    models that their trainings begin with.
+    """
+    return models().get(name) or models().get(name.removesuffix("_tiny")) or _by_file_name().get(name)
+
+
+@cache
+def _by_file_name() -> dict[str, Model]:
+    named = [(model.weights.rsplit("/", 1)[-1], model) for model in models().values()]
+    return {file: model for file, model in named if file.endswith(".pkl")}
 
 
 def weights_file(weights: str) -> str:
@@ -160,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command with ``arguments`` (``sys.argv[1:]`` if None) and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m mask2former.zoo",
-        description="List the published image models, or fetch some of them.",
+        description="List the published models, or fetch some of them.",
     )
     parser.add_argument("name", nargs="*", help="models to fetch; prints the paths of their files")
     args = parser.parse_args(arguments)

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room is the longest of these names that a module's begins with. It may import itself and the rooms that are listed,
 # all of which it has to need.
 MAY_IMPORT: dict[str, set[str]] = {
-    # mask2former/__init__.py; the last four when they are asked for
+    # mask2former/__init__.py; the last five when they are asked for
     "": {
         "compat",
         "config",
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data.dataset_mappers",
         "evaluation",
         "evaluation.tta",
+        "evaluation.video",
         "predictor",
     },
     "compat": set(),
@@ -97,7 +98,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.pixel_decoder",
         "modeling.transformer_decoder",
     },
+    "modeling.video": {
+        "structures",
+        "modeling.meta_arch",
+        "modeling.postprocess",
+        "modeling.transformer_decoder",
+    },
     "modeling": {
+        "modeling.video",
         "modeling.eomt",
         "modeling.kmax",
         "modeling.max_deeplab",
@@ -125,7 +133,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "download": set(),
     "zoo": {"download"},
     "checkpoint": {"zoo", "files", "modeling.layers"},
-    "evaluation": {"labels", "files", "data.rle", "data.coco", "data.images", "data.mapper"},
+    "evaluation": {"labels", "files", "data.rle", "data.coco", "data.images", "data.mapper", "evaluation.video"},
+    "evaluation.video": {"files", "data.rle", "data.coco"},
     "evaluation.tta": {
         "data.images",
         "data.mapper",
@@ -193,6 +202,7 @@ SEES_CONFIG = (
     "engine",
     "evaluation.build",
     "evaluation.instance",
+    "evaluation.video.evaluator",
     "predictor",
     "preflight",
 )

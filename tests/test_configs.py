@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
-from mask2former import add_maskformer2_config
+from mask2former import add_maskformer2_config, add_maskformer2_video_config
 from mask2former.checkpoint.published import from_published, to_published
 from mask2former.config import load_config
 from mask2former.data import register_all
@@ -86,6 +86,33 @@ def test_resolves_to_the_published_configuration(name: str, monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # else MODEL.DEVICE falls back to the CPU
     resolved = flatten(load_config(str(ROOT / f"configs/{name}.yaml")))
     assert resolved == {**defaults(), **PUBLISHED["configs"][OURS[name]]}
+
+
+@pytest.mark.parametrize("published", [p for p in PUBLISHED["configs"] if "youtubevis" in p and "/Base-" not in p])
+def test_clips_resolve_to_the_published_configuration(published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    backbone = re.fullmatch(r".*/video_maskformer2_(.+)_bs16_8ep\.yaml", published)
+    assert backbone
+    name = f"{published.split('/')[0]}/instance/{BACKBONES[backbone[1]]}"
+    resolved = flatten(load_config(str(ROOT / f"configs/{name}.yaml")))
+    assert resolved == {**defaults(), **PUBLISHED["configs"][published]}
+
+
+@pytest.mark.parametrize("year", ["2019", "2021"])
+def test_published_keys_of_clips_give_the_model(year: str) -> None:
+    cfg = get_cfg()
+    add_maskformer2_config(cfg)
+    before = flatten(cfg)
+    add_maskformer2_video_config(cfg)
+    assert flatten(cfg) == before and before["INPUT.SAMPLING_FRAME_NUM"] == 2
+    values = PUBLISHED["configs"][f"youtubevis_{year}/video_maskformer2_R50_bs16_8ep.yaml"]
+    cfg.merge_from_list([part for pair in values.items() for part in pair])
+    cfg.MODEL.DEVICE, cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = "cpu", 18, 64
+    cfg.MODEL.MASK_FORMER.DEC_LAYERS = 2
+    model = build_model(cfg)
+    assert type(model).__name__ == "VideoMaskFormer" and (model.num_classes, model.num_tracks) == (40, 10)
+    names = [type(module).__name__ for module in model.modules()]
+    assert names.count("VideoMultiScaleMaskedTransformerDecoder") == 1
 
 
 def test_maskformer_differs_by_network_losses_and_solver_alone() -> None:

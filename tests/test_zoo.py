@@ -23,7 +23,7 @@ from mask2former.download import DownloadError, cache_path, fetch
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = json.loads((ROOT / "tests/spec/published_model_zoo.json").read_text())
-OTHERS = re.compile("eomt|kmax")  # of other papers
+OTHERS = re.compile("eomt|kmax|youtubevis")  # of other papers
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
@@ -95,6 +95,19 @@ def test_table_is_the_published_one() -> None:
         assert list(model.scores.values()) == [float(score) for score in scores]
         dataset, task = row["section"].removesuffix(" Model Zoo"), row["task"].split()[0]
         assert model.name.startswith(f"{dataset.replace(' ', '_')}/{task}/".lower())
+
+
+def test_models_of_clips_are_the_published_ones() -> None:
+    rows = json.loads((ROOT / "tests/spec/published_video.json").read_text())["model_zoo"]
+    found = {m.published_config: m for m in zoo.models().values() if m.name.startswith("youtubevis")}
+    assert len(rows) == len(found) == 12
+    for row in rows:
+        model, start = found[row["config"]], row["starts_from"]
+        assert (model.weights, model.model_id, model.schedule) == (row["weights"], row["model_id"], row["iterations"])
+        assert model.scores == {"AP": row["AP"]} and model.name.startswith(f"youtubevis_{row['data'][-4:]}/instance/")
+        # Configurations name the weights that they begin with by their file, which is that of an image model.
+        image = zoo.find_model(start["file"])
+        assert image is not None and image.weights == start["url"] and image.published_config == start["config"]
 
 
 def test_models_of_the_hub_are_fetched_from_there(monkeypatch: pytest.MonkeyPatch) -> None:

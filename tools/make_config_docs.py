@@ -27,6 +27,7 @@ included. The defaults are those of the published system. The files below `confi
 """
 TITLES = {
     "_add_input": "Images and data",
+    "_add_clips": "Clips of videos",
     "_add_solver": "Optimiser and schedule",
     "_add_head": "Pixel decoder and heads",
     "_add_mask_former": "Losses, transformer decoder and results",

@@ -21,6 +21,7 @@ def add_maskformer2_config(cfg: CN) -> None:
     defaults = get_cfg()
     for add in (
         _add_input,
+        _add_clips,
         _add_solver,
         _add_head,
         _add_mask_former,
@@ -33,6 +34,13 @@ def add_maskformer2_config(cfg: CN) -> None:
         _add_wandb,
     ):
         add(defaults)
+    _add_missing(cfg, defaults)
+
+
+def add_maskformer2_video_config(cfg: CN) -> None:
+    """Add the published keys of clips to ``cfg``, in place; :func:`add_maskformer2_config` has added them already."""
+    defaults = get_cfg()
+    _add_clips(defaults)
     _add_missing(cfg, defaults)
 
 
@@ -76,12 +84,15 @@ def _add_input(cfg: CN) -> None:
     # Multiply the learning rate by the root of that; only with SOLVER.LR_SCHEDULER_NAME WarmupPolyLR.
     inputs.PROGRESSIVE.SCALE_LR = False
 
-    # Clips (video): frames of a clip; the greatest distance of the others from the first one, in frames; whether they
+
+def _add_clips(cfg: CN) -> None:
+    inputs = cfg.INPUT
+    # Frames of a clip; the greatest distance of the others from the first one, in frames; whether they
     # are shuffled.
     inputs.SAMPLING_FRAME_NUM = 2
     inputs.SAMPLING_FRAME_RANGE = 20
     inputs.SAMPLING_FRAME_SHUFFLE = False
-    # Clips (video): extra augmentations by name, such as "brightness" and "crop".
+    # Extra augmentations by name, drawn anew for each frame: brightness, contrast, saturation, rotation.
     inputs.AUGMENTATIONS = []
 
 
@@ -222,6 +233,8 @@ def _add_mask_former(cfg: CN) -> None:
     # distance, and average their scores. 0: the whole image at once.
     node.TEST.WINDOW = 0
     node.TEST.WINDOW_STRIDE = 0
+    # MODEL.META_ARCHITECTURE: VideoMaskFormer. Tracks of a clip that are returned, the most probable ones.
+    node.TEST.TRACKS = 10
 
 
 def _add_backbones(cfg: CN) -> None:

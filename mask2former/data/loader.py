@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetFromList,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
@@ -189,7 +196,7 @@ def build_train_loader(
             resumes. None: ``DATALOADER.SAMPLER_TRAIN``.
         collate_fn: see :class:`TrainLoader`.
     """
-    records = _records(cfg) if dataset is None else dataset
+    records = training_records(cfg) if dataset is None else dataset
     choose: MakeSampler | None = None
     if not isinstance(records, IterableDataset):
         choose = _sampler_by_name(cfg, records) if sampler is None else lambda seed: sampler
@@ -228,7 +235,21 @@ def run_seed(cfg: CfgNode) -> int:
     return cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
 
 
-def _records(cfg: CfgNode) -> Any:
+def build_test_loader(cfg: CfgNode, name: str, mapper: Callable[[dict[str, Any]], Any]) -> Iterable:
+    """Build the loader of a data set as Detectron2's ``build_detection_test_loader`` does, for videos too."""
+    if not (videos := _videos([name])):
+        return build_detection_test_loader(cfg, name, mapper=mapper)
+    return build_detection_test_loader(videos, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
+def training_records(cfg: CfgNode) -> list[Any]:
+    """Return the records of all sets of ``DATASETS.TRAIN``, without empty ones if FILTER_EMPTY_ANNOTATIONS."""
+    if videos := _videos(cfg.DATASETS.TRAIN):
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            videos = [one for one in videos if any(_shows_something(frame) for frame in one.get("annotations", ()))]
+        if not videos:
+            raise ValueError(f"DATASETS.TRAIN {list(cfg.DATASETS.TRAIN)} have no video with annotations.")
+        return videos
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
     return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
@@ -236,6 +257,18 @@ def _records(cfg: CfgNode) -> Any:
         min_keypoints=keypoints,
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
     )
+
+
+def _videos(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the records of sets of videos, whose annotations Detectron2 cannot read; none if they are of images."""
+    kinds = [MetadataCatalog.get(name).get("evaluator_type") for name in names]
+    if "ytvis" not in kinds:
+        return []
+    return [record for name in names for record in DatasetCatalog.get(name)]
+
+
+def _shows_something(annotations: Sequence[dict[str, Any]]) -> bool:
+    return any(not one.get("iscrowd") for one in annotations)
 
 
 def _sampler_by_name(cfg: CfgNode, records: Any) -> MakeSampler | None:

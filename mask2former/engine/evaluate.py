@@ -80,5 +80,6 @@ def evaluate(
 def _of_datasets(bad: dict[str, str], names: Iterable[str]) -> dict[str, str]:
     if not bad:
         return {}
-    files = {str(record["file_name"]) for name in names for record in DatasetCatalog.get(name)}
+    records = [record for name in names for record in DatasetCatalog.get(name)]
+    files = {str(file) for record in records for file in record.get("file_names", [record["file_name"]])}
     return {file: error for file, error in bad.items() if file in files}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetFromList
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -19,8 +19,14 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.images.limits import set_max_pixels
-from mask2former.data.loader import build_train_loader, leave_signals_to_the_parent, run_seed
-from mask2former.data.mapper import Mapper
+from mask2former.data.loader import (
+    build_test_loader,
+    build_train_loader,
+    leave_signals_to_the_parent,
+    run_seed,
+    training_records,
+)
+from mask2former.data.mapper import build_mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.engine.evaluate import evaluate
 from mask2former.engine.hooks.build import build_training_hooks
@@ -102,17 +108,17 @@ class Trainer(ResumableTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable:
-        mapper = Mapper(cfg, True)
+        mapper = build_mapper(cfg, True, cfg.DATASETS.TRAIN)
         images = BadImages.from_config(cfg)
         if images is None:
             return build_train_loader(cfg, mapper)
-        records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+        records = training_records(cfg)
         others = DatasetFromList(records, copy=False)
         return build_train_loader(cfg, InPlaceOfBad(mapper, others, images), dataset=records)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-        loader = build_detection_test_loader(cfg, dataset_name, mapper=Mapper(cfg, False))
+        loader: Any = build_test_loader(cfg, dataset_name, build_mapper(cfg, False, [dataset_name]))
         loader.worker_init_fn = leave_signals_to_the_parent
         return loader
 

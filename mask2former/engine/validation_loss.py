@@ -15,7 +15,7 @@ from detectron2.data import transforms as T
 from detectron2.utils import comm
 from torch import nn
 
-from mask2former.data.mapper import Mapper
+from mask2former.data.mapper import build_mapper
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.modeling.meta_arch import unwrapped
@@ -43,7 +43,7 @@ class ValidationLoss:
         if not count:
             raise ValueError(f"TEST.LOSS_IMAGES: {cfg.DATASETS.TEST[0]} has {len(records)} images; set it to 0.")
         self._records = [records[place * len(records) // count] for place in range(rank, count, processes)]
-        mapper = Mapper(cfg, True)
+        mapper = build_mapper(cfg, True, cfg.DATASETS.TEST[:1])
         mapper.augmentations = T.AugmentationList(
             [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
         )

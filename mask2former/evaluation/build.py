@@ -19,6 +19,7 @@ from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
 from mask2former.evaluation.semantic_form import accepts_label_maps
+from mask2former.evaluation.video import YTVISEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +100,15 @@ SEMANTIC = Entry(
 CITYSCAPES_INSTANCE = Entry("INSTANCE_ON", lambda cfg, name, folder: CityscapesInstanceEvaluator(name))
 CITYSCAPES_SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))
 
+VIDEO = Entry("INSTANCE_ON", lambda cfg, name, folder: YTVISEvaluator(name, output_dir=folder))
+
 EVALUATORS: dict[str, tuple[Entry, ...]] = {
     "coco": (INSTANCE,),
     "sem_seg": (SEMANTIC,),
     "coco_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
     "ade20k_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
     "mapillary_vistas_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
+    "ytvis": (VIDEO,),
     "cityscapes_instance": (CITYSCAPES_INSTANCE,),
     "cityscapes_sem_seg": (CITYSCAPES_SEMANTIC,),
     "cityscapes_panoptic_seg": (PANOPTIC, CITYSCAPES_INSTANCE, CITYSCAPES_SEMANTIC, PANOPTIC_OF_SEMANTIC),

@@ -36,6 +36,7 @@ from mask2former.modeling.transformer_decoder import (
     MultiScaleMaskedTransformerDecoder,
     StandardTransformerDecoder,
 )
+from mask2former.modeling.video import VideoMaskFormer, VideoMultiScaleMaskedTransformerDecoder
 
 __all__ = [
     "TRANSFORMER_DECODER_REGISTRY",
@@ -77,4 +78,6 @@ __all__ = [
     "kMaXDeepLabHead",
     "kMaXPixelDecoder",
     "kMaXTransformerDecoder",
+    "VideoMaskFormer",
+    "VideoMultiScaleMaskedTransformerDecoder",
 ]

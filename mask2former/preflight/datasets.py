@@ -30,9 +30,8 @@ def data_problems(cfg: CfgNode, eval_only: bool) -> Iterator[Problem]:
         yield problem("DATASETS.TRAIN is empty.", "Name a registered data set, or a configuration file that does.")
     if eval_only and not cfg.DATASETS.TEST:
         yield problem("DATASETS.TEST is empty: there is nothing to evaluate on.", "Name a registered data set.")
-    task = _task(cfg)
     for name in () if eval_only else cfg.DATASETS.TRAIN:
-        yield from _of_set(cfg, name, [task])
+        yield from _of_set(cfg, name, [_task(cfg, name)])
     for name in cfg.DATASETS.TEST:
         scored: list[str] = []
         if name in DatasetCatalog:
@@ -40,7 +39,9 @@ def data_problems(cfg: CfgNode, eval_only: bool) -> Iterator[Problem]:
         yield from _of_set(cfg, name, scored)
 
 
-def _task(cfg: CfgNode) -> str:
+def _task(cfg: CfgNode, dataset: str) -> str:
+    if dataset in DatasetCatalog and MetadataCatalog.get(dataset).get("evaluator_type") == "ytvis":
+        return "instance"  # clips have a mapper of their own
     name = cfg.INPUT.DATASET_MAPPER_NAME  # contains its task, such as coco_panoptic_lsj
     return next((task for task in TRUTH if task in name), "semantic")
 
@@ -85,8 +86,8 @@ def _first_image(name: str, meta: Metadata, keys: list[str]) -> Iterator[Problem
             continue
         with open(file, "rb") as opened:
             head = opened.read(HEAD).decode("utf-8", errors="replace")
-        listed = head.find('"images"')
-        found = re.search(r'"file_name"\s*:\s*"([^"\\]+)"', head[listed:]) if listed >= 0 else None
+        listed = max(head.find('"images"'), head.find('"videos"'))
+        found = re.search(r'"file_names?"\s*:\s*\[?\s*"([^"\\]+)"', head[listed:]) if listed >= 0 else None
         if found and not os.path.exists(path := os.path.join(meta.image_root, found[1])):
             yield problem(
                 f"{name}: the first image that {file} lists is missing, {path}.",
@@ -95,7 +96,7 @@ def _first_image(name: str, meta: Metadata, keys: list[str]) -> Iterator[Problem
 
 
 def _classes(cfg: CfgNode, name: str, meta: Metadata) -> Iterator[Problem]:
-    task, number = _task(cfg), cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    task, number = _task(cfg, name), cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     things, stuff = len(meta.get("thing_classes") or ()), len(meta.get("stuff_classes") or ())
     known = {"panoptic": max(things, stuff), "instance": things, "semantic": stuff}[task]
     text = f"{name} has {known} classes ({task}), but MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}."

@@ -58,7 +58,12 @@ def _written_to(cfg: CfgNode, folder: str) -> CfgNode:
 def _missing(records: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     """Yield a problem for each kind of file of which some are missing; URLs are not looked at."""
     for key in FILES:
-        paths = [record[key] for record in records if record.get(key) and "://" not in record[key]]
+        paths = [path for record in records if record.get(key) for path in _paths(record, key) if "://" not in path]
         gone = [path for path in paths if not os.path.exists(path)]
         if gone:
             yield problem(f"{len(gone)} of {len(paths)} files ({key}) are missing, such as {gone[0]}.", "Add them.")
+
+
+def _paths(record: Mapping[str, Any], key: str) -> Sequence[str]:
+    """Return the files of a record: a video has many frames."""
+    return record.get("file_names", [record[key]]) if key == "file_name" else [record[key]]

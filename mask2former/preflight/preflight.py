@@ -18,7 +18,7 @@ from mask2former.preflight.datasets import data_problems
 from mask2former.preflight.evaluation import evaluation_problems
 from mask2former.preflight.memory import MODELS, free_bytes, model_size, training_bytes, training_pixels
 from mask2former.preflight.problem import Problem, problem, warning
-from mask2former.zoo import PACKAGED, models, packaged_weights
+from mask2former.zoo import PACKAGED, find_model, models, packaged_weights
 
 CHECKPOINT_BYTES = 12  # for each parameter: itself and AdamW's two averages, float32
 
@@ -74,7 +74,7 @@ def problems(
 
 def _weights(cfg: CfgNode, eval_only: bool, resume: bool) -> Iterator[Problem]:
     weights = cfg.MODEL.WEIGHTS
-    if not weights or "://" in weights or weights in models():
+    if not weights or "://" in weights or find_model(weights) is not None:
         return
     if resume and Path(cfg.OUTPUT_DIR, "last_checkpoint").is_file():
         return

@@ -11,6 +11,7 @@ from detectron2.utils.file_io import PathManager
 
 from mask2former.data.checks.coco import check_instances, check_panoptic
 from mask2former.data.checks.report import Report
+from mask2former.data.checks.videos import check_videos
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from mask2former.data.images.read import read_labels
 
@@ -44,7 +45,9 @@ def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
         reports["panoptic"] = check_panoptic(
             meta.panoptic_json, meta.panoptic_root, meta.image_root, stuff | things, decode
         )
-    if meta.get("json_file"):
+    if meta.get("evaluator_type") == "ytvis":
+        reports["instance"] = check_videos(meta.json_file, meta.image_root, things, decode)
+    elif meta.get("json_file"):
         reports["instance"] = check_instances(meta.json_file, meta.image_root, things, decode)
     if meta.get("sem_seg_root"):
         classes = meta.stuff_classes

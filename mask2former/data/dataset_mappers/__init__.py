@@ -1,4 +1,4 @@
-"""The five data mappers of the published system: presets of :class:`mask2former.data.Mapper`.
+"""The data mappers of the published system: presets of :class:`mask2former.data.Mapper`, and that of clips.
 
 They are built as published, ``MaskFormerSemanticDatasetMapper(cfg, is_train=True)``, and may be subclassed: override
 ``__call__``, or ``from_config`` and change what it returns (``augmentations``, ``image_format``). They return what
@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks
 
-from mask2former.data.mapper import Mapper
+from mask2former.data.mapper import ClipMapper, Mapper
 
 __all__ = [
     "COCOInstanceNewBaselineDatasetMapper",
@@ -21,6 +21,7 @@ __all__ = [
     "MaskFormerInstanceDatasetMapper",
     "MaskFormerPanopticDatasetMapper",
     "MaskFormerSemanticDatasetMapper",
+    "YTVISDatasetMapper",
 ]
 
 
@@ -100,3 +101,7 @@ class COCOInstanceNewBaselineDatasetMapper(_PublishedMapper):
     """Mapper for instance segmentation; large-scale jitter."""
 
     preset = "coco_instance_lsj"
+
+
+class YTVISDatasetMapper(ClipMapper):
+    """Mapper for clips of videos: :class:`~mask2former.data.mapper.ClipMapper` under its published name."""

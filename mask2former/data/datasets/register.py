@@ -33,6 +33,7 @@ from mask2former.data.datasets.spec import (
     panoptic_task_metadata,
     sem_seg_task_metadata,
 )
+from mask2former.data.datasets.videos import video_rows
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def register_at_import() -> None:
 def _all_rows() -> Iterator[DatasetSpec]:
     yield from _own_rows()
     yield from published_rows()
+    yield from video_rows()
     yield from _detectron2_rows()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from mask2former.data.mapper.canvas import canvas_jitter
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.progressive import at_size, build_stages
 
+T_ = TypeVar("T_")
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
 
 # The published mappers: the task, which decides what an object is, and the augmentation.
@@ -160,15 +161,23 @@ class Mapper:
         Raises:
             ValueError: image or annotation is broken; the message names the file and what was found.
         """
+        return self._or_blank(
+            record,
+            lambda: self._map(record, read_image(record["file_name"], self.image_format, self.max_pixels)),
+            lambda: self._map(record, np.zeros((*_size(record), 3), np.uint8)),
+        )
+
+    def _or_blank(self, record: dict[str, Any], read: Callable[[], T_], blank: Callable[[], T_]) -> T_:
+        """Return what ``read`` reads; at inference what ``blank`` gives for a file that may be skipped, and list it."""
         try:
-            result = self._map(record, read_image(record["file_name"], self.image_format, self.max_pixels))
+            result = read()
         except (ImageError, FileNotFoundError) as error:
             if self.bad_images is None and isinstance(error, ImageError):
                 raise ImageError(f"{error} DATALOADER.ON_BAD_IMAGE skip leaves such images out.") from error
             if self.bad_images is None or self.read_targets is not None:
                 raise
             self.bad_images.add(record, error)
-            return self._map(record, np.zeros((*_size(record), 3), np.uint8))
+            return blank()
         if self.bad_images is not None:
             self.bad_images.well()
         return result

@@ -94,6 +94,11 @@ class MaskAnnotations:
         Returns:
             Their classes [n] int64 and masks [n, H, W] bool.
         """
+        members, masks = self.drawn()
+        return torch.from_numpy(self.classes[members]), masks
+
+    def drawn(self) -> tuple[list[int], Tensor]:
+        """Return the numbers of the objects that still have a pixel, ascending, and their masks [n, H, W] bool."""
         outlines = draw_outlines(self.polygons, self.size)
         blocks = [(layer.members, render(layer, self.grid)) for layer in self.layers]
         values = [values_in(block, len(members)) for members, block in blocks]
@@ -111,7 +116,7 @@ class MaskAnnotations:
                 np.equal(block, value, out=inside[row[members[value - 1]]])
         for member, (box, drawn) in outlines.items():
             masks[row[member]][box] = drawn
-        return torch.from_numpy(self.classes[list(row)]), torch.from_numpy(masks)
+        return list(row), torch.from_numpy(masks)
 
     def _drawn(self, layer: Layer) -> np.ndarray:
         """Return the layer's labels after the moves so far, [H, W] uint8."""
