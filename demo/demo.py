@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +17,7 @@ from mask2former.config import ConfigError
 from mask2former.config.command_line import add_trust
 from mask2former.predictor import Predictor
 from mask2former.predictor.default_model import DEFAULT_MODEL, open_default
+from mask2former.predictor.film import draw_film
 from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_images, load_image, load_mask
 from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
@@ -39,8 +39,9 @@ examples:
     demo.py --input city.png --tile 1024 --task panoptic
   Only the marked pixels of an image; or, with a model that has a mask encoder, the object that a coarse mask means:
     demo.py --model output/mine --input img.jpg --mask mask.png
-  A video; a camera, until Ctrl-C:
-    demo.py --input film.mp4 --batch-size 4
+  A film, with its objects followed; their tracks as a table or json of YouTube-VIS; a camera, until Ctrl-C:
+    demo.py --input film.mp4 --output drawn.mp4 --keep-sound
+    demo.py --input film.mp4 --task instance --tracks tracks.csv --start 100 --every 2 --frames 50
     demo.py --webcam
   A configuration and weights, as in the published demo:
     demo.py --config-file FILE --input a.jpg b.jpg --output drawn --opts MODEL.WEIGHTS model_final.pkl
@@ -62,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         _stop("--mode labels writes label numbers, which video compression changes; give the frames as images.")
     if args.mask and (videos or len(images) != 1):
         _stop(f"--mask belongs to one image, but there are {len(images) + len(videos)} inputs or a video.")
+    if args.tracks and (len(videos) != 1 or images):
+        _stop(f"--tracks are those of one film, but there are {len(videos)} films and {len(images)} images.")
     if args.mask and (args.tile or args.tile_if_needed):
         _stop("--mask and tiles do not go together: leave out --tile and --tile-if-needed.")
     folder, single = _output(Path(args.output), images, videos)
@@ -114,16 +117,17 @@ def _draw(
                 bar.update()
                 count += 1
         for video in videos:
-            name = f"camera{video}" if isinstance(video, int) else video.stem
             try:
-                frames = Frames(video)
-                shown = islice(frames, args.frames)
-                for result in tqdm(predictor.stream(shown), name, len(frames) or args.frames, unit="frame"):
-                    writer.add_frame(result, name, frames.rate)
+                stop = None if args.frames is None else args.start + args.frames * args.every
+                frames = Frames(video, args.start, stop, args.every)
+                tracks = Path(args.tracks) if args.tracks else None
+                drawn = draw_film(
+                    predictor, writer, frames, track=not args.no_track, tracks=tracks, sound=args.keep_sound
+                )
+                for _ in tqdm(drawn, frames.name, len(frames) or args.frames, unit="frame"):
                     count += 1
             except (OSError, ValueError) as error:
                 fail(error)
-            writer.end_video()
     except KeyboardInterrupt:
         print("stopped; what was drawn so far is kept", file=sys.stderr)
     return count, time.perf_counter() - started
@@ -222,7 +226,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NUMBER",
         help="number of a camera, drawn until Ctrl-C or --frames [0]",
     )
-    add("--frames", type=_positive, metavar="N", help="draw only the first N frames of each video or camera")
+    add("--frames", type=_positive, metavar="N", help="draw only N frames of each video or camera")
+    add("--start", type=int, default=0, metavar="N", help="first frame of each video, counted from 0 [0]")
+    add("--every", type=_positive, default=1, metavar="N", help="draw only every Nth frame of videos [1]")
+    add("--no-track", action="store_true", help="do not link the objects of a video from frame to frame")
+    add("--tracks", metavar="FILE", help="write the tracks of a video: .json in YouTube-VIS's form, or .csv")
+    add("--keep-sound", action="store_true", help="copy the sound of videos")
     add(
         "--output",
         default="drawn",

@@ -174,7 +174,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "tiling": {"labels"},
     "region": set(),
+    "tracking": {"structures", "files", "data.rle", "modeling.postprocess"},
     "predictor": {
+        "tracking",
         "config",
         "labels",
         "region",

@@ -18,12 +18,14 @@ class InstanceArrays:
         boxes: [N, 4] float32, (x0, y0, x1, y1) in pixels, right and bottom exclusive.
         classes: [N] int64, numbers of their classes.
         scores: [N] float32, 0 to 1.
+        tracks: [N] int64, numbers of their tracks in the film, from 1; None: they are not tracked.
     """
 
     masks: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
+    tracks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

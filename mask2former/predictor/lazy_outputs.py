@@ -15,6 +15,7 @@ from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, objec
 from mask2former.out_of_memory import is_out_of_memory, release, say_once
 from mask2former.region import Region, cut_out, paste
 from mask2former.tiling import Model, TiledInference
+from mask2former.tracking import Tracker, follow
 
 LEAST_TILE = 128  # pixels of a side
 Outputs = dict[str, Any]  # "sem_seg" or "sem_seg_labels", "panoptic_seg", "instances", in Detectron2's form
@@ -46,6 +47,10 @@ class MaskOutputs:
 
     def __init__(self, settings: PostProcessing, class_logits: Tensor, masks: ResizedMasks) -> None:
         self._settings, self._class_logits, self._masks = settings, class_logits, masks
+
+    def tracked(self, tracker: Tracker) -> LazyOutputs:
+        """Return the outputs of the next frame of a film."""
+        return follow(tracker, self._settings, self._class_logits, self._masks)
 
     @torch.no_grad()
     def __call__(self, task: str, threshold: float | None) -> Outputs:

@@ -28,11 +28,13 @@ class LoadedImage:
         pixels: [H, W, 3] uint8, RGB.
         name: name of its file or URL, without folders; None for images from memory.
         mask: [H, W] bool, the marked pixels; None: nothing is marked.
+        seconds: when it is shown, from the beginning of its film; None: not known.
     """
 
     pixels: np.ndarray
     name: str | None = None
     mask: np.ndarray | None = None
+    seconds: float | None = None
 
 
 def load_image(source: Any) -> LoadedImage:

@@ -12,17 +12,18 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.out_of_memory import is_out_of_memory, release
-from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
+from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, MaskOutputs, TiledOutputs, run
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
+from mask2former.predictor.video import Frames, is_film
+from mask2former.predictor.weights import load_trained, tasks_of, trained_weights
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
-from mask2former.visualization import RESULTS
-from mask2former.zoo import weights_file
+from mask2former.tracking import Tracker
+from mask2former.visualization import INSTANCE_THRESHOLD
 
 
 class Predictor:
@@ -86,11 +87,11 @@ class Predictor:
         self.threshold = threshold
         self.tile, self.overlap, self.tile_if_needed = tile, overlap, tile_if_needed
         set_max_pixels(cfg.INPUT.MAX_PIXELS)
-        self.tasks = _tasks(cfg, tasks)
+        self.tasks = tasks_of(cfg, tasks)
         self.metadata = model_metadata(cfg)
-        file = _weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
+        file = trained_weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
         self.model = build_model(cfg).eval()
-        _load(self.model, file)
+        load_trained(self.model, file)
         self._bgr = cfg.INPUT.FORMAT == "BGR"
         self._resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
@@ -120,10 +121,12 @@ class Predictor:
             The result, of the image's size; a list of them for several images.
 
         Raises:
-            ValueError: a mask for several images, or with tiles; or one that :func:`load_mask` refuses.
+            ValueError: a mask for several images, or with tiles; one that :func:`load_mask` refuses; or a film.
         """
         if mask is not None:
             return next(self.stream([self._marked(source, mask)]))
+        if is_film(source):
+            raise ValueError(f"{source} is a film: for the results of its frames, call predictor.stream({source!r}).")
         if not is_many(source):
             return next(self.stream([source]))
         sources = find_images(source) if isinstance(source, (str, Path)) else source
@@ -161,38 +164,65 @@ class Predictor:
         image = load_image(source)
         return replace(image, mask=load_mask(mask, image.pixels.shape[:2]))
 
-    def stream(self, sources: Iterable[Any], batch_size: int | None = None) -> Iterator[Result]:
-        """Yield the results of images one after another, such as the frames of a video, holding at most a batch.
+    def stream(
+        self,
+        sources: Iterable[Any] | str | Path | int,
+        batch_size: int | None = None,
+        *,
+        track: bool | Tracker | None = None,
+    ) -> Iterator[Result]:
+        """Yield the results of a film's frames, or of many images, one after another, holding at most a batch.
 
         A batch ends early if the size of the images changes, because padding an image to another one's size would
         change its result.
 
         Args:
-            sources: images as :func:`mask2former.predictor.load_image.load_image` takes them, read when needed.
+            sources: a film: its file, a folder or glob of images, the number of a camera, or
+                :class:`mask2former.predictor.video.Frames` for a part of it. Or images as
+                :func:`mask2former.predictor.load_image.load_image` takes them, read when needed.
             batch_size: used in place of the predictor's.
+            track: link objects from frame to frame: instances have ``tracks``, panoptic ids stay, and classes are those
+                of the whole track so far. None: in films only. A tracker of your own, to change how it links.
 
         Returns:
             An iterator with a result for each image, in order.
 
         Raises:
-            ValueError: batch_size is below 1.
+            ValueError: batch_size is below 1; or tracking with tiles, or of a network without query embeddings.
+            OSError: the film cannot be opened, or not be decoded from some frame on.
         """
         size = _at_least_one(self.batch_size if batch_size is None else batch_size)
-        return self._stream(sources, size)
+        if isinstance(sources, str | Path | int):
+            sources = Frames(sources)
+        tracker = track if isinstance(track, Tracker) else None
+        if track is None and isinstance(sources, Frames) and self.tile is None:
+            track = self.tasks != ("semantic",)
+        if track and tracker is None:
+            tracker = Tracker(self._least_score)
+        if tracker is not None and self.tile is not None:
+            raise ValueError("Tracking links the queries of whole images, which tiles have not: leave out tile.")
+        return self._stream(sources, size, tracker)
 
-    def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
+    @property
+    def _least_score(self) -> float:
+        if self.threshold is not None:
+            return self.threshold
+        settings = getattr(self.model, "post_processing", None)
+        return settings.object_mask_threshold if settings and "panoptic" in self.tasks else INSTANCE_THRESHOLD
+
+    def _stream(self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None) -> Iterator[Result]:
         batch: list[tuple[LoadedImage, dict[str, Any]]] = []
         for source in sources:
             image = load_image(source)
             entry = (image, self._input(image))
             if batch and entry[1]["image"].shape != batch[0][1]["image"].shape:
-                yield from self._results(batch)
+                yield from self._results(batch, tracker)
                 batch = []
             batch.append(entry)
             if len(batch) == batch_size:
-                yield from self._results(batch)
+                yield from self._results(batch, tracker)
                 batch = []
-        yield from self._results(batch)
+        yield from self._results(batch, tracker)
 
     def outputs(self, image: np.ndarray) -> dict[str, Any]:
         """Return the model's output for an image [H, W, 3] uint8, RGB, of any size, in Detectron2's form.
@@ -221,7 +251,7 @@ class Predictor:
         """Tell whether an image is cut into tiles."""
         return self.tile is not None and max(image.shape[:2]) > self.tile
 
-    def _results(self, batch: list[tuple[LoadedImage, dict[str, Any]]]) -> list[Result]:
+    def _results(self, batch: list[tuple[LoadedImage, dict[str, Any]]], tracker: Tracker | None) -> list[Result]:
         if not batch:
             return []
         inputs = [entry for _, entry in batch]
@@ -230,6 +260,8 @@ class Predictor:
             outputs = [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
         else:
             outputs = self._whole(inputs)
+        if tracker is not None:
+            outputs = [_tracked(one, tracker) for one in outputs]
         return [self._result(image, output) for (image, _), output in zip(batch, outputs, strict=True)]
 
     def _whole(self, inputs: list[dict[str, Any]]) -> list[LazyOutputs]:
@@ -263,6 +295,7 @@ class Predictor:
             tasks=self.tasks,
             threshold=self.threshold,
             file_name=image.name,
+            seconds=image.seconds,
         )
 
 
@@ -272,33 +305,7 @@ def _at_least_one(batch_size: int) -> int:
     return batch_size
 
 
-def _tasks(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    given = tuple(task for task in RESULTS if cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"])
-    for task in wanted or ():
-        if task not in RESULTS:
-            raise ValueError(f"{task!r} is not a task; choose one of {', '.join(RESULTS)}.")
-        if task not in given:
-            raise ValueError(
-                f"this configuration gives {', '.join(given)}, not {task}. Where the model was trained for it, switch "
-                f"it on: MODEL.MASK_FORMER.TEST.{task.upper()}_ON True"
-            )
-    return tuple(wanted) if wanted else given
-
-
-def _weights(weights: str) -> str:
-    if not weights:
-        raise ValueError(
-            "MODEL.WEIGHTS is empty: name the trained weights, such as MODEL.WEIGHTS output/model_final.pth or "
-            "coco/panoptic/r50"
-        )
-    return weights_file(weights)
-
-
-def _load(model: torch.nn.Module, file: str) -> None:
-    """Load weights, and fail if some of the head are missing, since its results would be noise."""
-    checkpointer = MaskFormerCheckpointer(model)
-    checkpointer.load(file)
-    report = checkpointer.report
-    untrained = [name for name in report.missing if name.startswith("sem_seg_head.")] if report else []
-    if report and (untrained or report.reshaped):
-        raise ValueError(f"{file}: these are not the weights of this model. {' '.join(report.lines()[:3])}")
+def _tracked(outputs: LazyOutputs, tracker: Tracker) -> LazyOutputs:
+    if not isinstance(outputs, MaskOutputs):
+        raise ValueError("Tracking links the queries of a mask architecture, which this model has not: track=False.")
+    return outputs.tracked(tracker)

@@ -44,6 +44,7 @@ class Result:
         tasks: those of "panoptic", "instance" and "semantic" that there are.
         file_name: name of the image's file, without folders; None if it came from memory.
         metadata: names, colours and ids of the classes.
+        seconds: when the frame is shown, from the beginning of its film; None: not known.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Result:
         tasks: Sequence[str],
         threshold: float | None = None,
         file_name: str | None = None,
+        seconds: float | None = None,
     ) -> None:
         self.image = image
+        self.seconds = seconds
         self.metadata = metadata
         self.names = tuple(names)
         self.tasks = tuple(tasks)
@@ -75,7 +78,8 @@ class Result:
     def segments(self) -> list[dict[str, Any]]:
         """The segments of :attr:`panoptic`.
 
-        Each has ``id``, ``category_id`` (number of the class), ``isthing``, ``name`` and ``area`` in pixels.
+        Each has ``id``, ``category_id`` (number of the class), ``isthing``, ``name`` and ``area`` in pixels. In a film
+        ids stay from frame to frame, and things have their ``track_id`` too.
         """
         return self._get("panoptic")[1]
 
@@ -114,6 +118,7 @@ class Result:
             tasks=self.tasks,
             threshold=threshold,
             file_name=self.file_name,
+            seconds=self.seconds,
         )
         if "semantic" in self._found:  # independent of the threshold
             other._found["semantic"] = self._found["semantic"]
@@ -126,10 +131,14 @@ class Result:
             return class_map_regions(self.semantic, self.metadata)
         if task == "panoptic":
             ids = self.panoptic
-            return [make_region(ids == s["id"], s["category_id"], s["isthing"], self.metadata) for s in self.segments]
+            return [
+                make_region(ids == s["id"], s["category_id"], s["isthing"], self.metadata, track=s.get("track_id"))
+                for s in self.segments
+            ]
         found = self.instances
-        rows = zip(found.masks, found.classes.tolist(), found.scores.tolist(), strict=True)
-        return [make_region(mask, number, True, self.metadata, score) for mask, number, score in rows]
+        tracks = [None] * len(found) if found.tracks is None else found.tracks.tolist()
+        rows = zip(found.masks, found.classes.tolist(), found.scores.tolist(), tracks, strict=True)
+        return [make_region(mask, number, True, self.metadata, score, track) for mask, number, score, track in rows]
 
     def draw(
         self,
@@ -261,6 +270,7 @@ class Result:
         for s in output[1]:
             number = int(s["category_id"])
             facts = {"id": int(s["id"]), "category_id": number, "isthing": bool(s["isthing"])}
+            facts |= {"track_id": int(s["track_id"])} if "track_id" in s else {}
             segments.append({**facts, "name": self.class_name(number), "area": int(areas[s["id"]])})
         return ids, segments
 
@@ -274,6 +284,7 @@ class Result:
             boxes=output.pred_boxes.tensor[best.to(output.pred_boxes.device)].cpu().numpy(),
             classes=output.pred_classes[best].cpu().numpy(),
             scores=output.scores[best].cpu().numpy(),
+            tracks=output.track_ids[best].cpu().numpy() if output.has("track_ids") else None,
         )
 
 

@@ -66,20 +66,26 @@ class ResultWriter:
             self.drawn.append(result.save(file, task, self.mode, **self._drawing))
         self._add_facts(result, name.stem)
 
-    def add_frame(self, result: Result, video: str, rate: float) -> None:
+    def add_frame(self, result: Result, video: str, rate: float, sound: Path | None = None) -> None:
         """Write the result of the next frame of the video named ``video``, of ``rate`` frames a second.
 
-        Frames are numbered from 1 in each video. All things of a class have one colour, and there is no legend, because
-        both would change from frame to frame.
+        Frames are numbered from 1 in each video. There is no legend, which would change from frame to frame, and things
+        of a class have one colour, unless they are tracked.
+
+        Args:
+            result: the frame's.
+            video: name of the film.
+            rate: frames a second.
+            sound: a film whose sound is copied.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         drawing = {**self._drawing, "shades": False, "legend": False}
         for task in self.tasks:
             if task not in self._videos:
                 file = self._file or free_file(self.folder / f"{video}_{task}.mp4", self.drawn)
-                self._videos[task] = VideoFile(file, rate)
+                self._videos[task] = VideoFile(file, rate, sound)
                 self.drawn.append(file)
-            self._videos[task].write(result.draw(task, self.mode, **drawing))
+            self._videos[task].write(result.draw(task, self.mode, **drawing), result.seconds)
         if not self._frames:
             self._films.append(free_file(Path(video), self._films))
         self._frames += 1

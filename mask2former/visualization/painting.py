@@ -39,7 +39,8 @@ def draw_regions(
         mode: "overlay": half-transparent colours with outlines; "masks": only the colours, on black; "contours": only
             outlines; "boxes": boxes around the things.
         names: write classes and scores; by default in every mode but "masks".
-        shades: let things of one class differ in brightness and hue, which flickers in videos.
+        shades: let things of one class differ in brightness and hue, which flickers in videos. Those with a track
+            always differ, by its number.
 
     Returns:
         The image, enlarged by a whole factor if it is small.
@@ -59,6 +60,8 @@ def draw_regions(
         if box is None or (mode == "boxes" and not region.isthing):
             continue
         shade = seen[region.name] if shades and region.isthing else 0
+        if region.track is not None:
+            shade = region.track
         seen[region.name] += 1
         colour = _shade(region.colour, shade)
         part = Part(canvas, region.mask, box, factor, width)

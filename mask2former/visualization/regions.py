@@ -34,6 +34,7 @@ class Region:
         colour: [3] uint8, RGB.
         isthing: an object; stuff otherwise.
         score: 0 to 1, if it has one.
+        track: number of its track in a film, if it has one.
     """
 
     mask: np.ndarray
@@ -41,10 +42,12 @@ class Region:
     colour: np.ndarray
     isthing: bool
     score: float | None = None
+    track: int | None = None
 
     @property
     def label(self) -> str:
-        return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}%"
+        name = self.name if self.track is None else f"{self.name} #{self.track}"
+        return name if self.score is None else f"{name} {100 * self.score:.0f}%"
 
 
 def result_of(output: Mapping[str, Any], task: str) -> Any:
@@ -118,11 +121,18 @@ def class_map_regions(classes: np.ndarray, metadata: Metadata) -> list[Region]:
     return [make_region(classes == number, number, False, metadata) for number in numbers]
 
 
-def make_region(mask: np.ndarray, number: int, isthing: bool, metadata: Metadata, score: float | None = None) -> Region:
+def make_region(
+    mask: np.ndarray,
+    number: int,
+    isthing: bool,
+    metadata: Metadata,
+    score: float | None = None,
+    track: int | None = None,
+) -> Region:
     """Make a region of class ``number``, with the data set's name and colour, or else ones derived from the number."""
     kind = "thing" if isthing else "stuff"
     names, colours = metadata.get(f"{kind}_classes", ()), metadata.get(f"{kind}_colors", ())
     palette = colormap(rgb=True, maximum=255)
     colour = colours[number] if number < len(colours) else palette[number % len(palette)]
     name = names[number] if number < len(names) else str(number)
-    return Region(mask, name, np.asarray(colour, np.uint8), isthing, score)
+    return Region(mask, name, np.asarray(colour, np.uint8), isthing, score, track)
