@@ -74,10 +74,10 @@ __all__ = [
     "StandardTransformerDecoder",
     "TimmBackbone",
     "TransformerEncoderPixelDecoder",
+    "VideoMaskFormer",
+    "VideoMultiScaleMaskedTransformerDecoder",
     "kMaXDeepLab",
     "kMaXDeepLabHead",
     "kMaXPixelDecoder",
     "kMaXTransformerDecoder",
-    "VideoMaskFormer",
-    "VideoMultiScaleMaskedTransformerDecoder",
 ]
