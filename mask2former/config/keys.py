@@ -55,7 +55,7 @@ def _add_missing(cfg: CN, defaults: CN) -> None:
 def _add_input(cfg: CN) -> None:
     inputs = cfg.INPUT
     # Preset of the data mapper: mask_former_semantic, mask_former_panoptic, mask_former_instance (resize and crop),
-    # coco_panoptic_lsj, coco_instance_lsj (large-scale jitter), kmax_panoptic (INPUT.CANVAS).
+    # coco_panoptic_lsj, coco_instance_lsj (large-scale jitter).
     inputs.DATASET_MAPPER_NAME = "mask_former_semantic"
     # Vary brightness, contrast, saturation and hue at random, as SSD does.
     inputs.COLOR_AUG_SSD = False

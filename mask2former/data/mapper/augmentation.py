@@ -231,7 +231,7 @@ def large_scale_jitter(image_size: int, min_scale: float, max_scale: float, flip
     """
     square = (image_size, image_size)
     return [
-        *flips(flip),
+        *_flips(flip),
         SizeOnlyAugmentation(ResizeScale(min_scale, max_scale, *square)),
         SizeOnlyAugmentation(T.FixedSizeCrop(square, pad=False)),
         SizeOnlyAugmentation(Pad(size=square)),
@@ -269,13 +269,13 @@ def resize_and_crop(
         augmentations.append(SizeOnlyAugmentation(T.RandomCrop(*crop)))
     if color_format is not None:
         augmentations.append(SizeOnlyAugmentation(ColorJitter(color_format)))
-    augmentations += flips(flip)
+    augmentations += _flips(flip)
     if size_divisibility > 0:
         augmentations.append(SizeOnlyAugmentation(Pad(multiple=size_divisibility)))
     return augmentations
 
 
-def flips(flip: str) -> list[T.Augmentation]:
+def _flips(flip: str) -> list[T.Augmentation]:
     """Return flips, each made half of the time; "both" are for images in which up and down mean nothing."""
     axes = {"none": (), "horizontal": ("horizontal",), "vertical": ("vertical",), "both": ("horizontal", "vertical")}
     if flip not in axes:

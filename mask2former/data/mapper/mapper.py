@@ -25,7 +25,6 @@ from mask2former.data.mapper.augmentation import (
     resize_and_crop,
 )
 from mask2former.data.mapper.bad_images import BadImages
-from mask2former.data.mapper.canvas import canvas_jitter
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.progressive import at_size, build_stages
 
@@ -39,7 +38,6 @@ PRESETS = {
     "mask_former_instance": ("instance", "crop"),
     "coco_panoptic_lsj": ("panoptic", "lsj"),
     "coco_instance_lsj": ("instance", "lsj"),
-    "kmax_panoptic": ("panoptic", "canvas"),
 }
 ANNOTATION_KEYS = ("annotations", "segments_info", "pan_seg_file_name", "sem_seg_file_name")
 
@@ -128,8 +126,6 @@ class Mapper:
 
         def augmentations(size: float) -> list[T.Augmentation]:
             resized = at_size(cfg, size)
-            if augmentation == "canvas":
-                return _canvas(resized)
             return _jitter(resized) if augmentation == "lsj" else _crop(resized, task)
 
         arguments["augmentations"] = augmentations(1.0)
@@ -217,14 +213,6 @@ def _size(record: dict[str, Any]) -> tuple[int, int]:
 def _jitter(cfg: CfgNode) -> list[T.Augmentation]:
     inputs = cfg.INPUT
     return large_scale_jitter(inputs.IMAGE_SIZE, inputs.MIN_SCALE, inputs.MAX_SCALE, inputs.RANDOM_FLIP)
-
-
-def _canvas(cfg: CfgNode) -> list[T.Augmentation]:
-    inputs = cfg.INPUT
-    if len(inputs.CANVAS) not in (0, 2):
-        raise ValueError(f"INPUT.CANVAS is {inputs.CANVAS}; give [height, width] in pixels, or [] for a square.")
-    height, width = inputs.CANVAS or (inputs.IMAGE_SIZE, inputs.IMAGE_SIZE)
-    return canvas_jitter((height, width), inputs.MIN_SCALE, inputs.MAX_SCALE, inputs.FORMAT, inputs.RANDOM_FLIP)
 
 
 def _crop(cfg: CfgNode, task: str) -> list[T.Augmentation]:

@@ -57,7 +57,7 @@ def test_all_presets_give_the_same_objects(preset: str, record: dict[str, Any], 
     assert set(result) == {"file_name", "image_id", "height", "width", "image", "instances"}
     assert (result["image_id"], result["height"], result["width"]) == (5, HEIGHT, WIDTH)
     # Large-scale jitter at scale 1 fits 24 x 32 into 48 x 48: 36 x 48 and padding.
-    scale, size = (1.5, (48, 48)) if preset.endswith("lsj") or preset == "kmax_panoptic" else (1.0, (HEIGHT, WIDTH))
+    scale, size = (1.5, (48, 48)) if preset.endswith("lsj") else (1.0, (HEIGHT, WIDTH))
     assert result["image"].dtype == torch.uint8 and result["image"].shape == (3, *size)
     instances = result["instances"]
     assert instances.image_size == size
@@ -173,21 +173,3 @@ def test_class_beyond_the_model(record: dict[str, Any], make_mapper: Callable) -
 def test_unknown_preset(mapper_cfg: Callable) -> None:
     with pytest.raises(ValueError, match="coco_panoptic_lsj"):
         Mapper(mapper_cfg("coco_panoptic", 3), True)
-
-
-def test_every_image_of_the_canvas_mapper_fills_the_canvas(record: dict[str, Any], make_mapper: Callable) -> None:
-    mapper = make_mapper("kmax_panoptic", 3, CANVAS=[33, 65], MIN_SCALE=0.2, MAX_SCALE=2.0, RANDOM_FLIP="horizontal")
-    widths = set()
-    for seed in range(12):
-        np.random.seed(seed)
-        result = mapper(record)
-        assert result["image"].shape == (3, 33, 65)
-        covered = result["instances"].gt_masks.tensor.any(dim=0)
-        assert covered[0, 0], "padding is at the right and the bottom only"
-        widths.add(int(covered.any(dim=0).nonzero().max()))
-    assert len(widths) > 4
-
-
-def test_a_canvas_of_one_number_is_refused(make_mapper: Callable) -> None:
-    with pytest.raises(ValueError, match=r"INPUT.CANVAS is \[33\]"):
-        make_mapper("kmax_panoptic", 3, CANVAS=[33])
