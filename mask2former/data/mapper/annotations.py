@@ -44,7 +44,9 @@ def panoptic_objects(
         with_crowds: keep crowds as hidden objects, so that the class map has them.
     """
     image = record["file_name"]
-    classes, wanted, crowds = [], [], []
+    classes: list[int] = []
+    wanted: list[int] = []
+    crowds: list[int] = []
     for segment in _annotation(record, "segments_info", "panoptic"):
         where = f"{image}, segment {segment['id']}"
         _require_class(segment["category_id"], num_classes, where)

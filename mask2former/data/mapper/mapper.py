@@ -242,14 +242,12 @@ class Mapper:
             chosen, coarse = torch.from_numpy(marked[0]), torch.from_numpy(marked[1])
             classes, masks, result["mask"] = classes[chosen], masks[chosen], coarse
         result["instances"] = Instances(tuple(masks.shape[1:]), gt_classes=classes, gt_masks=BitMasks(masks))
-        if self.ignore_label is not None or self.marks_void:
-            labels = augmented.objects.class_map().astype(np.int64) - 1
+        if self.marks_void or self.ignore_label is not None:
+            labels = torch.from_numpy(augmented.objects.class_map().astype(np.int64) - 1)
             if self.marks_void:
-                result["semantic"] = torch.from_numpy(labels)
-                result["void"] = result["semantic"] < 0
-            else:
-                labels[labels < 0] = self.ignore_label
-                result["sem_seg"] = torch.from_numpy(labels)
+                result |= {"semantic": labels, "void": labels < 0}
+            if self.ignore_label is not None:
+                result["sem_seg"] = torch.where(labels < 0, self.ignore_label, labels)
         return result
 
     def _read_objects(self, record: dict[str, Any], image: np.ndarray) -> SegmentationInput:
