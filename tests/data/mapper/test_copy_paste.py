@@ -211,6 +211,20 @@ def test_scales_of_max_deeplab(records: dict, configuration: Callable) -> None:
     assert sorted(sides) == pytest.approx([min(201, 201 * scale) for scale in scales], abs=1)
 
 
+def test_smaller_images_at_first(records: dict, configuration: Callable) -> None:
+    """The donor too; canvases stay multiples of 32 plus 1."""
+    cfg = configuration("kmax_panoptic")
+    cfg.INPUT.PROGRESSIVE.ENABLED, cfg.INPUT.PROGRESSIVE.SIZES, cfg.INPUT.PROGRESSIVE.SHARES = (
+        True,
+        [0.5, 1.0],
+        [0.5, 0.5],
+    )
+    mapper = Mapper(cfg, True).with_donors([records["donor"]]).at_size(0.5)
+    result = mapper(records["plain"])
+    thing = ids_of(result) == THING + 1
+    assert result["image"].shape == (3, 33, 33) and thing[:8, :8].all() and thing.sum() < 81
+
+
 def test_what_cannot_be_is_refused(configuration: Callable, records: dict) -> None:
     for preset in ("mask_former_semantic", "max_deeplab_panoptic"):
         cfg = configuration(preset)
