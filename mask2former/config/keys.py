@@ -55,7 +55,8 @@ def _add_missing(cfg: CN, defaults: CN) -> None:
 def _add_input(cfg: CN) -> None:
     inputs = cfg.INPUT
     # Preset of the data mapper: mask_former_semantic, mask_former_panoptic, mask_former_instance (resize and crop),
-    # coco_panoptic_lsj, coco_instance_lsj (large-scale jitter).
+    # coco_panoptic_lsj, coco_instance_lsj (large-scale jitter); kmax_panoptic (of kMaX-DeepLab: jitter in INPUT.CANVAS,
+    # and copy-paste), max_deeplab_panoptic (of MaX-DeepLab: scales in steps of 0.1, padding at a random place).
     inputs.DATASET_MAPPER_NAME = "mask_former_semantic"
     # Vary brightness, contrast, saturation and hue at random, as SSD does.
     inputs.COLOR_AUG_SSD = False
@@ -73,6 +74,13 @@ def _add_input(cfg: CN) -> None:
     inputs.IMAGE_SIZE = 1024
     inputs.MIN_SCALE = 0.1
     inputs.MAX_SCALE = 2.0
+
+    # Panoptic and instance data: paste all things of another training image, and of a panoptic one some stuff too, into
+    # this share of the images. The other image has the sizes above, and MIN_SIZE_TRAIN, times SCALE.
+    inputs.COPY_PASTE = CN()
+    inputs.COPY_PASTE.ENABLED = False
+    inputs.COPY_PASTE.PROBABILITY = 1.0
+    inputs.COPY_PASTE.SCALE = 0.5
 
     # Train on smaller images at first: sides relative to the sizes above and to INPUT.MIN_SIZE_TRAIN and CROP.SIZE, and
     # the share of the iterations that have each.

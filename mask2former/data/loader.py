@@ -197,6 +197,9 @@ def build_train_loader(
         collate_fn: see :class:`TrainLoader`.
     """
     records = training_records(cfg) if dataset is None else dataset
+    if isinstance(records, list) and hasattr(mapper, "with_donors"):
+        # Drawn by the image's own seed, so that donors are the same whatever the number of workers.
+        mapper = mapper.with_donors(DatasetFromList(records, copy=False))
     choose: MakeSampler | None = None
     if not isinstance(records, IterableDataset):
         choose = _sampler_by_name(cfg, records) if sampler is None else lambda seed: sampler

@@ -74,6 +74,7 @@ def at_size(cfg: CfgNode, size: float) -> CfgNode:
     cfg.defrost()
     inputs = cfg.INPUT
     inputs.IMAGE_SIZE = _multiple(inputs.IMAGE_SIZE * size)
+    inputs.CANVAS = [_multiple(side * size) + 1 for side in inputs.CANVAS]
     inputs.MIN_SIZE_TRAIN = type(inputs.MIN_SIZE_TRAIN)(max(1, round(side * size)) for side in inputs.MIN_SIZE_TRAIN)
     inputs.MAX_SIZE_TRAIN = max(1, round(inputs.MAX_SIZE_TRAIN * size))
     if inputs.CROP.TYPE.startswith("absolute"):  # others are relative to the image

@@ -47,6 +47,7 @@ class ValidationLoss:
         mapper.augmentations = T.AugmentationList(
             [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
         )
+        mapper.copy_paste = None
         bad = BadImages.from_config(cfg)
         self._mapped = mapper if bad is None else InPlaceOfBad(mapper, records, bad)
         try:

@@ -54,7 +54,9 @@ def training_bytes(cfg: CfgNode, images: int, pixels: int) -> float:
 def training_pixels(cfg: CfgNode) -> int:
     """Estimate the number of pixels of a training image as the network sees it."""
     inputs = cfg.INPUT
-    if inputs.DATASET_MAPPER_NAME.endswith("lsj"):
+    if inputs.DATASET_MAPPER_NAME in ("kmax_panoptic", "max_deeplab_panoptic") and inputs.CANVAS:
+        return int(inputs.CANVAS[0] * inputs.CANVAS[1])
+    if inputs.DATASET_MAPPER_NAME.endswith(("lsj", "kmax_panoptic", "max_deeplab_panoptic")):
         return inputs.IMAGE_SIZE**2
     if inputs.CROP.ENABLED and inputs.CROP.TYPE == "absolute":
         return int(inputs.CROP.SIZE[0] * inputs.CROP.SIZE[1])

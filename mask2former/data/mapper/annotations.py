@@ -31,7 +31,9 @@ NO_SEGMENT_IN_IT = (
 )
 
 
-def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:
+def panoptic_objects(
+    record: Record, size: tuple[int, int], num_classes: int, with_crowds: bool = False
+) -> MaskAnnotations:
     """Read each panoptic segment, thing or stuff, as an object; leave out crowds and pixels of no segment.
 
     Args:
@@ -39,13 +41,18 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
             which an image without segments may lack.
         size: (H, W) of the image.
         num_classes: K; classes must be in [0, K).
+        with_crowds: keep crowds as hidden objects, so that the class map has them.
     """
     image = record["file_name"]
-    classes, wanted = [], []
+    classes: list[int] = []
+    wanted: list[int] = []
+    crowds: list[int] = []
     for segment in _annotation(record, "segments_info", "panoptic"):
         where = f"{image}, segment {segment['id']}"
         _require_class(segment["category_id"], num_classes, where)
-        if not _judged(crowd_flag, segment.get("iscrowd"), where):
+        is_crowd = _judged(crowd_flag, segment.get("iscrowd"), where)
+        if with_crowds or not is_crowd:
+            crowds += [len(classes)] * bool(is_crowd)
             classes.append(segment["category_id"])
             wanted.append(_judged(segment_id, segment["id"], image))
     if not wanted:
@@ -59,7 +66,7 @@ def panoptic_objects(record: Record, size: tuple[int, int], num_classes: int) ->
     layers = layers_from_ids(ids, wanted)
     if not any(layer.labels.any() for layer in layers):
         raise ValueError(f"{png}: {NO_SEGMENT_IN_IT.format(len(wanted))}")
-    return MaskAnnotations(size, np.array(classes, np.int64), [*layers])
+    return MaskAnnotations(size, np.array(classes, np.int64), [*layers], hidden=frozenset(crowds))
 
 
 def instance_objects(record: Record, size: tuple[int, int], num_classes: int) -> MaskAnnotations:

@@ -1,6 +1,6 @@
 """Random changes of image and objects together, built on Detectron2's augmentations.
 
-There are two recipes: large-scale jitter (the paper's for COCO, section 4.1), and resize and crop (the others).
+There are two recipes here: large-scale jitter (the paper's for COCO, section 4.1), and resize and crop (the others).
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def large_scale_jitter(image_size: int, min_scale: float, max_scale: float, flip
     """
     square = (image_size, image_size)
     return [
-        *_flips(flip),
+        *flips(flip),
         SizeOnlyAugmentation(ResizeScale(min_scale, max_scale, *square)),
         SizeOnlyAugmentation(T.FixedSizeCrop(square, pad=False)),
         SizeOnlyAugmentation(Pad(size=square)),
@@ -269,13 +269,13 @@ def resize_and_crop(
         augmentations.append(SizeOnlyAugmentation(T.RandomCrop(*crop)))
     if color_format is not None:
         augmentations.append(SizeOnlyAugmentation(ColorJitter(color_format)))
-    augmentations += _flips(flip)
+    augmentations += flips(flip)
     if size_divisibility > 0:
         augmentations.append(SizeOnlyAugmentation(Pad(multiple=size_divisibility)))
     return augmentations
 
 
-def _flips(flip: str) -> list[T.Augmentation]:
+def flips(flip: str) -> list[T.Augmentation]:
     """Return flips, each made half of the time; "both" are for images in which up and down mean nothing."""
     axes = {"none": (), "horizontal": ("horizontal",), "vertical": ("vertical",), "both": ("horizontal", "vertical")}
     if flip not in axes:

@@ -100,6 +100,10 @@ class InPlaceOfBad:
         """Return the same with the mapper for images of another size: see :meth:`Mapper.at_size`."""
         return InPlaceOfBad(self.mapper.at_size(size), self.records, self.images)
 
+    def with_donors(self, records: Sequence[Record]) -> InPlaceOfBad:
+        """Return the same with the mapper for copy-paste: see :meth:`Mapper.with_donors`."""
+        return InPlaceOfBad(self.mapper.with_donors(records), self.records, self.images)
+
     def __call__(self, record: Record) -> Record:
         choice = random.Random(str(record["file_name"]))
         while True:

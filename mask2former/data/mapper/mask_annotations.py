@@ -29,12 +29,14 @@ class MaskAnnotations:
         classes: [N] int64, contiguous class ids.
         layers: objects given by pixels.
         polygons: objects given by outlines.
+        hidden: numbers of objects that get no mask, such as crowds; those of layers are in the class map all the same.
     """
 
     size: tuple[int, int]
     classes: np.ndarray
     layers: list[Layer] = field(default_factory=list)
     polygons: list[Polygon] = field(default_factory=list)
+    hidden: frozenset[int] = frozenset()
 
     grid: Grid = field(init=False)  # where the layers' pixels are now; they are drawn only when needed
 
@@ -89,7 +91,7 @@ class MaskAnnotations:
         return result
 
     def to_masks(self) -> tuple[Tensor, Tensor]:
-        """Draw the objects that still have a pixel, in the order of their numbers.
+        """Draw the objects that still have a pixel and are not hidden, in the order of their numbers.
 
         Returns:
             Their classes [n] int64 and masks [n, H, W] bool.
@@ -99,9 +101,13 @@ class MaskAnnotations:
 
     def drawn(self) -> tuple[list[int], Tensor]:
         """Return the numbers of the objects that still have a pixel, ascending, and their masks [n, H, W] bool."""
-        outlines = draw_outlines(self.polygons, self.size)
+        seen_outlines = [outline for outline in self.polygons if outline.instance_index not in self.hidden]
+        outlines = draw_outlines(seen_outlines, self.size)
         blocks = [(layer.members, render(layer, self.grid)) for layer in self.layers]
-        values = [values_in(block, len(members)) for members, block in blocks]
+        values = [
+            [value for value in values_in(block, len(members)) if members[value - 1] not in self.hidden]
+            for members, block in blocks
+        ]
 
         kept = set(outlines)
         for (members, _), seen in zip(blocks, values, strict=True):

@@ -223,6 +223,8 @@ class SegmentationModel(nn.Module):
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Batch:
         """Normalise and pad images, or the frames of clips of one length.
 
+        Padding that images bring along is zero too: pixels for which ``is_real_pixels`` (bool [H, W]) is False.
+
         Raises:
             ValueError: clips of different lengths, or images and clips in one batch.
         """
@@ -232,6 +234,11 @@ class SegmentationModel(nn.Module):
             raise ValueError(f"The clips of a batch need the same number of frames; found {sorted(lengths)}.")
         frames = [frame for x in batched_inputs for frame in (x["image"] if clips else [x["image"]])]
         normalised = [(frame.to(self.device) - self.pixel_mean) / self.pixel_std for frame in frames]
+        if not clips:
+            normalised = [
+                one * x["is_real_pixels"].to(self.device) if "is_real_pixels" in x else one
+                for one, x in zip(normalised, batched_inputs, strict=True)
+            ]
         images = pad_together(normalised, self.size_divisibility, self.size_offset)
         images.tensor = images.tensor.to(self.dtype)
         return Batch(images, lengths.pop(), self._guide(batched_inputs, images) if self.takes_masks else None)
