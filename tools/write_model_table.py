@@ -28,6 +28,7 @@ BACKBONES = {
 }
 OTHERS = {"eomt": ", EoMT", "kmax": ", kMaX-DeepLab"}  # of other papers, by the beginning of their names
 DATA_SETS = {"coco": "COCO", "ade20k": "ADE20K", "cityscapes": "Cityscapes", "mapillary_vistas": "Mapillary Vistas"}
+DATA_SETS |= {f"youtubevis_{year}": f"YouTube-VIS {year} (clips)" for year in (2019, 2021)}
 
 
 def table(task: str, rows: list[Model]) -> str:

@@ -98,8 +98,8 @@ def our_name(variable: str) -> str:
         (_STAGE + r"_resized_fuse/(?:resized|strided)_conv_bn1/", lambda m: f"backbone.stages.{m[1]}.junction.conv."),
         (_STAGE + r"/block(\d+)_transformer/", lambda m: f"backbone.dual_paths.{m[1]}.{int(m[2]) - 1}."),
         (_STAGE + r"/block(\d+)/", lambda m: f"backbone.stages.{m[1]}.blocks.{int(m[2]) - 1}."),
-        *((re.escape(theirs), lambda m, ours=ours: ours) for theirs, _, ours in _HEAD),  # type: ignore[misc]
-        *((re.escape(theirs), lambda m, ours=ours: ours) for theirs, ours in _FEATURES.items()),  # type: ignore[misc]
+        *((re.escape(theirs), lambda m, ours=ours: ours) for theirs, _, ours in _HEAD),
+        *((re.escape(theirs), lambda m, ours=ours: ours) for theirs, ours in _FEATURES.items()),
     ]
     for pattern, place in patterns:
         if match := re.match(pattern, variable):

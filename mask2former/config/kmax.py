@@ -89,6 +89,8 @@ def add_kmax_config(cfg: CN) -> None:
     slots.MASK_DIM = 128  # channels of masks' and pixels' embeddings
     slots.DIM_FEEDFORWARD = 2048
     slots.NUM_HEADS = 8
+    # Deviation of mask logits at the beginning (not a published key): in short trainings 0.1 would never grow enough.
+    slots.MASK_SCALE = 0.1
 
     test = node.TEST = CN()
     test.SEMANTIC_ON = False

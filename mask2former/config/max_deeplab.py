@@ -46,6 +46,7 @@ def add_max_deeplab_config(cfg: CN) -> None:
     # Heads.
     node.HEAD_CHANNELS = 256  # of the slots' class and mask features
     node.MASK_DIM = 128  # of the embeddings of masks and pixels
+    node.MASK_SCALE = 0.1  # deviation of mask logits at the beginning; in short trainings it would not grow enough
     # Semantic branch of training: from this stage of the decoder, counted from 1; 0: from res5 through ASPP.
     node.SEMANTIC_STAGE = 0
     # MODEL.MASK_FORMER.TEST.PANOPTIC_RULE: TwoArgmaxMerger. Queries of at least the first score are kept; a pixel goes

@@ -111,7 +111,8 @@ class AxialStages(Backbone):
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Return the output of each stage, which is not activated."""
-        x, outputs = self.stem(images), {}
+        x = self.stem(images)
+        outputs: dict[str, Tensor] = {}
         for name, stage in self.stages.items():
             assert isinstance(stage, AxialStage)
             x = self.joined(stage, x, outputs)

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from mask2former.modeling.kmax.layer import KMeansLayer
-from mask2former.modeling.kmax.predictor import Predictor
+from mask2former.modeling.kmax.predictor import MaskNorm, Predictor
 from mask2former.modeling.kmax.semantic import CoarseSemanticHead, SemanticDecoder
 from mask2former.modeling.layers.batch_norm import truncated_normal_
 from mask2former.modeling.layers.conv_bn import ConvBN
@@ -33,6 +33,7 @@ class kMaXTransformerDecoder(nn.Module):
         channels: C of the slots.
         mask_dim, feed_forward, num_heads, drop_path: see :class:`KMeansLayer`.
         semantic_decoder: the auxiliary branch is a decoder to stride 4; False: a head on "res5".
+        mask_scale: deviation of mask logits at the beginning of a training.
 
     Raises:
         ValueError: channels that cannot be divided among the heads.
@@ -57,6 +58,7 @@ class kMaXTransformerDecoder(nn.Module):
         num_heads: int = 8,
         drop_path: float = 0.0,
         semantic_decoder: bool = True,
+        mask_scale: float = 0.1,
     ) -> None:
         super().__init__()
         if channels % (2 * num_heads):
@@ -86,6 +88,9 @@ class kMaXTransformerDecoder(nn.Module):
         self._predcitor = Predictor(last_channels, channels, mask_dim, num_classes)  # the published spelling
         semantic = SemanticDecoder if semantic_decoder else CoarseSemanticHead
         self._auxiliary_semantic_predictor = semantic(input_shape, num_classes)
+        for module in self.modules():
+            if isinstance(module, MaskNorm):
+                nn.init.constant_(module.weight, mask_scale)
 
     @classmethod
     def from_config(
@@ -105,6 +110,7 @@ class kMaXTransformerDecoder(nn.Module):
             "num_heads": node.TRANS_DEC.NUM_HEADS,
             "drop_path": node.TRANS_DEC.DROP_PATH_PROB,
             "semantic_decoder": node.USE_AUX_SEMANTIC_DECODER,
+            "mask_scale": node.TRANS_DEC.MASK_SCALE,
         }
 
     def forward(

@@ -38,6 +38,7 @@ class MaXDeepLabHead(nn.Module):
         num_classes: K, without "no object".
         channels: hidden channels of classes and masks.
         mask_dim: D of f and g.
+        mask_scale: deviation of mask logits at the beginning of a training.
     """
 
     @configurable
@@ -49,6 +50,7 @@ class MaXDeepLabHead(nn.Module):
         num_classes: int,
         channels: int = 256,
         mask_dim: int = 128,
+        mask_scale: float = 0.1,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -60,6 +62,7 @@ class MaXDeepLabHead(nn.Module):
         self.pixel_last = nn.Conv2d(_PIXEL_CHANNELS, mask_dim, 1)
         self.pixel_norm = BatchNorm(mask_dim)
         self.mask_norm = MaskNorm()
+        nn.init.constant_(self.mask_norm.weight, mask_scale)
         self.semantic = SemanticBranch(input_shape, num_classes)
         for last in (self.class_logits, self.pixel_last):
             truncated_normal_(last.weight, 0.01)
@@ -76,6 +79,7 @@ class MaXDeepLabHead(nn.Module):
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "channels": node.HEAD_CHANNELS,
             "mask_dim": node.MASK_DIM,
+            "mask_scale": node.MASK_SCALE,
         }
 
     def forward(self, features: Mapping[str, Tensor], num_frames: int = 1) -> MaskPrediction:
