@@ -65,27 +65,3 @@ def kmax(**trans_dec: int) -> CfgNode:
     for name, value in trans_dec.items():
         slots[name] = value
     return cfg
-
-
-def max_deeplab(*options: object) -> CfgNode:
-    """A small MaX-DeepLab of 12 slots, with two dual-path stages and a decoder that goes down again.
-
-    Args:
-        options: names of keys below ``MODEL.MAX_DEEPLAB`` and their values in turn.
-    """
-    cfg = configuration()
-    model, node = cfg.MODEL, cfg.MODEL.MAX_DEEPLAB
-    model.META_ARCHITECTURE, model.BACKBONE.NAME, model.SEM_SEG_HEAD.NAME = (
-        "MaXDeepLab",
-        "D2MaXDeepLab",
-        "MaXDeepLabHead",
-    )
-    model.PIXEL_MEAN = model.PIXEL_STD = [127.5] * 3
-    model.MASK_FORMER.CRITERION = "AllOutputs"
-    node.STEM_CHANNELS, node.BLOCKS, node.CHANNELS = [4, 8], [1, 1, 1, 2, 1], [8, 16, 24, 32, 64]
-    node.NUM_HEADS, node.DUAL_PATH_FROM_STAGE, node.MEMORY_CHANNELS = 2, 4, 12
-    node.BOTTLENECK, node.KEY_CHANNELS, node.VALUE_CHANNELS, node.FEED_FORWARD = 16, 8, 16, 20
-    node.DECODER_STRIDES, node.EXTRA_BLOCKS, node.EXTRA_DECODER_STRIDES = [8, 16], 1, [8, 4]
-    node.DROP_PATH, node.HEAD_CHANNELS, node.MASK_DIM = 0.0, 16, 8
-    cfg.merge_from_list([f"MODEL.MAX_DEEPLAB.{x}" if i % 2 == 0 else x for i, x in enumerate(options)])
-    return cfg

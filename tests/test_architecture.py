@@ -83,14 +83,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.transformer_decoder",
         "modeling.meta_arch",
     },
-    "modeling.max_deeplab": {
-        "structures",
-        "modeling.activation_checkpoint",
-        "modeling.layers",
-        "modeling.backbone",
-        "modeling.kmax",
-        "modeling.meta_arch",
-    },
     "modeling.segvit": {
         "structures",
         "modeling.layers",
@@ -108,7 +100,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.video",
         "modeling.eomt",
         "modeling.kmax",
-        "modeling.max_deeplab",
         "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",

@@ -1,4 +1,4 @@
-"""Files of weights, read without running code in them: ``.pkl``, ``.safetensors``, PyTorch's and TensorFlow's."""
+"""Files of weights, read without running code in them: ``.pkl``, ``.safetensors``, and PyTorch's own formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from mask2former.checkpoint.safe_pickle import load_arrays
-from mask2former.checkpoint.tensorflow_files import read_tensorflow
 from mask2former.checkpoint.torch_files import check_torch_file
 from mask2former.files import whole_file, write_by
 
@@ -25,10 +24,7 @@ def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[
 
     Raises:
         ValueError: it holds anything but weights, which could run code, or is broken.
-        ImportError: it is TensorFlow's (``.index``), which is not installed.
     """
-    if filename.endswith(".index"):
-        return {"model": read_tensorflow(filename)}
     with _named(filename):
         if filename.endswith(".safetensors"):
             from safetensors.torch import load_file

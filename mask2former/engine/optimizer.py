@@ -51,9 +51,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if clip_type != "full_model":
         optimizer_class = maybe_add_gradient_clipping(cfg, optimizer_class)
     arguments: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
-    if solver.OPTIMIZER == "ADAMW":
-        arguments["eps"] = solver.ADAM_EPS
-    else:
+    if solver.OPTIMIZER == "SGD":
         arguments |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
     groups = parameter_groups(cfg, model)
     # One kernel for all parameters of a group takes a third of the time on a CPU. Not all other devices have it.
