@@ -8,6 +8,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from mask2former.config.kmax import add_kmax_config
+from mask2former.config.max_deeplab import add_max_deeplab_config
 
 
 def add_maskformer2_config(cfg: CN) -> None:
@@ -24,6 +25,7 @@ def add_maskformer2_config(cfg: CN) -> None:
         _add_mask_former,
         _add_backbones,
         add_kmax_config,
+        add_max_deeplab_config,
         _add_guided,
         _add_evaluation,
         _add_wandb,
@@ -83,7 +85,8 @@ def _add_input(cfg: CN) -> None:
 
 def _add_solver(cfg: CN) -> None:
     solver = cfg.SOLVER
-    solver.OPTIMIZER = "ADAMW"  # or SGD
+    solver.OPTIMIZER = "ADAMW"  # ADAM or SGD
+    solver.ADAM_EPS = 1e-8  # what ADAMW and ADAM add to the root of the second moment
     # Learning rate of the backbone relative to SOLVER.BASE_LR.
     solver.BACKBONE_MULTIPLIER = 0.1
     # Weight decay of embeddings (queries, levels); SOLVER.WEIGHT_DECAY_NORM is that of normalisation layers.

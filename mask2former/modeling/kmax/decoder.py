@@ -84,8 +84,8 @@ class kMaXTransformerDecoder(nn.Module):
         self.levels = [level for level, depth in enumerate(depths) for _ in range(depth)]
         self._cluster_centers = nn.Embedding(channels, num_queries)
         truncated_normal_(self._cluster_centers.weight, 1.0)
-        self._class_embedding_projection = ConvBN(channels, channels, gelu=True, lines=True)
-        self._mask_embedding_projection = ConvBN(channels, channels, gelu=True, lines=True)
+        self._class_embedding_projection = ConvBN(channels, channels, active=True, lines=True)
+        self._mask_embedding_projection = ConvBN(channels, channels, active=True, lines=True)
         self._predcitor = Predictor(last_channels, channels, mask_dim, num_classes)  # the published spelling
         semantic = SemanticDecoder if semantic_decoder else CoarseSemanticHead
         self._auxiliary_semantic_predictor = semantic(input_shape, num_classes)
