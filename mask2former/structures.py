@@ -33,6 +33,9 @@ Activation = Literal["sigmoid", "softmax"]
 PLACES = "place_logits"
 """Name of an extra output: logits of an object of each class at each place of a coarse grid, [B, K, H, W]."""
 
+SEMANTIC = "semantic_logits"
+"""Name of an extra output: logits of an auxiliary semantic branch, [B, K or K + 1, h, w]."""
+
 Matching = tuple[Tensor, Tensor]
 """Indices of one image's matched queries and of their targets, int64 [L, M'] each, M' = min(Q, N)."""
 

@@ -16,10 +16,7 @@ from mask2former.modeling.kmax.semantic import CoarseSemanticHead, SemanticDecod
 from mask2former.modeling.layers.batch_norm import truncated_normal_
 from mask2former.modeling.layers.conv_bn import ConvBN
 from mask2former.modeling.transformer_decoder import TRANSFORMER_DECODER_REGISTRY
-from mask2former.structures import FactoredMasks, MaskPrediction
-
-SEMANTIC = "semantic_logits"
-"""Name of an extra output: logits of the auxiliary semantic branch, [B, K or K + 1, h, w]."""
+from mask2former.structures import SEMANTIC, FactoredMasks, MaskPrediction
 
 
 @TRANSFORMER_DECODER_REGISTRY.register()

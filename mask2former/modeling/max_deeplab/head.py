@@ -10,12 +10,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from mask2former.modeling.kmax.decoder import SEMANTIC as SEMANTIC_LOGITS
 from mask2former.modeling.kmax.predictor import Predictor
 from mask2former.modeling.kmax.semantic import SemanticDecoder
 from mask2former.modeling.layers.conv_bn import ReLUConvBN
 from mask2former.modeling.max_deeplab.backbone import LAST, MEMORY, SEMANTIC
 from mask2former.modeling.max_deeplab.semantic import SemanticHead
+from mask2former.structures import SEMANTIC as SEMANTIC_LOGITS
 from mask2former.structures import MaskPrediction
 
 
