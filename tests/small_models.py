@@ -71,7 +71,11 @@ def max_deeplab(**keys: object) -> CfgNode:
     """A small MaX-DeepLab-S of 12 slots; ``keys`` are those below MODEL.MAX_DEEPLAB."""
     cfg = configuration()
     model, resnet, node = cfg.MODEL, cfg.MODEL.AXIAL_RESNET, cfg.MODEL.MAX_DEEPLAB
-    model.META_ARCHITECTURE, model.BACKBONE.NAME, model.SEM_SEG_HEAD.NAME = "MaXDeepLab", "D2MaXDeepLab", "MaXDeepLabHead"
+    model.META_ARCHITECTURE, model.BACKBONE.NAME, model.SEM_SEG_HEAD.NAME = (
+        "MaXDeepLab",
+        "D2MaXDeepLab",
+        "MaXDeepLabHead",
+    )
     model.PIXEL_MEAN = model.PIXEL_STD = [127.5] * 3
     model.MASK_FORMER.CRITERION, model.MASK_FORMER.SIZE_DIVISIBILITY = "AllOutputs", 16
     resnet.STEM_CHANNELS, resnet.DEPTHS, resnet.CHANNELS = [4, 8], [0, 1, 1, 2, 2], [8, 16, 32, 32, 64]

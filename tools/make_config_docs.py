@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [ROOT / "mask2former" / "config" / name for name in ("keys.py", "kmax.py")]
+SOURCES = [ROOT / "mask2former" / "config" / name for name in ("keys.py", "kmax.py", "max_deeplab.py")]
 PAGE = ROOT / "docs" / "configs.md"
 INTRODUCTION = """# Configuration keys
 
@@ -32,6 +32,7 @@ TITLES = {
     "_add_mask_former": "Losses, transformer decoder and results",
     "_add_backbones": "Backbones",
     "add_kmax_config": "kMaX-DeepLab",
+    "add_max_deeplab_config": "MaX-DeepLab",
     "_add_guided": "Teachers and masks that guide",
     "_add_evaluation": "Evaluation",
     "_add_wandb": "Weights & Biases",

@@ -59,8 +59,8 @@ def is_ours(state: Mapping[str, object]) -> bool:
 
 
 def is_published(state: Mapping[str, object]) -> bool:
-    """Tell whether the names are those of TensorFlow's variables."""
-    return _MEMORY in state
+    """Tell whether the names are those of TensorFlow's variables, of a whole model or of a pre-trained encoder."""
+    return any(name.startswith("encoder/stem/") for name in state)
 
 
 def variable_name(name: str) -> str:
@@ -201,18 +201,18 @@ def read_tensorflow(prefix: str) -> dict[str, Tensor]:
         ValueError: the file holds no MaX-DeepLab.
     """
     try:
-        from tensorflow.train import load_checkpoint  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import tensorflow  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise ImportError(
-            f"{prefix} is a checkpoint of TensorFlow, which reads it: pip install tensorflow. It is needed once; "
+            f"{prefix} is a checkpoint of TensorFlow, which is needed to read it, once: pip install tensorflow. Then "
             "write what read_tensorflow returns with mask2former.checkpoint.weights_io.write."
         ) from error
-    reader = load_checkpoint(prefix)
+    reader = tensorflow.train.load_checkpoint(prefix)
     wanted = [path for path in reader.get_variable_to_shape_map() if _is_path(path)]
     paths = {path: torch.from_numpy(reader.get_tensor(path)) for path in wanted}
     variables = of_object_paths(paths)
     if not is_published(variables):
-        raise ValueError(f"{prefix} holds no MaX-DeepLab: there is no memory among {len(paths)} variables.")
+        raise ValueError(f"{prefix} holds no MaX-DeepLab: there is no encoder/stem among {len(paths)} variables.")
     return variables
 
 

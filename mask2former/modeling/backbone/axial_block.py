@@ -1,4 +1,4 @@
-"""Residual blocks of MaX-DeepLab's networks: basic, bottleneck, and axial attention in the place of the 3x3 convolution."""
+"""Residual blocks of MaX-DeepLab's networks: basic, bottleneck, and axial attention in place of a 3x3 convolution."""
 
 from __future__ import annotations
 

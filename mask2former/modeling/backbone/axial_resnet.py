@@ -122,9 +122,7 @@ class AxialLayout:
                 axial = number in self.axial_stages and not (index == 0 and step > 1)
                 before = plain if index or number == 1 else plain // 2
                 blocks.append(
-                    self.block(
-                        channels, out_channels, axial=axial, input_stride=before, stride=1 if index else step
-                    )
+                    self.block(channels, out_channels, axial=axial, input_stride=before, stride=1 if index else step)
                 )
                 channels = out_channels
             built[f"stage{number}"], stride = blocks, STRIDES[f"stage{number}"]
@@ -165,13 +163,12 @@ class D2AxialResNet(Backbone):
     def __init__(self, layout: AxialLayout, out_features: Sequence[str] = tuple(_FEATURES)) -> None:
         super().__init__()
         if unknown := [name for name in out_features if name not in _FEATURES]:
-            raise ValueError(
-                f"MODEL.AXIAL_RESNET.OUT_FEATURES names {unknown}; choose from {', '.join(_FEATURES)}."
-            )
+            raise ValueError(f"MODEL.AXIAL_RESNET.OUT_FEATURES names {unknown}; choose from {', '.join(_FEATURES)}.")
         self.layout, self._out_features = layout, list(out_features)
         self.stem = Stem(layout.stem)
         for name, blocks in layout.stages().items():
-            named = OrderedDict((f"block{index}", block) for index, block in enumerate(blocks, 1))
+            named: OrderedDict[str, nn.Module] = OrderedDict()
+            named.update((f"block{index}", block) for index, block in enumerate(blocks, 1))
             self.add_module(name, nn.Sequential(named))
 
     @classmethod
@@ -185,9 +182,7 @@ class D2AxialResNet(Backbone):
     def output_shape(self) -> dict[str, ShapeSpec]:
         channels = dict(zip(STRIDES, self.layout.channels, strict=True))
         stages = {name: _FEATURES[name] for name in self._out_features}
-        return {
-            name: ShapeSpec(channels=channels[stage], stride=STRIDES[stage]) for name, stage in stages.items()
-        }
+        return {name: ShapeSpec(channels=channels[stage], stride=STRIDES[stage]) for name, stage in stages.items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute features of images [B, 3, H, W]."""

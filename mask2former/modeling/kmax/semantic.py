@@ -50,9 +50,7 @@ class SemanticDecoder(nn.Module):
         brick: kind of convolutions.
     """
 
-    def __init__(
-        self, input_shape: Mapping[str, ShapeSpec], num_classes: int, brick: type[ConvBN] = ConvBN
-    ) -> None:
+    def __init__(self, input_shape: Mapping[str, ShapeSpec], num_classes: int, brick: type[ConvBN] = ConvBN) -> None:
         super().__init__()
         if missing := sorted({"res5", "res3", "res2"} - set(input_shape)):
             raise ValueError(

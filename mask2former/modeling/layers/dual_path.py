@@ -1,4 +1,4 @@
-"""The dual-path block of MaX-DeepLab (arXiv 2012.00759, section 3.2): pixels and a memory of slots attend to each other."""
+"""The dual-path block of MaX-DeepLab (arXiv 2012.00759, section 3.2): pixels and a memory attend to each other."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class MaXDeepLab(MaskFormer):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         if cfg.MODEL.MASK_ENCODER.ENABLED:
             raise ValueError(
-                "MODEL.MASK_ENCODER adds to features after the backbone, where MaX-DeepLab's memory does not see it any "
-                "more. Set MODEL.MASK_ENCODER.ENABLED to False, or take another model."
+                "MODEL.MASK_ENCODER adds to features after the backbone, where MaX-DeepLab's memory does not see "
+                "it any more. Set MODEL.MASK_ENCODER.ENABLED to False, or take another model."
             )
         return super().from_config(cfg)
 

@@ -34,9 +34,7 @@ def variant(request: pytest.FixtureRequest) -> tuple[str, nn.ModuleDict]:
 def published_shapes(name: str) -> dict[str, list[int]]:
     shapes: dict[str, list[int]] = {}
     for variable, shape in PUBLISHED[name]["parameters"].items():
-        shapes |= (
-            {variable[:-1] + leaf: shape for leaf in _NORM} if variable.endswith("*") else {variable: shape}
-        )
+        shapes |= {variable[:-1] + leaf: shape for leaf in _NORM} if variable.endswith("*") else {variable: shape}
     assert len(shapes) == PUBLISHED[name]["variables"]
     return shapes
 
@@ -127,7 +125,7 @@ def test_recipe_is_the_published_one() -> None:
     for letter, rate in (("s", 1e-3), ("l", 3e-4)):
         cfg = load_config(str(ROOT / f"configs/coco/panoptic/max_deeplab_{letter}.yaml"))
         solver = cfg.SOLVER
-        assert (solver.OPTIMIZER, solver.BASE_LR, solver.ADAM_EPS, solver.WEIGHT_DECAY) == ("ADAM", rate, 1e-7, 0)
+        assert ("ADAM", rate, 1e-7, 0) == (solver.OPTIMIZER, solver.BASE_LR, solver.ADAM_EPS, solver.WEIGHT_DECAY)
         assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.WARMUP_ITERS, solver.WARMUP_FACTOR) == (64, 1e5, 5000, 0)
         assert not solver.CLIP_GRADIENTS.ENABLED and solver.BACKBONE_MULTIPLIER == 0.1
         assert cfg.INPUT.CANVAS == [1025, 1025] and cfg.MODEL.PIXEL_MEAN == cfg.MODEL.PIXEL_STD == [127.5] * 3
