@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -209,7 +210,7 @@ def read_tensorflow(prefix: str) -> dict[str, Tensor]:
         ) from error
     reader = tensorflow.train.load_checkpoint(prefix)
     wanted = [path for path in reader.get_variable_to_shape_map() if _is_path(path)]
-    paths = {path: torch.from_numpy(reader.get_tensor(path)) for path in wanted}
+    paths = {path: torch.as_tensor(np.asarray(reader.get_tensor(path))) for path in wanted}  # counters are no arrays
     variables = of_object_paths(paths)
     if not is_published(variables):
         raise ValueError(f"{prefix} holds no MaX-DeepLab: there is no encoder/stem among {len(paths)} variables.")

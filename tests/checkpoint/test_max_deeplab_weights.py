@@ -153,6 +153,21 @@ def test_object_paths_of_checkpoint_files() -> None:
     assert found == {name: index for index, name in enumerate(paths.values())}
 
 
+def test_a_tensorflow_file_is_read(tmp_path: Path) -> None:
+    tensorflow = pytest.importorskip("tensorflow")
+    parts = ["encoder", "_stem", "_conv1_bn_act", "_conv", "kernel"]
+    root = node = tensorflow.Module()
+    for part in parts[:-1]:
+        setattr(node, part, tensorflow.Module())
+        node = getattr(node, part)
+    kernel = np.random.default_rng(0).random((3, 3, 3, 4), dtype=np.float32)
+    node.kernel = tensorflow.Variable(kernel)
+    checkpoint = tensorflow.train.Checkpoint(encoder=root.encoder, global_step=tensorflow.Variable(3))
+    variables = max_deeplab.read_tensorflow(checkpoint.save(str(tmp_path / "ckpt")))
+    assert variables.keys() == {"encoder/stem/conv1_bn_act/conv/kernel"}
+    np.testing.assert_array_equal(variables["encoder/stem/conv1_bn_act/conv/kernel"], kernel)
+
+
 def test_a_tensorflow_file_without_tensorflow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ImportError, match=r"ckpt-100000 is a checkpoint of TensorFlow.*pip install tensorflow"):
