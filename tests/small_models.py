@@ -65,3 +65,23 @@ def kmax(**trans_dec: int) -> CfgNode:
     for name, value in trans_dec.items():
         slots[name] = value
     return cfg
+
+
+def max_deeplab(**keys: object) -> CfgNode:
+    """A small MaX-DeepLab-S of 12 slots; ``keys`` are those below MODEL.MAX_DEEPLAB."""
+    cfg = configuration()
+    model, resnet, node = cfg.MODEL, cfg.MODEL.AXIAL_RESNET, cfg.MODEL.MAX_DEEPLAB
+    model.META_ARCHITECTURE, model.BACKBONE.NAME, model.SEM_SEG_HEAD.NAME = (
+        "MaXDeepLab",
+        "D2MaXDeepLab",
+        "MaXDeepLabHead",
+    )
+    model.PIXEL_MEAN = model.PIXEL_STD = [127.5] * 3
+    model.MASK_FORMER.CRITERION, model.MASK_FORMER.SIZE_DIVISIBILITY = "AllOutputs", 16
+    resnet.STEM_CHANNELS, resnet.DEPTHS, resnet.CHANNELS = [4, 8], [0, 1, 1, 2, 2], [8, 16, 32, 32, 64]
+    resnet.NUM_HEADS = node.NUM_HEADS = 4
+    node.MEMORY_CHANNELS, node.KEY_CHANNELS, node.DIM_FEEDFORWARD = 16, 8, 24
+    node.HEAD_CHANNELS, node.PIXEL_HEAD_CHANNELS, node.MASK_DIM, node.SEMANTIC_DECODER = 12, 8, 8, False
+    for name, value in keys.items():
+        node[name] = value
+    return cfg

@@ -83,6 +83,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.transformer_decoder",
         "modeling.meta_arch",
     },
+    "modeling.max_deeplab": {
+        "structures",
+        "modeling.layers",
+        "modeling.backbone",
+        "modeling.kmax",
+        "modeling.meta_arch",
+    },
     "modeling.segvit": {
         "structures",
         "modeling.layers",
@@ -100,6 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.video",
         "modeling.eomt",
         "modeling.kmax",
+        "modeling.max_deeplab",
         "modeling.segvit",
         "modeling.backbone",
         "modeling.pixel_decoder",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mask2former.checkpoint import eomt, hf_resnet, kmax, segvit
+from mask2former.checkpoint import eomt, hf_resnet, kmax, max_deeplab, segvit
 from mask2former.checkpoint.convnext import from_convnext, from_timm_convnext, is_convnext, is_timm_convnext
 from mask2former.checkpoint.detectron2_resnet import from_caffe2, from_detectron2, is_caffe2, is_detectron2
 from mask2former.checkpoint.efficientnet import from_efficientnet_lite, is_efficientnet_lite
@@ -26,6 +26,10 @@ TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf}
 OTHER_TARGETS: list[tuple[Callable[[Mapping[str, object]], bool], Targets]] = [
     (eomt.is_ours, {"ours": dict, "published": eomt.to_published, "hf": eomt.to_hf}),
     (segvit.is_ours, {"ours": dict, "published": segvit.to_published, "hf": segvit.to_hf}),
+    (
+        max_deeplab.is_ours,
+        {"ours": dict, "published": max_deeplab.to_published, "hf": max_deeplab.to_hf},
+    ),
     (kmax.is_kmax, {"ours": dict, "published": kmax.to_published, "hf": kmax.to_hf}),
 ]
 UNKNOWN = "ours or unknown"
@@ -56,6 +60,7 @@ FORMATS = [
     Format("EoMT, published", eomt.is_published, lambda state, _: eomt.from_published(state)),
     Format("EoMT, Hugging Face", eomt.is_hf, lambda state, _: eomt.from_hf(state)),
     Format("SegViT, published", segvit.is_published, segvit.from_published),
+    Format("MaX-DeepLab, TensorFlow", max_deeplab.is_published, lambda state, _: max_deeplab.from_published(state)),
     Format("kMaX-DeepLab", kmax.is_kmax, lambda state, _: dict(state)),
     Format("ConvNeXt classifier", is_convnext, lambda state, _: from_convnext(state)),
     Format("timm ConvNeXt", is_timm_convnext, lambda state, _: from_timm_convnext(state)),

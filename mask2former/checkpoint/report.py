@@ -31,6 +31,7 @@ _HEADS = {
         "._transformer_class_head.conv.",
         "._auxiliary_semantic_predictor.final_conv.conv.",
         "._auxiliary_semantic_predictor.2.conv.",
+        "sem_seg_head.semantic.final_conv.conv.",
     ),
     "queries": ("predictor.query_feat.", "predictor.query_embed."),
 }

@@ -106,7 +106,8 @@ def _add_clips(cfg: CN) -> None:
 
 def _add_solver(cfg: CN) -> None:
     solver = cfg.SOLVER
-    solver.OPTIMIZER = "ADAMW"  # or SGD
+    solver.OPTIMIZER = "ADAMW"  # ADAM or SGD
+    solver.ADAM_EPS = 1e-8  # what ADAMW and ADAM add to the root of the second moment
     # Learning rate of the backbone relative to SOLVER.BASE_LR.
     solver.BACKBONE_MULTIPLIER = 0.1
     # Weight decay of embeddings (queries, levels); SOLVER.WEIGHT_DECAY_NORM is that of normalisation layers.

@@ -31,7 +31,7 @@ UNDECAYED_NAMES = ("relative_position_bias_table", "absolute_pos_embed")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Build AdamW or SGD, as ``SOLVER.OPTIMIZER`` says, over :func:`parameter_groups`.
+    """Build AdamW, Adam or SGD, as ``SOLVER.OPTIMIZER`` says, over :func:`parameter_groups`.
 
     Clipping by "value" or "norm" (each parameter by itself) is Detectron2's and happens inside ``optimizer.step()``.
     Clipping by "full_model" needs gradients without the loss scale of mixed precision and is done by the trainer.
@@ -40,7 +40,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: unknown name of an optimiser or of a clipping.
     """
     solver = cfg.SOLVER
-    classes = {"ADAMW": torch.optim.AdamW, "SGD": torch.optim.SGD}
+    classes = {"ADAMW": torch.optim.AdamW, "ADAM": torch.optim.Adam, "SGD": torch.optim.SGD}
     if solver.OPTIMIZER not in classes:
         raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; choose one of {', '.join(classes)}.")
     clip_type = solver.CLIP_GRADIENTS.CLIP_TYPE
@@ -53,6 +53,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     arguments: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     if solver.OPTIMIZER == "SGD":
         arguments |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    else:
+        arguments["eps"] = solver.ADAM_EPS
     groups = parameter_groups(cfg, model)
     # One kernel for all parameters of a group takes a third of the time on a CPU. Not all other devices have it.
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
@@ -62,9 +64,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     """Group the trainable parameters, each once, by learning rate and weight decay.
 
-    Parameters below a module with "backbone" in its name learn at BASE_LR * BACKBONE_MULTIPLIER. Weight decay is
-    WEIGHT_DECAY_NORM in normalisation layers, WEIGHT_DECAY_EMBED in ``nn.Embedding``, 0 for Swin's position tables
-    and WEIGHT_DECAY otherwise.
+    Parameters below a module with "backbone" in its name learn at BASE_LR * BACKBONE_MULTIPLIER, but for those of which
+    a module's ``is_new(parameter_name) -> bool`` says that they are not pre-trained. Weight decay is WEIGHT_DECAY_NORM
+    in normalisation layers, WEIGHT_DECAY_EMBED in ``nn.Embedding``, 0 for Swin's position tables and WEIGHT_DECAY
+    otherwise.
 
     A module may define ``lr_scale(parameter_name) -> float``: the factor on the rate of one of its parameters, whose
     name is relative to that module ("layers.0.norm.weight"). Factors of nested modules are multiplied. A backbone can
@@ -78,11 +81,13 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     """
     scales = {name: module.lr_scale for name, module in model.named_modules() if hasattr(module, "lr_scale")}
     undecayed = {name: module.undecayed for name, module in model.named_modules() if hasattr(module, "undecayed")}
+    new = {name: module.is_new for name, module in model.named_modules() if hasattr(module, "is_new")}
     later = bool(cfg.SOLVER.BACKBONE_WARMUP)
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for module_name, module, parameter_name, parameter in _trainable(model):
-        rate = cfg.SOLVER.BASE_LR * (cfg.SOLVER.BACKBONE_MULTIPLIER if "backbone" in module_name else 1.0)
         full_name = f"{module_name}.{parameter_name}" if module_name else parameter_name
+        pretrained = "backbone" in module_name and not any(says(own) for says, own in _of_parameter(new, full_name))
+        rate = cfg.SOLVER.BASE_LR * (cfg.SOLVER.BACKBONE_MULTIPLIER if pretrained else 1.0)
         rate *= _scale(scales, full_name)
         if any(says(own) for says, own in _of_parameter(undecayed, full_name)):
             decay = 0.0
@@ -94,7 +99,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             decay = 0.0
         else:
             decay = cfg.SOLVER.WEIGHT_DECAY
-        groups.setdefault((rate, decay, later and "backbone" in module_name), []).append(parameter)
+        groups.setdefault((rate, decay, later and pretrained), []).append(parameter)
     return [
         {"params": params, "lr": rate, "weight_decay": decay} | ({"later": late} if later else {})
         for (rate, decay, late), params in groups.items()

@@ -1,12 +1,13 @@
 """The model. Importing it registers its parts in Detectron2's registries."""
 
-from mask2former.modeling.backbone import D2ConvNeXt, D2SwinTransformer, PlainViT, TimmBackbone
+from mask2former.modeling.backbone import D2AxialResNet, D2ConvNeXt, D2SwinTransformer, PlainViT, TimmBackbone
 from mask2former.modeling.eomt import EoMT
 from mask2former.modeling.kmax import kMaXDeepLab, kMaXDeepLabHead, kMaXPixelDecoder, kMaXTransformerDecoder
 from mask2former.modeling.losses.insdis import InsDisLoss, PairwiseInsDisLoss
 from mask2former.modeling.losses.places import PlaceLoss
 from mask2former.modeling.losses.pq_terms import MaskIDLoss, PQClassLoss, PQMaskLoss
 from mask2former.modeling.losses.sampled_semantic import SampledSemanticLoss, SemanticLoss
+from mask2former.modeling.max_deeplab import D2MaXDeepLab, MaXDeepLab, MaXDeepLabHead
 from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
 from mask2former.modeling.pixel_decoder import (
     BasePixelDecoder,
@@ -36,12 +37,16 @@ __all__ = [
     "AttentionToMaskDecoder",
     "BasePixelDecoder",
     "ClassMatcher",
+    "D2AxialResNet",
     "D2ConvNeXt",
+    "D2MaXDeepLab",
     "D2SwinTransformer",
     "EoMT",
     "InsDisLoss",
     "LocatedQueryDecoder",
     "MSDeformAttnPixelDecoder",
+    "MaXDeepLab",
+    "MaXDeepLabHead",
     "MaskFormer",
     "MaskFormerHead",
     "MaskIDLoss",

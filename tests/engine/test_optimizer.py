@@ -180,8 +180,8 @@ def test_detectron2s_clipping_of_each_parameter_works(kind):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER is 'ADAM'; choose one of ADAMW, SGD"):
-        build_optimizer(config("SOLVER.OPTIMIZER", "ADAM"), Model())
+    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER is 'LAMB'; choose one of ADAMW, ADAM, SGD"):
+        build_optimizer(config("SOLVER.OPTIMIZER", "LAMB"), Model())
     options = ("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full")
     with pytest.raises(ValueError, match=r"CLIP_TYPE is 'full'; choose one of full_model, norm, value"):
         build_optimizer(config(*options), Model())

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from mask2former.modeling.backbone.axial_resnet import D2AxialResNet
 from mask2former.modeling.backbone.bn_resnet import custom_bn_build_resnet_backbone
 from mask2former.modeling.backbone.convnext import D2ConvNeXt
 from mask2former.modeling.backbone.plain_vit import PlainViT
@@ -12,4 +13,11 @@ from mask2former.modeling.backbone.timm_backbone import TimmBackbone
 with contextlib.suppress(ModuleNotFoundError):
     import detectron2.projects.deeplab  # noqa: F401
 
-__all__ = ["D2ConvNeXt", "D2SwinTransformer", "PlainViT", "TimmBackbone", "custom_bn_build_resnet_backbone"]
+__all__ = [
+    "D2AxialResNet",
+    "D2ConvNeXt",
+    "D2SwinTransformer",
+    "PlainViT",
+    "TimmBackbone",
+    "custom_bn_build_resnet_backbone",
+]

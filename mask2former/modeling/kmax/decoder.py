@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from mask2former.modeling.kmax.layer import KMeansLayer
-from mask2former.modeling.kmax.predictor import MaskNorm, Predictor
+from mask2former.modeling.kmax.predictor import Predictor, start_mask_logits
 from mask2former.modeling.kmax.semantic import CoarseSemanticHead, SemanticDecoder
 from mask2former.modeling.layers.batch_norm import truncated_normal_
 from mask2former.modeling.layers.conv_bn import ConvBN
@@ -83,14 +83,12 @@ class kMaXTransformerDecoder(nn.Module):
         self.levels = [level for level, depth in enumerate(depths) for _ in range(depth)]
         self._cluster_centers = nn.Embedding(channels, num_queries)
         truncated_normal_(self._cluster_centers.weight, 1.0)
-        self._class_embedding_projection = ConvBN(channels, channels, gelu=True, lines=True)
-        self._mask_embedding_projection = ConvBN(channels, channels, gelu=True, lines=True)
+        self._class_embedding_projection = ConvBN(channels, channels, active=True, lines=True)
+        self._mask_embedding_projection = ConvBN(channels, channels, active=True, lines=True)
         self._predcitor = Predictor(last_channels, channels, mask_dim, num_classes)  # the published spelling
         semantic = SemanticDecoder if semantic_decoder else CoarseSemanticHead
         self._auxiliary_semantic_predictor = semantic(input_shape, num_classes)
-        for module in self.modules():
-            if isinstance(module, MaskNorm):
-                nn.init.constant_(module.weight, mask_scale)
+        start_mask_logits(self, mask_scale)
 
     @classmethod
     def from_config(

@@ -10,25 +10,9 @@ from torchvision.ops import StochasticDepth
 from mask2former.modeling.kmax.predictor import Predictor
 from mask2former.modeling.layers.batch_norm import BatchNorm
 from mask2former.modeling.layers.conv_bn import ConvBN
+from mask2former.modeling.layers.normed_attention import NormedAttention
 from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import FactoredMasks
-
-
-class SlotAttention(nn.Module):
-    """Attention among slots with batch normalisation of logits, for each head, and of the result."""
-
-    def __init__(self, value_channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self._batch_norm_similarity = BatchNorm(num_heads)
-        self._batch_norm_retrieved_value = BatchNorm(value_channels)
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend; query and key [B, C, N], value [B, C', N] -> [B, C', N]."""
-        query, key, value = (part.unflatten(1, (self.num_heads, -1)) for part in (query, key, value))
-        logits = self._batch_norm_similarity(query.transpose(2, 3) @ key)
-        attended = value @ logits.softmax(-1).transpose(2, 3)
-        return F.gelu(self._batch_norm_retrieved_value(attended.flatten(1, 2)))
 
 
 class KMeansLayer(nn.Module):
@@ -58,13 +42,13 @@ class KMeansLayer(nn.Module):
         super().__init__()
         std = channels**-0.5
         self.channels = channels
-        self._query_conv1_bn_act = ConvBN(channels, channels, gelu=True, lines=True)
-        self._pixel_conv1_bn_act = ConvBN(pixel_channels, channels, gelu=True)
+        self._query_conv1_bn_act = ConvBN(channels, channels, active=True, lines=True)
+        self._pixel_conv1_bn_act = ConvBN(pixel_channels, channels, active=True)
         self._query_qkv_conv_bn = ConvBN(channels, 2 * channels, std=std, lines=True)
         self._pixel_v_conv_bn = ConvBN(channels, channels, std=std)
-        self._query_self_attention = SlotAttention(channels, num_heads)
+        self._query_self_attention = NormedAttention(channels, num_heads, F.gelu)
         self._query_conv3_bn = ConvBN(channels, channels, norm=0.0, lines=True)
-        self._query_ffn_conv1_bn_act = ConvBN(channels, feed_forward, gelu=True, lines=True)
+        self._query_ffn_conv1_bn_act = ConvBN(channels, feed_forward, active=True, lines=True)
         self._query_ffn_conv2_bn = ConvBN(feed_forward, channels, norm=0.0, lines=True)
         self._predcitor = Predictor(channels, channels, mask_dim, num_classes)  # the published spelling
         self._kmeans_query_batch_norm_retrieved_value = BatchNorm(channels)

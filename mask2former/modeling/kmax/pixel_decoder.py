@@ -36,11 +36,11 @@ class Block(nn.Module):
         super().__init__()
         axial = kind == "axial"
         inner, out_channels = (2 * base if axial else base), _EXPANSION * base
-        self._conv1_bn_act = ConvBN(in_channels, inner, gelu=True)
+        self._conv1_bn_act = ConvBN(in_channels, inner, active=True)
         if axial:
             self._attention = AxialAttention2d(inner, key_channels=base, value_channels=inner, num_heads=num_heads)
         else:
-            self._conv2_bn_act = ConvBN(inner, inner, kernel_size=3, gelu=True)
+            self._conv2_bn_act = ConvBN(inner, inner, kernel_size=3, active=True)
         self._conv3_bn = ConvBN(inner, out_channels, norm=0.0)
         self._shortcut = ConvBN(in_channels, out_channels) if in_channels != out_channels else None
         self.axial, self.drop_path = axial, StochasticDepth(drop_path, "row")

@@ -67,16 +67,28 @@ class Predictor(nn.Module):
         slot_channels: channels of the slots' embeddings.
         mask_dim: D.
         num_classes: K, without "no object".
+        head_channels: hidden channels of the pixels' embedding; None: ``slot_channels``.
+        brick: kind of convolutions.
     """
 
-    def __init__(self, pixel_channels: int, slot_channels: int, mask_dim: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        pixel_channels: int,
+        slot_channels: int,
+        mask_dim: int,
+        num_classes: int,
+        *,
+        head_channels: int | None = None,
+        brick: type[ConvBN] = ConvBN,
+    ) -> None:
         super().__init__()
-        self._pixel_space_head_conv0bnact = ConvBN(
-            pixel_channels, pixel_channels, kernel_size=5, depthwise=True, gelu=True
+        hidden = slot_channels if head_channels is None else head_channels
+        self._pixel_space_head_conv0bnact = brick(
+            pixel_channels, pixel_channels, kernel_size=5, depthwise=True, active=True
         )
-        self._pixel_space_head_conv1bnact = ConvBN(pixel_channels, slot_channels, gelu=True)
-        self._pixel_space_head_last_convbn = ConvBN(slot_channels, mask_dim, bias=True, std=0.01)
-        self._transformer_mask_head = ConvBN(slot_channels, mask_dim, lines=True)
+        self._pixel_space_head_conv1bnact = brick(pixel_channels, hidden, active=True)
+        self._pixel_space_head_last_convbn = ConvBN(hidden, mask_dim, bias=True, std=0.01)
+        self._transformer_mask_head = brick(slot_channels, mask_dim, lines=True)
         self._transformer_class_head = ConvBN(
             slot_channels, num_classes + 1, bias=True, norm=None, std=0.01, lines=True
         )
@@ -105,3 +117,10 @@ class Predictor(nn.Module):
     def predict(self, masks: FactoredMasks, slots: Tensor) -> MaskPrediction:
         """Join masks with the classes of slots [B, C, N]; the masks' features are pixel embeddings too."""
         return MaskPrediction(self.classes(slots), masks, extras={"pixel_embedding": masks.mask_features[:, :, 0]})
+
+
+def start_mask_logits(network: nn.Module, scale: float) -> None:
+    """Set the deviation with which all mask logits of a network begin, in place."""
+    for module in network.modules():
+        if isinstance(module, MaskNorm):
+            nn.init.constant_(module.weight, scale)

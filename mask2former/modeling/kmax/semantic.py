@@ -21,16 +21,17 @@ class ASPP(nn.Module):
 
     Args:
         in_channels: C.
+        brick: kind of convolutions.
     """
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, brick: type[ConvBN] = ConvBN) -> None:
         super().__init__()
-        self._aspp_conv0 = ConvBN(in_channels, _CHANNELS, gelu=True)
+        self._aspp_conv0 = brick(in_channels, _CHANNELS, active=True)
         self._aspp_conv1, self._aspp_conv2, self._aspp_conv3 = (
-            ConvBN(in_channels, _CHANNELS, kernel_size=3, dilation=rate, gelu=True) for rate in _RATES
+            brick(in_channels, _CHANNELS, kernel_size=3, dilation=rate, active=True) for rate in _RATES
         )
-        self._aspp_pool = ConvBN(in_channels, _CHANNELS, gelu=True)
-        self._proj_conv_bn_act = ConvBN(5 * _CHANNELS, _CHANNELS, gelu=True)
+        self._aspp_pool = brick(in_channels, _CHANNELS, active=True)
+        self._proj_conv_bn_act = brick(5 * _CHANNELS, _CHANNELS, active=True)
         self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,9 +47,10 @@ class SemanticDecoder(nn.Module):
     Args:
         input_shape: channels of these features.
         num_classes: K.
+        brick: kind of convolutions.
     """
 
-    def __init__(self, input_shape: Mapping[str, ShapeSpec], num_classes: int) -> None:
+    def __init__(self, input_shape: Mapping[str, ShapeSpec], num_classes: int, brick: type[ConvBN] = ConvBN) -> None:
         super().__init__()
         if missing := sorted({"res5", "res3", "res2"} - set(input_shape)):
             raise ValueError(
@@ -56,18 +58,18 @@ class SemanticDecoder(nn.Module):
                 f"{sorted(input_shape)}. Set its OUT_FEATURES, or the key to False."
             )
         channels = {name: shape.channels or 0 for name, shape in input_shape.items()}
-        self._aspp = ASPP(channels["res5"])
-        self._low_level_projection_os8 = ConvBN(channels["res3"], _LOW_LEVEL["res3"], gelu=True)
+        self._aspp = ASPP(channels["res5"], brick)
+        self._low_level_projection_os8 = brick(channels["res3"], _LOW_LEVEL["res3"], active=True)
         joined = _CHANNELS + _LOW_LEVEL["res3"]
-        self._low_level_fusion_os8_conv0_bn_act = ConvBN(joined, joined, kernel_size=5, depthwise=True, gelu=True)
-        self._low_level_fusion_os8_conv1_bn_act = ConvBN(joined, _CHANNELS, gelu=True)
-        self._low_level_projection_os4 = ConvBN(channels["res2"], _LOW_LEVEL["res2"], gelu=True)
+        self._low_level_fusion_os8_conv0_bn_act = brick(joined, joined, kernel_size=5, depthwise=True, active=True)
+        self._low_level_fusion_os8_conv1_bn_act = brick(joined, _CHANNELS, active=True)
+        self._low_level_projection_os4 = brick(channels["res2"], _LOW_LEVEL["res2"], active=True)
         joined = _CHANNELS + _LOW_LEVEL["res2"]
-        self._low_level_fusion_os4_conv0_bn_act = ConvBN(joined, joined, kernel_size=5, depthwise=True, gelu=True)
-        self._low_level_fusion_os4_conv1_bn_act = ConvBN(joined, _CHANNELS, gelu=True)
-        self.conv_block_0 = ConvBN(_CHANNELS, _CHANNELS, kernel_size=5, depthwise=True, gelu=True)
-        self.conv_block_1 = ConvBN(_CHANNELS, _CHANNELS, gelu=True)
-        self.final_conv = ConvBN(_CHANNELS, num_classes + 1, bias=True, norm=None, std=0.01)
+        self._low_level_fusion_os4_conv0_bn_act = brick(joined, joined, kernel_size=5, depthwise=True, active=True)
+        self._low_level_fusion_os4_conv1_bn_act = brick(joined, _CHANNELS, active=True)
+        self.conv_block_0 = brick(_CHANNELS, _CHANNELS, kernel_size=5, depthwise=True, active=True)
+        self.conv_block_1 = brick(_CHANNELS, _CHANNELS, active=True)
+        self.final_conv = brick(_CHANNELS, num_classes + 1, bias=True, norm=None, std=0.01)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Compute logits [B, K + 1, h, w] from the backbone's features."""
@@ -88,8 +90,8 @@ class CoarseSemanticHead(nn.Sequential):
     def __init__(self, input_shape: Mapping[str, ShapeSpec], num_classes: int) -> None:
         channels = input_shape["res5"].channels or 0
         super().__init__(
-            ConvBN(channels, channels, kernel_size=5, depthwise=True, gelu=True),
-            ConvBN(channels, _CHANNELS, gelu=True),
+            ConvBN(channels, channels, kernel_size=5, depthwise=True, active=True),
+            ConvBN(channels, _CHANNELS, active=True),
             ConvBN(_CHANNELS, num_classes, bias=True, norm=None, std=0.01),
         )
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _EPS, _MOMENTUM = 1e-3, 0.01
+STD_OF_CUT_NORMAL = 0.8796256610342398  # of a normal distribution cut at two deviations, relative to it
 
 
 class BatchNorm(nn.SyncBatchNorm):

@@ -1,23 +1,24 @@
-"""A convolution with batch normalisation and GELU, the brick of kMaX-DeepLab. Parameters have its published names."""
+"""A convolution with batch normalisation and an activation, the brick of MaX- and kMaX-DeepLab."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former.modeling.layers.batch_norm import BatchNorm, truncated_normal_
+from mask2former.modeling.layers.batch_norm import STD_OF_CUT_NORMAL, BatchNorm, truncated_normal_
 
 
 class ConvBN(nn.Module):
-    """A convolution that keeps the size, then batch normalisation, then GELU; the last two where wanted.
+    """A convolution, then batch normalisation, then GELU; the last two where wanted. Parameters have kMaX's names.
 
     Args:
         in_channels, out_channels: channels.
-        kernel_size, dilation: of the convolution, which is padded with zeros.
+        kernel_size, dilation, stride: of the convolution, which is padded with zeros on all sides; stride n keeps the
+            first row and column, and every n-th after them.
         depthwise: each channel by itself; ``out_channels`` are ``in_channels``.
         bias: of the convolution.
         norm: start of the normalisation's scale; None: no normalisation.
-        gelu: GELU at the end.
+        active: an activation at the end.
         std: start of the weights, a cut normal distribution; None: sqrt(2 / in_channels) whatever the kernel's size, as
             published, and Xavier's uniform one for depthwise ones.
         lines: for [B, C, L] instead of [B, C, H, W].
@@ -30,10 +31,11 @@ class ConvBN(nn.Module):
         *,
         kernel_size: int = 1,
         dilation: int = 1,
+        stride: int = 1,
         depthwise: bool = False,
         bias: bool = False,
         norm: float | None = 1.0,
-        gelu: bool = False,
+        active: bool = False,
         std: float | None = None,
         lines: bool = False,
     ) -> None:
@@ -43,26 +45,46 @@ class ConvBN(nn.Module):
             in_channels,
             out_channels,
             kernel_size,
+            stride,
             padding=dilation * (kernel_size // 2),
             dilation=dilation,
             groups=in_channels if depthwise else 1,
             bias=bias,
         )
         self.norm = None if norm is None else BatchNorm(out_channels, norm)
-        self.gelu = gelu
+        self.active = active
         if depthwise:
             nn.init.xavier_uniform_(self.conv.weight)
         else:
-            truncated_normal_(self.conv.weight, (2 / in_channels) ** 0.5 if std is None else std)
+            truncated_normal_(self.conv.weight, self.start(in_channels, kernel_size) if std is None else std)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
+
+    @staticmethod
+    def start(in_channels: int, kernel_size: int) -> float:
+        """Return the deviation of the weights at the beginning."""
+        return float((2 / in_channels) ** 0.5)
+
+    def activation(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x [B, C, H, W] or [B, C, L]."""
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x)
-        return F.gelu(x) if self.gelu else x
+        return self.activation(x) if self.active else x
+
+
+class ReLUConvBN(ConvBN):
+    """The brick of MaX-DeepLab: with ReLU, and He's start, corrected for the cut of the normal distribution."""
+
+    @staticmethod
+    def start(in_channels: int, kernel_size: int) -> float:
+        return float((2 / (in_channels * kernel_size**2)) ** 0.5 / STD_OF_CUT_NORMAL)
+
+    def activation(self, x: Tensor) -> Tensor:
+        return F.relu(x)
 
 
 def resize_aligned(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -87,7 +87,8 @@ class MaskFormer(SegmentationModel):
         optimise_for_cpu(backbone)
         optimise_for_cpu(head)
         if cfg.MODEL.CHECKPOINT:
-            parts = {"pixel_decoder": head.pixel_decoder, "transformer_decoder": head.predictor}
+            names = {"pixel_decoder": "pixel_decoder", "transformer_decoder": "predictor"}
+            parts = {part: getattr(head, name) for part, name in names.items() if hasattr(head, name)}
             checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone, **parts})
         shapes = backbone.output_shape()
         return {
