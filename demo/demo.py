@@ -81,6 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{count} {what} ({', '.join(tasks)}) in {seconds:.1f} s: {count / max(seconds, 1e-6):.2f} a second")
     for line in writer.summary():
         print(line)
+    if args.tracks and count:
+        print(f"tracks: {args.tracks}")
     if failures:
         _stop(f"{len(failures)} of the inputs could not be drawn; see above.")
 
