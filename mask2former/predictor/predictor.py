@@ -15,7 +15,8 @@ from detectron2.modeling import build_model
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.out_of_memory import is_out_of_memory, release
-from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, MaskOutputs, TiledOutputs, run
+from mask2former.predictor.following import choose_tracker, linked
+from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
@@ -23,7 +24,6 @@ from mask2former.predictor.video import Frames, is_film
 from mask2former.predictor.weights import load_trained, tasks_of, trained_weights
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.tracking import Tracker
-from mask2former.visualization import INSTANCE_THRESHOLD
 
 
 class Predictor:
@@ -194,21 +194,15 @@ class Predictor:
         size = _at_least_one(self.batch_size if batch_size is None else batch_size)
         if isinstance(sources, str | Path | int):
             sources = Frames(sources)
-        tracker = track if isinstance(track, Tracker) else None
-        if track is None and isinstance(sources, Frames) and self.tile is None:
-            track = self.tasks != ("semantic",)
-        if track and tracker is None:
-            tracker = Tracker(self._least_score)
-        if tracker is not None and self.tile is not None:
-            raise ValueError("Tracking links the queries of whole images, which tiles have not: leave out tile.")
+        tracker = choose_tracker(
+            track,
+            sources,
+            model=self.model,
+            tasks=self.tasks,
+            threshold=self.threshold,
+            tiled=self.tile is not None,
+        )
         return self._stream(sources, size, tracker)
-
-    @property
-    def _least_score(self) -> float:
-        if self.threshold is not None:
-            return self.threshold
-        settings = getattr(self.model, "post_processing", None)
-        return settings.object_mask_threshold if settings and "panoptic" in self.tasks else INSTANCE_THRESHOLD
 
     def _stream(self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None) -> Iterator[Result]:
         batch: list[tuple[LoadedImage, dict[str, Any]]] = []
@@ -261,7 +255,7 @@ class Predictor:
         else:
             outputs = self._whole(inputs)
         if tracker is not None:
-            outputs = [_tracked(one, tracker) for one in outputs]
+            outputs = [linked(one, tracker) for one in outputs]
         return [self._result(image, output) for (image, _), output in zip(batch, outputs, strict=True)]
 
     def _whole(self, inputs: list[dict[str, Any]]) -> list[LazyOutputs]:
@@ -303,9 +297,3 @@ def _at_least_one(batch_size: int) -> int:
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it has to be at least 1.")
     return batch_size
-
-
-def _tracked(outputs: LazyOutputs, tracker: Tracker) -> LazyOutputs:
-    if not isinstance(outputs, MaskOutputs):
-        raise ValueError("Tracking links the queries of a mask architecture, which this model has not: track=False.")
-    return outputs.tracked(tracker)

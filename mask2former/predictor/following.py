@@ -1,0 +1,58 @@
+"""Choose whether a predictor follows objects, and link its outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mask2former.predictor.lazy_outputs import LazyOutputs, MaskOutputs
+from mask2former.predictor.video import Frames
+from mask2former.tracking import Tracker
+from mask2former.visualization import INSTANCE_THRESHOLD
+
+
+def choose_tracker(
+    track: bool | Tracker | None,
+    sources: Any,
+    *,
+    model: nn.Module,
+    tasks: tuple[str, ...],
+    threshold: float | None,
+    tiled: bool,
+) -> Tracker | None:
+    """Return the tracker of a stream of images, or None.
+
+    Args:
+        track: see :meth:`mask2former.Predictor.stream`.
+        sources: the images.
+        model: its settings tell from which score on an object is one.
+        tasks, threshold: the predictor's.
+        tiled: images are cut into tiles.
+
+    Raises:
+        ValueError: tracking with tiles.
+    """
+    if track is None:  # stuff has no tracks
+        track = isinstance(sources, Frames) and not tiled and tasks != ("semantic",)
+    if track is False:
+        return None
+    if tiled:
+        raise ValueError("Tracking links the queries of whole images, which tiles have not: leave out tile.")
+    if isinstance(track, Tracker):
+        return track
+    if threshold is None:
+        settings = getattr(model, "post_processing", None)
+        threshold = settings.object_mask_threshold if settings and "panoptic" in tasks else INSTANCE_THRESHOLD
+    return Tracker(threshold)
+
+
+def linked(outputs: LazyOutputs, tracker: Tracker) -> LazyOutputs:
+    """Return the outputs of a film's next frame, with its objects linked to those before.
+
+    Raises:
+        ValueError: the model is no mask architecture.
+    """
+    if not isinstance(outputs, MaskOutputs):
+        raise ValueError("Tracking links the queries of a mask architecture, which this model has not: track=False.")
+    return outputs.tracked(tracker)
