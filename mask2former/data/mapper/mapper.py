@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog, detection_utils
+from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances
 
@@ -24,6 +24,7 @@ from mask2former.data.mapper.copy_paste import MOST_TRIES, CopyPaste, Sample
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
 from mask2former.data.mapper.recipes import build_augmentations, scaled
 from mask2former.data.progressive import at_size, build_stages
+from mask2former.things import things_from_config
 
 T_ = TypeVar("T_")
 TargetReader = Callable[[dict[str, Any], tuple[int, int], int], MaskAnnotations]
@@ -157,7 +158,7 @@ class Mapper:
             scale = cfg.INPUT.COPY_PASTE.SCALE
             arguments["copy_paste"] = CopyPaste(
                 augmentations(1.0, scale),
-                None if task == "instance" else _things(cfg),
+                None if task == "instance" else things_from_config(cfg, "Copy-paste of panoptic data"),
                 probability=cfg.INPUT.COPY_PASTE.PROBABILITY,
                 no_sparse_images=augmentation == "kmax",
                 smaller={size: augmentations(size, scale) for size in sizes},
@@ -286,16 +287,3 @@ def _size(record: dict[str, Any]) -> tuple[int, int]:
     if "height" in record and "width" in record:
         return record["height"], record["width"]
     return file_size(record["sem_seg_file_name"])
-
-
-def _things(cfg: CfgNode) -> frozenset[int]:
-    """Return the classes of things, from the first of the training sets that has them."""
-    for name in cfg.DATASETS.TRAIN:
-        contiguous = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if contiguous is not None:
-            return frozenset(contiguous.values())
-    raise ValueError(
-        f"Copy-paste of panoptic data needs to know which classes are things, but none of {list(cfg.DATASETS.TRAIN)} "
-        "(DATASETS.TRAIN) is registered with `thing_dataset_id_to_contiguous_id`. Call "
-        "mask2former.data.register_all(root) first."
-    )

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from mask2former.modeling.losses.pq_targets import matched_truth, shares
 from mask2former.modeling.losses.slot_masks import mean_of_nonzero, pixel_features, recomputed, require_slots
 from mask2former.modeling.losses.terms import LOSS_TERM_REGISTRY, LossTerm
 from mask2former.structures import MaskPrediction, MaskTargets, Matching
+from mask2former.things import things_from_config
 
 _ROWS = 512  # of the pixels' similarities that are in memory at a time
 
@@ -116,7 +116,7 @@ class InsDisLoss(LossTerm):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         return {
             "weight": cfg.MODEL.KMAX_DEEPLAB.INSDIS_WEIGHT,
-            "things": things_from_config(cfg, cls.__name__),
+            "things": sorted(things_from_config(cfg, f"{cls.__name__} in MODEL.MASK_FORMER.LOSS_TERMS")),
             "temperature": cfg.MODEL.PQ.INSDIS_TEMPERATURE,
         }
 
@@ -159,21 +159,3 @@ def discrimination(features: Tensor, truth: Tensor, things: Tensor, temperature:
 def is_thing(target: MaskTargets, things: Sequence[int]) -> Tensor:
     """Tell which targets are of the classes ``things``, bool [N]."""
     return torch.isin(target.classes, torch.tensor(things, dtype=torch.int64, device=target.classes.device))
-
-
-def things_from_config(cfg: CfgNode, who: str) -> list[int]:
-    """Return contiguous ids of things, from the first of the training, then test data sets that has them.
-
-    Raises:
-        ValueError: none has.
-    """
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    for name in names:
-        contiguous = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if contiguous is not None:
-            return sorted(contiguous.values())
-    raise ValueError(
-        f"{who} in MODEL.MASK_FORMER.LOSS_TERMS needs to know which classes are things, but none of the data sets "
-        f"{names} is registered with `thing_dataset_id_to_contiguous_id`. Call mask2former.data.register_all(root) "
-        "first, or name a registered data set in DATASETS.TRAIN."
-    )

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mask2former.modeling.layers.precision import at_least_float32
-from mask2former.modeling.losses.insdis import is_thing, things_from_config
+from mask2former.modeling.losses.insdis import is_thing
 from mask2former.modeling.losses.pixel_draw import area_of_pixels, draw_pixels
 from mask2former.modeling.losses.pq_targets import GridTargets, labels_of, matched_truth
 from mask2former.modeling.losses.slot_masks import mean_of_nonzero
 from mask2former.modeling.losses.terms import LOSS_TERM_REGISTRY, LossTerm
 from mask2former.structures import SEMANTIC, MaskPrediction, MaskTargets, Matching
+from mask2former.things import things_from_config
 
 
 @LOSS_TERM_REGISTRY.register()
@@ -82,7 +83,7 @@ class SemanticLoss(LossTerm):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         return {
             "weight": cfg.MODEL.KMAX_DEEPLAB.AUX_SEMANTIC_WEIGHT,
-            "things": things_from_config(cfg, cls.__name__),
+            "things": sorted(things_from_config(cfg, f"{cls.__name__} in MODEL.MASK_FORMER.LOSS_TERMS")),
             "small_weight": cfg.MODEL.PQ.SMALL_THING_WEIGHT,
             "small_area": cfg.MODEL.PQ.SMALL_THING_AREA,
         }

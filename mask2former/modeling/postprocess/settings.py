@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
 from mask2former.modeling.postprocess.thresholds import MaskwiseThresholds, TwoArgmaxThresholds
+from mask2former.things import things_from_config
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,10 @@ class PostProcessing:
             semantic_on=test.SEMANTIC_ON,
             panoptic_on=test.PANOPTIC_ON,
             instance_on=test.INSTANCE_ON,
-            things=_thing_classes(cfg),
+            things=things_from_config(
+                cfg,
+                "MODEL.MASK_FORMER.TEST.PANOPTIC_ON" if test.PANOPTIC_ON else None,
+            ),
             object_mask_threshold=test.OBJECT_MASK_THRESHOLD,
             overlap_threshold=test.OVERLAP_THRESHOLD,
             resize_before_semantic=before,
@@ -96,18 +99,3 @@ class PostProcessing:
             maskwise=replace(self.maskwise, thing=score, stuff=score),
             two_argmax=replace(self.two_argmax, score=score),
         )
-
-
-def _thing_classes(cfg: CfgNode) -> frozenset[int]:
-    """Return contiguous ids of things, from the first of the training, then test data sets that has them."""
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        contiguous = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if contiguous is not None:
-            return frozenset(contiguous.values())
-    if cfg.MODEL.MASK_FORMER.TEST.PANOPTIC_ON:
-        raise ValueError(
-            "MODEL.MASK_FORMER.TEST.PANOPTIC_ON needs to know which classes are things, but none of the data sets "
-            f"{[*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]} is registered with `thing_dataset_id_to_contiguous_id`. "
-            "Call mask2former.data.register_all(root) first, or name a registered data set in DATASETS.TRAIN."
-        )
-    return frozenset()
