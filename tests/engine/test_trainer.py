@@ -250,7 +250,7 @@ def test_terminal_and_log_file(tmp_path, capsys, quiet):
 def test_the_training_set_is_read_by_the_mapper(monkeypatch):
     """FILTER_EMPTY_ANNOTATIONS drops images without objects where there is a list of objects, and only there."""
     monkeypatch.setattr(
-        "mask2former.engine.trainer.Mapper", lambda cfg, is_train: lambda item: item | {"seen": is_train}
+        "mask2former.engine.trainer.build_mapper", lambda cfg, is_train, names: lambda item: item | {"seen": is_train}
     )
     common = {"height": 4, "width": 4}
     DatasetCatalog.register(

@@ -17,6 +17,7 @@ from mask2former.config import load_config
 from mask2former.evaluation import build_evaluator
 from mask2former.evaluation.build import EVALUATORS
 from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
+from mask2former.evaluation.video import YTVISEvaluator
 
 PANOPTIC_TYPES = ("coco_panoptic_seg", "ade20k_panoptic_seg", "mapillary_vistas_panoptic_seg")
 
@@ -26,7 +27,7 @@ def dataset(tmp_path):
     """register(type) -> name of a data set with all kinds of ground truth."""
     names = []
     (tmp_path / "instances.json").write_text(
-        json.dumps({"images": [], "annotations": [], "categories": [{"id": 7, "name": "cup"}]})
+        json.dumps({"images": [], "videos": [], "annotations": [], "categories": [{"id": 7, "name": "cup"}]})
     )
 
     def register(kind, lacking=()):
@@ -71,6 +72,7 @@ CASES = [
     *((kind, "SPI", [COCOPanopticEvaluator, COCOEvaluator, SemSegEvaluator]) for kind in PANOPTIC_TYPES),
     ("coco_panoptic_seg", "P", [COCOPanopticEvaluator]),
     ("coco_panoptic_seg", "SI", [COCOEvaluator, SemSegEvaluator]),
+    ("ytvis", "SPI", [YTVISEvaluator]),
     ("cityscapes_instance", "SPI", [CityscapesInstanceEvaluator]),
     ("cityscapes_sem_seg", "SPI", [CityscapesSemSegEvaluator]),
     (

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy.optimize import linear_sum_assignment
 
 from mask2former.evaluation.video.truth import ScoredTrack
 
@@ -20,6 +19,8 @@ def count_switches(truth: Sequence[ScoredTrack], found: Sequence[ScoredTrack]) -
     In each frame, pairs of the last frame stay together while their IoU is at least 0.5; the others are assigned for
     the greatest sum of IoUs.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a second to import
+
     objects = [one for one in truth if not one.iscrowd]
     tracks = [one for one in found if one.score >= CONFIDENT]
     last: dict[int, int] = {}

@@ -81,7 +81,7 @@ def test_results_are_those_of_its_thresholds() -> None:
 
 
 def test_images_of_the_quickstart_s_mapper_train_a_model(tmp_path: Path) -> None:
-    """The canvas of quickstart/kmax.yaml, whatever the image's size; a step on its network, of losses without truth."""
+    """A canvas for the network of quickstart/kmax.yaml, whatever the image's size; a step, of losses without truth."""
     records = []
     for number, size in enumerate([(90, 120), (150, 70)]):
         ids = np.zeros((*size, 3), np.uint8)
@@ -100,6 +100,10 @@ def test_images_of_the_quickstart_s_mapper_train_a_model(tmp_path: Path) -> None
         "0",
         "SEED",
         "1",
+        "INPUT.DATASET_MAPPER_NAME",
+        "kmax_panoptic",
+        "INPUT.CANVAS",
+        "[129, 129]",
     ]
     cfg = load_config(str(QUICKSTART), [*options, "DATALOADER.ASPECT_RATIO_GROUPING", "False"])
     loader = build_train_loader(cfg, Mapper(cfg, True), dataset=records)
