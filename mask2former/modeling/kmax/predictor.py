@@ -106,7 +106,8 @@ class Predictor(nn.Module):
         features = F.normalize(at_least_float32(self._pixel_space_head_last_convbn(features)), dim=1)
         embed = at_least_float32(self._transformer_mask_head(slots)).transpose(1, 2)
         with without_autocast(features):
-            embed = self._pixel_space_mask_batch_norm(embed, features.flatten(2) if self.training else None)
+            # By name, since a hook (Detectron2's PreciseBN has one) may replace the positional arguments by the first.
+            embed = self._pixel_space_mask_batch_norm(embed, features=features.flatten(2) if self.training else None)
         return FactoredMasks(embed, features[:, :, None], activation="softmax", align_corners=True)
 
     def classes(self, slots: Tensor) -> Tensor:

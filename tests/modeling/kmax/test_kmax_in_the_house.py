@@ -10,12 +10,15 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Instances
+from fvcore.nn.precise_bn import update_bn_stats
 from small_models import kmax
 from torch import nn
 
 from mask2former import Predictor
 from mask2former.evaluation.tta import SegmentorWithTTA
 from mask2former.modeling.kmax import kMaXDeepLab
+from mask2former.modeling.kmax.predictor import MaskNorm
 from mask2former.modeling.layers.axial_attention import AxialAttention
 from mask2former.modeling.layers.batch_norm import BatchNorm
 
@@ -87,3 +90,16 @@ def test_start_values_are_the_published_ones() -> None:
     assert zeros == {"_conv3_bn", "_query_conv3_bn", "_query_ffn_conv2_bn", "_kmeans_query_conv3_bn"}
     assert head.get_parameter(f"{last}_pixel_space_mask_batch_norm.weight").item() == pytest.approx(0.1)
     assert not any(p.any() for name, p in head.named_parameters() if name.endswith("bias"))
+
+
+def test_statistics_can_be_measured_after_a_training() -> None:
+    """Detectron2's PreciseBN, whose hook leaves layers no argument but the first by place."""
+    network = model(configuration()).train()
+    instances = Instances((32, 32), gt_classes=torch.tensor([0]), gt_masks=BitMasks(torch.ones(1, 32, 32).bool()))
+    batch = [{"image": torch.rand(3, 32, 32) * 255, "instances": instances}] * 2
+    norms = [module for module in network.modules() if isinstance(module, MaskNorm)]
+    assert len(norms) > 1
+    for norm in norms:
+        nn.init.constant_(norm.running_var, 1e6)
+    update_bn_stats(network, iter([batch] * 2), 2)
+    assert all(norm.running_var.item() < 1e3 for norm in norms)
