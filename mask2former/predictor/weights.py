@@ -1,4 +1,4 @@
-"""What a predictor needs of a configuration and its weights."""
+"""Read what a predictor needs from a configuration, and load its weights."""
 
 from __future__ import annotations
 

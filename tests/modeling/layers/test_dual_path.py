@@ -112,7 +112,7 @@ def test_a_new_block_is_the_identity_on_pixels() -> None:
 
 @pytest.mark.parametrize("attentions", SUBSETS)
 def test_each_attention_carries_what_its_name_says(attentions: tuple[str, ...]) -> None:
-    """What a change of one pixel, or of one slot, changes elsewhere."""
+    """Compare what a change of one pixel, or of one slot, changes elsewhere."""
     module = block(attentions).eval()
     pixels, memory = inputs(1)
     first_pixels, first_memory = module(pixels, memory)

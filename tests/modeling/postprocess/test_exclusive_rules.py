@@ -182,7 +182,7 @@ def test_two_argmaxes_equal_slow_version_however_rows_come(
 def test_queries_may_come_in_groups(
     name: str, seed: int, slots: int, scale: float, cuts: list[int], groups: int
 ) -> None:
-    """As from test-time augmentation, whose source gives some whole masks at a time."""
+    """Give some whole masks at a time, as test-time augmentation does."""
     class_logits, z = scene(seed, slots, scale)
     given = PostProcessing(things=THINGS, two_argmax=TwoArgmaxThresholds(score=0.4, thing_area=0, stuff_area=0))
     rule = PANOPTIC_RULE_REGISTRY.get(name).from_settings(class_logits, (5, 6), given)

@@ -80,7 +80,7 @@ def test_terms_equal_their_formulas(count: int, slots: int, empty: float, crowd:
 
 @pytest.mark.parametrize(("count", "slots", "empty", "crowd"), KINDS)
 def test_matching_is_the_best(count: int, slots: int, empty: float, crowd: float) -> None:
-    """Of all assignments, tried one by one; all layers have the last one's, or each its own."""
+    """Try all assignments one by one; all layers have the last one's, or each its own."""
     generator = torch.Generator().manual_seed(7)
     one = case(generator, count, SIZE, empty=empty, crowd=crowd)
     layers = [prediction(generator, 1, slots, size) for size in ((2, 3), SIZE)]
