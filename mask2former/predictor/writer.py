@@ -11,7 +11,7 @@ from mask2former.data.images.read import panoptic_png
 from mask2former.files import write_text
 from mask2former.predictor.coco import Json, categories, coco_entry, join_entries
 from mask2former.predictor.result import LABELS, Result
-from mask2former.predictor.video import VideoFile
+from mask2former.predictor.video_file import VideoFile
 from mask2former.visualization import free_file, save_image
 
 PANOPTIC_PNGS = Path("panoptic")  # folder; COCO gives it the name of the json

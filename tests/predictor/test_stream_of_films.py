@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mask2former import Predictor
-from mask2former.predictor.video import Frames, VideoFile
+from mask2former.predictor.video import Frames
+from mask2former.predictor.video_file import VideoFile
 from mask2former.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mask2former.predictor.video import Frames, VideoFile
+from mask2former.predictor.video import Frames
+from mask2former.predictor.video_file import VideoFile
 from mask2former.tracking import TracksFile
 
 

@@ -1,0 +1,149 @@
+"""Write films: H.264 by PyAV (the extra ``mask2former[video]``), or MPEG-4 Part 2 by OpenCV."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mask2former.out_of_memory import say_once
+
+_TICKS = 90000  # of a second
+
+
+class VideoFile:
+    """Write an mp4: H.264 by PyAV, or else MPEG-4 Part 2 by OpenCV, which browsers do not play.
+
+    Args:
+        file: path that ends in .mp4.
+        rate: frames a second.
+        sound: a film whose sound is copied; None: none.
+
+    Raises:
+        ValueError: sound, without PyAV or of a film that has none.
+    """
+
+    def __init__(self, file: Path, rate: float, sound: Path | None = None) -> None:
+        self.file = file
+        self._size: tuple[int, int] | None = None
+        self._writer: _H264 | _MPEG4
+        if find_spec("av"):
+            self._writer = _H264(file, rate, sound)
+            return
+        if sound is not None:
+            raise ValueError(f"{sound}: sound is copied by PyAV, which is missing: pip install 'mask2former[video]'")
+        say_once(
+            "Films are written as MPEG-4 Part 2, which browsers do not play; for H.264: "
+            "pip install 'mask2former[video]'"
+        )
+        self._writer = _MPEG4(file, rate)
+
+    def write(self, frame: np.ndarray, seconds: float | None = None) -> None:
+        """Add a frame [H, W, 3] uint8, RGB; an odd last row or column is cut off.
+
+        One of another size than the first is fitted into its size, with black borders.
+
+        Args:
+            frame: the image.
+            seconds: when it is shown; None: 1 / rate after the one before.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._size is None:
+            self._size = (frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2)
+        height, width = self._size
+        if frame.shape[0] // 2 * 2 != height or frame.shape[1] // 2 * 2 != width:
+            logging.getLogger(__name__).warning(
+                "%s: a frame of %d x %d pixels is fitted into the first one's %d x %d.",
+                self.file, frame.shape[1], frame.shape[0], width, height,
+            )  # fmt: skip
+            frame = _fitted(frame, height, width)
+        self._writer.write(np.ascontiguousarray(frame[:height, :width]), seconds)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _fitted(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    factor = min(height / frame.shape[0], width / frame.shape[1])
+    size = max(1, round(frame.shape[0] * factor)), max(1, round(frame.shape[1] * factor))
+    result = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    result[top : top + size[0], left : left + size[1]] = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
+    return result
+
+
+class _MPEG4:
+    def __init__(self, file: Path, rate: float) -> None:
+        self._file, self._rate = file, rate
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, frame: np.ndarray, seconds: float | None) -> None:
+        if self._writer is None:
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._file), code, self._rate, frame.shape[1::-1])
+            if not self._writer.isOpened():
+                raise OSError(f"{self._file}: the video cannot be written. Is the folder writable?")
+        self._writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+class _H264:
+    def __init__(self, file: Path, rate: float, sound: Path | None) -> None:
+        self._file, self._rate, self._sound = file, rate, sound
+        self._output: Any = None
+        self._heard: Any = None
+        self._input: Any = None
+        self._last = -1  # time of the last frame, in ticks
+
+    def write(self, frame: np.ndarray, seconds: float | None) -> None:
+        import av
+
+        try:
+            if self._output is None:
+                self._begin(frame.shape[1], frame.shape[0])
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            step = round(_TICKS / self._rate)
+            ticks = self._last + step if seconds is None or self._last < 0 else round(seconds * _TICKS)
+            self._last = 0 if self._last < 0 else max(ticks, self._last + 1)
+            picture.pts, picture.time_base = self._last, Fraction(1, _TICKS)
+            for packet in self._stream.encode(picture):
+                self._output.mux(packet)
+        except av.FFmpegError as error:
+            raise OSError(f"{self._file}: the video cannot be written ({error}). Is the folder writable?") from error
+
+    def _begin(self, width: int, height: int) -> None:
+        import av
+
+        self._output = av.open(str(self._file), "w", options={"movflags": "faststart"})
+        self._stream = self._output.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        if self._sound is not None:
+            self._input = av.open(str(self._sound))
+            if not self._input.streams.audio:
+                raise ValueError(f"{self._sound}: it has no sound to keep; leave that out.")
+            self._heard = self._output.add_stream_from_template(self._input.streams.audio[0])
+
+    def close(self) -> None:
+        if self._output is None:
+            return
+        for packet in self._stream.encode(None):
+            self._output.mux(packet)
+        if self._input is not None:
+            for packet in self._input.demux(self._input.streams.audio[0]):
+                if packet.dts is not None:
+                    packet.stream = self._heard
+                    self._output.mux(packet)
+            self._input.close()
+        self._output.close()
+        self._output = None
