@@ -156,6 +156,9 @@ def _their_inputs(model: Any, batch: list[dict[str, Any]]) -> dict[str, Any]:
 def _options(args: argparse.Namespace) -> list[str]:
     fixed = {"SOLVER.MAX_ITER": args.iterations, "OUTPUT_DIR": args.output, "SOLVER.AMP.ENABLED": False}
     fixed |= {"MODEL.DEVICE": "cpu", "MODEL.MASK_FORMER.DROPOUT": 0.0, "TEST.REPORT": False}
+    # Learnt queries and their losses alone: Hugging Face's model has no queries that start from places.
+    fixed |= {"MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME": "MultiScaleMaskedTransformerDecoder"}
+    fixed |= {"MODEL.MASK_FORMER.LOSS_TERMS": ["ClassLoss", "MaskAndDiceLoss"]}
     return [*(str(word) for pair in fixed.items() for word in pair), *args.opts]
 
 
