@@ -109,7 +109,7 @@ def patch_installed() -> str:
 
 
 def is_unpatched(package: Path) -> bool:
-    """Tell whether the Detectron2 in the folder ``package`` is a 0.6 as released: it and the main branch have one version."""
+    """Tell whether the Detectron2 in the folder ``package`` is a 0.6 as released; versions do not tell."""
     file, text = RELEASE
     return text in (package / file).read_text(encoding="utf-8")
 

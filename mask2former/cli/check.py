@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     if args.coco:
-        reports = {"instance": check_instances(*args.coco, decode=args.decode)}
+        file, images = args.coco
+        reports = {"instance": check_instances(file, images, decode=args.decode)}
     else:
         register_all(args.root)
         try:

@@ -14,9 +14,7 @@ from mask2former.zoo import find_model
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     if args.model and args.config_file:
-        sys.exit(
-            "error: --model names configuration and weights: leave out --config-file, or give --weights beside it."
-        )
+        sys.exit("error: --model names configuration and weights: leave out --config-file.")
     if args.weights and "MODEL.WEIGHTS" in args.opts[::2]:
         sys.exit("error: --weights and MODEL.WEIGHTS set the same: leave one out.")
     weights = args.weights
@@ -38,6 +36,4 @@ def _model(model: str, wants_weights: bool) -> tuple[str, str]:
         return str(folder / CONFIG), weights_of(folder) if wants_weights else ""
     if (published := find_model(model)) is not None:
         return str(published.config_file()), published.name
-    raise ValueError(
-        f"{model}: neither the output folder of a training nor a published model; `mask2former zoo` lists."
-    )
+    raise ValueError(f"{model}: neither the output folder of a training nor a name of `mask2former zoo`.")
