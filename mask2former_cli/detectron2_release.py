@@ -27,11 +27,11 @@ NEEDS = (
     "packaging",
 )
 BUILD_NEEDS = ("setuptools", "wheel")
+UV = "uv==0.13.8"
 NO_ISOLATION = ("--no-deps", "--no-build-isolation")
-# Options of its build: Python files alone, without the step that compiles.
-_BUILD = ("--global-option=build_py", "--build-option=--skip-build")
-UV_OPTIONS = (*(f"-C={option}" for option in _BUILD), "--require-hashes")
-PIP_OPTIONS = ("--use-pep517", *(f"--config-settings={option}" for option in _BUILD), "--require-hashes")
+# Options of its build: Python files alone, without the step that compiles. uv's; today's pip refuses packages whose
+# metadata name an address, as these do, even where it is told to leave out what they need.
+UV_OPTIONS = ("-C=--global-option=build_py", "-C=--build-option=--skip-build", "--require-hashes")
 
 
 class InstallError(Exception):
@@ -39,20 +39,25 @@ class InstallError(Exception):
 
 
 def commands() -> list[list[str]]:
-    """Return the commands that install what Detectron2 needs, and then itself, for this Python.
+    """Return the commands that install what Detectron2 needs, and then itself; uv first where it is not here.
 
     Raises:
-        InstallError: neither pip nor uv is here.
+        InstallError: neither uv nor pip is here.
     """
-    if importlib.util.find_spec("pip"):
-        install, options = [sys.executable, "-m", "pip", "install"], PIP_OPTIONS
-    elif uv := shutil.which("uv"):
-        install, options = [uv, "pip", "install", "--python", sys.executable], UV_OPTIONS
-    else:
-        raise InstallError(f"neither pip nor uv is here: {sys.executable} -m ensurepip brings pip.")
+    first: list[list[str]] = []
+    uv = [sys.executable, "-m", "uv"]
+    if importlib.util.find_spec("uv") is None:
+        if found := shutil.which("uv"):
+            uv = [found]
+        elif importlib.util.find_spec("pip"):
+            first = [[sys.executable, "-m", "pip", "install", UV]]
+        else:
+            raise InstallError(f"neither uv nor pip is here: {sys.executable} -m ensurepip brings pip.")
+    install = [*uv, "pip", "install", "--python", sys.executable]
     return [
+        *first,
         [*install, *NEEDS, *BUILD_NEEDS],
-        [*install, *NO_ISOLATION, *options, "-r", str(REQUIREMENTS)],
+        [*install, *NO_ISOLATION, *UV_OPTIONS, "-r", str(REQUIREMENTS)],
     ]
 
 

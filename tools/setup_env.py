@@ -18,13 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # nothing is installed yet
-from mask2former_cli.detectron2_release import NO_ISOLATION, REQUIREMENTS, UV_OPTIONS  # imports Python's library alone
+from mask2former_cli.detectron2_release import NO_ISOLATION, REQUIREMENTS, UV, UV_OPTIONS  # imports little
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 DONE = VENV / "installed.json"
-UV = "uv==0.13.8"
 PYTHONS = [(3, 12), (3, 13), (3, 11), (3, 10)]  # supported ones, the preferred first
 
 PINNED = ROOT / "requirements" / "lock.txt"

@@ -31,7 +31,7 @@ def test_where_nothing_is_installed(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert "missing  torch" in lines and "missing  Detectron2" in lines
     assert lines[lines.index("missing  Detectron2") + 1].endswith("-> mask2former doctor --install-detectron2")
-    assert re.search(r'-> \S+.* install "?torch>=2\.10"? torchvision', done.stdout)
+    assert re.search(r'-> .* install .*"torch>=2\.10" torchvision', done.stdout)
     assert lines[-1].startswith("Inference does not work yet")
 
 
@@ -92,13 +92,13 @@ def test_a_failing_command_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_the_archive_is_pinned_and_compiles_nothing() -> None:
-    needs, archive = detectron2_release.commands()
+    *_, needs, archive = detectron2_release.commands()
     assert {"yacs", "omegaconf", "torchvision"} <= set(needs)
     assert {"--no-deps", "--no-build-isolation", "--require-hashes"} <= set(archive)
     assert any("skip-build" in word for word in archive)
     assert re.search(r"==0\.6 --hash=sha256:[0-9a-f]{64}$", Path(archive[-1]).read_text().strip())
     locked = (ROOT / "requirements" / "lock.in").read_text()
-    assert all(re.search(rf"^{name}\b", locked, re.M) for name in needs[needs.index("install") + 1 :] if name[0] != "-")
+    assert all(re.search(rf"^{name}\b", locked, re.M) for name in needs[needs.index(sys.executable, 1) + 1 :])
 
 
 def test_tables_are_those_of_the_package() -> None:
