@@ -5,7 +5,7 @@ registry's copy of it also lacks ``detectron2._C``, whose operators (deformable 
 architecture never calls but whose import must succeed.
 
 Each fix is made only where its fault is found: :func:`apply` changes nothing on a compiled main branch of Detectron2,
-nor on a 0.6 that ``tools/patch_detectron2.py`` has patched on disk, as ``make setup`` does.
+nor on a 0.6 that :mod:`mask2former_cli.patch_detectron2` has patched on disk, as ``make setup`` does.
 """
 
 import importlib.util
@@ -22,8 +22,9 @@ def apply() -> None:
     spec = importlib.util.find_spec("detectron2")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "Detectron2 is not installed. From a checkout of this project `make setup` installs it; "
-            "elsewhere see 'Installing' in the README."
+            "Detectron2 is not installed. `mask2former doctor --install-detectron2` installs it (where the PATH lacks "
+            "that: `python -m mask2former_cli.main doctor --install-detectron2`); in a checkout `make setup` does.",
+            name="detectron2",
         )
     if _reads_removed_names(Path(spec.submodule_search_locations[0])):
         _restore_removed_names()

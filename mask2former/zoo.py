@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from mask2former.config.names import CONFIGS
 from mask2former.download import HUB, DownloadError, cache_path, fetch, fetch_from_hub
 
 # Addresses of Detectron2's backbone weights, and the URL that its PathManager maps them to.
@@ -59,9 +60,7 @@ class Model:
 
     def config_file(self) -> Path:
         """Return the configuration file of the checkout, or else of the installed package."""
-        package = Path(__file__).parent
-        beside, inside = package.parent / self.config, package / self.config
-        return beside if beside.is_file() else inside
+        return CONFIGS / f"{self.name}.yaml"
 
     @property
     def is_cached(self) -> bool:

@@ -131,7 +131,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.checks": {"data.coco", "data.images", "data.mapper", "data.datasets"},
     "data": {"data.mapper", "data.datasets"},
     "download": set(),
-    "zoo": {"download"},
+    "zoo": {"config", "download"},
     "checkpoint": {"zoo", "files", "modeling.layers"},
     "evaluation": {"labels", "files", "data.rle", "data.coco", "data.images", "data.mapper", "evaluation.video"},
     "evaluation.video": {"files", "data.rle", "data.coco"},
@@ -196,8 +196,27 @@ MAY_IMPORT: dict[str, set[str]] = {
         "download",
     },
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch"},
+    "cli": {
+        "",  # the version
+        "ops",
+        "config",
+        "download",
+        "zoo",
+        "data",
+        "data.checks",
+        "data.images",
+        "checkpoint",
+        "engine",
+        "preflight",
+        "custom",
+        "predictor",
+        "visualization",
+        "dashboard",
+        "export",
+    },
 }
 SEES_CONFIG = (
+    "cli",
     "config",
     "custom",
     "data",
@@ -290,7 +309,7 @@ def _takes_cfg(node: ast.FunctionDef) -> bool:
 OPENERS = {"Image.open", "PIL.Image.open", "cv2.imread", "cv2.imdecode", "detection_utils.read_image"}
 OUTSIDE = [
     path
-    for folder in ("mask2former", "tools", "demo", "datasets")
+    for folder in ("mask2former", "mask2former_cli", "tools", "demo", "datasets")
     for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
     if "mask2former/data/images" not in path.as_posix() and path.name != "plain_mapper.py"  # Detectron2's, to compare
 ]

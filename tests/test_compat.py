@@ -53,5 +53,5 @@ def test_a_release_that_nobody_has_mended_works(tmp_path: Path) -> None:
 
 def test_without_detectron2_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="make setup"):
+    with pytest.raises(ModuleNotFoundError, match=r"doctor --install-detectron2.*make setup"):
         compat.apply()

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mask2former.config import ConfigError, load_config
-from mask2former.config.command_line import add_options, add_trust
 from mask2former.modeling.meta_arch import SegmentationModel
 from mask2former.modeling.meta_arch.batch import padded_side
 from mask2former.ops.flops import SAMPLE, SOFTMAX, ms_deform_attn_flops, ms_deform_attn_fused_flops
+from mask2former_cli.arguments import add_options, add_trust
 
 EXAMPLE = """
 One FLOP is one multiplication with its addition, as fvcore counts and as papers on detection report. Published numbers

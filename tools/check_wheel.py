@@ -1,7 +1,8 @@
-"""Install a wheel where there is no compiler, and see that its operator computes what plain PyTorch does.
+"""Install a wheel where there is no compiler, and use it: the operator, and the commands that a new user types.
 
-In a fresh virtual environment with the torch and the Python asked for (5 GB, minutes; uv's cache helps the next time),
-with nothing but that environment on the PATH. Example:
+In a fresh virtual environment outside the checkout, with the torch and the Python asked for (5 GB, minutes; uv's cache
+helps the next time), with nothing but that environment on the PATH. Detectron2 comes by `mask2former doctor`, as
+it does for a user. Then a small model is trained on drawn images and draws on one of them. Example:
 
     .venv/bin/python tools/check_wheel.py dist/mask2former-*.whl --torch 2.10.0 --python python3.12
 """
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from setup_env import BIN, DETECTRON2, DETECTRON2_OPTIONS, NO_ISOLATION, PINNED, ROOT
+from setup_env import BIN, PINNED, ROOT
 
 UV = [sys.executable, "-m", "uv"]
 CHECK = """
@@ -39,6 +40,47 @@ for ours, plain in zip(*results, strict=True):
     torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-3)
 print("computes what plain PyTorch does, gradients too")
 """
+# Six images of one square each, and their COCO json.
+DRAW = """
+import json
+from pathlib import Path
+from PIL import Image
+Path("images").mkdir()
+images, annotations = [], []
+for number in range(1, 7):
+    left, side = 8 * number, 20 + number
+    image = Image.new("RGB", (96, 96), (40, 60, 90))
+    image.paste((220, 120, 30), (left, 10, left + side, 10 + side))
+    image.save(f"images/{number}.png")
+    corners = [left, 10, left + side, 10, left + side, 10 + side, left, 10 + side]
+    images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96})
+    annotations.append({"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "area": side * side,
+                        "bbox": [left, 10, side, side], "segmentation": [corners]})
+classes = [{"id": 1, "name": "square"}]
+Path("train.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": classes}))
+"""
+TINY = [
+    *("MODEL.SEM_SEG_HEAD.CONVS_DIM", "32", "MODEL.SEM_SEG_HEAD.MASK_DIM", "32"),
+    *("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS", "1", "MODEL.MASK_FORMER.HIDDEN_DIM", "32"),
+    *("MODEL.MASK_FORMER.DEC_LAYERS", "3", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "12"),
+    *("MODEL.MASK_FORMER.TRAIN_NUM_POINTS", "64", "SOLVER.MAX_ITER", "4", "SOLVER.IMS_PER_BATCH", "2"),
+    *("MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MIN_SIZE_TRAIN", "(96,)"),
+    *("INPUT.CROP.SIZE", "[96, 96]", "DATALOADER.NUM_WORKERS", "0"),
+]
+# Words after "mask2former", in this order, and the exit status that each has to have.
+COMMANDS = [
+    (0, "--help"),
+    (1, "doctor --no-run"),
+    (0, "doctor --install-detectron2"),
+    (0, "ops"),
+    (0, "zoo"),
+    (0, "check --coco train.json images"),
+    (0, "train-custom --train train.json images --model small --from-scratch --output mine --quiet", *TINY),
+    (0, "predict --model mine --input images/1.png --output drawn --save-json"),
+    (0, "report mine"),
+]
+PAGES = ["mine/report.html", "mine/curves.html"]
+WRITTEN = ["mine/model_final.pth", *PAGES, "drawn/1_instance.png", "drawn/instance.json"]
 
 
 def main() -> None:
@@ -52,7 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder, "venv", *BIN.parts[-1:], "python")
         uv = [*UV, "pip", "install", "--quiet", "--python", str(python)]
-        run([*UV, "venv", "--quiet", "--python", arguments.python, str(Path(folder, "venv"))])
+        run([*UV, "venv", "--quiet", "--seed", "--python", arguments.python, str(Path(folder, "venv"))])
         bare = {**os.environ, "PATH": str(python.parent)}
         for name in ("CC", "CXX", "CUDA_HOME", "CUDA_PATH", "PYTHONPATH", "VIRTUAL_ENV"):
             bare.pop(name, None)
@@ -61,16 +103,24 @@ def main() -> None:
             run([*uv, f"torch=={arguments.torch}", *needs], bare)
         else:
             run([*uv, "--no-deps", "-r", str(PINNED)], bare)
-        run([*uv, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", str(DETECTRON2)], bare)
         run([*uv, "--no-deps", str(arguments.wheel.resolve())], bare)
-        run([str(python), "-m", "mask2former.ops"], bare, folder)
-        run([str(python), "-c", CHECK], bare, folder)
+        work = Path(folder, "work")
+        work.mkdir()
+        run([str(python), "-c", DRAW], bare, work)
+        for status, words, *others in COMMANDS:
+            print(f"$ mask2former {words}", flush=True)
+            run([str(python.with_name("mask2former")), *words.split(), *others], bare, work, status)
+        if missing := [file for file in WRITTEN if not (work / file).is_file()]:
+            sys.exit(f"wheel: the commands did not write {', '.join(missing)}.")
+        run([str(python), "-c", CHECK], bare, work)
 
 
-def run(command: list[str], environment: dict[str, str] | None = None, folder: str | None = None) -> None:
+def run(
+    command: list[str], environment: dict[str, str] | None = None, folder: Path | None = None, status: int = 0
+) -> None:
     code = subprocess.run(command, env=environment, cwd=folder).returncode
-    if code:
-        sys.exit(f"wheel: this command failed with exit status {code}: {' '.join(command[:6])} ...")
+    if code != status:
+        sys.exit(f"wheel: this command ended with exit status {code}, not {status}: {' '.join(command[:6])} ...")
 
 
 if __name__ == "__main__":

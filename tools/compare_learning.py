@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 from mask2former.checkpoint.hf import from_hf, to_hf
 from mask2former.config import ConfigError, load_config
-from mask2former.config.command_line import add_options, add_trust
 from mask2former.data.loader import build_train_loader
 from mask2former.data.mapper import Mapper
 from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
@@ -32,6 +31,7 @@ from mask2former.engine.precision import AmpSettings
 from mask2former.engine.train_step import TrainStep
 from mask2former.engine.trainer import Trainer
 from mask2former.seeds import seed_step
+from mask2former_cli.arguments import add_options, add_trust
 
 EXAMPLE = """
 Both begin with the same weights and see the same batches; each draws the points of its losses by itself. Steps are

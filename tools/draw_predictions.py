@@ -13,10 +13,10 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from mask2former.config import ConfigError, load_config
-from mask2former.config.command_line import add_options, add_trust
 from mask2former.data.images.read import read_image
 from mask2former.predictor import Predictor
 from mask2former.visualization import INSTANCE_THRESHOLD, RESULTS, save_comparisons
+from mask2former_cli.arguments import add_options, add_trust
 
 EXAMPLE = """
 example:

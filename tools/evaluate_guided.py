@@ -16,10 +16,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from mask2former.config import ConfigError, load_config
-from mask2former.config.command_line import add_options, add_trust
 from mask2former.data.guide import KINDS, coarse_mask
 from mask2former.data.mapper import Mapper
 from mask2former.predictor import Predictor
+from mask2former_cli.arguments import add_options, add_trust
 
 EXAMPLE = """
 Of objects of the data set, chosen at random (the same ones for a seed), each kind of coarse mask is drawn and given to

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from patch_detectron2 import patch
-from setup_env import BIN, DETECTRON2, DETECTRON2_OPTIONS, NO_ISOLATION, PINNED
+from setup_env import BIN, PINNED
+
+from mask2former_cli.detectron2_release import NO_ISOLATION, REQUIREMENTS, UV_OPTIONS
+from mask2former_cli.patch_detectron2 import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOTS, HELD = ROOT / "requirements" / "gpu_bundle.in", ROOT / "requirements" / "gpu_machine.txt"
@@ -113,7 +115,7 @@ def pack_detectron2(out: Path) -> None:
         folder = Path(name, "files")
         uv = shutil.which("uv", path=BIN) or shutil.which("uv", path=Path(sys.executable).parent) or "uv"
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", folder]
-        run([*command, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2])
+        run([*command, *NO_ISOLATION, *UV_OPTIONS, "-r", REQUIREMENTS])
         if compiled := list(folder.rglob("*.so")):
             sys.exit(
                 f"gpu-bundle: Detectron2 holds compiled code here, for only one Python version: {compiled[0].name}"

@@ -17,19 +17,17 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # nothing is installed yet
+from mask2former_cli.detectron2_release import NO_ISOLATION, REQUIREMENTS, UV, UV_OPTIONS  # imports little
+
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 DONE = VENV / "installed.json"
-UV = "uv==0.13.8"
 PYTHONS = [(3, 12), (3, 13), (3, 11), (3, 10)]  # supported ones, the preferred first
 
 PINNED = ROOT / "requirements" / "lock.txt"
-DETECTRON2 = ROOT / "requirements" / "detectron2.txt"
-PATCH = ROOT / "tools" / "patch_detectron2.py"
-NO_ISOLATION = ["--no-deps", "--no-build-isolation"]
-# Its metadata requires packages that no registry has, and its build a compiler run with files that it lacks.
-DETECTRON2_OPTIONS = ["-C=--global-option=build_py", "-C=--build-option=--skip-build", "--require-hashes"]
+PATCH = ROOT / "mask2former_cli" / "patch_detectron2.py"
 
 
 def main() -> None:
@@ -44,15 +42,15 @@ def main() -> None:
         make_venv()
     build_inputs = [ROOT / "setup.py", ROOT / "pyproject.toml", *sorted((ROOT / "mask2former/ops/csrc").glob("*"))]
     pinned = digest([PINNED])
-    detectron2 = digest([DETECTRON2]) + pinned
+    detectron2 = digest([REQUIREMENTS]) + pinned
     # The library depends on the torch it was built against, and on this checkout.
     package = digest(build_inputs) + pinned + str(ROOT)
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python"]
-    with_detectron2 = [*install, *NO_ISOLATION, *DETECTRON2_OPTIONS, "-r", DETECTRON2]
+    with_detectron2 = [*install, *NO_ISOLATION, *UV_OPTIONS, "-r", REQUIREMENTS]
     steps = [
         ("packages", pinned, "pinned packages (about 5 GB)", [*install, "--no-deps", "-r", PINNED]),
         ("detectron2", detectron2, "Detectron2 0.6", with_detectron2),
-        ("patch", digest([PATCH]) + detectron2, "mending it", [BIN / "python", PATCH]),
+        ("patch", digest([PATCH]) + detectron2, "mending it", [BIN / "python", ROOT / "tools/patch_detectron2.py"]),
         ("package", package, "mask2former and its operator", [*install, *NO_ISOLATION, "-e", ROOT]),
     ]
     for name, wanted, words, command in steps:

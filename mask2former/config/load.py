@@ -12,6 +12,7 @@ from detectron2.config.compat import guess_version
 
 from mask2former.config.keys import add_maskformer2_config
 from mask2former.config.kmax import in_house_keys, with_aliases
+from mask2former.config.names import config_names, find_config
 from mask2former.config.safe_yaml import ConfigError, read_with_bases
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
     ``MODEL.DEVICE`` becomes ``cpu``, with one logged line, if it is a GPU and PyTorch sees none.
 
     Args:
-        config_file: a YAML file; None or "" for the defaults alone.
+        config_file: a YAML file, or else the name of a configuration of this project (``coco/panoptic/r50``); None or
+            "" for the defaults alone.
         opts: ``["KEY", "value", ...]`` as on a command line.
         allow_unsafe: let the file run code (YAML tags that begin with ``!!python``). Only for files that you trust; the
             lists of sizes in ``!!python/object/apply:eval`` of published files are understood without it.
@@ -40,9 +42,21 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
     return cfg
 
 
+def config_path(config_file: str) -> str:
+    """Return the path of a YAML file, or of this project's configuration of that name. A file takes precedence.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if Path(config_file).is_file():
+        return config_file
+    if (found := find_config(config_file)) is not None:
+        return str(found)
+    raise ConfigError(f"{config_file}: no such configuration file, nor name of one.{_like_named(Path(config_file))}")
+
+
 def _merge_file(cfg: CfgNode, config_file: str, allow_unsafe: bool) -> None:
-    if not Path(config_file).is_file():
-        raise ConfigError(f"{config_file}: no such configuration file.{_like_named(Path(config_file))}")
+    config_file = config_path(config_file)
     content = in_house_keys(read_with_bases(config_file, allow_unsafe))
     try:
         _merge_version(cfg, CfgNode(content), config_file)
@@ -98,7 +112,7 @@ def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 def _like_named(path: Path) -> str:
     beside = sorted(str(other) for other in path.parent.glob("*.yaml"))
-    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(path), beside or config_names(), n=1, cutoff=0.5)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from mask2former.config.load import ConfigError, load_config
+from mask2former.config.names import CONFIGS, find_config
 from mask2former.zoo import PACKAGED, models, weights_file
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 # Small networks that learn on a CPU: EfficientNet-Lite0 with ImageNet weights, and ResNet-18 from scratch.
 SMALL, SMALL_R18 = "small", "small_r18"
 NO_WEIGHTS = (
@@ -73,12 +72,12 @@ def _from_scratch(cfg: CfgNode) -> None:
 def _file(model: str) -> str:
     if model in (SMALL, SMALL_R18):
         return str(CONFIGS / "_base_" / f"custom_{model}.yaml")
-    if model in models():
-        return str(CONFIGS / f"{model}.yaml")
     if model.endswith(".yaml"):
         return model
+    if (found := find_config(model)) is not None:
+        return str(found)
     close = difflib.get_close_matches(model, [SMALL, SMALL_R18, *models()], n=3, cutoff=0.3)
     raise ConfigError(
-        f"--model {model}: not {SMALL!r}, a published model or a .yaml file. Similar: {', '.join(close)}; "
+        f"--model {model}: not {SMALL!r}, a name of a configuration or a .yaml file. Similar: {', '.join(close)}; "
         "`python -m mask2former.zoo` lists them all."
     )

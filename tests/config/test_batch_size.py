@@ -7,6 +7,7 @@ import pytest
 
 from mask2former.config import load_config
 from mask2former.config.batch_size import scale_to_batch
+from mask2former_cli.train import parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +51,7 @@ def test_command_line():
         sys.path.remove(str(ROOT))
     words = ["--config-file", str(ROOT / "configs/coco/panoptic/r50.yaml"), "--scale-lr", "SOLVER.IMS_PER_BATCH", "4"]
     plain = load_config(words[1])
-    cfg = train_net.read_config(train_net.training_parser().parse_args(words))
+    cfg = train_net.read_config(parser("train_net.py").parse_args(words))
     assert cfg.SOLVER.IMS_PER_BATCH == 4
     assert pytest.approx(plain.SOLVER.BASE_LR / 4) == cfg.SOLVER.BASE_LR
     assert cfg.SOLVER.MAX_ITER == 4 * plain.SOLVER.MAX_ITER

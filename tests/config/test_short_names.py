@@ -6,13 +6,14 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from mask2former.config import ConfigError, load_config
-from mask2former.config.command_line import aliased, set_epochs, set_image_size, training_parser
+from mask2former.config.command_line import aliased, set_epochs, set_image_size
+from mask2former_cli.train import parser
 
 LSJ = "configs/coco/panoptic/r50.yaml"
 
 
 def parsed(*words):
-    return training_parser().parse_args(["--config-file", "", *words])
+    return parser("train_net.py").parse_args(["--config-file", "", *words])
 
 
 def test_each_flag_sets_its_key():

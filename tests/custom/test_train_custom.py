@@ -17,6 +17,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former.checkpoint.weights_io import read
+from mask2former.cli.train_custom import _settings_among
 from mask2former.config import load_config
 from mask2former.custom import CustomDataset, DataSource
 from mask2former.custom.dataset import Split
@@ -123,11 +124,11 @@ def test_settings_may_follow_the_paths(dry_run: Callable[..., str], splits: tupl
     assert re.search(r"SOLVER.MAX_ITER +7 +set by you", said)
 
 
-def test_a_file_in_capitals_is_no_setting(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_capitals_is_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("TRAIN.JSON").write_text("{}")
     given = ["images", "TRAIN.JSON", "SEED", "3"]
-    assert tool._settings_among(given) == ["SEED", "3"]
+    assert _settings_among(given) == ["SEED", "3"]
     assert given == ["images", "TRAIN.JSON"]
 
 

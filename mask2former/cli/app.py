@@ -1,0 +1,170 @@
+"""Serve a web page on this machine that draws what a model finds: ``mask2former app``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from mask2former.config import ConfigError
+from mask2former.data import data_root
+from mask2former.predictor import Predictor, Result
+from mask2former.predictor.default_model import open_default
+from mask2former.predictor.load_image import find_images
+from mask2former.visualization import INSTANCE_THRESHOLD, MODES
+
+SHOWN_EXAMPLES = 5
+WORDS = """# Mask2Former
+One network for every kind of segmentation. Drop an image here: it does not leave this machine."""
+
+
+SAVE = """(file) => {
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.download = file.orig_name;
+    link.click();
+}"""
+STYLE = """
+footer {display: none !important}
+#found table {width: 100%; border-collapse: collapse}
+#found th, #found td {border: 0; border-bottom: 1px solid var(--border-color-primary); padding: 4px 8px}
+#found th {color: var(--body-text-color-subdued); font-weight: 500}
+"""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command of the parsed words. Return its exit status."""
+    try:
+        import gradio
+    except ImportError:
+        sys.exit("error: the page needs gradio, which is not installed: pip install 'mask2former[app]'")
+    try:
+        arguments = {"opts": args.opts, "allow_unsafe_config": args.allow_unsafe_config}
+        predictor, note = (Predictor(args.model, **arguments), None) if args.model else open_default(**arguments)
+        examples = [str(file) for file in find_images(args.examples)] if args.examples else _quickstart_images()
+    except (ConfigError, ValueError, OSError) as error:
+        sys.exit("error: " + " ".join(str(error).split()))
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="mask2former-") as folder:
+        page = build_page(predictor, examples[:SHOWN_EXAMPLES], Path(folder), note)
+        _, url, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=args.port,
+            inbrowser=args.open,
+            theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+            css=STYLE,
+            allowed_paths=examples,
+            prevent_thread_lock=True,
+            show_error=True,  # on the page
+            quiet=True,
+        )
+        print(f"page: {url} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
+    return 0
+
+
+def build_page(predictor: Predictor, examples: list[str], folder: Path, note: str | None = None) -> Any:
+    """Build the page, a ``gradio.Blocks``.
+
+    Args:
+        predictor: predictor of the model to show.
+        examples: image files to try.
+        folder: where files offered for download are written.
+        note: text shown at the top.
+    """
+    import gradio as gr
+
+    def predict(file: str | None) -> Result | None:
+        if file is None:
+            return None
+        try:
+            return predictor(file)
+        except (OSError, ValueError) as error:
+            raise gr.Error(str(error)) from error
+
+    def show(result: Result | None, task: str, mode: str, threshold: float, legend: bool) -> tuple[Any, str, Any]:
+        if result is None:
+            return None, "", gr.Button(interactive=False)
+        chosen = result.at_threshold(threshold)
+        return chosen.draw(task, mode, legend=legend), table(chosen, task), gr.Button(interactive=True)
+
+    def write(result: Result, task: str, threshold: float) -> str:
+        file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'image').stem}_{task}.json")
+        file.write_text(json.dumps(result.at_threshold(threshold).to_coco(task)), encoding="utf-8")
+        return str(file)
+
+    with gr.Blocks(title="Mask2Former", analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown(f"{WORDS}\n\n*Note: {note}*" if note else WORDS)
+        state = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                image = gr.Image(
+                    type="filepath",
+                    image_mode=None,  # do not convert the file
+                    label="Image",
+                    sources=["upload", "webcam", "clipboard"],
+                )
+                task = gr.Radio(list(predictor.tasks), value=predictor.tasks[0], label="Task", elem_id="task")
+                mode = gr.Radio(list(MODES), value="overlay", label="Drawing mode", elem_id="mode")
+                threshold = gr.Slider(
+                    0,
+                    1,
+                    value=round(getattr(predictor.model, "object_mask_threshold", INSTANCE_THRESHOLD), 2),
+                    step=0.05,
+                    label="Threshold",
+                    info="Hide what scores lower. Semantic results have no scores and do not change.",
+                    elem_id="threshold",
+                )
+                legend = gr.Checkbox(True, label="Legend", elem_id="legend")
+                if examples:
+                    gr.Examples(examples, image, label="Images to try")
+            with gr.Column(scale=3, min_width=300):
+                drawn = gr.Image(
+                    label="Result",
+                    interactive=False,
+                    format="png",
+                    buttons=["download", "fullscreen"],  # not gradio's third one, which uploads the image
+                    elem_id="result",
+                )
+                ask = gr.Button("COCO json", size="sm", interactive=False, elem_id="json")
+                written = gr.File(visible=False)
+                found = gr.Markdown(elem_id="found")
+
+        controls = [state, task, mode, threshold, legend]
+        results = [drawn, found, ask]
+        image.change(predict, image, state).then(show, controls, results)
+        for control in (task, mode, legend):
+            control.change(show, controls, results)
+        threshold.release(show, controls, results)
+        ask.click(write, [state, task, threshold], written).then(None, written, None, js=SAVE)
+    return page
+
+
+def table(result: Result, task: str) -> str:
+    """Return a Markdown table of what was found: a line for each class, with the share of the image that it covers."""
+    rows: dict[str, list[Any]] = {}
+    for region in result.regions(task):
+        row = rows.setdefault(region.name, [region.name, 0, np.zeros_like(region.mask)])
+        row[1] += 1
+        row[2] = row[2] | region.mask
+    if not rows:
+        return "Nothing found at this threshold."
+    lines = sorted(rows.values(), key=lambda row: -row[2].sum())
+    return tabulate(
+        [(name, count, f"{100 * mask.mean():.1f} %") for name, count, mask in lines],
+        ["class", "regions", "share of the image"],
+        tablefmt="github",
+        colalign=("left", "right", "right"),
+    )
+
+
+def _quickstart_images() -> list[str]:
+    folder = Path(data_root(), "quickstart", "images", "val")
+    return [str(file) for file in find_images(folder)] if folder.is_dir() else []

@@ -1,0 +1,53 @@
+"""List what is wrong with a data set, and what is in it: ``mask2former check``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tabulate import tabulate
+
+from mask2former.data import register_all
+from mask2former.data.checks import Report, check_dataset, check_instances
+from mask2former.data.images.limits import set_max_pixels
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command of the parsed words. Return its exit status."""
+    try:
+        set_max_pixels(args.max_pixels)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+    if args.coco:
+        file, images = args.coco
+        reports = {"instance": check_instances(file, images, decode=args.decode)}
+    else:
+        register_all(args.root)
+        try:
+            reports = check_dataset(args.name, args.decode)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    for task, report in reports.items():
+        _print(task, report, args.show)
+    faults = sum(len(report.faults) for report in reports.values())
+    print(f"{faults} faults" if faults else "no faults")
+    return 1 if faults else 0
+
+
+def _print(task: str, report: Report, show: int) -> None:
+    print(f"{task}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
+    rows = [
+        (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds)
+        for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
+    ]
+    unit = "images" if task == "semantic" else "objects"
+    print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
+    lines = report.lines(report.faults)
+    for line in lines[:show]:
+        print(f"fault: {line}")
+    if len(lines) > show:
+        print(f"... and {len(lines) - show} more; --show {len(lines)} lists them all")
+    print()

@@ -1,0 +1,32 @@
+"""The words of ``mask2former convert``."""
+
+from __future__ import annotations
+
+import argparse
+
+from mask2former_cli.choices import WEIGHT_FORMATS
+
+EXAMPLES = """
+The format of the input is recognised by its names: ours, published (MaskFormer v1 too), Hugging Face's, and backbones
+alone: Swin's classifiers, ResNets of torchvision, timm, Detectron2 (R-50.pkl) and Caffe2. The suffix of OUT
+chooses the kind of file: .pth, .bin (PyTorch), .pkl (arrays, for Detectron2), .safetensors. Values are not changed.
+
+examples:
+  %(prog)s model_final.pth model.safetensors --to hf
+  %(prog)s coco/panoptic/r50 r50.pth --to ours
+  %(prog)s hf://org/name model.pkl --to published
+"""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Make the parser."""
+    result = argparse.ArgumentParser(
+        prog=prog,
+        description="Convert weights between formats.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("input", metavar="IN", help="file, URL, hf://org/name, or name of a published model")
+    result.add_argument("output", metavar="OUT", help="file to write")
+    result.add_argument("--to", choices=WEIGHT_FORMATS, required=True, help="format of the parameter names")
+    return result
