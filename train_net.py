@@ -3,11 +3,9 @@
 
 import argparse
 import sys
-from contextlib import nullcontext
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
@@ -15,8 +13,8 @@ from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, load_config
 from mask2former.config.batch_size import scale_to_batch
 from mask2former.config.command_line import aliased, set_epochs, set_image_size, training_parser
-from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
+from mask2former.engine.processes import find_place, run_in_processes
 from mask2former.engine.trainer import Trainer
 from mask2former.preflight.preflight import check_run
 
@@ -68,13 +66,14 @@ def checked_config(args: argparse.Namespace) -> CfgNode:
         raise ConfigError("--eval-only needs the weights to evaluate: MODEL.WEIGHTS FILE at the end, or --resume.")
     if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
         raise ConfigError("--num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
-    if not args.skip_checks:
+    place = find_place()
+    if not args.skip_checks and (place is None or place.rank == 0):  # one process speaks for all
         check_run(
             cfg,
             eval_only=args.eval_only,
             resume=args.resume,
             num_gpus=args.num_gpus,
-            machines=args.num_machines,
+            machines=args.num_machines if place is None else place.world_size,
         )
     cfg.freeze()
     return cfg
@@ -84,17 +83,17 @@ def main() -> None:
     args = training_parser().parse_args()
     try:
         cfg = checked_config(args)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    with signals_to_children() if args.num_gpus * args.num_machines > 1 else nullcontext():
-        launch(
+        run_in_processes(
             run,
-            args.num_gpus,
+            (cfg, args),
+            device=cfg.MODEL.DEVICE,
+            num_gpus=args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(cfg, args),
         )
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
