@@ -1,7 +1,7 @@
 """Submit a training to Slurm, which goes on by itself after a time limit or a preemption.
 
-submitit (MIT licence, extra ``slurm``) writes the script, submits it and starts the processes. Ahead of the end it sends
-a signal: the training finishes its step, saves everything, and is queued again to resume.
+submitit (MIT licence, extra ``slurm``) writes the script, submits it and starts the processes. Ahead of the end comes a
+signal: the training finishes its step, saves everything, and is queued again to resume.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mask2former.config.load import ConfigError
@@ -42,7 +43,7 @@ class Allocation(NamedTuple):
     memory: float | None = None
     hours: float = 24
     cluster: str = "slurm"
-    others: dict[str, str] = {}
+    others: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def read(cls, text: str) -> Allocation:

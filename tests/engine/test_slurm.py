@@ -47,7 +47,7 @@ def test_mistakes_are_named(word, message):
 def test_without_slurm_the_reason_is_said(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="not submitted.*slurm cluster"):
+    with pytest.raises(ConfigError, match=r"not submitted.*slurm cluster"):
         submit(print, [], Allocation(), tmp_path)
 
 
