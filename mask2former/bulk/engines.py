@@ -19,7 +19,7 @@ from mask2former.files import whole_file, write_text
 ENGINES = ("local", "ray")
 
 
-def run(
+def predict_set(
     sources: Sequence[Source],
     settings: Settings,
     folder: str | Path,
@@ -107,7 +107,7 @@ def _in_this_process(settings: Settings, shards: Path, missing: dict[int, Sequen
         yield worker(number, part)
 
 
-class _RayWorker:
+class RayWorker:
     """What Ray Data calls: a batch is one shard, whose images are JSON."""
 
     def __init__(self, settings: Settings, shards: str) -> None:
@@ -138,7 +138,7 @@ def _by_ray(
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = [{"shard": number, "sources": json.dumps(part)} for number, part in missing.items()]
     found = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _RayWorker,
+        RayWorker,
         fn_constructor_args=(settings, str(shards.resolve())),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
