@@ -304,7 +304,7 @@ def _as_list(batch: list[Any]) -> list[Any]:
 
 def leave_signals_to_the_parent(worker: int) -> None:
     """Keep a worker at work when a terminal or a scheduler signals all processes: the parent still needs its images."""
-    for name in ("SIGINT", "SIGUSR1"):
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # Linux

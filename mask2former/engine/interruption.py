@@ -13,23 +13,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
 
 import torch.distributed
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-# Ctrl-C; what schedulers send before they kill; what users have Slurm send ahead of the time limit (--signal=USR1@120).
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+# Ctrl-C; what schedulers send before they kill; what users have Slurm send ahead of the time limit (--signal=USR1@120);
+# what submitit has it send.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+_lent: set[int] = set()  # signals with a handler that stop_requests may replace for its time
 _SAME = 0.5  # seconds within which two Ctrl-C are one: the terminal's to the whole group, and the parent's
 
 
 class Interrupted(SystemExit):
     """The end of a program that a signal stopped in good order; the exit code is 128 + the signal's number.
 
-    SIGINT gives 130, SIGTERM 143, SIGUSR1 138 on Linux.
+    SIGINT gives 130, SIGTERM 143, SIGUSR1 138 and SIGUSR2 140 on Linux.
 
     Args:
         number: number of the signal.
@@ -114,15 +116,20 @@ def are_noted() -> bool:
 def stop_requests() -> Iterator[StopRequests]:
     """Note the signals ``SIGNALS`` in place of ending the process, and restore the handlers at the end.
 
-    A handler that the user's program has set is left alone, and so is a signal that the process ignores. Handlers
-    belong to the main thread: in others, nothing is noted. An inner block shares the requests of the outer one.
+    A handler that the user's program has set is left alone, unless :func:`lend_handlers` says otherwise, and so is a
+    signal that the process ignores. Handlers belong to the main thread: in others, nothing is noted. An inner block
+    shares the requests of the outer one.
     """
     global _current
     if _current is not None or threading.current_thread() is not threading.main_thread():
         yield _current or StopRequests()
         return
     requests = StopRequests()
-    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) in _DEFAULTS}
+    before = {
+        number: handler
+        for number in SIGNALS
+        if (handler := signal.getsignal(number)) in _DEFAULTS or (number in _lent and handler != signal.SIG_IGN)
+    }
     _current = requests
     try:
         for number in before:
@@ -132,6 +139,17 @@ def stop_requests() -> Iterator[StopRequests]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _current = None
+
+
+@contextlib.contextmanager
+def lend_handlers(numbers: Iterable[int]) -> Iterator[None]:
+    """Let :func:`stop_requests` note these signals though they have handlers, such as a scheduler's, for its time."""
+    lent = set(numbers) - _lent
+    _lent.update(lent)
+    try:
+        yield
+    finally:
+        _lent.difference_update(lent)
 
 
 @contextlib.contextmanager

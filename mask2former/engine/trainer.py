@@ -84,9 +84,10 @@ class Trainer(ResumableTrainer):
 
     @staticmethod
     def _distribute(cfg: CfgNode, model: nn.Module) -> nn.Module:
-        # Detectron2 names this process's GPU, which DistributedDataParallel refuses for a model on the CPU.
-        on_cpu = {} if cfg.MODEL.DEVICE.startswith("cuda") else {"device_ids": None}
-        return create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+        # Detectron2 takes the process's number on its machine for its GPU's, which is another where a scheduler shows
+        # each process one GPU; and DistributedDataParallel refuses a GPU for a model on the CPU.
+        gpus = [torch.cuda.current_device()] if cfg.MODEL.DEVICE.startswith("cuda") else None
+        return create_ddp_model(model, broadcast_buffers=False, device_ids=gpus)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:

@@ -29,7 +29,7 @@ from mask2former.data.loader import leave_signals_to_the_parent
 from mask2former.engine.interruption import Interrupted, StopRequests, resume_command, stop_requests
 from mask2former.engine.trainer import Trainer
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGUSR2: 140}
 SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
