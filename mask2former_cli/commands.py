@@ -57,7 +57,9 @@ def run_command(name: str, arguments: Sequence[str] | None = None, prog: str | N
         The exit status.
     """
     command = COMMANDS[name]
-    args = import_module(command.grammar).parser(prog or f"mask2former {name}").parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = import_module(command.grammar).parser(prog or f"mask2former {name}").parse_args(words)
+    args.words = words  # for a job that runs them elsewhere
     try:
         runner = import_module(command.runner)
     except ModuleNotFoundError as error:

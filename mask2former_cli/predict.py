@@ -25,6 +25,9 @@ examples:
     %(prog)s --input film.mp4 --output drawn.mp4 --keep-sound
     %(prog)s --input film.mp4 --task instance --tracks tracks.csv --start 100 --every 2 --frames 50
     %(prog)s --webcam
+  A large set, in shards: stopped and started again, it goes on; tar files and URLs such as s3://bucket/images too:
+    %(prog)s --model output/mine --input images/ --engine local --output results
+    %(prog)s --model output/mine --input s3://bucket/images --engine ray --workers 8 --gpus 0.5 --output results
   A configuration and weights, as in the published demo:
     %(prog)s --config-file FILE --input a.jpg b.jpg --output drawn --opts MODEL.WEIGHTS model_final.pkl
 """
@@ -122,6 +125,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--tile-if-needed", action="store_true", help="cut an image into tiles if it does not fit into memory")
     add("--overlap", type=int, default=128, metavar="PIXELS", help="overlap of tiles [%(default)s]")
+    add_large_sets(result)
     add_trust(result)
     add(
         "--opts",
@@ -131,6 +135,20 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="configuration keys to change, last on the line, such as MODEL.WEIGHTS model_final.pth",
     )
     return result
+
+
+def add_large_sets(parser: argparse.ArgumentParser) -> None:
+    """Add what is said of sets too large for one run to be sure to end."""
+    group = parser.add_argument_group("large sets (results as files, nothing drawn)")
+    add = group.add_argument
+    add("--engine", choices=["local", "ray"], help="write results in shards: by this process, or by workers of Ray")
+    add("--form", choices=["json", "parquet"], default="json", help="COCO json, or a table for each shard [json]")
+    add("--image-root", metavar="FOLDER", help="folder of the images of a COCO json in --input [beside it]")
+    add("--shard-size", type=_positive, default=256, metavar="N", help="images in a file [256]")
+    add("--workers", type=_positive, default=1, metavar="N", help="Ray's workers [1]")
+    add("--gpus", type=float, default=0, metavar="SHARE", help="GPUs of each worker, such as 0.5 [0]")
+    add("--cpus", type=float, default=1, metavar="N", help="processor cores of each worker [1]")
+    add("--address", metavar="HOST", help="a Ray cluster, such as auto or ray://head:10001 [one on this machine]")
 
 
 def _share(text: str) -> float:

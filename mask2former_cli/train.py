@@ -28,6 +28,10 @@ examples:
   Two machines of eight GPUs (the same command on both, except for the rank):
     %(prog)s --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://FIRST:29500
     %(prog)s --config-file FILE --num-gpus 8 --num-machines 2 --machine-rank 1 --dist-url tcp://FIRST:29500
+  In processes that torchrun or Slurm's srun has started, nothing more has to be said:
+    torchrun --nproc-per-node 8 train_net.py --config-file FILE
+  Submit it to Slurm, where it goes on by itself after a time limit or a preemption (see --slurm):
+    %(prog)s --slurm partition=gpu,nodes=2,gpus=8,hours=12 --config-file FILE OUTPUT_DIR output/mine
 
 Data sets are in the folder that the environment variable DETECTRON2_DATASETS names ("datasets" by default); see
 datasets/README.md. Checkpoints, log.txt, metrics.json and TensorBoard files go to OUTPUT_DIR.
@@ -45,6 +49,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_run(result)
     result.add_argument("--eval-only", action="store_true", help="evaluate, train nothing")
     add_launch(result)
+    result.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help="submit the training to Slurm instead of running it here. Keys: nodes [1], gpus of each [1], tasks of "
+        "each [one for each GPU], cpus of each task [4], memory of each node in GB, hours [24], cluster=local to try "
+        "it on this machine, and any option of sbatch, such as partition=gpu",
+    )
     add_overwrite(result)
     add_aliases(result)
     result.add_argument(

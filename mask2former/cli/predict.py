@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from mask2former.cli.predict_set import predict_large_set
 from mask2former.config import ConfigError
 from mask2former.predictor import Predictor
 from mask2former.predictor.default_model import open_default
@@ -27,6 +28,8 @@ IMAGE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
+    if args.engine:
+        return predict_large_set(args)
     if args.mode == LABELS and (args.style == "side-by-side" or args.legend):
         _stop("--mode labels writes label numbers: leave out --style side-by-side and --legend.")
     images, videos, failures = _sort_inputs(args)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import nullcontext
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
@@ -16,10 +16,12 @@ from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, config_path, load_config
 from mask2former.config.batch_size import scale_to_batch
 from mask2former.config.command_line import aliased, set_epochs, set_image_size
-from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
+from mask2former.engine.processes import find_place, run_in_processes
+from mask2former.engine.slurm import Allocation, submit
 from mask2former.engine.trainer import Trainer
 from mask2former.preflight.preflight import check_run
+from mask2former_cli import run_command
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -71,13 +73,14 @@ def checked_config(args: argparse.Namespace) -> CfgNode:
         raise ConfigError("--eval-only needs the weights to evaluate: MODEL.WEIGHTS FILE at the end, or --resume.")
     if args.num_gpus * args.num_machines > 1 and not torch.cuda.is_available():
         raise ConfigError("--num-gpus and --num-machines above 1 need GPUs, and PyTorch sees none here.")
-    if not args.skip_checks:
+    place = find_place()
+    if not args.skip_checks and (place is None or place.rank == 0):  # one process speaks for all
         check_run(
             cfg,
             eval_only=args.eval_only,
             resume=args.resume,
             num_gpus=args.num_gpus,
-            machines=args.num_machines,
+            machines=args.num_machines if place is None else place.world_size,
         )
     cfg.freeze()
     return cfg
@@ -87,15 +90,45 @@ def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     try:
         cfg = checked_config(args)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    with signals_to_children() if args.num_gpus * args.num_machines > 1 else nullcontext():
-        launch(
+        if args.slurm:
+            return _submit(args, cfg)
+        run_in_processes(
             train,
-            args.num_gpus,
+            (cfg, args),
+            device=cfg.MODEL.DEVICE,
+            num_gpus=args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
-            args=(cfg, args),
         )
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     return 0
+
+
+def train_by_words(words: Sequence[str]) -> None:
+    """Run the command of these words, as a process of a job."""
+    run_command("train", words)
+
+
+def _submit(args: argparse.Namespace, cfg: CfgNode) -> int:
+    asked, folder = Allocation.read(args.slurm), Path(cfg.OUTPUT_DIR, "slurm").resolve()
+    job = submit(train_by_words, _without_slurm(args.words), asked, folder)
+    print(f"Job {job.job_id} was submitted. What it prints: {folder}/{job.job_id}_0_log.out and .err")
+    print(
+        "It goes on by itself after its time limit or a preemption. "
+        + (f"To end it: scancel {job.job_id}" if asked.cluster == "slurm" else f"To end it: kill -INT {job.job_id}")
+    )
+    return 0
+
+
+def _without_slurm(words: Sequence[str]) -> list[str]:
+    """Return the words without ``--slurm`` and its value, which argparse lets be abbreviated."""
+    kept, words = [], list(words)
+    while words:
+        flag, equals, _ = (word := words.pop(0)).partition("=")
+        if len(flag) > 3 and "--slurm".startswith(flag):
+            words = words if equals else words[1:]
+        else:
+            kept.append(word)
+    return kept

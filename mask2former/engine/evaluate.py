@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from torch import nn
+from torch import distributed, nn
 
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.bad_images import BadImages
@@ -52,7 +52,7 @@ def evaluate(
     set_max_pixels(cfg.INPUT.MAX_PIXELS)
     images = BadImages.of(cfg.OUTPUT_DIR)
     start = images.end()
-    comm.synchronize()
+    _take_first_statistics(bare)
     loaders: dict[str, Iterable] = {}
     if keep and cfg.TEST.KEEP_PERIOD > 0:
         for place, name in enumerate(cfg.DATASETS.TEST):
@@ -75,6 +75,14 @@ def evaluate(
     if not are_noted() and (number := max(comm.all_gather(requests.number))):
         raise Interrupted(number)  # it came when nothing was left to save, so nobody has acted on it
     return results
+
+
+def _take_first_statistics(model: Any) -> None:
+    """Give all processes the first one's running statistics, which checkpoints hold, so that all score one model."""
+    if comm.get_world_size() > 1 and isinstance(model, nn.Module):
+        for buffer in model.buffers():
+            distributed.broadcast(buffer.detach(), 0)
+    comm.synchronize()
 
 
 def _of_datasets(bad: dict[str, str], names: Iterable[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mask2former.cli.train import _without_slurm
 from mask2former.config.load import ConfigError
 from mask2former.engine.slurm import Allocation, TrainingJob, submit
 
@@ -56,6 +57,12 @@ def test_a_job_is_queued_again_to_resume():
     again = TrainingJob(print, ["--config-file", "a.yaml"]).checkpoint().function
     assert (again.train, again.words) == (print, ["--resume", "--config-file", "a.yaml"])
     assert again.checkpoint().function.words == again.words
+
+
+@pytest.mark.parametrize("given", [["--slurm", "gpus=2"], ["--slurm=gpus=2"], ["--sl", "gpus=2"]])
+def test_the_job_does_not_submit_itself_again(given):
+    words = ["--quiet", "--config-file", "a.yaml"]
+    assert _without_slurm([words[0], *given, *words[1:], "SEED", "1"]) == [*words, "SEED", "1"]
 
 
 def wait_for(*files):
