@@ -9,13 +9,14 @@ import sys
 from tabulate import tabulate
 
 from mask2former.data import data_root, register_all
-from mask2former.data.checks import Report, check_dataset, check_instances
+from mask2former.data.checks import Report, check_annotations, check_dataset
 from mask2former.data.images.limits import MAX_PIXELS, set_max_pixels
 
 EXAMPLES = """
 examples:
   check_dataset.py quickstart_train_panoptic
   check_dataset.py --coco annotations/instances.json images/
+  check_dataset.py --coco videos.json frames/     (videos in the form of YouTube-VIS are told from the file)
 
 The status is 0 where nothing is wrong, 1 where there are faults, 2 where the data set cannot be checked.
 """
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root")
-    chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its images")
+    chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="file of objects or tracks, and images")
     parser.add_argument("--root", default=data_root(), help="[%(default)s]")
     parser.add_argument("--decode", action="store_true", help="read every image whole, which takes longer")
     parser.add_argument(
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
     if args.coco:
-        reports = {"instance": check_instances(*args.coco, decode=args.decode)}
+        reports = {"instance": check_annotations(*args.coco, decode=args.decode)}
     else:
         register_all(args.root)
         try:
@@ -65,13 +66,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _print(task: str, report: Report, show: int) -> None:
-    print(f"{task}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
+    of_videos = "videos" in report.counts
+    kind = "tracks in videos" if of_videos else task
+    print(f"{kind}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
     rows = [
-        (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds)
+        (
+            name,
+            *([report.tracks[name]] if of_videos else []),
+            *(tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds),
+        )
         for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
     ]
-    unit = "images" if task == "semantic" else "objects"
-    print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
+    units = ["tracks", "masks"] if of_videos else ["images" if task == "semantic" else "objects"]
+    print(tabulate(rows, ["class", *units, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
     lines = report.lines(report.faults)
     for line in lines[:show]:
         print(f"fault: {line}")

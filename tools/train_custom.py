@@ -21,7 +21,8 @@ from mask2former.config import ConfigError
 from mask2former.config.command_line import add_aliases, add_overwrite, aliased
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 from mask2former.custom.model import configuration, settings
-from mask2former.custom.plan import TrainingPlan, plan_training
+from mask2former.custom.plan import plan_training
+from mask2former.custom.settings import TrainingPlan
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
@@ -35,6 +36,8 @@ the data, in one of these forms:
   objects (COCO):        --train annotations.json images/
   panoptic (COCO):       --train panoptic.json images/ panoptic_pngs/
   classes of pixels:     --train images/ labels/    (label files named as the images, holding class numbers)
+  tracks in videos:      --train videos.json frames/    (YouTube-VIS; COCO with video_id and track_id; or MOTS:
+                         --train images/ instances/ or instances_txt/, a folder of frames for each video)
 
 examples:
   See what would be done, and train nothing:
@@ -43,6 +46,8 @@ examples:
     train_custom.py --train train.json images/ --val val.json images/ --model coco/instance/r50 --output output/cats
   A small network, for a CPU (with ImageNet weights from the package registry; --from-scratch without):
     train_custom.py --train images/ labels/ --classes sky,grass,road --model small
+  Tracks in clips of your own, which makes a model of clips:
+    train_custom.py --train train.json frames/ --val val.json frames/ --model small --output output/clips
   Any setting, as KEY value pairs at the end; the rules that depend on it follow:
     train_custom.py --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
   Go on after an interruption, or evaluate again: the same command with --resume, or with --eval-only.
@@ -116,10 +121,13 @@ def main(arguments: list[str] | None = None) -> int:
     cfg.freeze()
     with signals_to_children() if args.num_gpus > 1 else nullcontext():
         launch(run, args.num_gpus, dist_url="auto", args=(cfg, data, args))
+    own = f"for frame in Predictor('{args.output}').stream('film.mp4'): ..."
+    if data.kind != "video":
+        own = f"Predictor('{args.output}')('image.jpg').save('out.png')"
     print(
         f"\nEverything is in {args.output}. To look at: {args.output}/report.html, {args.output}/curves.html\n"
-        "On an image of your own:\n"
-        f"  from mask2former import Predictor; Predictor('{args.output}')('image.jpg').save('out.png')"
+        f"On {'a film' if data.kind == 'video' else 'an image'} of your own:\n"
+        f"  from mask2former import Predictor; {own}"
     )
     return 0
 
@@ -171,16 +179,28 @@ def _class_names(given: str) -> list[str]:
 
 def _summary(data: CustomDataset) -> str:
     semantic = data.kind == "semantic"
-    header = ["class", "id", "images that show it" if semantic else "objects", "mean side (pixels)"]
+    of_tracks = data.kind == "video"
+    header = [
+        "class",
+        "id",
+        "images that show it" if semantic else "masks" if of_tracks else "objects",
+        "mean side (pixels)",
+    ]
     rows = []
     for category in data.categories:
         tally = data.report.classes[category["name"]]
         side = round(math.sqrt(tally.pixels / max(1, tally.objects)))
         crowds = [] if semantic else [f"{tally.crowd_share:.0%}"]
-        rows.append([category["name"], category["id"], tally.objects, side, *crowds])
+        tracks = [data.report.tracks[category["name"]]] if of_tracks else []
+        rows.append([category["name"], category["id"], *tracks, tally.objects, side, *crowds])
+    if of_tracks:
+        header.insert(2, "tracks")
+    parts = [f"{one.num_images} {'frames' if of_tracks else 'images'}" for one in (data.train, data.val)]
+    if of_tracks:
+        parts = [f"{one.num_videos} videos ({part})" for one, part in zip((data.train, data.val), parts, strict=True)]
     return "\n".join(
         [
-            f"{data.kind} data: {data.train.num_images} images for training, {data.val.num_images} for validation, "
+            f"{data.kind} data: {parts[0]} for training, {parts[1].removesuffix(' images')} for validation, "
             f"{len(data.categories)} class{'es' * (len(data.categories) != 1)}. In the training data:",
             tabulate(rows, header if semantic else [*header, "crowds"]),
             *data.notes,
