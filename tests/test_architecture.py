@@ -143,7 +143,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.postprocess",
     },  # a model around a model
     "visualization": {"labels", "files", "data.images", "data.mapper"},
-    "dashboard": {"files", "data.images", "evaluation", "visualization"},
+    "dashboard": {"files", "data.images", "evaluation", "evaluation.video", "visualization"},
     "engine": {
         "config",
         "files",
@@ -159,6 +159,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "checkpoint",
         "evaluation",
         "evaluation.tta",
+        "evaluation.video",
         "dashboard",
     },
     "preflight": {"config", "data.images", "evaluation", "zoo"},
