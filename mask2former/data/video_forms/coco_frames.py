@@ -46,12 +46,12 @@ def read_coco_frames(content: Mapping[str, Any], file: str, image_root: str, sin
     names = {identifier(one.get("id")): one.get("name") for one in entries}
     members: dict[Id, list[CocoImage]] = defaultdict(list)
     for image in (image for image in images.values() if image is not None):
-        video = identifier(raw[image.id].get("video_id"))
-        if video is None:
+        owned_by = identifier(raw[image.id].get("video_id"))
+        if owned_by is None:
             found = raw[image.id].get("video_id")
             sink.fault(file, f"image {image.id}: video_id is {found!r:.40}; every image has to say its video")
         else:
-            members[video].append(image)
+            members[owned_by].append(image)
     categories = {category["id"] for category in read_categories(content, file, False, sink)}
     owner = {image.id: video for video, frames in members.items() for image in frames}
     objects: dict[Id, list[CocoInstance]] = defaultdict(list)
