@@ -139,7 +139,10 @@ def test_faults_of_mots_png(tmp_path: Path) -> None:
         (lambda c: c["images"][1].__setitem__("frame_id", 1), "image 2: frame 1 of video 5 is image 1 already"),
         (lambda c: c["images"][1].pop("frame_id"), "image 2: its number in video 5"),
         (lambda c: c["images"][0].__setitem__("height", 50), "video 5: its images have the sizes"),
-        (lambda c: c["annotations"][0].__setitem__("category_id", 2), "track 1001 of video 0005 has class 1 here, but 2"),
+        (
+            lambda c: c["annotations"][0].__setitem__("category_id", 2),
+            "track 1001 of video 0005 has class 1 here, but 2",
+        ),
     ],
 )
 def test_faults_of_coco_with_video_ids(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
