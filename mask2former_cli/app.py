@@ -18,7 +18,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """Make the parser."""
     result = argparse.ArgumentParser(
         prog=prog,
-        description="Serve a web page on this machine: drop an image on it and see what a model finds.",
+        description="Serve a web page on this machine: drop an image or a film on it and see what a model finds.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

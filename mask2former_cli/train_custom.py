@@ -11,6 +11,8 @@ the data, in one of these forms:
   objects (COCO):        --train annotations.json images/
   panoptic (COCO):       --train panoptic.json images/ panoptic_pngs/
   classes of pixels:     --train images/ labels/    (label files named as the images, holding class numbers)
+  tracks in videos:      --train videos.json frames/    (YouTube-VIS; COCO with video_id and track_id; or MOTS:
+                         --train images/ instances/ or instances_txt/, a folder of frames for each video)
 
 examples:
   See what would be done, and train nothing:
@@ -19,6 +21,8 @@ examples:
     %(prog)s --train train.json images/ --val val.json images/ --model coco/instance/r50 --output output/cats
   A small network, for a CPU (with ImageNet weights from the package registry; --from-scratch without):
     %(prog)s --train images/ labels/ --classes sky,grass,road --model small
+  Tracks in clips of your own, which makes a model of clips:
+    %(prog)s --train train.json frames/ --val val.json frames/ --model small --output output/clips
   Any setting, as KEY value pairs at the end; the rules that depend on it follow:
     %(prog)s --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
   Go on after an interruption, or evaluate again: the same command with --resume, or with --eval-only.

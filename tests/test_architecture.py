@@ -128,6 +128,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.dataset_mappers": {"data.mapper"},
     "data.repeat_factors": {"data.images"},
     "data.loader": {"seeds", "data.repeat_factors", "data.progressive"},
+    "data.video_forms": {"files", "data.rle", "data.coco", "data.images"},
     "data.checks": {"data.coco", "data.images", "data.mapper", "data.datasets"},
     "data": {"data.mapper", "data.datasets"},
     "download": set(),
@@ -142,7 +143,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.postprocess",
     },  # a model around a model
     "visualization": {"labels", "files", "data.images", "data.mapper"},
-    "dashboard": {"files", "data.images", "evaluation", "visualization"},
+    "dashboard": {"files", "data.images", "evaluation", "evaluation.video", "visualization"},
     "engine": {
         "config",
         "files",
@@ -158,6 +159,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "checkpoint",
         "evaluation",
         "evaluation.tta",
+        "evaluation.video",
         "dashboard",
     },
     "preflight": {"config", "data.images", "evaluation", "zoo"},
@@ -169,6 +171,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data.images",
         "data.datasets",
         "data.checks",
+        "data.video_forms",
         "preflight",
         "zoo",
     },

@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ from mask2former.config import ConfigError
 from mask2former.data import data_root
 from mask2former.predictor import Predictor, Result
 from mask2former.predictor.default_model import open_default
+from mask2former.predictor.film import draw_film
 from mask2former.predictor.load_image import find_images
+from mask2former.predictor.video import Frames
+from mask2former.predictor.writer import ResultWriter
 from mask2former.visualization import INSTANCE_THRESHOLD, MODES
 
 SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
-One network for every kind of segmentation. Drop an image here: it does not leave this machine."""
+One network for every kind of segmentation. Drop an image or a film here: it does not leave this machine."""
 
 
 SAVE = """(file) => {
@@ -100,10 +105,19 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
         file.write_text(json.dumps(result.at_threshold(threshold).to_coco(task)), encoding="utf-8")
         return str(file)
 
+    def draw(file: str | None, task: str, mode: str) -> Iterator[tuple[Any, str, Any]]:
+        if file is None:
+            raise gr.Error("Choose a film first.")
+        try:
+            for said, drawn, tracks in draw_upload(predictor, file, task, mode, folder):
+                yield drawn, said, gr.File(tracks, visible=tracks is not None)
+        except (OSError, ValueError) as error:
+            raise gr.Error(str(error)) from error
+
     with gr.Blocks(title="Mask2Former", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"{WORDS}\n\n*Note: {note}*" if note else WORDS)
         state = gr.State(None)
-        with gr.Row():
+        with gr.Tab("Image"), gr.Row():
             with gr.Column(scale=2, min_width=300):
                 image = gr.Image(
                     type="filepath",
@@ -136,6 +150,19 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
                 ask = gr.Button("COCO json", size="sm", interactive=False, elem_id="json")
                 written = gr.File(visible=False)
                 found = gr.Markdown(elem_id="found")
+        with gr.Tab("Film", elem_id="film"), gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                film = gr.Video(label="Film", sources=["upload", "webcam"], elem_id="film-input")
+                film_task = gr.Radio(list(predictor.tasks), value=predictor.tasks[0], label="Task", elem_id="film-task")
+                modes = list(MODES)
+                film_mode = gr.Radio(modes, value="overlay", label="Drawing mode", elem_id="film-mode")
+                with gr.Row():
+                    start = gr.Button("Draw the film", variant="primary", elem_id="film-start")
+                    stop = gr.Button("Stop", elem_id="film-stop")
+            with gr.Column(scale=3, min_width=300):
+                drawn_film = gr.Video(label="Result", interactive=False, buttons=["download"], elem_id="film-result")
+                said = gr.Markdown(elem_id="film-said")
+                tracks = gr.File(label="Tracks, in the form of YouTube-VIS", visible=False, elem_id="film-tracks")
 
         controls = [state, task, mode, threshold, legend]
         results = [drawn, found, ask]
@@ -144,7 +171,44 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
             control.change(show, controls, results)
         threshold.release(show, controls, results)
         ask.click(write, [state, task, threshold], written).then(None, written, None, js=SAVE)
+        drawing = start.click(draw, [film, film_task, film_mode], [drawn_film, said, tracks])
+        stop.click(None, cancels=drawing)
     return page
+
+
+def draw_upload(
+    predictor: Predictor, file: str, task: str, mode: str, folder: Path
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Draw a film, following its objects, and say every second how far it is.
+
+    Args:
+        predictor: finds the objects.
+        file: the film.
+        task: one of the predictor's.
+        mode: of drawing.
+        folder: where a folder with the drawn film and the tracks is made.
+
+    Returns:
+        An iterator of (what to say, drawn film, file of the tracks); the files are None until the film has ended, and
+        the tracks of semantic results always.
+
+    Raises:
+        OSError: the film cannot be decoded.
+    """
+    output = Path(tempfile.mkdtemp(dir=folder))
+    frames = Frames(file)
+    tracks = output / f"{frames.name}_tracks.json" if task != "semantic" else None
+    writer = ResultWriter(output, [task], mode)
+    told, count = 0.0, 0
+    for _ in draw_film(predictor, writer, frames, tracks=tracks, track=tracks is not None):
+        count += 1
+        if time.monotonic() - told > 1:
+            told = time.monotonic()
+            yield f"frame {count}" + (f" of {len(frames)}" if len(frames) else ""), None, None
+    writer.close()
+    number = 0 if tracks is None else len(json.loads(tracks.read_text(encoding="utf-8"))["annotations"])
+    words = f"{count} frames" + (f", {number} tracks" if tracks else "")
+    yield words, str(writer.drawn[0]), None if tracks is None else str(tracks)
 
 
 def table(result: Result, task: str) -> str:

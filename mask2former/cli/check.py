@@ -8,7 +8,7 @@ import sys
 from tabulate import tabulate
 
 from mask2former.data import register_all
-from mask2former.data.checks import Report, check_dataset, check_instances
+from mask2former.data.checks import Report, check_annotations, check_dataset
 from mask2former.data.images.limits import set_max_pixels
 
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.coco:
         file, images = args.coco
-        reports = {"instance": check_instances(file, images, decode=args.decode)}
+        reports = {"instance": check_annotations(file, images, decode=args.decode)}
     else:
         register_all(args.root)
         try:
@@ -38,13 +38,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(task: str, report: Report, show: int) -> None:
-    print(f"{task}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
+    of_videos = "videos" in report.counts
+    kind = "tracks in videos" if of_videos else task
+    print(f"{kind}: " + ", ".join(f"{number} {what}" for what, number in report.counts.items()))
     rows = [
-        (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds)
+        (
+            name,
+            *([report.tracks[name]] if of_videos else []),
+            *(tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds),
+        )
         for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
     ]
-    unit = "images" if task == "semantic" else "objects"
-    print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
+    units = ["tracks", "masks"] if of_videos else ["images" if task == "semantic" else "objects"]
+    print(tabulate(rows, ["class", *units, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
     lines = report.lines(report.faults)
     for line in lines[:show]:
         print(f"fault: {line}")

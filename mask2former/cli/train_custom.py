@@ -20,7 +20,8 @@ from mask2former.config import ConfigError
 from mask2former.config.command_line import aliased
 from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
 from mask2former.custom.model import configuration, settings
-from mask2former.custom.plan import TrainingPlan, plan_training
+from mask2former.custom.plan import plan_training
+from mask2former.custom.settings import TrainingPlan
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
@@ -68,10 +69,13 @@ def run(args: argparse.Namespace) -> int:
     cfg.freeze()
     with signals_to_children() if args.num_gpus > 1 else nullcontext():
         launch(train, args.num_gpus, dist_url="auto", args=(cfg, data, args))
+    own = f"for frame in Predictor('{args.output}').stream('film.mp4'): ..."
+    if data.kind != "video":
+        own = f"Predictor('{args.output}')('image.jpg').save('out.png')"
     print(
         f"\nEverything is in {args.output}. To look at: {args.output}/report.html, {args.output}/curves.html\n"
-        "On an image of your own:\n"
-        f"  from mask2former import Predictor; Predictor('{args.output}')('image.jpg').save('out.png')"
+        f"On {'a film' if data.kind == 'video' else 'an image'} of your own:\n"
+        f"  from mask2former import Predictor; {own}"
     )
     return 0
 
@@ -123,16 +127,28 @@ def _class_names(given: str) -> list[str]:
 
 def _summary(data: CustomDataset) -> str:
     semantic = data.kind == "semantic"
-    header = ["class", "id", "images that show it" if semantic else "objects", "mean side (pixels)"]
+    of_tracks = data.kind == "video"
+    header = [
+        "class",
+        "id",
+        "images that show it" if semantic else "masks" if of_tracks else "objects",
+        "mean side (pixels)",
+    ]
     rows = []
     for category in data.categories:
         tally = data.report.classes[category["name"]]
         side = round(math.sqrt(tally.pixels / max(1, tally.objects)))
         crowds = [] if semantic else [f"{tally.crowd_share:.0%}"]
-        rows.append([category["name"], category["id"], tally.objects, side, *crowds])
+        tracks = [data.report.tracks[category["name"]]] if of_tracks else []
+        rows.append([category["name"], category["id"], *tracks, tally.objects, side, *crowds])
+    if of_tracks:
+        header.insert(2, "tracks")
+    parts = [f"{one.num_images} {'frames' if of_tracks else 'images'}" for one in (data.train, data.val)]
+    if of_tracks:
+        parts = [f"{one.num_videos} videos ({part})" for one, part in zip((data.train, data.val), parts, strict=True)]
     return "\n".join(
         [
-            f"{data.kind} data: {data.train.num_images} images for training, {data.val.num_images} for validation, "
+            f"{data.kind} data: {parts[0]} for training, {parts[1].removesuffix(' images')} for validation, "
             f"{len(data.categories)} class{'es' * (len(data.categories) != 1)}. In the training data:",
             tabulate(rows, header if semantic else [*header, "crowds"]),
             *data.notes,

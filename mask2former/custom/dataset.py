@@ -15,7 +15,8 @@ from mask2former.custom.ground_truth import write_instances, write_panoptic
 from mask2former.custom.label_files import has_holes, ignored, label_categories, label_values, write_contiguous
 from mask2former.custom.notes import listed_images, shared_images, warnings
 from mask2former.custom.source import DataError, DataSource, coco_categories
-from mask2former.data.checks import Report, check_instances, check_panoptic
+from mask2former.custom.videos import as_youtube_vis, listed_videos, write_chosen
+from mask2former.data.checks import Report, check_instances, check_panoptic, check_videos
 from mask2former.data.checks.dataset import check_labels
 from mask2former.data.coco.ground_truth import image_numbers
 from mask2former.data.datasets.categories import Category
@@ -26,6 +27,7 @@ from mask2former.data.datasets.spec import (
     panoptic_task_metadata,
     sem_seg_task_metadata,
 )
+from mask2former.data.datasets.videos import EVALUATOR_TYPE, read_video_instances
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.15, 1000  # of the training images, if none are given for validation
 SEED = 0
@@ -38,9 +40,10 @@ class Split:
     Attributes:
         name: in Detectron2's catalogs.
         source: where the images and annotations are.
-        num_images: number of images that count.
-        only: ids of the images that count; all if None.
+        num_images: number of images, or frames of videos, that count.
+        only: ids of the images or videos that count; all if None.
         paths: metadata that the evaluators read, by key.
+        num_videos: number of videos that count; 0 for data of images.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Split:
     num_images: int
     only: frozenset[Any] | None = None
     paths: dict[str, str] = field(default_factory=dict)
+    num_videos: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class CustomDataset:
     """A data set that can be trained on. It can be sent to other processes, each of which calls :meth:`register`.
 
     Attributes:
-        kind: "instance", "panoptic" or "semantic".
+        kind: "instance", "panoptic", "semantic" or "video".
         categories: the classes, by ascending id in the annotation files.
         ignore_label: label of pixels without a class.
         train, val: the two parts.
@@ -83,17 +87,20 @@ class CustomDataset:
             return {**panoptic_task_metadata(self.categories), "ignore_label": ignored(len(self.categories))}
         if self.kind == "instance":
             return instance_task_metadata(self.categories)
+        if self.kind == "video":
+            return {**instance_task_metadata(self.categories), "evaluator_type": EVALUATOR_TYPE}
         return sem_seg_task_metadata(self.categories, self.ignore_label)
 
     def _folders(self, part: Split) -> dict[str, str]:
         source = part.source
         if self.kind == "panoptic":
             return {"panoptic_json": str(source.annotations), "panoptic_root": str(source.pngs)}
-        return {"json_file": str(source.annotations)} if self.kind == "instance" else {"sem_seg_root": str(source.pngs)}
+        of_objects = self.kind in ("instance", "video")
+        return {"json_file": str(source.annotations)} if of_objects else {"sem_seg_root": str(source.pngs)}
 
     def _records(self, part: Split) -> list[Record]:
         records = [record for record in self._all(part) if part.only is None or record["image_id"] in part.only]
-        if self.kind != "semantic":
+        if self.kind in ("instance", "panoptic"):
             numbers = image_numbers(listed_images(part.source))
             for record in records:
                 record["image_id"] = numbers[record["image_id"]]
@@ -107,6 +114,8 @@ class CustomDataset:
         things = facts["thing_dataset_id_to_contiguous_id"]
         if self.kind == "instance":
             return read_coco_instances(str(source.annotations), source.images, things)
+        if self.kind == "video":
+            return read_video_instances(str(source.annotations), source.images, things)
         everything = facts["stuff_dataset_id_to_contiguous_id"]
         labels = part.paths.get("sem_seg_root")
         return read_coco_panoptic(
@@ -126,9 +135,9 @@ def build_dataset(
 
     Args:
         train, val: the data; if ``val`` is None, a share of ``train`` is held out, the same each time.
-        folder: where label files with contiguous numbers and ground truth are written.
+        folder: where label files with contiguous numbers, tracks of other forms and ground truth are written.
         name: the parts are registered as ``custom_<name>_train`` and ``custom_<name>_val``.
-        class_names: names of the classes in label files, which hold only numbers.
+        class_names: names of the classes in label files and MOTS's labels, which hold only numbers.
         ignore_label: label of pixels without a class, in label files.
 
     Raises:
@@ -138,8 +147,11 @@ def build_dataset(
         raise DataError(
             f"The training data are {train.kind}, but the validation data are {val.kind}. Give one kind for both."
         )
-    sources = [train] if val is None else [train, val]
     notes: list[str] = []
+    if train.kind == "video":
+        train = as_youtube_vis(train, folder / "train_videos.json", class_names, notes)
+        val = None if val is None else as_youtube_vis(val, folder / "val_videos.json", class_names, notes)
+    sources = [train] if val is None else [train, val]
     if train.kind == "semantic":
         categories = label_categories(label_values(sources), ignore_label, class_names)
         if not class_names:
@@ -161,26 +173,33 @@ def build_dataset(
         notes += warnings(source, report, categories)
     if val is not None:
         notes += shared_images(*sources)
-    held_out, rest = (None, None) if val is not None else _hold_out(_ids(sources[0]), notes)
-    numbers = [
-        report.counts["images"] if ids is None else len(ids)
-        for report, ids in ((reports[0], rest), (reports[-1], held_out))
-    ]
+    unit = "videos" if train.kind == "video" else "images"
+    held_out, rest = (None, None) if val is not None else _hold_out(_ids(sources[0]), notes, unit)
+    numbers = [_numbers(*part) for part in ((sources[0], reports[0], rest), (sources[-1], reports[-1], held_out))]
     return CustomDataset(
         kind=train.kind,
         categories=categories,
         ignore_label=ignore_label,
-        train=Split(f"custom_{name}_train", sources[0], numbers[0], rest),
+        train=Split(f"custom_{name}_train", sources[0], numbers[0][0], rest, num_videos=numbers[0][1]),
         val=Split(
             f"custom_{name}_val",
             sources[-1],
-            numbers[1],
+            numbers[1][0],
             held_out,
             _truth(sources[-1], held_out, categories, folder / "val"),
+            numbers[1][1],
         ),
         report=reports[0],
         notes=notes,
     )
+
+
+def _numbers(source: DataSource, report: Report, only: frozenset[Any] | None) -> tuple[int, int]:
+    """Return how many images, or frames, and videos count."""
+    if source.kind != "video":
+        return (report.counts["images"] if only is None else len(only)), 0
+    lengths = [len(one.paths) for id_, one in listed_videos(source).items() if one and (only is None or id_ in only)]
+    return sum(lengths), len(lengths)
 
 
 def _require_same(categories: Sequence[Category], val: DataSource) -> None:
@@ -197,6 +216,8 @@ def _check(source: DataSource, categories: Sequence[Category], ignore_label: int
     names = {category["id"]: category["name"] for category in categories}
     if source.kind == "instance":
         return check_instances(str(source.annotations), source.images, names)
+    if source.kind == "video":
+        return check_videos(str(source.annotations), source.images, names)
     if source.kind == "panoptic":
         return check_panoptic(str(source.annotations), str(source.pngs), source.images, names)
     return check_labels(source.images, str(source.pngs), [category["name"] for category in categories], ignore_label)
@@ -209,7 +230,7 @@ def _require_sound(reports: Sequence[Report]) -> None:
         shown = [f"  {line}" for line in lines[:100]]
         more = [f"  ... and {len(lines) - 100} more lines"] if len(lines) > 100 else []
         raise DataError(f"{number} fault{'s' * (number > 1)} would stop the training:\n" + "\n".join(shown + more))
-    if not any(report.counts["images"] for report in reports):
+    if not any(report.sizes for report in reports):
         raise DataError("There is no image.")
     if not reports[0].objects:
         crowds = reports[0].counts["crowds"]
@@ -220,16 +241,17 @@ def _require_sound(reports: Sequence[Report]) -> None:
 def _ids(source: DataSource) -> list[Any]:
     if source.kind == "semantic":
         return [record["image_id"] for record in read_sem_seg(source.images, str(source.pngs))]
-    return list(listed_images(source))
+    return list(listed_videos(source) if source.kind == "video" else listed_images(source))
 
 
-def _hold_out(ids: list[Any], notes: list[str]) -> tuple[frozenset[Any] | None, frozenset[Any] | None]:
+def _hold_out(ids: list[Any], notes: list[str], unit: str) -> tuple[frozenset[Any] | None, frozenset[Any] | None]:
     if len(ids) < 2:
-        notes.append("warning: there is only one image, for training and evaluation, so scores mean nothing.")
+        one = unit.removesuffix("s")
+        notes.append(f"warning: there is only one {one}, for training and evaluation, so scores mean nothing.")
         return None, None
     count = min(max(1, round(HELD_OUT_SHARE * len(ids))), HELD_OUT_MOST)
     chosen = frozenset(random.Random(SEED).sample(sorted(ids, key=str), count))
-    notes.append(f"No --val: {count} of {len(ids)} images are held out of the training, the same each time.")
+    notes.append(f"No --val: {count} of {len(ids)} {unit} are held out of the training, the same each time.")
     return chosen, frozenset(ids) - chosen
 
 
@@ -239,4 +261,7 @@ def _truth(source: DataSource, only: frozenset[Any] | None, categories: list[Cat
     if source.kind == "instance":
         write_instances(source, only, categories, folder / "instances.json")
         return {"json_file": str(folder / "instances.json")}
+    if source.kind == "video" and only is not None:
+        write_chosen(source, only, folder / "videos.json")
+        return {"json_file": str(folder / "videos.json")}
     return {}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from mask2former.custom.source import DataError, DataSource
+from mask2former.custom.videos import listed_videos
 from mask2former.data.checks import Report
 from mask2former.data.coco.faults import FirstFault
 from mask2former.data.coco.file import Images, read_images
@@ -46,11 +47,13 @@ def shared_images(train: DataSource, val: DataSource) -> list[str]:
 
 
 def listed_images(source: DataSource) -> Images:
-    """Return the images that a COCO file lists."""
+    """Return the images that a COCO file of images lists."""
     return read_images(source.content(), str(source.annotations), source.images, FirstFault(DataError))
 
 
 def _image_files(source: DataSource) -> list[str]:
     if source.kind == "semantic":
         return [record["file_name"] for record in read_sem_seg(source.images, str(source.pngs))]
+    if source.kind == "video":
+        return [path for video in listed_videos(source).values() if video is not None for path in video.paths]
     return [image.path for image in listed_images(source).values() if image is not None]

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from mask2former.custom import CustomDataset
+from mask2former.custom.settings import TrainingPlan
+from mask2former.custom.video_plan import choose_clips, choose_tracks
 from mask2former.data.checks import Report
 from mask2former.preflight.memory import training_bytes
 from mask2former.zoo import PACKAGED
@@ -35,42 +36,6 @@ LEARNING_RATE, ITS_IMAGES = 0.0001, 16  # as published; the small networks have 
 EVALUATIONS = 5
 LOSS_IMAGES = 100  # at most, whose loss is computed at each evaluation
 LEAST_PERIOD = 10  # iterations between two checkpoints
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A configuration key, its value, and the reason for it."""
-
-    key: str
-    value: Any
-    reason: str
-
-
-class TrainingPlan:
-    """Settings in the order in which they were chosen. The user's own settings override every rule.
-
-    Args:
-        cfg: configuration with the user's own settings merged in; changed in place.
-        fixed: keys that a person has set.
-    """
-
-    def __init__(self, cfg: CfgNode, fixed: Mapping[str, Any]) -> None:
-        self.cfg = cfg
-        self.fixed = fixed
-        self.settings: list[Setting] = []
-
-    def choose(self, key: str, value: Any, reason: str) -> None:
-        if key in self.fixed:
-            value, reason = self[key], "set by you"
-        else:
-            self.cfg.merge_from_list([key, value])
-        self.settings.append(Setting(key, value, reason))
-
-    def __getitem__(self, key: str) -> Any:
-        value: Any = self.cfg
-        for part in key.split("."):
-            value = value[part]
-        return value
 
 
 def plan_training(
@@ -95,9 +60,11 @@ def plan_training(
         epochs: passes through the training images; None: by a rule.
     """
     plan = TrainingPlan(cfg, fixed)
+    if data.kind == "video":
+        choose_clips(plan, data.report)
     _choose_task(plan, data)
-    _choose_sizes(plan, data.report, memory)
-    _choose_batch(plan, memory, devices)
+    _choose_sizes(plan, data, memory)
+    _choose_batch(plan, data, memory, devices)
     _choose_schedule(plan, data, epochs)
     workers = max(1, min(4, cpus // (2 * devices)))
     plan.choose("DATALOADER.NUM_WORKERS", workers, f"{cpus} processor cores")
@@ -120,8 +87,10 @@ def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
     plan.choose("MODEL.SEM_SEG_HEAD.NUM_CLASSES", len(data.categories), "classes in the data")
     if kind == "semantic":
         plan.choose("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", data.ignore_label, "label of pixels without a class")
-    plan.choose("INPUT.DATASET_MAPPER_NAME", f"mask_former_{kind}", f"{kind} data")
-    scored = {"SEMANTIC": kind != "instance", "INSTANCE": kind != "semantic", "PANOPTIC": kind == "panoptic"}
+    if kind != "video":  # whose mapper depends on the data set alone
+        plan.choose("INPUT.DATASET_MAPPER_NAME", f"mask_former_{kind}", f"{kind} data")
+    labels = kind in ("semantic", "panoptic")
+    scored = {"SEMANTIC": labels, "INSTANCE": kind != "semantic", "PANOPTIC": kind == "panoptic"}
     if kind == "panoptic":
         scored["SEMANTIC"] = "sem_seg_root" in data.val.paths
         scored["INSTANCE"] = "json_file" in data.val.paths
@@ -130,11 +99,11 @@ def _choose_task(plan: TrainingPlan, data: CustomDataset) -> None:
     if kind == "panoptic" and is_from_scratch(plan.cfg):
         plan.choose("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", 0.35, "a model trained from scratch has low scores")
         plan.choose("MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD", 0.6, "a model trained from scratch has low scores")
-    empty = report.counts["images without objects"]
-    plan.choose(
-        "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} images without objects teach what is not an object"
-    )
-    if kind != "semantic":
+    empty = f"{report.counts['images without objects']} images" if kind != "video" else "frames"
+    plan.choose("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, f"{empty} without objects teach what is not an object")
+    if kind == "video":
+        choose_tracks(plan, report)
+    elif kind != "semantic":
         _choose_queries(plan, _most_objects(report))
 
 
@@ -160,15 +129,20 @@ def _most_objects(report: Report) -> int:
     return counts[int(0.99 * (len(counts) - 1))] if counts else 0
 
 
-def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
-    short, reason = _short_side(plan.cfg, report)
+def _choose_sizes(plan: TrainingPlan, data: CustomDataset, memory: float) -> None:
+    short, reason = _short_side(plan.cfg, data.report)
     plan.choose("INPUT.MIN_SIZE_TEST", _multiple(short, 32), reason)
     test = plan["INPUT.MIN_SIZE_TEST"] or short  # 0: images as they are
     plan.choose("INPUT.MAX_SIZE_TEST", LONG_TO_SHORT * test, f"fits whole images of up to {LONG_TO_SHORT}:1")
     sides = tuple(_multiple(test * share, 32) for share in (0.75, 0.875, 1.0, 1.125, 1.25))
     plan.choose("INPUT.MIN_SIZE_TRAIN", sides, "within a quarter of the test size")
-    plan.choose("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "of these")
+    if data.kind != "video":  # chosen with what else is drawn once for a clip
+        plan.choose("INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice", "of these")
     plan.choose("INPUT.MAX_SIZE_TRAIN", LONG_TO_SHORT * max(plan["INPUT.MIN_SIZE_TRAIN"]), "as in the test")
+    plan.choose("INPUT.COLOR_AUG_SSD", True, "objects of the same class differ in colour")
+    if data.kind == "video":  # clips are cropped before they get their size
+        plan.choose("INPUT.CROP.ENABLED", False, "whole frames, which objects do not leave")
+        return
     crop, why = _multiple(test, CROP_STEP), "about a whole image"
     if not on_gpu(plan.cfg) and crop > USUAL_SHORT_CPU:
         crop, why = USUAL_SHORT_CPU, "the most that is usual on a CPU"
@@ -177,7 +151,6 @@ def _choose_sizes(plan: TrainingPlan, report: Report, memory: float) -> None:
     plan.choose("INPUT.CROP.ENABLED", True, "images of one size make steps of one size")
     plan.choose("INPUT.CROP.TYPE", "absolute", "pixels")
     plan.choose("INPUT.CROP.SIZE", [crop, crop], why)
-    plan.choose("INPUT.COLOR_AUG_SSD", True, "objects of the same class differ in colour")
 
 
 def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
@@ -196,10 +169,10 @@ def _short_side(cfg: CfgNode, report: Report) -> tuple[float, str]:
     return wanted * short, f"{why}, but objects are {side:.0f} pixels across"
 
 
-def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
-    pixels = (
-        math.prod(plan["INPUT.CROP.SIZE"]) if plan["INPUT.CROP.ENABLED"] else max(plan["INPUT.MIN_SIZE_TRAIN"]) ** 2
-    )
+def _choose_batch(plan: TrainingPlan, data: CustomDataset, memory: float, devices: int) -> None:
+    cropped = plan["INPUT.CROP.ENABLED"] and data.kind != "video"
+    pixels = math.prod(plan["INPUT.CROP.SIZE"]) if cropped else max(plan["INPUT.MIN_SIZE_TRAIN"]) ** 2
+    pixels *= _frames(plan, data)  # all of a clip go through the network together
     each = MOST_IMAGES // devices if on_gpu(plan.cfg) else MOST_IMAGES_CPU
     reason = "as published" if on_gpu(plan.cfg) else "a CPU already takes a second or more for these"
     while each > 1 and training_bytes(plan.cfg, each, pixels) > SHARE_OF_MEMORY * memory:
@@ -212,6 +185,7 @@ def _choose_batch(plan: TrainingPlan, memory: float, devices: int) -> None:
 def _choose_schedule(plan: TrainingPlan, data: CustomDataset, epochs: float | None) -> None:
     cfg, images = plan.cfg, data.train.num_images
     batch = plan["SOLVER.IMS_PER_BATCH"]
+    frames = _frames(plan, data)
     start = "scratch" if is_from_scratch(cfg) else "tuned"
     rate, its_batch = LEARNING_RATE, ITS_IMAGES
     if start == "scratch" and cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM <= 128:
@@ -230,14 +204,21 @@ def _choose_schedule(plan: TrainingPlan, data: CustomDataset, epochs: float | No
         shown, why = SHOWN_CPU, f"at most {SHOWN_CPU:,} images shown on a CPU; more would help"
     if epochs is not None:
         shown, why = math.ceil(epochs * images), f"{epochs:g} passes through {images} images (--epochs)"
-    plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / batch)), why)
+    if frames > 1:
+        why += f", {frames} in a clip"
+    plan.choose("SOLVER.MAX_ITER", max(1, math.ceil(shown / (batch * frames))), why)
     steps = plan["SOLVER.MAX_ITER"]
     plan.choose("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "falls to 0 at the end, whatever the length")
     warm_up = min(100, steps // 10)
     plan.choose("SOLVER.WARMUP_ITERS", warm_up, "a careful start" if warm_up else "the training is too short for one")
     if plan["SOLVER.WARMUP_ITERS"]:
         plan.choose("SOLVER.WARMUP_FACTOR", 0.01, "first learning rate, as a share of the full one")
-    _choose_periods(plan, data, steps, batch)
+    _choose_periods(plan, data, steps, batch * frames)
+
+
+def _frames(plan: TrainingPlan, data: CustomDataset) -> int:
+    """Return the number of images in an element of a batch."""
+    return int(plan["INPUT.SAMPLING_FRAME_NUM"]) if data.kind == "video" else 1
 
 
 def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: int) -> None:
@@ -255,7 +236,7 @@ def _choose_periods(plan: TrainingPlan, data: CustomDataset, steps: int, batch: 
     plan.choose(
         "TEST.EVAL_PERIOD", period if wanted else 0, often if costs_little or not wanted else "for the patience"
     )
-    if plan["TEST.EVAL_PERIOD"]:
+    if plan["TEST.EVAL_PERIOD"] and data.kind != "video":
         few = min(LOSS_IMAGES, data.val.num_images)
         plan.choose("TEST.LOSS_IMAGES", few, "shows when the network begins to learn the training images by heart")
 

@@ -11,13 +11,18 @@ from typing import Any
 from mask2former.data.coco.categories import read_categories
 from mask2former.data.coco.faults import FirstFault
 from mask2former.data.coco.file import load_json
+from mask2former.data.coco.videos import lists_videos
 from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from mask2former.data.video_forms import has_video_ids, mots_form
 
 FORMS = (
     "  objects (COCO):        annotations.json images/\n"
     "  panoptic (COCO):       panoptic.json images/ panoptic_pngs/\n"
-    "  classes of pixels:     images/ labels/   (label files named as the images, holding class numbers)"
+    "  classes of pixels:     images/ labels/   (label files named as the images, holding class numbers)\n"
+    "  tracks in videos:      videos.json frames/               (YouTube-VIS)\n"
+    "                         annotations.json images/          (COCO; images have video_id, objects track_id)\n"
+    "                         images/ instances[_txt]/          (MOTS; a folder of frames for each video)"
 )
 GOLDEN = 0.618034  # turns of the colour circle from one class to the next (golden ratio): colours never repeat
 
@@ -31,16 +36,18 @@ class DataSource:
     """Images and their annotations.
 
     Attributes:
-        kind: "instance", "panoptic" or "semantic".
-        images: folder of the images.
-        annotations: COCO's json; None for "semantic".
-        pngs: folder of panoptic pngs, or of label files; None for "instance".
+        kind: "instance", "panoptic", "semantic" or "video".
+        images: folder of the images, or of the videos' frames.
+        annotations: COCO's or YouTube-VIS's json; None for "semantic".
+        pngs: folder of panoptic pngs, of label files, or of MOTS's labels; None for others.
+        form: of tracks that are not in the form of YouTube-VIS: "COCO with video ids", "MOTS png" or "MOTS txt".
     """
 
     kind: str
     images: str
     annotations: str | None = None
     pngs: str | None = None
+    form: str = ""
 
     def content(self) -> Mapping[str, Any]:
         """Read the annotation file."""
@@ -69,6 +76,8 @@ def detect_format(paths: Sequence[str]) -> DataSource:
 
 
 def _semantic(images: str, labels: str) -> DataSource:
+    if not _holds(images, IMAGE_SUFFIXES) and (form := mots_form(images, labels)):
+        return DataSource("video", images, pngs=labels, form=f"MOTS {form}")
     if not _holds(labels, LABEL_SUFFIXES):
         raise DataError(
             f"{labels} holds no label files ({', '.join(LABEL_SUFFIXES)}). The folder of images comes first, the "
@@ -81,6 +90,10 @@ def _semantic(images: str, labels: str) -> DataSource:
 
 def _coco(file: str, folders: list[str]) -> DataSource:
     content = load_json(file, FirstFault(DataError))
+    if lists_videos(content):
+        if len(folders) == 2:
+            raise DataError(f"{file} lists videos: give only the folder of their frames with it.")
+        return DataSource("video", folders[0], file)
     annotations = content.get("annotations")
     if not isinstance(annotations, list) or not isinstance(content.get("images"), list):
         raise DataError(f"{file}: found the keys {sorted(content)}; a COCO file has 'images' and 'annotations'.")
@@ -88,6 +101,8 @@ def _coco(file: str, folders: list[str]) -> DataSource:
     if not panoptic:
         if len(folders) == 2:
             raise DataError(f"{file} holds objects, not panoptic segments: give only the image folder with it.")
+        if has_video_ids(content):
+            return DataSource("video", folders[0], file, form="COCO with video ids")
         return DataSource("instance", folders[0], file)
     # COCO keeps them beside the json, in a folder of the same name.
     beside = Path(file).with_suffix("")

@@ -27,6 +27,8 @@ TITLES = {
     "true": "how many there are in the ground truth",
     "found": "how many were found",
     "pixels": "how many there are in the ground truth",
+    "followed": "share of the ground truth's masks that a track follows in the frame",
+    "switches": "frames in which another track follows an object than before",
 }
 
 

@@ -16,6 +16,8 @@ from mask2former.dashboard.classes import columns, present
 from mask2former.dashboard.coco_scores import by_class, precision_recall
 from mask2former.dashboard.collector import Findings
 from mask2former.dashboard.confusion import confusions, error_rows, matrix
+from mask2former.dashboard.films import MEANINGS as TRACK_MEANINGS
+from mask2former.dashboard.films import Films
 from mask2former.dashboard.gallery import Example
 from mask2former.dashboard.pages import jpeg_uri, write_page
 from mask2former.dashboard.tally import SIDES, SegmentTally
@@ -55,6 +57,7 @@ class EvaluationRecord:
         masks: COCO's evaluation of the masks; None if instances were not scored.
         facts: facts about the run, by name.
         config: the configuration as YAML.
+        films: of an evaluation of videos.
     """
 
     title: str
@@ -67,6 +70,7 @@ class EvaluationRecord:
     masks: Any
     facts: Mapping[str, str]
     config: str
+    films: Films | None = None
 
 
 def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
@@ -77,6 +81,10 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
         places = evaluated.classes.places or {i: i for i in range(len(names))}
         precision = by_class(evaluated.masks, places, len(names))
     table = columns(findings, precision)
+    films, meanings, of_tracks = None, MEANINGS, evaluated.results.get("segm", {})
+    if evaluated.films is not None:
+        table += evaluated.films.columns(of_tracks)
+        films, meanings = evaluated.films.context(of_tracks), MEANINGS | TRACK_MEANINGS
     rows = np.flatnonzero(present(table)).tolist()
     tallies = {"panoptic": findings.panoptic, "instance": findings.instance}
     segments = {task: tally for task, tally in tallies.items() if tally is not None}
@@ -88,7 +96,8 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
             "dataset": evaluated.dataset,
             "images": evaluated.images,
             "left_out": evaluated.left_out,
-            "scores": [(name, value, MEANINGS[name]) for name, value in summarize(evaluated.results)],
+            "films": films,
+            "scores": [(name, value, meanings[name]) for name, value in summarize(evaluated.results)],
             "confident": CONFIDENT,
             "columns": table,
             "groups": [

@@ -17,7 +17,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 from mask2former.dashboard.best_effort import BestEffort
+from mask2former.dashboard.class_list import ClassList
 from mask2former.dashboard.collector import TASKS, Collector, Findings
+from mask2former.dashboard.films import Films
 from mask2former.dashboard.report import EvaluationRecord, write_report
 from mask2former.dashboard.run_info import run_info
 from mask2former.engine.logs import NOTICE
@@ -28,6 +30,7 @@ from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import FastCounts
 from mask2former.evaluation.semantic_form import accepts_label_maps
+from mask2former.evaluation.video import YTVISEvaluator
 from mask2former.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ class ReportingEvaluator(DatasetEvaluator):
             for member in members
             if isinstance(member, kind) and not isinstance(member, SemanticPanopticEvaluator)
         }
+        self._clips = next((member for member in members if isinstance(member, YTVISEvaluator)), None)
         self.collector = Collector(MetadataCatalog.get(dataset_name), list(self._tellers))
         for teller in self._tellers.values():
             teller.on_image = self._take
@@ -133,6 +137,9 @@ class ReportingEvaluator(DatasetEvaluator):
         findings = Collector.together(part for part, *_ in parts)
         images = sum(number for _, number, _ in parts)
         masks = self._tellers.get("instance")
+        films, metadata = None, MetadataCatalog.get(self.dataset_name)
+        if self._clips is not None and self._clips.compared is not None:
+            films = Films.of(self._clips.compared, ClassList.of(metadata, ["instance"]), metadata)
         page = write_report(
             folder / f"report{self.suffix}.html",
             EvaluationRecord(
@@ -141,11 +148,12 @@ class ReportingEvaluator(DatasetEvaluator):
                 results=results,
                 images=images,
                 findings=findings,
-                classes=self.collector.classes,
+                classes=self.collector.classes if films is None else films.classes,
                 left_out=self._left_out(findings, images),
                 masks=masks.evaluations.get("segm") if isinstance(masks, InstanceEvaluator) else None,
                 facts=self._facts(seconds, images),
                 config=cfg.dump(),
+                films=films,
             ),
         )
         logger.log(NOTICE, "Report: %s", page)
@@ -156,6 +164,8 @@ class ReportingEvaluator(DatasetEvaluator):
         for task in TASKS.values():
             compared = findings.compared[task]
             if not self.cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"] or compared == images:
+                continue
+            if task == "instance" and self._clips is not None and self._clips.compared is not None:
                 continue
             if task not in self._tellers:
                 reasons[task] = "they are not scored, or their evaluator does not hand over its matches"

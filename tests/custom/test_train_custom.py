@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import video_data
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former.checkpoint.weights_io import read
@@ -36,6 +37,8 @@ TINY = [
     *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64"),
     *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.CROP.SIZE", "[64, 64]", "DATALOADER.NUM_WORKERS", "0"),
 ]
+
+CLIPS = [value for key, size in zip(TINY[::2], TINY[1::2], strict=True) if "CROP" not in key for value in (key, size)]
 
 
 def paths(root: Path, kind: str, split: str) -> list[str]:
@@ -247,3 +250,27 @@ def test_a_short_training_writes_its_weights_once_and_says_why(dry_run: Callable
 
 def test_images_without_any_object_are_not_enlarged() -> None:
     assert planned(own_data(10, (400, 400), 0, 1), 80e9).INPUT.MIN_SIZE_TEST == 384
+
+
+@pytest.mark.parametrize("form", ["youtube_vis", "mots"])
+def test_clips_from_files_to_tracks(tmp_path: Path, form: str) -> None:
+    """Tracks in videos train a model of clips; MOTS is recognised by itself, and a video is held out."""
+    output = tmp_path / "mine"
+    if form == "mots":
+        given = ["--train", video_data.write_frames(tmp_path), video_data.write_mots_png(tmp_path)]
+    else:
+        file, frames = video_data.write_youtube_vis(tmp_path)
+        given = ["--train", file, frames, "--val", file, frames]
+    said = train_custom(*given, "--model", "small", "--from-scratch", "--output", str(output), "--quiet", *CLIPS)
+    assert re.search(r"MODEL.META_ARCHITECTURE +VideoMaskFormer +tracks in videos", said)
+    assert re.search(r"MODEL.MASK_FORMER.TEST.TRACKS +10 +up to 3 tracks in a video", said)
+    assert ("MOTS png, read as 2 videos, 6 frames, 4 tracks, 9 masks" in said) == (form == "mots")
+    assert ("1 of 2 videos are held out" in said) == (form == "mots")
+    assert re.search(r"^mask AP +\S+$", said, flags=re.MULTILINE)
+    scores = json.loads((output / "scores.json").read_text())["segm"]
+    assert {"AP", "AP-car", "AP-pedestrian", "ID switches", "AP-frames<16"} <= set(scores)
+    truth = json.loads((output / "data/val/videos.json").read_text()) if form == "mots" else video_data.youtube_vis()
+    found = json.loads((output / "inference/results.json").read_text())
+    lengths = {video["id"]: len(video["file_names"]) for video in truth["videos"]}
+    assert found and all(len(one["segmentations"]) == lengths[one["video_id"]] for one in found)
+    assert load_config(str(output / "config.yaml")).MODEL.SEM_SEG_HEAD.NUM_CLASSES == 2

@@ -27,7 +27,13 @@ SAME_MASK = 0.95  # intersection over union from which two masks of an image cou
 Names = Mapping[Any, str]  # category id -> name
 
 
-def check_instances(json_file: str, image_root: str, names: Names | None = None, decode: bool = False) -> Report:
+def check_instances(
+    json_file: str,
+    image_root: str,
+    names: Names | None = None,
+    decode: bool = False,
+    content: Mapping[str, Any] | None = None,
+) -> Report:
     """Check the images, ids, categories and masks of a COCO instance file.
 
     Args:
@@ -35,9 +41,10 @@ def check_instances(json_file: str, image_root: str, names: Names | None = None,
         image_root: folder of the images.
         names: category id -> name; the file's own if None.
         decode: read every image whole.
+        content: what the file holds, where it has been read already.
     """
     report = Report(image_root)
-    content = load_json(json_file, report)
+    content = load_json(json_file, report) if content is None else content
     names = _names(content, json_file, report, False) if names is None else names
     images = read_images(content, json_file, image_root, report)
     _check_images(report, images, json_file, decode)

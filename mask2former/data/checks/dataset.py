@@ -12,6 +12,8 @@ from detectron2.utils.file_io import PathManager
 from mask2former.data.checks.coco import check_instances, check_panoptic
 from mask2former.data.checks.report import Report
 from mask2former.data.checks.videos import check_videos
+from mask2former.data.coco.file import load_json
+from mask2former.data.coco.videos import lists_videos
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from mask2former.data.images.read import read_labels
 
@@ -53,6 +55,22 @@ def check_dataset(name: str, decode: bool = False) -> dict[str, Report]:
         classes = meta.stuff_classes
         reports["semantic"] = check_labels(meta.image_root, meta.sem_seg_root, classes, meta.ignore_label, decode)
     return reports
+
+
+def check_annotations(json_file: str, image_root: str, decode: bool = False) -> Report:
+    """Check a file of objects and its images: COCO instances, or tracks in videos (YouTube-VIS), which is told from it.
+
+    Args:
+        json_file: annotation file, with its own categories.
+        image_root: folder of the images, or of the videos' frames.
+        decode: as for :func:`check_dataset`.
+    """
+    faults = Report(image_root)
+    content = load_json(json_file, faults)
+    if faults.faults:  # not read, so its form is unknown
+        return faults
+    check = check_videos if lists_videos(content) else check_instances
+    return check(json_file, image_root, decode=decode, content=content)
 
 
 def check_labels(

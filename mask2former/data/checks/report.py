@@ -59,6 +59,8 @@ class Report:
         counts: other counts, by what they count.
         sizes: (H, W) of each readable image.
         objects: image -> areas of its objects, in pixels.
+        tracks: class name -> number of its tracks in videos, crowds left out.
+        of_videos: video -> numbers of its frames and of its tracks, crowds left out.
     """
 
     image_root: str = ""
@@ -67,6 +69,8 @@ class Report:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sizes: list[tuple[int, int]] = field(default_factory=list)
     objects: dict[Hashable, list[int]] = field(default_factory=lambda: defaultdict(list))
+    tracks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    of_videos: dict[Hashable, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def survived(self) -> list[Fault]:

@@ -39,19 +39,21 @@ class FirstFault:
 
     Attributes:
         error: class of the exception.
+        remedy: sentence that ends its message.
         counts: number of entries that were left out, by kind.
         doubts: number of faults that a training survives.
         first_doubt: the first of them.
     """
 
     error: type[Exception] = ValueError
+    remedy: str = "tools/check_dataset.py lists all faults."
     counts: Counter[str] = field(default_factory=Counter)
     doubts: int = 0
     first_doubt: str = ""
 
     def fault(self, file: str, text: str, survived: bool = False) -> None:
         if not survived:
-            raise self.error(f"{file}: {text}. tools/check_dataset.py lists all faults.")
+            raise self.error(f"{file}: {text}. {self.remedy}".rstrip())
         self.doubts += 1
         self.first_doubt = self.first_doubt or text
 

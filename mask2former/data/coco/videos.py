@@ -47,6 +47,12 @@ class Track:
 Videos = dict[Id, Video | None]  # by id, in the file's order; None: the entry has a fault
 
 
+def lists_videos(content: Mapping[str, Any]) -> bool:
+    """Tell whether the content of a file has the form of YouTube-VIS: videos that list the files of their frames."""
+    videos = content.get("videos")
+    return isinstance(videos, list) and any(isinstance(one, dict) and "file_names" in one for one in videos)
+
+
 def read_videos(content: Mapping[str, Any], file: str, root: str, sink: Sink) -> Videos:
     """Read the videos that a file lists; their frames lie below the folder ``root``."""
     videos: Videos = {}

@@ -2,6 +2,7 @@
 
 from mask2former.evaluation.video.evaluator import YTVISEvaluator
 from mask2former.evaluation.video.score import score_tracks
-from mask2former.evaluation.video.truth import VideoTruth, read_truth
+from mask2former.evaluation.video.switches import Followed, follow
+from mask2former.evaluation.video.truth import ScoredTrack, VideoTruth, read_truth
 
-__all__ = ["VideoTruth", "YTVISEvaluator", "read_truth", "score_tracks"]
+__all__ = ["Followed", "ScoredTrack", "VideoTruth", "YTVISEvaluator", "follow", "read_truth", "score_tracks"]

@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.video.score import score_tracks
 from mask2former.evaluation.video.switches import count_switches
-from mask2former.evaluation.video.truth import ScoredTrack, read_truth
+from mask2former.evaluation.video.truth import ScoredTrack, VideoTruth, read_truth
 from mask2former.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,14 @@ class YTVISEvaluator(DatasetEvaluator):
 
     Raises:
         ValueError: the truth has a fault, which the message names with file and id; or the metadata has other classes.
+
+    Attributes:
+        compared: after :meth:`evaluate`, on the main process, the truth and the tracks found in each video, for
+            reports; None where there is nothing to compare.
     """
 
-    on_image: Any = None  # reports take nothing from it
+    on_image: Any = None  # it hands over all videos at the end, see ``compared``
+    compared: tuple[VideoTruth, Mapping[Any, Sequence[ScoredTrack]]] | None = None
 
     def __init__(
         self,
@@ -53,7 +58,7 @@ class YTVISEvaluator(DatasetEvaluator):
     ) -> None:
         self._distributed, self._output_dir = distributed, output_dir
         metadata = MetadataCatalog.get(dataset_name)
-        self._truth = read_truth(metadata.json_file)
+        self._truth = read_truth(metadata.json_file, metadata.get("image_root") or "")
         self._category_ids = {place: id_ for id_, place in metadata.thing_dataset_id_to_contiguous_id.items()}
         if unknown := sorted(set(self._category_ids.values()) - set(self._truth.categories)):
             raise ValueError(
@@ -64,6 +69,7 @@ class YTVISEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._results: list[dict[str, Any]] = []
+        self.compared = None
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Any) -> None:
         """Take the tracks of each clip: :func:`~mask2former.modeling.video.tracks.track_results`.
@@ -133,13 +139,14 @@ class YTVISEvaluator(DatasetEvaluator):
                 "%s has no annotations: results.json is for its server, nothing is scored.", self._truth.file
             )
             return {}
-        return copy.deepcopy({"segm": self._scores(results)})
+        tracks = _by_video(results)
+        self.compared = self._truth, tracks
+        return copy.deepcopy({"segm": self._scores(tracks)})
 
-    def _scores(self, results: Sequence[Mapping[str, Any]], videos: Sequence[Any] | None = None) -> dict[str, float]:
-        """Return :func:`score_tracks` of results, and ``ID switches``, their number in all videos."""
-        tracks: dict[Any, list[ScoredTrack]] = defaultdict(list)
-        for one in results:
-            tracks[one["video_id"]].append(ScoredTrack(one["category_id"], list(one["segmentations"]), one["score"]))
+    def _scores(
+        self, tracks: Mapping[Any, Sequence[ScoredTrack]], videos: Sequence[Any] | None = None
+    ) -> dict[str, float]:
+        """Return :func:`score_tracks`, and ``ID switches``, their number in all videos."""
         scores = score_tracks(self._truth, tracks, videos)
         by_video = self._truth.tracks
         switches = sum(count_switches(by_video.get(video, ()), tracks[video]) for video in list(tracks))
@@ -156,4 +163,11 @@ class YTVISEvaluator(DatasetEvaluator):
         label = min(self._category_ids)
         self.process([record], [{"pred_scores": [1.0], "pred_labels": [label], "pred_masks": [masks]}])
         if self._truth.has_annotations:
-            self._scores(self._results, [record["video_id"]])
+            self._scores(_by_video(self._results), [record["video_id"]])
+
+
+def _by_video(results: Sequence[Mapping[str, Any]]) -> dict[Any, list[ScoredTrack]]:
+    tracks: dict[Any, list[ScoredTrack]] = defaultdict(list)
+    for one in results:
+        tracks[one["video_id"]].append(ScoredTrack(one["category_id"], list(one["segmentations"]), one["score"]))
+    return dict(tracks)

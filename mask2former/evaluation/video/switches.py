@@ -1,8 +1,9 @@
-"""Count identity switches: frames in which an object of the truth is followed by another track than before."""
+"""Follow the objects of the truth from frame to frame, and count identity switches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -11,21 +12,43 @@ from mask2former.evaluation.video.truth import ScoredTrack
 
 LEAST_IOU = 0.5  # of masks in one frame that count as the same object
 CONFIDENT = 0.5  # least score of the tracks that are looked at
+MISSED, ABSENT = -1, -2
 
 
-def count_switches(truth: Sequence[ScoredTrack], found: Sequence[ScoredTrack]) -> int:
-    """Count the switches in one video, as CLEAR MOT does (Bernardin and Stiefelhagen, 2008), of masks of one class.
+@dataclass(frozen=True)
+class Followed:
+    """The objects of one video, and which track follows each.
 
-    In each frame, pairs of the last frame stay together while their IoU is at least 0.5; the others are assigned for
-    the greatest sum of IoUs.
+    Attributes:
+        objects: N tracks of the truth, crowds left out.
+        tracks: M predicted tracks with a score of at least ``CONFIDENT``.
+        matches: int64 [N, L], for each object and frame the place in ``tracks`` of the one that follows it, ``MISSED``
+            where none does, ``ABSENT`` where the truth does not show it.
+        switched: bool [N, L], True where another track follows the object than the last one that did.
+    """
+
+    objects: list[ScoredTrack]
+    tracks: list[ScoredTrack]
+    matches: np.ndarray
+    switched: np.ndarray
+
+
+def follow(truth: Sequence[ScoredTrack], found: Sequence[ScoredTrack]) -> Followed:
+    """Match objects and tracks of a video in each frame, as CLEAR MOT does (Bernardin and Stiefelhagen, 2008).
+
+    In each frame, pairs of the last frame stay together while the IoU of their masks is at least 0.5; the others, of
+    one class, are assigned for the greatest sum of IoUs.
     """
     from scipy.optimize import linear_sum_assignment  # takes a second to import
 
     objects = [one for one in truth if not one.iscrowd]
     tracks = [one for one in found if one.score >= CONFIDENT]
+    frames = len(objects[0].masks) if objects else 0
+    seen = np.array([[area > 0 for area in one.areas] for one in objects], bool).reshape(len(objects), frames)
+    matches = np.where(seen, MISSED, ABSENT)
+    switched = np.zeros_like(seen)
     last: dict[int, int] = {}
-    switches = 0
-    for frame in range(len(objects[0].masks) if objects and tracks else 0):
+    for frame in range(frames if tracks else 0):
         iou = _overlaps(objects, tracks, frame)
         kept = {row: column for row, column in last.items() if iou[row, column] >= LEAST_IOU}
         rows = [row for row in range(len(objects)) if row not in kept]
@@ -35,9 +58,16 @@ def count_switches(truth: Sequence[ScoredTrack], found: Sequence[ScoredTrack]) -
         for i, j in zip(*linear_sum_assignment(-rest), strict=True):
             if rest[i, j] > 0:
                 now[rows[i]] = columns[j]
-        switches += sum(row in last and last[row] != column for row, column in now.items())
+        for row, column in now.items():
+            matches[row, frame] = column
+            switched[row, frame] = row in last and last[row] != column
         last |= now
-    return switches
+    return Followed(objects, tracks, matches, switched)
+
+
+def count_switches(truth: Sequence[ScoredTrack], found: Sequence[ScoredTrack]) -> int:
+    """Count the frames of a video in which an object is followed by another track than before; see :func:`follow`."""
+    return int(follow(truth, found).switched.sum())
 
 
 def _overlaps(objects: Sequence[ScoredTrack], tracks: Sequence[ScoredTrack], frame: int) -> np.ndarray:

@@ -58,6 +58,7 @@ class VideoTruth:
         lengths: video id -> frames.
         tracks: video id -> its tracks.
         has_annotations: False for official validation files, which only list videos.
+        frames: video id -> paths of its frames.
     """
 
     file: str
@@ -66,10 +67,15 @@ class VideoTruth:
     lengths: dict[Id, int]
     tracks: dict[Id, list[ScoredTrack]]
     has_annotations: bool
+    frames: dict[Id, list[str]] = field(default_factory=dict)
 
 
-def read_truth(file: str) -> VideoTruth:
+def read_truth(file: str, root: str = "") -> VideoTruth:
     """Read a YouTube-VIS file.
+
+    Args:
+        file: the file.
+        root: folder of the frames, for their paths; they are not opened.
 
     Raises:
         ValueError: the file breaks a rule; the message names file and id.
@@ -77,7 +83,7 @@ def read_truth(file: str) -> VideoTruth:
     sink = FirstFault()
     content = load_json(file, sink)
     names = {category["id"]: category["name"] for category in read_categories(content, file, False, sink)}
-    videos = {number: video for number, video in read_videos(content, file, "", sink).items() if video is not None}
+    videos = {number: video for number, video in read_videos(content, file, root, sink).items() if video is not None}
     tracks: dict[Id, list[ScoredTrack]] = defaultdict(list)
     annotated = "annotations" in content
     for track in read_tracks(content, file, dict(videos), names, sink) if annotated else ():
@@ -95,6 +101,7 @@ def read_truth(file: str) -> VideoTruth:
         {number: len(video.paths) for number, video in videos.items()},
         dict(tracks),
         annotated,
+        {number: video.paths for number, video in videos.items()},
     )
 
 
