@@ -26,7 +26,7 @@ def choose_tracker(
     Args:
         track: see :meth:`mask2former.Predictor.stream`.
         sources: the images.
-        model: its settings tell from which score on an object is one.
+        model: its settings tell from which score on an object is one, and what links objects.
         tasks, threshold: the predictor's.
         tiled: images are cut into tiles.
 
@@ -41,10 +41,13 @@ def choose_tracker(
         raise ValueError("Tracking links the queries of whole images, which tiles have not: leave out tile.")
     if isinstance(track, Tracker):
         return track
+    settings = getattr(model, "post_processing", None)
     if threshold is None:
-        settings = getattr(model, "post_processing", None)
         threshold = settings.object_mask_threshold if settings and "panoptic" in tasks else INSTANCE_THRESHOLD
-    return Tracker(threshold)
+    if settings is None:
+        return Tracker(threshold)
+    link = settings.clips
+    return Tracker(threshold, None, link.similarity, link.memory, link.overlap, link.duplicates)
 
 
 def linked(outputs: LazyOutputs, tracker: Tracker) -> LazyOutputs:
