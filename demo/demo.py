@@ -22,6 +22,7 @@ from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_imag
 from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
 from mask2former.predictor.video import Frames
+from mask2former.predictor.windows import Windows
 from mask2former.predictor.writer import ResultWriter
 from mask2former.visualization import INSTANCE_THRESHOLD, MODES, RESULTS
 
@@ -124,7 +125,13 @@ def _draw(
                 frames = Frames(video, args.start, stop, args.every)
                 tracks = Path(args.tracks) if args.tracks else None
                 drawn = draw_film(
-                    predictor, writer, frames, track=not args.no_track, tracks=tracks, sound=args.keep_sound
+                    predictor,
+                    writer,
+                    frames,
+                    track=not args.no_track,
+                    tracks=tracks,
+                    sound=args.keep_sound,
+                    windows=args.window and Windows(args.window, max(1, args.window // 3)),
                 )
                 for _ in tqdm(drawn, frames.name, len(frames) or args.frames, unit="frame"):
                     count += 1
@@ -232,6 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", type=int, default=0, metavar="N", help="first frame of each video, counted from 0 [0]")
     add("--every", type=_positive, default=1, metavar="N", help="draw only every Nth frame of videos [1]")
     add("--no-track", action="store_true", help="do not link the objects of a video from frame to frame")
+    add(
+        "--window",
+        type=_positive,
+        metavar="N",
+        help="with a model of clips: frames that it sees at once, a third of them with those before too [12]",
+    )
     add("--tracks", metavar="FILE", help="write the tracks of a video: .json in YouTube-VIS's form, or .csv")
     add("--keep-sound", action="store_true", help="copy the sound of videos")
     add(
