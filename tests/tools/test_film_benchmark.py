@@ -28,5 +28,5 @@ def test_film_command(small_training: Path, tmp_path: Path) -> None:
     assert set(rows) == {"frames", "tracked"} and all(way in done.stdout for way in rows)
     for row in rows.values():
         assert row["frames"] == 5 and row["seconds"] > 0 and row["objects"] > 0
-        assert 2**20 < row["early"] and 2**20 < row["late"]
+        assert min(row["early"], row["late"]) > 2**20
     assert rows["frames"]["tracks"] == 0 < rows["tracked"]["tracks"]
