@@ -72,6 +72,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--start", type=int, default=0, metavar="N", help="first frame of each video, counted from 0 [0]")
     add("--every", type=_positive, default=1, metavar="N", help="draw only every Nth frame of videos [1]")
     add("--no-track", action="store_true", help="do not link the objects of a video from frame to frame")
+    add(
+        "--window",
+        type=_positive,
+        metavar="N",
+        help="with a model of clips: frames that it sees at once, a third of them with those before too [12]",
+    )
     add("--tracks", metavar="FILE", help="write the tracks of a video: .json in YouTube-VIS's form, or .csv")
     add("--keep-sound", action="store_true", help="copy the sound of videos")
     add(

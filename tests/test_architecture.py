@@ -67,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "modeling.mask_encoder",
         "modeling.distillation",
         "region",
+        "tracking",
     },
     "modeling.eomt": {
         "structures",

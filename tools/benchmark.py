@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import data, eval, infer, op, train
+from benchmarks import data, eval, film, infer, op, train
 
-COMMANDS = [op, infer, train, data, eval]
+COMMANDS = [op, infer, train, data, eval, film]
 
 
 def main(words: list[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from mask2former.predictor.load_image import URL_SCHEMES, LoadedImage, find_imag
 from mask2former.predictor.result import LABELS
 from mask2former.predictor.video import SUFFIXES as VIDEO_SUFFIXES
 from mask2former.predictor.video import Frames
+from mask2former.predictor.windows import Windows
 from mask2former.predictor.writer import ResultWriter
 
 IMAGE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may name
@@ -103,7 +104,13 @@ def _draw(
                 frames = Frames(video, args.start, stop, args.every)
                 tracks = Path(args.tracks) if args.tracks else None
                 drawn = draw_film(
-                    predictor, writer, frames, track=not args.no_track, tracks=tracks, sound=args.keep_sound
+                    predictor,
+                    writer,
+                    frames,
+                    track=not args.no_track,
+                    tracks=tracks,
+                    sound=args.keep_sound,
+                    windows=args.window and Windows(args.window, max(1, args.window // 3)),
                 )
                 for _ in tqdm(drawn, frames.name, len(frames) or args.frames, unit="frame"):
                     count += 1

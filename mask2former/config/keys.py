@@ -240,8 +240,24 @@ def _add_mask_former(cfg: CN) -> None:
     # distance, and average their scores. 0: the whole image at once.
     node.TEST.WINDOW = 0
     node.TEST.WINDOW_STRIDE = 0
-    # MODEL.META_ARCHITECTURE: VideoMaskFormer. Tracks of a clip that are returned, the most probable ones.
+    # Clips. joint: all frames at once, by a decoder of clips. Frame by frame, by any model of images: minvis, in which
+    # each query is linked to one of the next frame (arXiv 2208.02245); tracker, in which objects begin and end.
+    node.TEST.CLIP = "joint"
+    # Tracks of a clip that are returned, the most probable ones.
     node.TEST.TRACKS = 10
+    node.TEST.LINK = CN()
+    # Frame by frame: frames that go through the network at a time.
+    node.TEST.LINK.FRAMES = 1
+    # Share of the overlap of masks in what links queries; the rest is the cosine similarity of embeddings. For objects
+    # that look alike and move little, 0.8 with a SIMILARITY of 0.6. Films (demo.py) take these keys too, but START.
+    node.TEST.LINK.OVERLAP = 0.0
+    # tracker: the probability from which a query begins a track, half of which goes on with one; the least evidence
+    # that links; and the frames for which an object that is not seen is remembered.
+    node.TEST.LINK.START = 0.5
+    node.TEST.LINK.SIMILARITY = 0.5
+    node.TEST.LINK.MEMORY = 150
+    # tracker: a query whose mask and that of a more probable one have a greater IoU takes no part. 1: all do.
+    node.TEST.LINK.DUPLICATES = 1.0
 
 
 def _add_backbones(cfg: CN) -> None:

@@ -11,6 +11,7 @@ from mask2former.predictor.coco import categories
 from mask2former.predictor.predictor import Predictor
 from mask2former.predictor.result import Result
 from mask2former.predictor.video import Frames
+from mask2former.predictor.windows import Windows
 from mask2former.predictor.writer import ResultWriter
 from mask2former.tracking import TracksFile
 from mask2former.visualization.painting import mask_box
@@ -24,6 +25,7 @@ def draw_film(
     track: bool = True,
     tracks: Path | None = None,
     sound: bool = False,
+    windows: Windows | None = None,
 ) -> Iterator[Result]:
     """Draw a film frame by frame; yield the result of each once it is written.
 
@@ -34,6 +36,7 @@ def draw_film(
         track: link objects from frame to frame.
         tracks: file for the tracks, json or csv, written at the film's end, or when the iteration is stopped.
         sound: copy the film's sound.
+        windows: see :meth:`Predictor.stream`.
 
     Raises:
         ValueError: tracks of what is not tracked; see also :meth:`Predictor.stream`.
@@ -44,7 +47,7 @@ def draw_film(
     kept: TracksFile | None = None
     source = Path(frames.source) if sound and not isinstance(frames.source, int) else None
     try:
-        for result in predictor.stream(frames, track=None if track else False):
+        for result in predictor.stream(frames, track=None if track else False, windows=windows):
             writer.add_frame(result, frames.name, frames.rate, source)
             if tracks is not None:
                 kept = kept or _tracks_file(tracks, frames.name, result)

@@ -26,7 +26,7 @@ def choose_tracker(
     Args:
         track: see :meth:`mask2former.Predictor.stream`.
         sources: the images.
-        model: its settings tell from which score on an object is one.
+        model: see :func:`tracker_for`.
         tasks, threshold: the predictor's.
         tiled: images are cut into tiles.
 
@@ -41,10 +41,23 @@ def choose_tracker(
         raise ValueError("Tracking links the queries of whole images, which tiles have not: leave out tile.")
     if isinstance(track, Tracker):
         return track
+    return tracker_for(model, tasks, threshold)
+
+
+def tracker_for(model: nn.Module, tasks: tuple[str, ...], threshold: float | None) -> Tracker:
+    """Return the tracker that a model's settings ask for.
+
+    Args:
+        model: its settings tell from which score on an object is one, and what links objects.
+        tasks, threshold: the predictor's.
+    """
+    settings = getattr(model, "post_processing", None)
     if threshold is None:
-        settings = getattr(model, "post_processing", None)
         threshold = settings.object_mask_threshold if settings and "panoptic" in tasks else INSTANCE_THRESHOLD
-    return Tracker(threshold)
+    if settings is None:
+        return Tracker(threshold)
+    link = settings.clips
+    return Tracker(threshold, None, link.similarity, link.memory, link.overlap, link.duplicates)
 
 
 def linked(outputs: LazyOutputs, tracker: Tracker) -> LazyOutputs:

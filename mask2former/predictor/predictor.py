@@ -14,14 +14,15 @@ from detectron2.modeling import build_model
 
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
-from mask2former.out_of_memory import is_out_of_memory, release
 from mask2former.predictor.following import choose_tracker, linked
-from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
+from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.predictor.video import Frames, is_film
 from mask2former.predictor.weights import load_trained, tasks_of, trained_weights
+from mask2former.predictor.whole_images import whole_outputs
+from mask2former.predictor.windows import Windows, in_windows, sees_clips
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.tracking import Tracker
 
@@ -170,6 +171,7 @@ class Predictor:
         batch_size: int | None = None,
         *,
         track: bool | Tracker | None = None,
+        windows: Windows | None = None,
     ) -> Iterator[Result]:
         """Yield the results of a film's frames, or of many images, one after another, holding at most a batch.
 
@@ -183,12 +185,15 @@ class Predictor:
             batch_size: used in place of the predictor's.
             track: link objects from frame to frame: instances have ``tracks``, panoptic ids stay, and classes are those
                 of the whole track so far. None: in films only. A tracker of your own, to change how it links.
+            windows: how a film is cut for a model that sees clips (``VideoMaskFormer``), which then follows by itself,
+                unless a tracker of your own is to. None: :class:`mask2former.predictor.windows.Windows` as it is.
 
         Returns:
             An iterator with a result for each image, in order.
 
         Raises:
-            ValueError: batch_size is below 1; or tracking with tiles, or of a network without query embeddings.
+            ValueError: batch_size is below 1; tracking with tiles, or of a network without query embeddings; or windows
+                for a model that does not see clips.
             OSError: the film cannot be opened, or not be decoded from some frame on.
         """
         size = _at_least_one(self.batch_size if batch_size is None else batch_size)
@@ -202,7 +207,18 @@ class Predictor:
             threshold=self.threshold,
             tiled=self.tile is not None,
         )
+        if windows is not None and not sees_clips(self.model):
+            raise ValueError(
+                "windows are for models that see all frames of a clip at once; this one sees single frames."
+            )
+        if tracker is not None and tracker is not track and sees_clips(self.model):
+            return self._clips(sources, windows or Windows(), tracker.start)
         return self._stream(sources, size, tracker)
+
+    def _clips(self, sources: Iterable[Any], windows: Windows, start: float) -> Iterator[Result]:
+        frames = ((image, self._input(image)) for image in map(load_image, sources))
+        for image, outputs in in_windows(self.model, frames, windows, start):
+            yield self._result(image, outputs)
 
     def _stream(self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None) -> Iterator[Result]:
         batch: list[tuple[LoadedImage, dict[str, Any]]] = []
@@ -253,32 +269,10 @@ class Predictor:
         if self.tile is not None and self._is_large(batch[0][0].pixels):
             outputs = [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
         else:
-            outputs = self._whole(inputs)
+            outputs = whole_outputs(self.model, inputs, self.tasks, self.tile_if_needed)
         if tracker is not None:
             outputs = [linked(one, tracker) for one in outputs]
         return [self._result(image, output) for (image, _), output in zip(batch, outputs, strict=True)]
-
-    def _whole(self, inputs: list[dict[str, Any]]) -> list[LazyOutputs]:
-        """Return the outputs of whole images; one that does not fit into memory is cut, or refused.
-
-        Raises:
-            MemoryError: an image does not fit; the message says what can be done.
-        """
-        try:
-            return run(self.model, inputs)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        release()
-        if self.tile_if_needed and "mask" not in inputs[0]:
-            return [FittingOutputs(self.model, one, self.tasks) for one in inputs]
-        height, width = inputs[0]["image"].shape[-2:]
-        raise MemoryError(
-            f"An image of {width} x {height} pixels does not fit into memory ({found}). What helps: "
-            "Predictor(tile_if_needed=True), which joins results of tiles; a smaller size, "
-            "opts=['INPUT.MIN_SIZE_TEST', '512']; a smaller model; on a GPU predictor.model.to(torch.bfloat16)."
-        )
 
     def _result(self, image: LoadedImage, outputs: LazyOutputs) -> Result:
         return Result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, object_results, semantic_scores
 from mask2former.structures import FactoredMasks
+from mask2former.tracking.places import coarse_masks
 from mask2former.tracking.tracker import FrameTracks, Tracker
 
 
@@ -25,13 +27,22 @@ def follow(tracker: Tracker, settings: PostProcessing, class_logits: Tensor, mas
     Raises:
         ValueError: the network's masks are not made of query embeddings, so that nothing can be linked.
     """
+    found = tracker.step(query_embeddings(masks), class_logits, partial(coarse_masks, masks))
+    return TrackedOutputs(settings, class_logits, masks, found)
+
+
+def query_embeddings(masks: ResizedMasks) -> Tensor:
+    """Return the embeddings [Q, C] of a frame's queries, which make its masks.
+
+    Raises:
+        ValueError: the network's masks are not made of query embeddings.
+    """
     if not isinstance(masks.masks, FactoredMasks):
         raise ValueError(
             "Tracking links the embeddings of queries, and this network's masks have none. Its results frame by frame "
             "are there without tracking: track=False."
         )
-    found = tracker.step(masks.masks.mask_embed[masks.image], class_logits)
-    return TrackedOutputs(settings, class_logits, masks, found)
+    return masks.masks.mask_embed[masks.image]
 
 
 class TrackedOutputs:

@@ -12,6 +12,7 @@ import pytest
 from mask2former import Predictor
 from mask2former.predictor.video import Frames
 from mask2former.predictor.video_file import VideoFile
+from mask2former.predictor.windows import Windows
 from mask2former.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +86,25 @@ def test_the_demo_writes_films_and_tracks(folder: Path, film: Path, tmp_path: Pa
     assert {row["frame"] for row in rows} == {"0", "1", "2"}
     with pytest.raises(SystemExit):
         demo.main([*given, "--no-track", "--output", str(tmp_path / "b.mp4"), "--tracks", str(tmp_path / "b.csv")])
+
+
+def test_a_clip_model_sees_windows(folder: Path, film: Path, predictor: Predictor) -> None:
+    changes = [
+        *("MODEL.META_ARCHITECTURE", "VideoMaskFormer"),
+        *("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "VideoMultiScaleMaskedTransformerDecoder"),
+    ]
+    clips = Predictor(folder, threshold=predictor.threshold, opts=changes)
+    frames = [clips._input(frame)["image"] for frame in Frames(film)]
+    results = list(clips.stream(film, windows=Windows(3, 1)))
+    assert len(results) == 4
+    numbers = [set(result.instances.tracks.tolist()) for result in results]
+    assert numbers[0] and numbers[3] & numbers[0]
+    ((class_logits, masks), *_) = clips.model.predict([{"image": frames[:3], "height": 48, "width": 64}])
+    likely = (1 - class_logits.softmax(-1)[:, -1] >= predictor.threshold).nonzero().flatten()
+    every = (masks(likely) > 0).numpy()
+    for mask in results[0].instances.masks:
+        assert any(np.array_equal(mask, other) for other in every)
+    by_frame = next(clips.stream(film, track=Tracker(0.0, 0.0)))
+    assert by_frame.instances.tracks is not None
+    with pytest.raises(ValueError, match="windows are for models"):
+        predictor.stream(film, windows=Windows())

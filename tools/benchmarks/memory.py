@@ -51,6 +51,12 @@ def peak_of(function: Callable[[], object], device: torch.device) -> int:
     return max(0, peak - before)
 
 
+def resident() -> int:
+    """Return the resident memory of this process, in bytes; Linux only."""
+    gc.collect()
+    return _status("VmRSS")
+
+
 def apart(function: Callable[..., Result], *arguments: object) -> Result:
     """Call a module's function in a process that does nothing else, and return its result."""
     return _process().submit(function, *arguments).result()

@@ -72,7 +72,7 @@ class YTVISEvaluator(DatasetEvaluator):
         self.compared = None
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Any) -> None:
-        """Take the tracks of each clip: :func:`~mask2former.modeling.video.tracks.track_results`.
+        """Take the tracks of each clip: :func:`~mask2former.modeling.postprocess.tracks.track_results`.
 
         Args:
             inputs: with ``video_id``.

@@ -107,7 +107,10 @@ class EoMT(SegmentationModel):
 
     def network(self, images: Tensor, num_frames: int = 1) -> MaskPrediction:
         if num_frames != 1:
-            raise ValueError(f"EoMT takes single images; found clips of {num_frames} frames.")
+            raise ValueError(
+                f"EoMT takes single images; found clips of {num_frames} frames. Train with INPUT.SAMPLING_FRAME_NUM 1, "
+                "and evaluate with MODEL.MASK_FORMER.TEST.CLIP tracker or minvis."
+            )
         if self.training:
             self._anneal()
         x, grid = self.backbone.embed(images)

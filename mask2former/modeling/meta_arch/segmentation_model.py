@@ -19,11 +19,12 @@ from mask2former.modeling.mask_encoder import make_guide
 from mask2former.modeling.meta_arch.batch import Batch, are_clips, pad_together, resized_masks, targets_of
 from mask2former.modeling.meta_arch.predicts_masks import require_finite
 from mask2former.modeling.meta_arch.windows import windowed_scores, with_window
-from mask2former.modeling.postprocess import PostProcessing, ResizedMasks, post_process, semantic_scores
+from mask2former.modeling.postprocess import JOINT, PostProcessing, ResizedMasks, post_process, semantic_scores
 from mask2former.out_of_memory import in_halves
 from mask2former.region import RegionInference
 from mask2former.region.crop import require_mask, resize_mask
 from mask2former.structures import MaskPrediction, MaskTargets
+from mask2former.tracking.clips import link_clip
 
 
 class SegmentationModel(nn.Module):
@@ -188,21 +189,31 @@ class SegmentationModel(nn.Module):
     def infer(self, batched_inputs: list[dict[str, Any]], settings: PostProcessing) -> list[dict[str, Any]]:
         """Return the results of each image or clip under ``settings``, without changing or copying the model.
 
+        Clips that do not go through the network jointly give their tracks, see
+        :func:`~mask2former.tracking.clips.link_clip`.
+
         Raises:
             ValueError: class logits that are not finite, of which nothing can be made; a ``mask`` that does not fit; or
                 windows over clips.
         """
         if not self.takes_masks and any(x.get("mask") is not None for x in batched_inputs):
             return RegionInference(lambda parts: self.infer(parts, settings), self.pixel_mean.flatten())(batched_inputs)
+        if are_clips(batched_inputs) and settings.clips.way != JOINT:
+            return [link_clip(self._finite, inputs, settings.clips) for inputs in batched_inputs]
         if settings.window:
             return [self._in_windows(inputs, settings) for inputs in batched_inputs]
-        predicted = self.predict(batched_inputs)
-        require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
+        predicted = self._finite(batched_inputs)
         results = [post_process(*one, settings) for one in predicted]
         if not are_clips(batched_inputs):
             return results
         count = len(results) // len(batched_inputs)
         return [{"frames": results[start : start + count]} for start in range(0, len(results), count)]
+
+    def _finite(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
+        """Predict, and refuse class logits that are not finite."""
+        predicted = self.predict(batched_inputs)
+        require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
+        return predicted
 
     def _in_windows(self, inputs: dict[str, Any], settings: PostProcessing) -> dict[str, Any]:
         """Return the semantic result of an image, averaged over sliding windows."""
@@ -212,9 +223,7 @@ class SegmentationModel(nn.Module):
 
         def score(windows: Sequence[Tensor]) -> list[Tensor]:
             pieces = [with_window(inputs, window) for window in windows]
-            predicted = self.predict(pieces)
-            require_finite([class_logits for class_logits, _ in predicted], pieces)
-            return [semantic_scores(*one, settings) for one in predicted]
+            return [semantic_scores(*one, settings) for one in self._finite(pieces)]
 
         size = (inputs.get("height") or image.shape[-2], inputs.get("width") or image.shape[-1])
         scores = windowed_scores(score, image, settings.window, settings.window_stride, size)

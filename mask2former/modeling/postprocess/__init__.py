@@ -4,6 +4,7 @@ Each result first chooses its queries. Masks are then computed in chunks, a few 
 all results together, so that Q masks at full size never exist.
 """
 
+from mask2former.modeling.postprocess.clip_settings import JOINT, MINVIS, TRACKER, ClipSettings
 from mask2former.modeling.postprocess.instance import InstanceAccumulator
 from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
 from mask2former.modeling.postprocess.maskwise import MaskwiseMerger
@@ -14,10 +15,16 @@ from mask2former.modeling.postprocess.settings import PostProcessing
 from mask2former.modeling.postprocess.single import instance_inference, panoptic_inference, semantic_inference
 from mask2former.modeling.postprocess.streaming import ResultAccumulator, stream_masks
 from mask2former.modeling.postprocess.thresholds import MaskwiseThresholds, TwoArgmaxThresholds
+from mask2former.modeling.postprocess.tracks import FrameMasks, track_results
 from mask2former.modeling.postprocess.two_argmax import TwoArgmaxMerger
 
 __all__ = [
+    "JOINT",
+    "MINVIS",
     "PANOPTIC_RULE_REGISTRY",
+    "TRACKER",
+    "ClipSettings",
+    "FrameMasks",
     "InstanceAccumulator",
     "MaskSource",
     "MaskwiseMerger",
@@ -37,4 +44,5 @@ __all__ = [
     "semantic_inference",
     "semantic_scores",
     "stream_masks",
+    "track_results",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from detectron2.config import CfgNode
 
+from mask2former.modeling.postprocess.clip_settings import ClipSettings
 from mask2former.modeling.postprocess.thresholds import MaskwiseThresholds, TwoArgmaxThresholds
 from mask2former.things import things_from_config
 
@@ -29,6 +30,7 @@ class PostProcessing:
         panoptic_rule: name in :data:`~mask2former.modeling.postprocess.panoptic.PANOPTIC_RULE_REGISTRY`.
         instance_mask_threshold: the mask of an instance is where its probability is above this.
         maskwise, two_argmax: thresholds of the rules of these names, in place of ``object_mask_threshold``.
+        clips: how the objects of clips are found.
     """
 
     semantic_on: bool = True
@@ -46,6 +48,7 @@ class PostProcessing:
     two_argmax: TwoArgmaxThresholds = field(default_factory=TwoArgmaxThresholds)
     window: int = 0
     window_stride: int = 0
+    clips: ClipSettings = field(default_factory=ClipSettings)
 
     def __post_init__(self) -> None:
         if not 0 < self.instance_mask_threshold < 1:
@@ -89,6 +92,7 @@ class PostProcessing:
             two_argmax=TwoArgmaxThresholds.from_config(cfg),
             window=test.WINDOW,
             window_stride=test.WINDOW_STRIDE,
+            clips=ClipSettings.from_config(cfg),
         )
 
     def with_least_score(self, score: float) -> PostProcessing:

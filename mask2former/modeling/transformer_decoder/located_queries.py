@@ -75,7 +75,11 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
             ValueError: clips; a place belongs to one image.
         """
         if num_frames != 1:
-            raise ValueError(f"LocatedQueryDecoder takes single images, because a place is in one; found {num_frames}.")
+            raise ValueError(
+                f"LocatedQueryDecoder takes single images, because a place is in one; found clips of {num_frames} "
+                "frames. Train with INPUT.SAMPLING_FRAME_NUM 1, and evaluate with MODEL.MASK_FORMER.TEST.CLIP tracker "
+                "or minvis."
+            )
         height, width = mask_features.shape[-2:]
         y, x = (_centres(size, size, mask_features.device) for size in (height, width))
         waves = torch.cat([_waves(y).T[:, :, None].expand(-1, -1, width), _waves(x).T[:, None].expand(-1, height, -1)])

@@ -9,10 +9,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
-from mask2former.modeling.meta_arch import Batch, MaskFormer, require_finite
+from mask2former.modeling.meta_arch import Batch, MaskFormer
 from mask2former.modeling.meta_arch.batch import are_clips
-from mask2former.modeling.postprocess import PostProcessing
-from mask2former.modeling.video.tracks import track_results
+from mask2former.modeling.postprocess import JOINT, PostProcessing, track_results
+from mask2former.modeling.video.decoder import VideoMultiScaleMaskedTransformerDecoder
 from mask2former.structures import MaskTargets
 
 
@@ -41,12 +41,18 @@ class VideoMaskFormer(MaskFormer):
         """Clips have any number of frames; the published class has the number of a training here."""
         return None
 
+    @property
+    def sees_clips(self) -> bool:
+        """Tell whether all frames of a clip go through the network at once."""
+        decoder = self.sem_seg_head.get_submodule("predictor")
+        return self.post_processing.clips.way == JOINT and isinstance(decoder, VideoMultiScaleMaskedTransformerDecoder)
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Train or infer; see :class:`~mask2former.modeling.meta_arch.SegmentationModel`.
 
         Returns:
             In training, the weighted losses. At inference of one clip its tracks, as published:
-            :func:`~mask2former.modeling.video.tracks.track_results`; of several, a list of these.
+            :func:`~mask2former.modeling.postprocess.tracks.track_results`; of several, a list of these.
         """
         results = super().forward(batched_inputs)
         if not self.training and len(batched_inputs) == 1 and are_clips(batched_inputs):
@@ -63,8 +69,9 @@ class VideoMaskFormer(MaskFormer):
             return super().infer(batched_inputs, settings)
         if any(x.get("mask") is not None for x in batched_inputs):
             raise ValueError("VideoMaskFormer takes a `mask` with an image, not with a clip.")
-        predicted = self.predict(batched_inputs)
-        require_finite([class_logits for class_logits, _ in predicted], batched_inputs)
+        if settings.clips.way != JOINT:
+            return super().infer(batched_inputs, settings)
+        predicted = self._finite(batched_inputs)
         count = len(predicted) // len(batched_inputs)
         return [
             track_results(

@@ -1,0 +1,66 @@
+"""Settings of how the objects of a clip are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+
+JOINT, MINVIS, TRACKER = "joint", "minvis", "tracker"
+WAYS = (JOINT, MINVIS, TRACKER)
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How the objects of a clip are found.
+
+    Attributes:
+        way: "joint": all frames go through the network at once. "minvis": frame by frame, and each query is linked to
+            one of the next frame (arXiv 2208.02245). "tracker": frame by frame, and objects begin and end.
+        frames: frames that go through the network at a time, if not joint.
+        tracks: tracks of a clip that are returned.
+        overlap: share of the overlap of masks in what links a query, 0 to 1; the rest is the similarity of embeddings.
+        start, similarity, memory, duplicates: of :class:`mask2former.tracking.Tracker`.
+
+    Raises:
+        ValueError: another way, or a number out of its range.
+    """
+
+    way: str = JOINT
+    frames: int = 1
+    tracks: int = 10
+    overlap: float = 0.0
+    start: float = 0.5
+    similarity: float = 0.5
+    memory: int = 150
+    duplicates: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise ValueError(f"MODEL.MASK_FORMER.TEST.CLIP is {self.way!r}; it is one of {', '.join(WAYS)}.")
+        if self.frames < 1:
+            raise ValueError(f"MODEL.MASK_FORMER.TEST.LINK.FRAMES is {self.frames}; it has to be at least 1 frame.")
+        for name, share in (("OVERLAP", self.overlap), ("START", self.start), ("DUPLICATES", self.duplicates)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"MODEL.MASK_FORMER.TEST.LINK.{name} is {share}; it has to be within 0 and 1.")
+        if not -1 <= self.similarity <= 1 or self.memory < 0:
+            raise ValueError(
+                f"MODEL.MASK_FORMER.TEST.LINK.SIMILARITY is {self.similarity} and MEMORY {self.memory}; the first has "
+                "to be within -1 and 1, the second at least 0 frames."
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> ClipSettings:
+        """Read ``CLIP``, ``TRACKS`` and ``LINK`` of ``MODEL.MASK_FORMER.TEST``."""
+        test = cfg.MODEL.MASK_FORMER.TEST
+        link = test.LINK
+        return cls(
+            way=test.CLIP,
+            frames=link.FRAMES,
+            tracks=test.TRACKS,
+            overlap=link.OVERLAP,
+            start=link.START,
+            similarity=link.SIMILARITY,
+            memory=link.MEMORY,
+            duplicates=link.DUPLICATES,
+        )

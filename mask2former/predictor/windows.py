@@ -1,0 +1,93 @@
+"""Films of any length through a clip model: overlapping windows, whose tracks are joined on the frames they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mask2former.modeling.meta_arch import PredictsMasks, require_finite
+from mask2former.predictor.lazy_outputs import LazyOutputs
+from mask2former.predictor.load_image import LoadedImage
+from mask2former.tracking import TrackedOutputs, WindowLinker
+
+Entry = tuple[LoadedImage, dict[str, Any]]
+"""A frame, and the model's input for it."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of a film that a clip model sees at once.
+
+    Attributes:
+        frames: frames of a window; more of them take more memory, and give more to compare.
+        shared: frames that a window shares with the one before, on which their tracks are joined.
+
+    Raises:
+        ValueError: no frame is shared, or none is new.
+    """
+
+    frames: int = 12
+    shared: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shared < self.frames:
+            raise ValueError(
+                f"Windows of {self.frames} frames that share {self.shared}: at least one frame has to be shared, and "
+                "at least one new."
+            )
+
+
+def sees_clips(model: nn.Module) -> bool:
+    """Tell whether a model sees all frames of a clip at once."""
+    return bool(getattr(model, "sees_clips", False))
+
+
+def in_windows(
+    model: PredictsMasks, frames: Iterable[Entry], windows: Windows, start: float
+) -> Iterator[tuple[LoadedImage, LazyOutputs]]:
+    """Yield each frame of a film, in order, and its outputs, with tracks.
+
+    A window is held at a time. A frame that two windows share has the masks of the first. Where frames change their
+    size a new window begins, and shares nothing.
+
+    Args:
+        model: sees clips.
+        frames: of the film.
+        windows: how it is cut.
+        start: see :class:`mask2former.tracking.WindowLinker`.
+    """
+    linker = WindowLinker(start)
+    held: list[Entry] = []
+    shared = 0
+    for entry in frames:
+        if held and entry[1]["image"].shape != held[0][1]["image"].shape:
+            if len(held) > shared:
+                yield from _window(model, linker, held, shared, 0)
+            held, shared = [], 0
+        held.append(entry)
+        if len(held) == windows.frames:
+            yield from _window(model, linker, held, shared, windows.shared)
+            held, shared = held[-windows.shared :], windows.shared
+    if len(held) > shared:
+        yield from _window(model, linker, held, shared, 0)
+
+
+@torch.no_grad()
+def _window(
+    model: PredictsMasks, linker: WindowLinker, held: list[Entry], shared: int, keep: int
+) -> list[tuple[LoadedImage, LazyOutputs]]:
+    first = held[0][1]
+    clip = {"image": [inputs["image"] for _, inputs in held], "height": first["height"], "width": first["width"]}
+    predicted = model.predict([clip])
+    class_logits = predicted[0][0]
+    require_finite([class_logits], [clip])
+    masks = [of_frame for _, of_frame in predicted]
+    found = linker.step(class_logits, masks, shared, keep)
+    return [
+        (image, TrackedOutputs(model.post_processing, class_logits, of_frame, found))
+        for (image, _), of_frame in list(zip(held, masks, strict=True))[shared:]
+    ]

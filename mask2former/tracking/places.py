@@ -1,0 +1,40 @@
+"""Where objects are in a frame, coarsely: the evidence beside embeddings that two queries mean one object."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mask2former.modeling.postprocess import ResizedMasks
+
+
+@torch.no_grad()
+def coarse_masks(masks: ResizedMasks, queries: Tensor | None = None) -> Tensor:
+    """Return the masks of queries at the size of the network's mask features, without padding.
+
+    Args:
+        masks: the frame's.
+        queries: [n] int64; None: all.
+
+    Returns:
+        bool [n, h, w], on the masks' device.
+    """
+    height, width = (
+        -(-side * cells // padded)  # of the image within the padded batch, rounded up
+        for side, cells, padded in zip(masks.image_size, masks.masks.size, masks.padded_size, strict=True)
+    )
+    together = masks.masks.activation == "softmax"  # over all queries
+    logits = masks.masks.logits(masks.image, None if together or queries is None else queries, slice(0, height))
+    logits = logits[:, masks.frame, :, :width]
+    if not together:
+        return logits > 0
+    inside = logits.float().softmax(0) > 0.5
+    return inside if queries is None else inside[queries]
+
+
+def mask_iou(masks: Tensor, others: Tensor) -> Tensor:
+    """Return the intersection over union of bool masks [n, P] and [m, P]: float32 [n, m], 0 where both are empty."""
+    one, other = masks.float(), others.float()
+    common = one @ other.T
+    union = one.sum(1)[:, None] + other.sum(1)[None] - common
+    return common / union.clamp(min=1)
