@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tabulate import tabulate
 
+from mask2former.custom.folders import check_folder
 from mask2former.data import data_root, register_all
 from mask2former.data.checks import Report, check_dataset, check_instances
 from mask2former.data.images.limits import MAX_PIXELS, set_max_pixels
@@ -16,6 +18,7 @@ EXAMPLES = """
 examples:
   check_dataset.py quickstart_train_panoptic
   check_dataset.py --coco annotations/instances.json images/
+  check_dataset.py FOLDER     (of Roboflow, CVAT, labelme, YOLO, Pascal VOC, or colour masks)
 
 The status is 0 where nothing is wrong, 1 where there are faults, 2 where the data set cannot be checked.
 """
@@ -29,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     chosen = parser.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root")
+    chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root; or a folder")
     chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO instance file and its images")
     parser.add_argument("--root", default=data_root(), help="[%(default)s]")
     parser.add_argument("--decode", action="store_true", help="read every image whole, which takes longer")
@@ -53,7 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         register_all(args.root)
         try:
-            reports = check_dataset(args.name, args.decode)
+            if Path(args.name).is_dir():
+                notes, reports = check_folder(args.name, args.decode)
+                print(*notes, sep="\n")
+            else:
+                reports = check_dataset(args.name, args.decode)
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -70,7 +77,7 @@ def _print(task: str, report: Report, show: int) -> None:
         (name, tally.objects, tally.small, tally.medium, tally.large, tally.pixels, tally.crowds)
         for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
     ]
-    unit = "images" if task == "semantic" else "objects"
+    unit = "images" if task.startswith("semantic") else "objects"
     print(tabulate(rows, ["class", unit, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
     lines = report.lines(report.faults)
     for line in lines[:show]:

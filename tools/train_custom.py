@@ -19,7 +19,7 @@ from tabulate import tabulate
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError
 from mask2former.config.command_line import add_aliases, add_overwrite, aliased
-from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
+from mask2former.custom import CustomDataset, DataError, build_dataset, open_data
 from mask2former.custom.model import configuration, settings
 from mask2former.custom.plan import TrainingPlan, plan_training
 from mask2former.data.images.limits import set_max_pixels
@@ -35,6 +35,7 @@ the data, in one of these forms:
   objects (COCO):        --train annotations.json images/
   panoptic (COCO):       --train panoptic.json images/ panoptic_pngs/
   classes of pixels:     --train images/ labels/    (label files named as the images, holding class numbers)
+  one folder:            --data FOLDER              (of Roboflow, CVAT, labelme, YOLO, Pascal VOC, or colour masks)
 
 examples:
   See what would be done, and train nothing:
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--train", nargs="+", required=True, metavar="PATH", help="images and annotations")
+    result.add_argument("--train", "--data", nargs="+", required=True, metavar="PATH", help="images and annotations")
     result.add_argument("--val", nargs="+", metavar="PATH", help="the same for validation [a share of --train]")
     result.add_argument("--model", default="coco/instance/r50", help="of the zoo, small, or small_r18 [%(default)s]")
     start = result.add_mutually_exclusive_group()
@@ -133,14 +134,16 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
         set_max_pixels(limit)  # before the data are read
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    opened = open_data(args.train, args.val, folder)
     data = build_dataset(
-        detect_format(args.train),
-        detect_format(args.val) if args.val else None,
+        opened.train,
+        opened.val,
         folder,
         name=output.name,
-        class_names=_class_names(args.classes),
-        ignore_label=args.ignore_label,
+        class_names=_class_names(args.classes) or opened.class_names,
+        ignore_label=args.ignore_label if opened.ignore_label is None else opened.ignore_label,
     )
+    data.notes[:0] = opened.notes
     data.register()
     weights = args.weights or (weights_of(output) if args.eval_only else None)
     cfg, fixed = configuration(args.model, weights, args.from_scratch, args.opts)
