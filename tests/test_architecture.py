@@ -195,6 +195,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zoo",
         "download",
     },
+    "huggingface": {"checkpoint", "files", "predictor"},
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch"},
 }
 SEES_CONFIG = (
@@ -205,6 +206,7 @@ SEES_CONFIG = (
     "evaluation.build",
     "evaluation.instance",
     "evaluation.video.evaluator",
+    "huggingface",
     "predictor",
     "preflight",
 )
