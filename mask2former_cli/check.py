@@ -10,6 +10,7 @@ EXAMPLES = """
 examples:
   %(prog)s quickstart_train_panoptic
   %(prog)s --coco annotations/instances.json images/
+  %(prog)s FOLDER     (of Roboflow, CVAT, labelme, YOLO, Pascal VOC, or colour masks)
   %(prog)s --coco videos.json frames/     (videos in the form of YouTube-VIS are told from the file)
 
 The status is 0 where nothing is wrong, 1 where there are faults, 2 where the data set cannot be checked.
@@ -25,7 +26,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     chosen = result.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root")
+    chosen.add_argument("name", nargs="?", help="registered name, below DETECTRON2_DATASETS or --root; or a folder")
     chosen.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="file of objects or tracks, and images")
     result.add_argument("--root", metavar="FOLDER", help="of all data sets [DETECTRON2_DATASETS, or else datasets]")
     result.add_argument("--decode", action="store_true", help="read every image whole, which takes longer")

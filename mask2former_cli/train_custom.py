@@ -11,6 +11,7 @@ the data, in one of these forms:
   objects (COCO):        --train annotations.json images/
   panoptic (COCO):       --train panoptic.json images/ panoptic_pngs/
   classes of pixels:     --train images/ labels/    (label files named as the images, holding class numbers)
+  one folder:            --data FOLDER              (of Roboflow, CVAT, labelme, YOLO, Pascal VOC, or colour masks)
   tracks in videos:      --train videos.json frames/    (YouTube-VIS; COCO with video_id and track_id; or MOTS:
                          --train images/ instances/ or instances_txt/, a folder of frames for each video)
 
@@ -39,7 +40,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--train", nargs="+", required=True, metavar="PATH", help="images and annotations")
+    result.add_argument("--train", "--data", nargs="+", required=True, metavar="PATH", help="images and annotations")
     result.add_argument("--val", nargs="+", metavar="PATH", help="the same for validation [a share of --train]")
     result.add_argument("--model", default="coco/instance/r50", help="of the zoo, small, or small_r18 [%(default)s]")
     start = result.add_mutually_exclusive_group()

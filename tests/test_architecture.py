@@ -199,6 +199,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zoo",
         "download",
     },
+    "huggingface": {"checkpoint", "files", "predictor"},
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch"},
     "cli": {
         "",  # the version
@@ -228,6 +229,7 @@ SEES_CONFIG = (
     "evaluation.build",
     "evaluation.instance",
     "evaluation.video.evaluator",
+    "huggingface",
     "predictor",
     "preflight",
 )

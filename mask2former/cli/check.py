@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tabulate import tabulate
 
+from mask2former.custom.folders import check_folder
 from mask2former.data import register_all
 from mask2former.data.checks import Report, check_annotations, check_dataset
 from mask2former.data.images.limits import set_max_pixels
@@ -26,7 +28,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         register_all(args.root)
         try:
-            reports = check_dataset(args.name, args.decode)
+            if Path(args.name).is_dir():
+                notes, reports = check_folder(args.name, args.decode)
+                print(*notes, sep="\n")
+            else:
+                reports = check_dataset(args.name, args.decode)
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -49,7 +55,7 @@ def _print(task: str, report: Report, show: int) -> None:
         )
         for name, tally in sorted(report.classes.items(), key=lambda item: -item[1].objects)
     ]
-    units = ["tracks", "masks"] if of_videos else ["images" if task == "semantic" else "objects"]
+    units = ["tracks", "masks"] if of_videos else ["images" if task.startswith("semantic") else "objects"]
     print(tabulate(rows, ["class", *units, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
     lines = report.lines(report.faults)
     for line in lines[:show]:

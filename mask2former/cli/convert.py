@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from mask2former.checkpoint.formats import convert
 from mask2former.checkpoint.weights_io import read, write
+from mask2former.huggingface import push_to_hub, write_folder
 from mask2former.zoo import weights_file
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     try:
+        if args.push and (args.to != "hf" or Path(args.output).suffix):
+            raise ValueError("--push uploads a folder: give --to hf, and an OUT without a suffix.")
+        if args.to == "hf" and not Path(args.output).suffix:
+            print(write_folder(args.input, args.output, name=args.push, license=args.license))
+            if args.push:
+                print(push_to_hub(args.input, args.push, license=args.license))
+            return 0
         state = convert(read(weights_file(args.input))["model"], args.to)
         write(state, args.output, nested=args.to != "hf")
-    except (OSError, ValueError, NotImplementedError) as error:
+    except (OSError, ValueError, NotImplementedError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     numbers = sum(value.numel() for value in state.values())

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError
 from mask2former.config.command_line import aliased
-from mask2former.custom import CustomDataset, DataError, build_dataset, detect_format
+from mask2former.custom import CustomDataset, DataError, build_dataset, open_data
 from mask2former.custom.model import configuration, settings
 from mask2former.custom.plan import plan_training
 from mask2former.custom.settings import TrainingPlan
@@ -89,14 +89,16 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
         set_max_pixels(limit)  # before the data are read
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    opened = open_data(args.train, args.val, folder)
     data = build_dataset(
-        detect_format(args.train),
-        detect_format(args.val) if args.val else None,
+        opened.train,
+        opened.val,
         folder,
         name=output.name,
-        class_names=_class_names(args.classes),
-        ignore_label=args.ignore_label,
+        class_names=_class_names(args.classes) or opened.class_names,
+        ignore_label=args.ignore_label if opened.ignore_label is None else opened.ignore_label,
     )
+    data.notes[:0] = opened.notes
     data.register()
     weights = args.weights or (weights_of(output) if args.eval_only else None)
     cfg, fixed = configuration(args.model, weights, args.from_scratch, args.opts)

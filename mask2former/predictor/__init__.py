@@ -6,7 +6,8 @@
 """
 
 from mask2former.predictor.arrays import InstanceArrays
+from mask2former.predictor.parts import Part
 from mask2former.predictor.predictor import Predictor
 from mask2former.predictor.result import Result
 
-__all__ = ["InstanceArrays", "Predictor", "Result"]
+__all__ = ["InstanceArrays", "Part", "Predictor", "Result"]

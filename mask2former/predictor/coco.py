@@ -50,7 +50,7 @@ def coco_entry(result: ResultArrays, task: str, image_id: int) -> tuple[Json, li
 def categories(result: ResultArrays, task: str) -> list[Json]:
     """Return the categories of a task, by ascending id in the data set."""
     metadata = result.metadata
-    things, stuff = (_ids(result, kind) for kind in ("thing", "stuff"))
+    things, stuff = (category_ids(result, kind) for kind in ("thing", "stuff"))
     whole = {"instance": {}, "semantic": stuff, "panoptic": stuff}[task]
     table: dict[int, Json] = {}
     for kind, ids in (("stuff", whole), ("thing", things if task != "semantic" else {})):
@@ -68,8 +68,13 @@ def _numbered(results: Sequence[ResultArrays], image_ids: Sequence[int] | None) 
     return list(zip(image_ids or range(1, len(results) + 1), results, strict=True))
 
 
-def _ids(result: ResultArrays, kind: str) -> dict[int, int]:
-    """Return class number -> category id in the data set, or the number itself if the data set has no ids."""
+def category_ids(result: ResultArrays, kind: str) -> dict[int, int]:
+    """Return class number -> category id in the data set, or the number itself if the data set has no ids.
+
+    Args:
+        result: its metadata tell.
+        kind: "thing" or "stuff", which of panoptic data sets are all classes.
+    """
     known = result.metadata.get(f"{kind}_dataset_id_to_contiguous_id", {})
     if known:
         return {number: category for category, number in known.items()}
@@ -77,14 +82,12 @@ def _ids(result: ResultArrays, kind: str) -> dict[int, int]:
 
 
 def _panoptic(result: ResultArrays, image_id: int, png: str) -> Json:
-    ids = {True: _ids(result, "thing"), False: _ids(result, "stuff")}
     segments = []
     for segment in result.segments:
-        number = segment["category_id"]
         segments.append(
             {
                 "id": segment["id"],
-                "category_id": ids[segment["isthing"]].get(number, number),
+                "category_id": segment["category_id"],
                 "isthing": int(segment["isthing"]),
                 "area": segment["area"],
                 "bbox": _box(result.panoptic == segment["id"]),
@@ -95,7 +98,7 @@ def _panoptic(result: ResultArrays, image_id: int, png: str) -> Json:
 
 
 def _instances(result: ResultArrays, image_id: int) -> list[Json]:
-    ids, found = _ids(result, "thing"), result.instances
+    ids, found = category_ids(result, "thing"), result.instances
     return [
         {**_object(mask, image_id, ids.get(number, number)), "score": score}
         for mask, number, score in zip(found.masks, found.classes.tolist(), found.scores.tolist(), strict=True)
@@ -103,7 +106,7 @@ def _instances(result: ResultArrays, image_id: int) -> list[Json]:
 
 
 def _semantic(result: ResultArrays, image_id: int) -> list[Json]:
-    ids = _ids(result, "stuff")
+    ids = category_ids(result, "stuff")
     numbers = [number for number in np.unique(result.semantic).tolist() if number != VOID]
     return [_object(result.semantic == number, image_id, ids.get(number, number)) for number in numbers]
 

@@ -72,7 +72,7 @@ def add_tracks(file: TracksFile, result: Result, task: str) -> None:
     ids = result.panoptic
     masks = np.stack([ids == segment["id"] for segment in things]) if things else np.zeros((0, *ids.shape), bool)
     boxes = np.array([mask_box(mask) for mask in masks], np.float32).reshape(-1, 4)
-    of_things = [(segment["track_id"], segment["category_id"]) for segment in things]
+    of_things = [(segment["track_id"], segment["class_id"]) for segment in things]
     file.add(
         [track for track, _ in of_things],
         masks,

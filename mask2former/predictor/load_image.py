@@ -1,4 +1,4 @@
-"""Load images from paths, URLs, arrays and PIL images."""
+"""Load images from paths, URLs, bytes, file objects, arrays, tensors and PIL images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from mask2former.data.datasets.readers import IMAGE_SUFFIXES
 from mask2former.data.images.read import image_from_bytes, read_image, read_labels, require_8_bits
@@ -18,6 +20,8 @@ from mask2former.download import read_url
 
 URL_SCHEMES = ("http://", "https://")
 MOST_BYTES = 64 << 20  # limit of a downloaded image
+BYTES = (bytes, bytearray, memoryview)
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,15 @@ class LoadedImage:
 
 
 def load_image(source: Any) -> LoadedImage:
-    """Load an image from a path, a URL, an array or a PIL image.
+    """Load an image from a path, a URL, a file's content, an array, a tensor or a PIL image.
 
     Files and PIL images are turned as their EXIF entry says. Grey images get three equal channels; transparency is
     dropped, as in training.
 
     Args:
-        source: path or URL (text or ``Path``); uint8 array [H, W, 3] RGB, [H, W, 4] RGBA, [H, W] or [H, W, 1] grey;
-            or PIL image.
+        source: path or URL (text or ``Path``); the bytes of an image file, or a file object opened for reading bytes;
+            uint8 array [H, W, 3] RGB, [H, W, 4] RGBA, [H, W] or [H, W, 1] grey; uint8 tensor on any device, of these
+            shapes or with channels first; or PIL image.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -67,10 +72,39 @@ def load_image(source: Any) -> LoadedImage:
         return LoadedImage(_from_pil(source, "PIL image"), Path(name).name or None)
     if isinstance(source, np.ndarray):
         return LoadedImage(_from_array(source))
+    if isinstance(source, Tensor):
+        return LoadedImage(_from_array(channels_last(source)))
+    if isinstance(source, BYTES):
+        return LoadedImage(image_from_bytes(bytes(source), "image of bytes"))
+    if hasattr(source, "read"):
+        return _from_file(source)
     raise TypeError(
-        f"An image is a path, a URL, a uint8 array [H, W, 3] or a PIL image; found {type(source).__name__}."
-        + (" For a tensor [3, H, W], give x.permute(1, 2, 0).cpu().numpy()." if hasattr(source, "permute") else "")
+        "An image is a path, a URL, bytes, a file object, a uint8 array [H, W, 3], a uint8 tensor or a PIL image; "
+        f"found {type(source).__name__}."
     )
+
+
+def channels_last(tensor: Tensor) -> np.ndarray:
+    """Return a tensor of an image as an array with the channels last.
+
+    Raises:
+        ValueError: its shape does not say which dimension the channels are, or it is a batch.
+    """
+    shape = tuple(tensor.shape)
+    if tensor.ndim == 4:
+        raise ValueError(f"The tensor of shape {shape} is a batch: give list(x), which makes a list of results.")
+    if tensor.ndim == 3:
+        first, last = shape[0] in CHANNELS, shape[2] in CHANNELS
+        if first and last:
+            raise ValueError(
+                f"The tensor's shape {shape} does not say which dimension the channels are. Give an array, which has "
+                "them last: x.cpu().numpy() if they are last, x.permute(1, 2, 0).cpu().numpy() if they are first."
+            )
+        if first:
+            tensor = tensor.permute(1, 2, 0)
+    if tensor.dtype == torch.bfloat16:  # which NumPy lacks
+        tensor = tensor.float()
+    return tensor.detach().cpu().numpy()
 
 
 def load_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
@@ -122,7 +156,7 @@ def find_images(place: str | Path) -> list[Path]:
 
 def is_many(source: Any) -> bool:
     """Tell whether a source stands for several images: a list, a folder or a glob."""
-    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
+    if isinstance(source, Sequence) and not isinstance(source, (str, *BYTES)):
         return True
     if not isinstance(source, (str, Path)) or str(source).startswith(URL_SCHEMES):
         return False
@@ -138,8 +172,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
             "Floats of 0 to 1: (255 * x).round().astype(np.uint8)."
         )
     channels = shape[2] if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
-        hint = " Channels come last: x.transpose(1, 2, 0)." if array.ndim == 3 and shape[0] in (1, 3, 4) else ""
+    if array.ndim not in (2, 3) or channels not in CHANNELS or 0 in shape:
+        hint = " Channels come last: x.transpose(1, 2, 0)." if array.ndim == 3 and shape[0] in CHANNELS else ""
         raise ValueError(f"The image is an array of shape {shape}; it has to be [H, W, 3], [H, W, 4] or [H, W].{hint}")
     if channels == 1:
         return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)
@@ -155,3 +189,12 @@ def _from_pil(image: Image.Image, source: str) -> np.ndarray:
 def _from_url(url: str) -> LoadedImage:
     pixels = image_from_bytes(read_url(url, MOST_BYTES), url)
     return LoadedImage(pixels, Path(unquote(urlparse(url).path)).name or None)
+
+
+def _from_file(file: Any) -> LoadedImage:
+    content = file.read()
+    if not isinstance(content, BYTES):
+        raise TypeError(f"The file object gives {type(content).__name__}, not bytes: open it with mode 'rb'.")
+    name = getattr(file, "name", None)
+    name = Path(name).name if isinstance(name, str) else None
+    return LoadedImage(image_from_bytes(bytes(content), name or "image of a file object"), name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,6 +15,7 @@ from detectron2.modeling import build_model
 
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
+from mask2former.predictor.arguments import at_least_one, check_threshold
 from mask2former.predictor.following import choose_tracker, linked
 from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
@@ -21,7 +23,7 @@ from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.predictor.video import Frames, is_film
 from mask2former.predictor.weights import load_trained, tasks_of, trained_weights
-from mask2former.predictor.whole_images import whole_outputs
+from mask2former.predictor.whole_outputs import whole_outputs
 from mask2former.predictor.windows import Windows, in_windows, sees_clips
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.tracking import Tracker
@@ -77,14 +79,13 @@ class Predictor:
         opts: Sequence[str] = (),
         allow_unsafe_config: bool = False,
     ) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold}; it has to be within 0 and 1.")
+        check_threshold(threshold)
         if tile is not None:
             check_tiles(tile, overlap)
         if device is not None:
             opts = [*opts, "MODEL.DEVICE", device]
         cfg = model_config(model, weights, opts, allow_unsafe_config)
-        self.batch_size = _at_least_one(batch_size)
+        self.batch_size = at_least_one(batch_size)
         self.threshold = threshold
         self.tile, self.overlap, self.tile_if_needed = tile, overlap, tile_if_needed
         set_max_pixels(cfg.INPUT.MAX_PIXELS)
@@ -103,35 +104,38 @@ class Predictor:
         return tuple(stuff if len(stuff) >= len(things) else things)
 
     @overload
-    def __call__(self, source: np.ndarray, mask: Any = None) -> Result: ...
+    def __call__(self, source: np.ndarray, mask: Any = None, *, threshold: float | None = None) -> Result: ...
     @overload
-    def __call__(self, source: Any, mask: Any = None) -> Any: ...
-    def __call__(self, source: Any, mask: Any = None) -> Result | list[Result]:
+    def __call__(self, source: Any, mask: Any = None, *, threshold: float | None = None) -> Any: ...
+    def __call__(self, source: Any, mask: Any = None, *, threshold: float | None = None) -> Result | list[Result]:
         """Predict on an image, or on many.
 
         Args:
-            source: one image as :func:`mask2former.predictor.load_image.load_image` takes it (path, URL, array, PIL
-                image); or a list of such, a folder or a glob. The results of several images are computed at once, so
-                that none keeps the network's output; for more than fit into memory, use :meth:`stream`.
+            source: one image as :func:`mask2former.predictor.load_image.load_image` takes it (path, URL, bytes, file
+                object, array, tensor, PIL image); or a list of such, a folder or a glob. The results of several images
+                are computed at once, so that none keeps the network's output; for more than fit into memory, use
+                :meth:`stream`.
             mask: with one image, the pixels that are marked in it, as
                 :func:`mask2former.predictor.load_image.load_mask` takes them. A model with a mask encoder
                 (``MODEL.MASK_ENCODER``) looks for the objects that are meant; any other sees and labels those pixels
                 alone.
+            threshold: used in place of the predictor's.
 
         Returns:
             The result, of the image's size; a list of them for several images.
 
         Raises:
-            ValueError: a mask for several images, or with tiles; one that :func:`load_mask` refuses; or a film.
+            ValueError: a mask for several images, or with tiles; one that :func:`load_mask` refuses; a threshold
+                outside of [0, 1]; or a film.
         """
         if mask is not None:
-            return next(self.stream([self._marked(source, mask)]))
+            return next(self.stream([self._marked(source, mask)], threshold=threshold))
         if is_film(source):
             raise ValueError(f"{source} is a film: for the results of its frames, call predictor.stream({source!r}).")
         if not is_many(source):
-            return next(self.stream([source]))
+            return next(self.stream([source], threshold=threshold))
         sources = find_images(source) if isinstance(source, (str, Path)) else source
-        return [result.compute() for result in self.stream(sources)]
+        return [result.compute() for result in self.stream(sources, threshold=threshold)]
 
     def refine(self, source: Any, mask: Any) -> np.ndarray:
         """Return the true outline of what a coarse mask means: bool [H, W].
@@ -172,6 +176,7 @@ class Predictor:
         *,
         track: bool | Tracker | None = None,
         windows: Windows | None = None,
+        threshold: float | None = None,
     ) -> Iterator[Result]:
         """Yield the results of a film's frames, or of many images, one after another, holding at most a batch.
 
@@ -187,16 +192,19 @@ class Predictor:
                 of the whole track so far. None: in films only. A tracker of your own, to change how it links.
             windows: how a film is cut for a model that sees clips (``VideoMaskFormer``), which then follows by itself,
                 unless a tracker of your own is to. None: :class:`mask2former.predictor.windows.Windows` as it is.
+            threshold: used in place of the predictor's.
 
         Returns:
             An iterator with a result for each image, in order.
 
         Raises:
-            ValueError: batch_size is below 1; tracking with tiles, or of a network without query embeddings; or windows
-                for a model that does not see clips.
+            ValueError: batch_size is below 1; a threshold outside of [0, 1]; tracking with tiles, or of a network
+                without query embeddings; or windows for a model that does not see clips.
             OSError: the film cannot be opened, or not be decoded from some frame on.
         """
-        size = _at_least_one(self.batch_size if batch_size is None else batch_size)
+        check_threshold(threshold)
+        threshold = self.threshold if threshold is None else threshold
+        size = at_least_one(self.batch_size if batch_size is None else batch_size)
         if isinstance(sources, str | Path | int):
             sources = Frames(sources)
         tracker = choose_tracker(
@@ -204,7 +212,7 @@ class Predictor:
             sources,
             model=self.model,
             tasks=self.tasks,
-            threshold=self.threshold,
+            threshold=threshold,
             tiled=self.tile is not None,
         )
         if windows is not None and not sees_clips(self.model):
@@ -212,27 +220,31 @@ class Predictor:
                 "windows are for models that see all frames of a clip at once; this one sees single frames."
             )
         if tracker is not None and tracker is not track and sees_clips(self.model):
-            return self._clips(sources, windows or Windows(), tracker.start)
-        return self._stream(sources, size, tracker)
+            return self._clips(sources, windows or Windows(), tracker.start, threshold)
+        return self._stream(sources, size, tracker, threshold)
 
-    def _clips(self, sources: Iterable[Any], windows: Windows, start: float) -> Iterator[Result]:
+    def _clips(
+        self, sources: Iterable[Any], windows: Windows, start: float, threshold: float | None
+    ) -> Iterator[Result]:
         frames = ((image, self._input(image)) for image in map(load_image, sources))
         for image, outputs in in_windows(self.model, frames, windows, start):
-            yield self._result(image, outputs)
+            yield self._result(image, outputs, threshold)
 
-    def _stream(self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None) -> Iterator[Result]:
+    def _stream(
+        self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None, threshold: float | None
+    ) -> Iterator[Result]:
         batch: list[tuple[LoadedImage, dict[str, Any]]] = []
         for source in sources:
             image = load_image(source)
             entry = (image, self._input(image))
             if batch and entry[1]["image"].shape != batch[0][1]["image"].shape:
-                yield from self._results(batch, tracker)
+                yield from self._results(batch, tracker, threshold)
                 batch = []
             batch.append(entry)
             if len(batch) == batch_size:
-                yield from self._results(batch, tracker)
+                yield from self._results(batch, tracker, threshold)
                 batch = []
-        yield from self._results(batch, tracker)
+        yield from self._results(batch, tracker, threshold)
 
     def outputs(self, image: np.ndarray) -> dict[str, Any]:
         """Return the model's output for an image [H, W, 3] uint8, RGB, of any size, in Detectron2's form.
@@ -261,33 +273,44 @@ class Predictor:
         """Tell whether an image is cut into tiles."""
         return self.tile is not None and max(image.shape[:2]) > self.tile
 
-    def _results(self, batch: list[tuple[LoadedImage, dict[str, Any]]], tracker: Tracker | None) -> list[Result]:
+    def _results(
+        self, batch: list[tuple[LoadedImage, dict[str, Any]]], tracker: Tracker | None, threshold: float | None
+    ) -> list[Result]:
         if not batch:
             return []
-        inputs = [entry for _, entry in batch]
-        outputs: list[LazyOutputs]
-        if self.tile is not None and self._is_large(batch[0][0].pixels):
-            outputs = [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
-        else:
-            outputs = whole_outputs(self.model, inputs, self.tasks, self.tile_if_needed)
+        images, outputs = [image for image, _ in batch], self._outputs([entry for _, entry in batch])
         if tracker is not None:
             outputs = [linked(one, tracker) for one in outputs]
-        return [self._result(image, output) for (image, _), output in zip(batch, outputs, strict=True)]
+        return [
+            self._result(image, output, threshold, None if tracker is not None else partial(self._once_more, image))
+            for image, output in zip(images, outputs, strict=True)
+        ]
 
-    def _result(self, image: LoadedImage, outputs: LazyOutputs) -> Result:
+    def _result(
+        self,
+        image: LoadedImage,
+        outputs: LazyOutputs,
+        threshold: float | None,
+        again: Callable[[], LazyOutputs] | None = None,
+    ) -> Result:
         return Result(
             image.pixels,
             outputs,
             metadata=self.metadata,
             names=self.names,
             tasks=self.tasks,
-            threshold=self.threshold,
+            threshold=threshold,
             file_name=image.name,
             seconds=image.seconds,
+            again=again,
         )
 
+    def _once_more(self, image: LoadedImage) -> LazyOutputs:
+        return self._outputs([self._input(image)])[0]
 
-def _at_least_one(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it has to be at least 1.")
-    return batch_size
+    def _outputs(self, inputs: list[dict[str, Any]]) -> list[LazyOutputs]:
+        """Return the outputs of images of one size."""
+        height, width = inputs[0]["height"], inputs[0]["width"]
+        if self.tile is not None and max(height, width) > self.tile:
+            return [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
+        return whole_outputs(self.model, inputs, self.tasks, self.tile_if_needed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,17 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
+from mask2former.predictor.arguments import check_threshold
 from mask2former.predictor.arrays import InstanceArrays
-from mask2former.predictor.coco import coco_file
+from mask2former.predictor.coco import category_ids, coco_file
+from mask2former.predictor.label_map import label_map
 from mask2former.predictor.lazy_outputs import LazyOutputs
+from mask2former.predictor.parts import Part, read_parts
+from mask2former.predictor.read_outputs import read_instances, read_panoptic, read_semantic
+from mask2former.predictor.show import show_image
 from mask2former.predictor.to_supervision import to_supervision
-from mask2former.tiling import whole_masks
+from mask2former.region import VOID
 from mask2former.visualization import (
-    INSTANCE_THRESHOLD,
     RESULTS,
     ImageArray,
     Region,
@@ -37,6 +41,8 @@ EXACT_SUFFIXES = (".png", ".tif", ".tiff")  # formats that keep numbers exactly,
 
 class Result:
     """One image's results, each computed when it is first read.
+
+    ``len(result)`` is the number of :meth:`parts`, which a loop over the result yields: objects, segments or classes.
 
     Attributes:
         image: the image, [H, W, 3] uint8, RGB.
@@ -58,6 +64,7 @@ class Result:
         threshold: float | None = None,
         file_name: str | None = None,
         seconds: float | None = None,
+        again: Callable[[], LazyOutputs] | None = None,
     ) -> None:
         self.image = image
         self.seconds = seconds
@@ -67,6 +74,7 @@ class Result:
         self.file_name = file_name
         self._threshold = threshold
         self._outputs: LazyOutputs | None = outputs
+        self._again = again  # runs the network once more; None: its output depends on images before
         self._found: dict[str, Any] = {}
 
     @property
@@ -78,8 +86,9 @@ class Result:
     def segments(self) -> list[dict[str, Any]]:
         """The segments of :attr:`panoptic`.
 
-        Each has ``id``, ``category_id`` (number of the class), ``isthing``, ``name`` and ``area`` in pixels. In a film
-        ids stay from frame to frame, and things have their ``track_id`` too.
+        Each has ``id``, ``category_id`` (the data set's id of the class, as in :meth:`to_coco`), ``class_id`` (its
+        number, the place in :attr:`names`), ``isthing``, ``name`` and ``area`` in pixels. In a film ids stay from frame
+        to frame, and things have their ``track_id`` too.
         """
         return self._get("panoptic")[1]
 
@@ -103,26 +112,57 @@ class Result:
     def at_threshold(self, threshold: float) -> Result:
         """Return the image's results at another threshold (see :class:`mask2former.Predictor`).
 
-        The network is not run again, unless the image was cut into tiles.
+        The network is not run again, unless the image was cut into tiles, or :meth:`compute` has freed its output, as
+        for each of several images; then everything is computed at once.
 
         Raises:
-            ValueError: :meth:`compute` has freed the network's output.
+            ValueError: the threshold is outside of [0, 1]; or :meth:`compute` has freed the output of a frame whose
+                objects are followed, which depends on the frames before.
         """
-        if self._outputs is None:
-            raise ValueError("Call at_threshold() before compute(), which discards the network's outputs.")
+        check_threshold(threshold)
+        outputs = self._outputs
+        if outputs is None and self._again is not None:
+            outputs = self._again()
+        if outputs is None:
+            raise ValueError(
+                "The network's output is gone, and cannot be made again for a film's frame, or in another process: "
+                "call at_threshold() before compute()."
+            )
         other = Result(
             self.image,
-            self._outputs,
+            outputs,
             metadata=self.metadata,
             names=self.names,
             tasks=self.tasks,
             threshold=threshold,
             file_name=self.file_name,
             seconds=self.seconds,
+            again=self._again,
         )
         if "semantic" in self._found:  # independent of the threshold
             other._found["semantic"] = self._found["semantic"]
-        return other
+        return other if self._outputs is not None else other.compute()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the way back to the model out of what is sent to another process."""
+        return {**self.__dict__, "_again": None}
+
+    def parts(self, task: str | None = None) -> list[Part]:
+        """Return objects, segments or classes of pixels, each with its mask, of a task, the first of :attr:`tasks`."""
+        return read_parts(self, task or self.tasks[0])
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.parts())
+
+    def __len__(self) -> int:
+        task = self.tasks[0]
+        if task == "semantic":
+            return len(np.unique(self.semantic[self.semantic != VOID]))
+        return len(self.segments if task == "panoptic" else self.instances)
+
+    def __bool__(self) -> bool:
+        """Return True, though nothing may be found: there is a result."""
+        return True
 
     def regions(self, task: str | None = None) -> list[Region]:
         """Return the regions to draw for a task, the first of :attr:`tasks` if None."""
@@ -132,7 +172,7 @@ class Result:
         if task == "panoptic":
             ids = self.panoptic
             return [
-                make_region(ids == s["id"], s["category_id"], s["isthing"], self.metadata, track=s.get("track_id"))
+                make_region(ids == s["id"], s["class_id"], s["isthing"], self.metadata, track=s.get("track_id"))
                 for s in self.segments
             ]
         found = self.instances
@@ -179,15 +219,17 @@ class Result:
         for the next and so on, 0 for none; the better of overlapping objects. Outside of a region of interest the
         semantic number is the greatest of the type.
         """
-        task = task or self.tasks[0]
-        if task == "instance":
-            numbers = np.zeros(self.image.shape[:2], np.int32)
-            for index in reversed(range(len(self.instances))):
-                numbers[self.instances.masks[index]] = index + 1
-        else:
-            numbers = self.panoptic if task == "panoptic" else self.semantic
-        most = 254 if numbers.min(initial=0) < 0 else 255  # VOID, -1, becomes the greatest number
-        return numbers.astype(np.uint8 if numbers.max(initial=0) <= most else np.uint16)
+        return label_map(self, task or self.tasks[0])
+
+    def show(
+        self, task: str | None = None, mode: str = "overlay", *, legend: bool = True, **drawing: Any
+    ) -> Path | None:
+        """Show :meth:`draw`'s image in a notebook or a window; where neither is, write a file and print its name.
+
+        Returns:
+            The file, or None if the image is seen.
+        """
+        return show_image(self.draw(task, mode, legend=legend, **drawing), self.file_name or "result")
 
     def save(self, file: str | Path, task: str | None = None, mode: str = "overlay", **drawing: Any) -> Path:
         """Write :meth:`draw`'s image in the format of the file's suffix; missing folders are created.
@@ -257,36 +299,13 @@ class Result:
         if task not in self._found:
             assert self._outputs is not None
             outputs = self._outputs(task, self._threshold)
-            readers = {"panoptic": self._read_panoptic, "instance": self._read_instances, "semantic": _read_semantic}
             for name, keys in RESULTS.items():
                 if not outputs.keys().isdisjoint(keys) and name not in self._found:
-                    self._found[name] = readers[name](result_of(outputs, name))
+                    self._found[name] = self._read(name, result_of(outputs, name))
         return self._found[task]
 
-    def _read_panoptic(self, output: tuple[Any, list[dict[str, Any]]]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        ids = output[0].cpu().numpy().astype(np.int32, copy=False)
-        areas = np.bincount(ids.ravel())
-        segments = []
-        for s in output[1]:
-            number = int(s["category_id"])
-            facts = {"id": int(s["id"]), "category_id": number, "isthing": bool(s["isthing"])}
-            facts |= {"track_id": int(s["track_id"])} if "track_id" in s else {}
-            segments.append({**facts, "name": self.class_name(number), "area": int(areas[s["id"]])})
-        return ids, segments
-
-    def _read_instances(self, output: Any) -> InstanceArrays:
-        threshold = INSTANCE_THRESHOLD if self._threshold is None else self._threshold
-        best = output.scores.argsort(descending=True, stable=True)
-        best = best[output.scores[best] >= threshold]
-        masks = whole_masks(output, best.tolist()) if output.has("mask_crops") else output.pred_masks[best]
-        return InstanceArrays(
-            masks=masks.cpu().numpy().astype(bool, copy=False),
-            boxes=output.pred_boxes.tensor[best.to(output.pred_boxes.device)].cpu().numpy(),
-            classes=output.pred_classes[best].cpu().numpy(),
-            scores=output.scores[best].cpu().numpy(),
-            tracks=output.track_ids[best].cpu().numpy() if output.has("track_ids") else None,
-        )
-
-
-def _read_semantic(output: Any) -> np.ndarray:
-    return output.cpu().numpy().astype(np.int32)
+    def _read(self, task: str, output: Any) -> Any:
+        if task == "panoptic":
+            ids = {True: category_ids(self, "thing"), False: category_ids(self, "stuff")}
+            return read_panoptic(output, ids, self.class_name)
+        return read_instances(output, self._threshold) if task == "instance" else read_semantic(output)

@@ -35,7 +35,7 @@ def to_supervision(result: ResultArrays, task: str | None = None) -> Any:
         for mask, segment in zip(masks, result.segments, strict=True):
             mask[:] = result.panoptic == segment["id"]
         boxes = supervision.mask_to_xyxy(masks).astype(np.float32)
-        classes, scores = np.array([s["category_id"] for s in result.segments], np.int64), None
+        classes, scores = np.array([s["class_id"] for s in result.segments], np.int64), None
     return supervision.Detections(
         xyxy=boxes,
         mask=masks,

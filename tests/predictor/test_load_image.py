@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_images_are_turned_as_exif_says(image: np.ndarray, tmp_path: Path) -> No
         (np.zeros((8, 8, 3)), ValueError, r"array of float64.*uint8"),
         (np.zeros((3, 8, 9), np.uint8), ValueError, r"shape \(3, 8, 9\).*transpose"),
         (np.zeros((0, 8, 3), np.uint8), ValueError, r"shape \(0, 8, 3\)"),
-        (torch.zeros(3, 8, 8), TypeError, r"found Tensor.*permute"),
+        (object(), TypeError, r"found object"),
         (Image.new("I;16", (8, 8)), ValueError, "more than 8 bits"),
         ("nowhere.jpg", FileNotFoundError, "no such image"),
     ],
@@ -167,3 +168,53 @@ def test_a_batch_has_an_image(predictor: Predictor, folder: Path, size: int) -> 
         predictor.stream([], batch_size=size)
     with pytest.raises(ValueError, match=rf"batch_size is {size}; .*at least 1"):
         Predictor(folder, batch_size=size)
+
+
+def test_contents_of_files(image: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.fromarray(image).save(file)
+    content = file.read_bytes()
+    for source in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        loaded = load_image(source)
+        assert np.array_equal(loaded.pixels, image) and loaded.name is None
+    with file.open("rb") as opened:
+        loaded = load_image(opened)
+    assert np.array_equal(loaded.pixels, image) and loaded.name == "a.png"
+    with file.open(encoding="latin-1") as text, pytest.raises(TypeError, match=r"gives str, not bytes.*'rb'"):
+        load_image(text)
+    with pytest.raises(ValueError, match="image of bytes: not an image"):
+        load_image(b"no image")
+
+
+def test_tensors(image: np.ndarray) -> None:
+    last = torch.from_numpy(image)
+    grey = np.repeat(image[:, :, :1], 3, axis=2)
+    alpha = torch.cat([last, last[:, :, :1]], dim=2)
+    for source, expected in {
+        last: image,
+        last.permute(2, 0, 1): image,
+        alpha: image,
+        alpha.permute(2, 0, 1): image,
+        last[:, :, 0]: grey,
+        last[None, :, :, 0]: grey,
+    }.items():
+        pixels = load_image(source).pixels
+        assert np.array_equal(pixels, expected)
+        pixels[:] = 0
+        assert torch.equal(last, torch.from_numpy(image)) and image.any()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (torch.zeros(3, 8, 4, dtype=torch.uint8), r"\(3, 8, 4\) does not say which.*permute\(1, 2, 0\)"),
+        (torch.zeros(1, 8, 1, dtype=torch.uint8), r"\(1, 8, 1\) does not say which"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"is a batch: give list\(x\)"),
+        (torch.zeros(3, 8, 8), r"array of float32.*uint8"),
+        (torch.zeros(3, 8, 8, dtype=torch.bfloat16), r"array of float32.*uint8"),
+        (torch.zeros(5, 8, 8, dtype=torch.uint8), r"shape \(5, 8, 8\)"),
+    ],
+)
+def test_tensors_that_are_no_image(source: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_image(source)

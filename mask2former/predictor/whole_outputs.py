@@ -1,4 +1,4 @@
-"""Outputs of whole images, and what happens where they do not fit into memory."""
+"""Run a model on whole images, and do what can be done if one does not fit into memory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, run
 def whole_outputs(
     model: nn.Module, inputs: list[dict[str, Any]], tasks: Sequence[str], tile_if_needed: bool
 ) -> list[LazyOutputs]:
-    """Return the outputs of whole images of one size; one that does not fit into memory is cut, or refused.
-
-    Args:
-        model: in evaluation mode.
-        inputs: the model's, of a batch.
-        tasks: those that will be needed.
-        tile_if_needed: cut an image that does not fit.
+    """Return the outputs of whole images; one that does not fit into memory is cut, or refused.
 
     Raises:
         MemoryError: an image does not fit; the message says what can be done.
