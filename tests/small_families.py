@@ -44,15 +44,12 @@ class Family:
         options: what makes it small.
         results: kinds of results that it gives.
         recomputed: parts that ``MODEL.CHECKPOINT`` names.
-        step: sides of padded images are a multiple of it, plus ``offset``, in pixels.
     """
 
     file: str
     options: Sequence[object]
     results: tuple[str, ...] = ("sem_seg", "panoptic_seg", "instances")
     recomputed: tuple[str, ...] = ("backbone",)
-    step: int = 32
-    offset: int = 0
 
     def configuration(self, *options: object) -> CfgNode:
         return load_config(str(CONFIGS / self.file), [str(word) for word in (*COMMON, *self.options, *options)])
@@ -71,7 +68,7 @@ FAMILIES = {
         ],
         recomputed=("backbone", "pixel_decoder", "transformer_decoder"),
     ),
-    "segvit": Family("segvit.yaml", SEGVIT, ("sem_seg",), ("backbone", "transformer_decoder"), 8),
+    "segvit": Family("segvit.yaml", SEGVIT, ("sem_seg",), ("backbone", "transformer_decoder")),
     "shrunk": Family(
         "segvit.yaml",
         [
@@ -82,7 +79,6 @@ FAMILIES = {
         ],
         ("sem_seg",),
         ("backbone", "transformer_decoder"),
-        16,
     ),
     "eomt": Family(
         "eomt.yaml",
@@ -91,7 +87,6 @@ FAMILIES = {
             *("MODEL.EOMT.ANNEAL_START", "[0, 2]", "MODEL.EOMT.ANNEAL_END", "[2, 4]"),
             *("MODEL.MASK_FORMER.TRAIN_NUM_POINTS", 64),
         ],
-        step=8,
     ),
     "kmax": Family(
         "kmax.yaml",
@@ -111,7 +106,6 @@ FAMILIES = {
             *("MODEL.KMAX_DEEPLAB.TEST.PIXEL_CONFIDENCE_THRESHOLD", 0.02),
         ],
         recomputed=("backbone", "pixel_decoder", "transformer_decoder"),
-        offset=1,
     ),
     "max_deeplab": Family(
         "max_deeplab.yaml",
@@ -125,7 +119,6 @@ FAMILIES = {
             *("MODEL.MAX_DEEPLAB.TEST.PIXEL_CONFIDENCE_THRESHOLD", 0.02, "MODEL.MAX_DEEPLAB.TEST.THING_AREA_LIMIT", 0),
             *("MODEL.MAX_DEEPLAB.TEST.STUFF_AREA_LIMIT", 0),
         ],
-        offset=1,
     ),
 }
 
@@ -134,6 +127,8 @@ def network(family: Family, *options: object) -> SegmentationModel:
     """Build it with weights of which no part is silent: a new network may say "no object" and have branches of 0."""
     torch.manual_seed(0)
     model = build_model(family.configuration(*options))
+    if model.device.type == "meta":  # has no values
+        return model
     with torch.no_grad():
         for module in model.modules():
             weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)

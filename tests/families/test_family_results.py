@@ -33,7 +33,7 @@ def assert_sound(result: dict[str, object], family: Family, size: tuple[int, int
     scores = result["sem_seg"]
     assert isinstance(scores, Tensor) and scores.shape == (CLASSES, *size) and torch.isfinite(scores).all()
     if "panoptic_seg" in result:
-        labels, segments = result["panoptic_seg"]  # type: ignore[misc]
+        labels, segments = result["panoptic_seg"]
         assert segments and labels.shape == size
         assert {one["id"] for one in segments} == set(labels.unique().tolist()) - {0}
     if "instances" in result:
