@@ -11,7 +11,6 @@ from small_families import FAMILIES, Family, image, network
 
 from mask2former.data import register_all
 from mask2former.export import ExportedNetwork, export, load
-from mask2former.export.check import compare
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("analyze_families", ROOT / "tools" / "analyze.py")
@@ -40,9 +39,14 @@ def test_a_program_has_the_logits_of_pytorch(family: Family, suffix: str, tmp_pa
     whole = ExportedNetwork(network(family, *SHALLOW), "logits")
     file = tmp_path / f"program{suffix}"
     export(whole, file, {"results": "logits"}, portable=True)
-    for row in compare(whole, load(file)[0], sizes=SIZES):
-        assert row.difference is not None and row.difference < 1e-3
-        assert row.equal_pixels > 0.999
+    program = load(file)[0]
+    for size in SIZES:
+        pixels = image(*size)[None]
+        with torch.no_grad():
+            expected = whole(pixels)
+        for exact, found in zip(expected, program(pixels), strict=True):
+            # Relative to the output's range, which is 0.01 in one family's masks and 90 in another's.
+            assert (found - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
 @ALL
