@@ -42,6 +42,8 @@ examples:
 PARTS = {"backbone": "backbone", "pixel decoder": "sem_seg_head.pixel_decoder", "decoder": "sem_seg_head.predictor"}
 # Where queries join a plain ViT, the rest of the total is the ViT's blocks.
 VIT_PARTS = {"patch embedding": "backbone.patch_embed", "head": "sem_seg_head"}
+# Where the decoder is a part of the backbone, as in MaX-DeepLab.
+WHOLE_PARTS = {"backbone": "backbone", "head": "sem_seg_head"}
 # Millions of parameters and 10^9 FLOPs of Mask2Former on COCO panoptic (arXiv 2112.01527, table 1).
 PUBLISHED_RESNET = {50: ("R50", 44, 226), 101: ("R101", 63, 293)}
 PUBLISHED_SWIN = {
@@ -100,6 +102,7 @@ PRODUCTS: dict[str, Callable[[list[Any], list[Any]], float]] = {
 HANDLERS = {
     **PRODUCTS,
     "aten::softmax": for_each_element(SOFTMAX),
+    "aten::upsample_bicubic2d": for_each_element(16),  # neighbours, as fvcore counts 4 for bilinear resizing
     # Only deformable attention samples, if it is not compiled: each sample is then multiplied by its weight.
     "aten::grid_sampler": for_each_element(SAMPLE),
 }
@@ -107,10 +110,10 @@ HANDLERS = {
 # numbers leave out both. Nothing that multiplies matrices or sums over neighbours belongs here.
 ELEMENT_WISE = (
     "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_ reciprocal "
-    "softplus where ones_like new_ones rsqrt clamp_min logit linalg_vector_norm index_add"
+    "softplus where ones_like new_ones rsqrt clamp_min logit linalg_vector_norm index_add __lshift__ __rshift__"
 )
-COMPARISONS = "any __or__ ne lt isin max_pool2d amax argmax topk argsort _unique2 searchsorted"
-COPIES_AND_VIEWS = "clone embedding expand_as repeat pad unflatten numpy_T resolve_conj resolve_neg"
+COMPARISONS = "any __or__ __ior__ maximum ne lt isin max_pool2d amax argmax topk argsort _unique2 searchsorted"
+COPIES_AND_VIEWS = "clone embedding expand_as repeat pad unflatten view_as numpy_T resolve_conj resolve_neg"
 FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_VIEWS}".split()]
 
 
@@ -289,13 +292,13 @@ def main() -> None:
 
 def rest_of(counted: Mapping[str, object]) -> str:
     """Name what is left of the total beside the parts that were counted."""
-    return "results" if counted.keys() > PARTS.keys() else "blocks, results"
+    return "blocks, results" if "patch embedding" in counted else "results"
 
 
 def parts_of(model: nn.Module) -> dict[str, str]:
     """Return the names of a mask architecture's parts; none for another model."""
     names = {name for name, _ in model.named_modules()}
-    return next((parts for parts in (PARTS, VIT_PARTS) if names >= set(parts.values())), {})
+    return next((parts for parts in (PARTS, VIT_PARTS, WHOLE_PARTS) if names >= set(parts.values())), {})
 
 
 if __name__ == "__main__":

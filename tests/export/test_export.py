@@ -48,26 +48,6 @@ NEEDS_ONNX = pytest.mark.skipif(
 )
 
 
-EOMT = [
-    *("MODEL.DEVICE", "cpu", "MODEL.VIT.DEPTH", "3", "MODEL.VIT.EMBED_DIM", "32", "MODEL.EOMT.NUM_BLOCKS", "1"),
-    *("MODEL.EOMT.ANNEAL_START", "[0]", "MODEL.EOMT.ANNEAL_END", "[1]"),
-]
-
-
-@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=[NEEDS_ONNX, pytest.mark.slow])])
-def test_a_plain_transformer_is_exported_for_all_sizes(suffix: str, tmp_path: Path) -> None:
-    register_all("datasets")
-    torch.manual_seed(0)
-    model = build_model(load_config(str(ROOT / "configs/quickstart/eomt.yaml"), EOMT)).eval()
-    model.annealing.probabilities.zero_()  # as training leaves them
-    assert not any(model.annealing.values())
-    network = ExportedNetwork(model, "logits")
-    file = tmp_path / f"program{suffix}"
-    export(network, file, {"results": "logits"})
-    for row in compare(network, load(file)[0], sizes=SIZES):
-        assert row.difference is not None and row.difference < 1e-4
-
-
 def small_model(backbone: str = "r18") -> nn.Module:
     register_all("datasets")
     torch.manual_seed(0)

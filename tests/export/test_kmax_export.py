@@ -1,10 +1,8 @@
-"""kMaX-DeepLab as a program for images of all sizes: the same results as PyTorch's."""
+"""kMaX-DeepLab as a program: results of its masks, which are a softmax over slots."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,28 +11,12 @@ from small_models import kmax
 from torch import nn
 from torch.nn import functional as F
 
-from mask2former.export import ExportedNetwork, export, load
-from mask2former.export.check import compare
-
-SIZES = ((64, 96), (97, 70), (130, 161))
-NEEDS_ONNX = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
-    reason="needs onnx, onnxruntime and onnxscript: pip install 'mask2former[export]'",
-)
+from mask2former.export import ExportedNetwork
 
 
 def model() -> nn.Module:
     torch.manual_seed(0)
     return build_model(kmax()).eval()
-
-
-@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=[NEEDS_ONNX, pytest.mark.slow])])
-def test_program_has_the_logits_of_pytorch(suffix: str, tmp_path: Path) -> None:
-    network = ExportedNetwork(model(), "logits")
-    file = tmp_path / f"program{suffix}"
-    export(network, file, {"results": "logits"}, portable=True)
-    for row in compare(network, load(file)[0], sizes=SIZES):
-        assert row.difference is not None and row.difference < 1e-4
 
 
 @torch.no_grad()

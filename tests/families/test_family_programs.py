@@ -1,0 +1,79 @@
+"""Whatever the family: programs with PyTorch's results, and operations of which none is left uncounted."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from small_families import FAMILIES, Family, image, network
+
+from mask2former.data import register_all
+from mask2former.export import ExportedNetwork, export, load
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("analyze_families", ROOT / "tools" / "analyze.py")
+assert SPEC and SPEC.loader
+analyze = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(analyze)
+
+# Fewer layers than the table's, since tracing takes as long as there are.
+SHALLOW = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)
+ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+SIZES = ((64, 96), (97, 70), (130, 161))
+NEEDS_ONNX = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
+    reason="needs onnx, onnxruntime and onnxscript: pip install 'mask2former[export]'",
+)
+
+
+@pytest.fixture(autouse=True)
+def _registered(tmp_path: Path) -> None:
+    register_all(str(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=[NEEDS_ONNX, pytest.mark.slow])])
+@ALL
+def test_a_program_has_the_logits_of_pytorch(family: Family, suffix: str, tmp_path: Path) -> None:
+    whole = ExportedNetwork(network(family, *SHALLOW), "logits")
+    file = tmp_path / f"program{suffix}"
+    export(whole, file, {"results": "logits"}, portable=True)
+    program = load(file)[0]
+    for size in SIZES:
+        pixels = image(*size)[None]
+        with torch.no_grad():
+            expected = whole(pixels)
+        for exact, found in zip(expected, program(pixels), strict=True):
+            # Relative to the output's range, which is 0.01 in one family's masks and 90 in another's.
+            assert (found - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+@ALL
+@torch.no_grad()
+def test_every_operation_is_counted(family: Family, caplog: pytest.LogCaptureFixture) -> None:
+    model, pixels = network(family).eval(), image(64, 96).float()
+    analysis = analyze.flop_analysis(model, pixels)
+    assert analysis.total() > 0 and not analysis.unsupported_ops()
+    assert "Unsupported" not in caplog.text
+    parts = analyze.parts_of(model)
+    assert len(parts) > 1
+    counted, seconds = analyze.analyse(model, (64, 96), "cpu", 1)
+    assert set(counted) == {*parts, "total"} and set(seconds) == set(counted)
+    assert counted["total"][0] == sum(parameter.numel() for parameter in model.parameters())
+    for column in (0, 1, 2):
+        assert all(counted[part][column] > 0 for part in parts)
+        assert sum(counted[part][column] for part in parts) <= counted["total"][column]
+    assert len(analyze.table(counted, seconds).splitlines()) == len(parts) + 3
+
+
+@ALL
+@torch.no_grad()
+def test_products_are_counted_without_values(family: Family) -> None:
+    """Those of the device "meta" are fvcore's but for norms, resizing and softmax."""
+    model = network(family).eval()
+    everything = analyze.count(model, image(64, 96).float())
+    products = analyze.count_products(network(family, "MODEL.DEVICE", "meta").eval(), (64, 96))
+    for part in analyze.parts_of(model):
+        assert products[part][0] == everything[part][0]
+        assert 0.5 * everything[part][1] < products[part][1] <= everything[part][1], part
