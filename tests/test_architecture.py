@@ -201,8 +201,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "huggingface": {"checkpoint", "files", "predictor"},
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch"},
+    "bulk": {"data.datasets", "data.images", "data.rle", "files", "predictor"},
     "cli": {
         "",  # the version
+        "bulk",
         "ops",
         "config",
         "download",
