@@ -205,6 +205,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "",  # the version
         "bulk",
+        "huggingface",
         "ops",
         "config",
         "download",

@@ -130,7 +130,7 @@ class ReportingEvaluator(DatasetEvaluator):
 
     def _facts(self, seconds: float, images: int) -> dict[str, str]:
         model = self.cfg.MODEL
-        return run_info(model.DEVICE, seconds, images, evaluated_weights(model.WEIGHTS))
+        return run_info(model.DEVICE, seconds, images, evaluated_weights(model.WEIGHTS, self.cfg.SOLVER.MAX_ITER))
 
     def _write_report(self, results: Any, seconds: float, parts: list[tuple[Findings, int, str]]) -> None:
         folder, cfg = Path(self.cfg.OUTPUT_DIR), self.cfg
@@ -176,10 +176,15 @@ class ReportingEvaluator(DatasetEvaluator):
         return reasons
 
 
-def evaluated_weights(configured: str) -> str:
-    """Describe the evaluated weights: the configured ones, or those of the current training, which began with them."""
+def evaluated_weights(configured: str, max_iter: int) -> str:
+    """Describe the evaluated weights: the configured ones, or those of the current training, which began with them.
+
+    Args:
+        configured: ``MODEL.WEIGHTS``.
+        max_iter: ``SOLVER.MAX_ITER``; Detectron2 counts on by one after the last iteration.
+    """
     try:
-        iterations = get_event_storage().iter + 1
+        iterations = min(get_event_storage().iter + 1, max_iter)
     except AssertionError:  # raised by Detectron2 outside of a training
         return configured or "random"
     return f"of this run after {iterations} iterations" + (f", started from {configured}" if configured else "")

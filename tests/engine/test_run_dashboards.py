@@ -201,7 +201,8 @@ def test_wandb_is_left_alone_or_asked_for(tmp_path, monkeypatch):
 
 
 def test_evaluated_weights_are_those_of_the_run_while_it_trains() -> None:
-    assert evaluated_weights("begin.pth") == "begin.pth"
+    assert evaluated_weights("begin.pth", 90) == "begin.pth"
     with EventStorage(start_iter=41):
-        assert evaluated_weights("begin.pth") == "of this run after 42 iterations, started from begin.pth"
-        assert evaluated_weights("") == "of this run after 42 iterations"
+        assert evaluated_weights("begin.pth", 90) == "of this run after 42 iterations, started from begin.pth"
+        assert evaluated_weights("", 90) == "of this run after 42 iterations"
+        assert evaluated_weights("", 41) == "of this run after 41 iterations"  # after the last one
