@@ -23,7 +23,7 @@ TORTURE = tests/test_files.py tests/test_out_of_memory.py \
 	tests/evaluation/test_partial_files.py tests/checkpoint/test_reading_memory.py \
 	tests/predictor/test_threads.py tests/preflight/test_evaluation.py
 
-.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check wheel wheel-check lock audit clean
+.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check lock audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ gpu-bundle: setup  ## pack what a bare GPU machine lacks into dist/gpu-bundle (A
 gpu-check: setup  ## judge everything on the GPU that is here, and write docs/gpu.md (ARGS="--minutes 20")
 	@$(RUN) tools/gpu_check.py --out output/gpu $(ARGS); code=$$?; \
 		$(RUN) tools/gpu_check.py --report output/gpu && exit $$code
+
+slurm-check: setup  ## train under a real Slurm on this machine; needs root, slurmctld, slurmd and munge
+	@$(RUN) tools/check_slurm.py
 
 wheel: setup  ## build dist/mask2former-*.whl, for every Python and torch that is supported
 	@$(RUN) tools/make_wheel.py

@@ -7,6 +7,7 @@ signal: the training finishes its step, saves everything, and is queued again to
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,7 @@ class Allocation(NamedTuple):
     def parameters(self) -> dict[str, Any]:
         """Return submitit's parameters."""
         result: dict[str, Any] = {
-            **{"nodes": self.nodes, "tasks_per_node": self.tasks_per_node, "timeout_min": self.hours * 60},
+            **{"nodes": self.nodes, "tasks_per_node": self.tasks_per_node, "timeout_min": math.ceil(self.hours * 60)},
             **{"slurm_signal_delay_s": min(_WARNING, int(self.hours * 1800)), "cpus_per_task": self.cpus},
             **{f"slurm_{key}": value for key, value in self.others.items()},
         }

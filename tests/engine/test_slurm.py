@@ -25,6 +25,8 @@ def test_words_become_submitits_parameters():
         **{"nodes": 2, "tasks_per_node": 8, "gpus_per_node": 8, "cpus_per_task": 4, "timeout_min": 90.0},
         **{"slurm_signal_delay_s": 120, "slurm_partition": "gpu", "slurm_mail_user": "a@b.c"},
     }
+    kinds = {key: type(value) for key, value in asked.parameters().items()}
+    assert kinds["timeout_min"] is int  # submitit refuses others
     without = Allocation.read("gpus=0,tasks=4,memory=16,hours=0.05").parameters()
     assert "gpus_per_node" not in without
     assert (without["tasks_per_node"], without["mem_gb"], without["slurm_signal_delay_s"]) == (4, 16.0, 90)
