@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 
+from mask2former.cli.app import draw_upload
 from mask2former.predictor import Predictor
 from mask2former.predictor.video_file import VideoFile
 
-ROOT = Path(__file__).parents[1]
 LENGTH, HEIGHT, WIDTH = 5, 48, 64
-
-
-@pytest.fixture(scope="module")
-def app() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("app", ROOT / "demo" / "app.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +34,9 @@ def frames_of(file: str) -> int:
 
 
 @pytest.mark.parametrize("task", ["panoptic", "semantic"])
-def test_a_film_is_drawn(app: ModuleType, film: Path, small_training: Path, tmp_path: Path, task: str) -> None:
+def test_a_film_is_drawn(film: Path, small_training: Path, tmp_path: Path, task: str) -> None:
     predictor = Predictor(str(small_training), device="cpu")
-    *before, (said, drawn, tracks) = app.draw_upload(predictor, str(film), task, "overlay", tmp_path)
+    *before, (said, drawn, tracks) = draw_upload(predictor, str(film), task, "overlay", tmp_path)
     assert before and before[0] == (f"frame 1 of {LENGTH}", None, None)
     assert drawn is not None and Path(drawn).is_relative_to(tmp_path) and frames_of(drawn) == LENGTH
     if task == "semantic":
@@ -59,8 +48,8 @@ def test_a_film_is_drawn(app: ModuleType, film: Path, small_training: Path, tmp_
     assert all(len(one["segmentations"]) == LENGTH for one in content["annotations"])
 
 
-def test_what_is_no_film_is_refused(app: ModuleType, small_training: Path, tmp_path: Path) -> None:
+def test_what_is_no_film_is_refused(small_training: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no film")
     predictor = Predictor(str(small_training), device="cpu")
     with pytest.raises(OSError, match=r"bad\.mp4"):
-        next(app.draw_upload(predictor, str(tmp_path / "bad.mp4"), "panoptic", "overlay", tmp_path))
+        next(draw_upload(predictor, str(tmp_path / "bad.mp4"), "panoptic", "overlay", tmp_path))
