@@ -9,7 +9,7 @@ DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
 # What computes on a CPU, but for names and sizes of published networks, and compilers, which ask the processor themselves.
-COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py tests/predictor -k "not test_published_ and not compile and not graph_break and not opcheck and not imported"
+COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py -k "not test_published_ and not compile and not graph_break and not opcheck and not imported"
 # Whole files: what make test does a little of, too.
 TORTURE = tests/test_files.py tests/test_out_of_memory.py \
 	tests/checkpoint/test_hostile_weights.py tests/checkpoint/test_whole.py \
