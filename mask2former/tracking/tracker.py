@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +30,15 @@ class FrameTracks(NamedTuple):
     queries: Tensor
     tracks: list[int]
     class_logits: Tensor
+
+    @classmethod
+    def of(
+        cls, queries: Sequence[int], tracks: list[int], means: Sequence[Tensor], class_logits: Tensor
+    ) -> FrameTracks:
+        """Build from lists; ``means`` are each track's logits [K + 1], on the CPU; the rest is as ``class_logits``."""
+        device = class_logits.device
+        averaged = torch.stack(list(means)) if means else class_logits[:0].float()
+        return cls(torch.tensor(queries, dtype=torch.int64, device=device), tracks, averaged.to(device))
 
 
 @dataclass
@@ -146,11 +155,7 @@ class Tracker:
             queries.append(query)
             tracks.append(track)
         means = [track.class_logits / track.frames for track in tracks]
-        return FrameTracks(
-            torch.tensor(queries, dtype=torch.int64, device=class_logits.device),
-            [track.number for track in tracks],
-            (torch.stack(means) if means else logits[:0]).to(class_logits.device),
-        )
+        return FrameTracks.of(queries, [track.number for track in tracks], means, class_logits)
 
     def _assign(self, vectors: np.ndarray, places: Tensor | None) -> dict[int, _Track]:
         """Return the track of each row that has one, of unit vectors [n, C] and masks bool [n, h, w]."""

@@ -83,11 +83,7 @@ class WindowLinker:
             tracks.append(track)
         self._tracks = tracks
         means = [track.class_logits / track.frames for track in tracks]
-        return FrameTracks(
-            torch.tensor(queries, dtype=torch.int64, device=class_logits.device),
-            [track.number for track in tracks],
-            (torch.stack(means) if means else logits[:0]).to(class_logits.device),
-        )
+        return FrameTracks.of(queries, [track.number for track in tracks], means, class_logits)
 
     def _assign(self, places: list[Tensor]) -> dict[int, _Track]:
         """Return the track of each row that has one, of masks bool [n, h, w] in each shared frame."""
