@@ -1,4 +1,4 @@
-"""What parsers and their help need to know of the package, which they do not import; a test compares each with it."""
+"""Repeat what parsers and their help need of the package, which they do not import; a test compares each with it."""
 
 DEFAULT_MODEL = "coco/panoptic/swin_tiny"
 TASKS = ("panoptic", "instance", "semantic")

@@ -1,4 +1,4 @@
-"""What is installed here, found without importing it."""
+"""Find what is installed here, without importing it."""
 
 from __future__ import annotations
 

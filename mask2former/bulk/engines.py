@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +16,10 @@ from tqdm import tqdm
 from mask2former.bulk.shard import FORMS, Done, Settings, ShardWorker, shard_file
 from mask2former.bulk.sources import Source
 from mask2former.files import whole_file, write_text
+from mask2former.predictor.digests import model_digests
 
 ENGINES = ("local", "ray")
+logger = logging.getLogger(__name__)
 
 
 def predict_set(
@@ -74,10 +77,16 @@ def predict_set(
             if engine == "local"
             else _by_ray(settings, shards, missing, workers=workers, gpus=gpus, cpus=cpus, address=address)
         )
+        skipped = 0
         begun = len(sources) - sum(map(len, missing.values()))
         with tqdm(total=len(sources), initial=begun, unit="image", disable=None if progress else True) as bar:
             for one in done:
                 bar.update(one.images)
+                skipped += one.skipped
+        if skipped:
+            logger.warning(
+                "%d images are missing or damaged; `skipped` in the results lists them, with the reasons.", skipped
+            )
     if settings.form == "parquet":
         return shards
     _join([shard_file(shards, number, settings.form) for number in parts], folder / "results.json")
@@ -88,7 +97,7 @@ def _write_plan(file: Path, sources: Sequence[Source], settings: Settings, shard
     """Note what the shards are of, or check that it is what they are of."""
     digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     what = {**asdict(settings), "opts": list(settings.opts), "shard_size": shard_size, "images": len(sources)}
-    what = {**what, "sha256_of_images": digest}
+    what |= {"sha256_of_images": digest, **model_digests(settings.model, settings.opts)}
     if not file.exists():
         write_text(file, json.dumps(what, indent=1))
         return
@@ -108,7 +117,7 @@ def _in_this_process(settings: Settings, shards: Path, missing: dict[int, Sequen
 
 
 class RayWorker:
-    """What Ray Data calls: a batch is one shard, whose images are JSON."""
+    """Do the shards that Ray Data hands over: a batch is one shard, whose images are JSON."""
 
     def __init__(self, settings: Settings, shards: str) -> None:
         self.worker = ShardWorker(settings, shards)

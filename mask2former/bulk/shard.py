@@ -26,7 +26,7 @@ FORMS = ("json", "parquet")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is to be made of each image.
+    """Say what is to be made of each image.
 
     Attributes:
         model: as for :class:`mask2former.Predictor`.
@@ -51,7 +51,7 @@ class Settings:
 
 
 class Done(NamedTuple):
-    """What was made of a shard: its number, the count of its images, and of those that could not be read."""
+    """Report a shard: its number, the count of its images, and of those that could not be read now."""
 
     shard: int
     images: int
@@ -89,14 +89,13 @@ class ShardWorker:
             OSError: the store of the images or the disk of the results does not answer; nothing is written then.
         """
         file = shard_file(self.folder, shard, self.settings.form)
-        if file.exists():
-            content = {"images": sources, "skipped": ()}
+        if file.exists():  # Ray repeats a shard whose worker was killed after writing it
+            return Done(shard, len(sources), 0)
+        content = self._predict(sources)
+        if self.settings.form == "parquet":
+            write_table(file, content)
         else:
-            content = self._predict(sources)
-            if self.settings.form == "parquet":
-                write_table(file, content)
-            else:
-                write_text(file, json.dumps(content))
+            write_text(file, json.dumps(content))
         return Done(shard, len(sources), len(content["skipped"]))
 
     def _predict(self, sources: Sequence[Source]) -> dict[str, Any]:

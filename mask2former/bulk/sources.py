@@ -121,8 +121,7 @@ def _of_json(fs: AbstractFileSystem, file: str, image_root: str | None) -> Itera
         entries = [(_whole(image["id"]), str(image["file_name"])) for image in images]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: no COCO file, whose 'images' have an id and a file_name each: {error!r}") from error
-    root = image_root.rstrip("/") if image_root else str(PurePosixPath(fs.unstrip_protocol(file)).parent)
-    root = root.replace(":/", "://", 1) if ":/" in root and "://" not in root else root  # PurePosixPath joins slashes
+    root = image_root.rstrip("/") if image_root else fs.unstrip_protocol(file).rpartition("/")[0]
     for number, name in entries:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:

@@ -1,1 +1,1 @@
-"""What each command of ``mask2former`` does; its words are in ``mask2former_cli``."""
+"""Do what each command of ``mask2former`` says; its words are in ``mask2former_cli``."""

@@ -25,6 +25,7 @@ from mask2former.custom.settings import TrainingPlan
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
+from mask2former.engine.processes import find_place
 from mask2former.engine.trainer import Trainer
 from mask2former.predictor.resolve_model import weights_of
 from mask2former.preflight.memory import free_bytes
@@ -53,6 +54,11 @@ def run(args: argparse.Namespace) -> int:
     # setup_run passes it to Detectron2, which logs the file.
     args.config_file = ""
     try:
+        if place := find_place():
+            raise ConfigError(
+                f"{place.launcher} has started {place.world_size} processes, and each would prepare the same data: use "
+                "--num-gpus, or leave the launcher out."
+            )
         args.opts = [*aliased(args), *args.opts]
         if args.imgsz is not None and "INPUT.MIN_SIZE_TEST" not in args.opts:  # the other sizes follow
             args.opts = ["INPUT.MIN_SIZE_TEST", str(args.imgsz), *args.opts]

@@ -1,4 +1,4 @@
-"""What the short names of settings on a command line mean: ``--epochs``, ``--imgsz`` and those that stand for a key."""
+"""Turn short names of settings on a command line into keys: ``--epochs``, ``--imgsz`` and others."""
 
 from __future__ import annotations
 

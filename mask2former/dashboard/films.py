@@ -40,7 +40,7 @@ RANGES = (
 
 @dataclass(frozen=True)
 class Films:
-    """What a page shows of an evaluation of videos.
+    """Hold what a page shows of an evaluation of videos.
 
     Attributes:
         truth: the ground truth.

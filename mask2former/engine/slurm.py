@@ -24,7 +24,7 @@ _OWN = ("nodes", "gpus", "tasks", "cpus", "memory", "hours", "cluster")
 
 
 class Allocation(NamedTuple):
-    """What a training asks Slurm for.
+    """Ask Slurm for the machines and the time of a training.
 
     Attributes:
         nodes: machines.

@@ -1,4 +1,4 @@
-"""Where objects are in a frame, coarsely: the evidence beside embeddings that two queries mean one object."""
+"""Find coarsely where objects are in a frame: the evidence beside embeddings that two queries mean one object."""
 
 from __future__ import annotations
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mask2former import Predictor
 from mask2former.bulk import find_sources, predict_set
@@ -58,11 +60,24 @@ def test_a_run_goes_on_where_it_was_stopped(sources, settings, tmp_path):
         predict_set(sources, other, tmp_path / "parts", shard_size=2, progress=False)
 
 
-def test_bad_images_are_listed(images, sources, settings, tmp_path):
+def test_a_model_that_was_trained_again_is_another(sources, settings, small_training, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(small_training, model)
+    mine = dataclasses.replace(settings, model=str(model))
+    predict_set(sources, mine, tmp_path / "out", progress=False)
+    state = torch.load(model / "model_final.pth", weights_only=True)
+    next(iter(state["model"].values())).add_(1)
+    torch.save(state, model / "model_final.pth")
+    with pytest.raises(ValueError, match="sha256_of_weights"):
+        predict_set(sources, mine, tmp_path / "out", progress=False)
+
+
+def test_bad_images_are_listed(images, sources, settings, tmp_path, caplog):
     (images / "1.png").write_bytes((images / "1.png").read_bytes()[:60])
     (images / "4.png").unlink()
     found = json.loads(predict_set(sources, settings, tmp_path / "out", shard_size=4, progress=False).read_text())
     assert [(one["id"], one["file_name"]) for one in found["skipped"]] == [(2, "1.png"), (5, "4.png")]
+    assert "2 images are missing or damaged" in caplog.text
     assert "1.png" in found["skipped"][0]["reason"]
     assert [image["id"] for image in found["images"]] == [1, 3, 4, 6, 7]
     assert {one["image_id"] for one in found["annotations"]} <= {1, 3, 4, 6, 7}

@@ -15,6 +15,7 @@ from detectron2.utils import comm
 
 from mask2former.config.load import ConfigError
 from mask2former.engine.processes import Place, find_place, first_host, joined, run_in_processes
+from mask2former_cli import run_command
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ("--config-file", "configs/quickstart/panoptic.yaml")
@@ -81,6 +82,14 @@ def test_a_launcher_and_num_gpus_contradict(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="torchrun has started 8 processes already: leave out --num-gpus"):
         run_in_processes(print, (), device="cpu", num_gpus=2)
+
+
+def test_train_custom_refuses_a_launcher(monkeypatch, capsys, tmp_path):
+    """Each process would write the converted data into the one output folder."""
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert run_command("train-custom", ["--train", "images", "labels", "--output", str(tmp_path / "out")]) == 2
+    assert "torchrun has started 8 processes" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def worker(rank, folder):
