@@ -27,7 +27,7 @@ DONE = VENV / "installed.json"
 PYTHONS = [(3, 12), (3, 13), (3, 11), (3, 10)]  # supported ones, the preferred first
 
 PINNED = ROOT / "requirements" / "lock.txt"
-PATCH = ROOT / "mask2former_cli" / "patch_detectron2.py"
+PATCH = [ROOT / "mask2former_cli" / "patch_detectron2.py", ROOT / "mask2former_cli" / "lazy_torchvision.py"]
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     steps = [
         ("packages", pinned, "pinned packages (about 5 GB)", [*install, "--no-deps", "-r", PINNED]),
         ("detectron2", detectron2, "Detectron2 0.6", with_detectron2),
-        ("patch", digest([PATCH]) + detectron2, "mending it", [BIN / "python", ROOT / "tools/patch_detectron2.py"]),
+        ("patch", digest(PATCH) + detectron2, "mending it", [BIN / "python", ROOT / "tools/patch_detectron2.py"]),
         ("package", package, "mask2former and its operator", [*install, *NO_ISOLATION, "-e", ROOT]),
     ]
     for name, wanted, words, command in steps:

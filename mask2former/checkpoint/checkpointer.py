@@ -128,7 +128,9 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
         return super().load(weights_file(path) if path else path, checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        content = read(filename, self.path_manager.open)
+        # A training's checkpoint has four times the weights: copied from the file, no second set of them is held. What
+        # a training goes on from is read, since the optimiser keeps the tensors themselves.
+        content = read(filename, self.path_manager.open, in_place=self._weights_alone)
         averaged = averaged_weights(content) if self._weights_alone else None
         if averaged is None:
             return content

@@ -14,8 +14,11 @@ _ZIP = b"PK\x03\x04"
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, and the keys of the storages that follow
 
 
-def check_torch_file(file: IO[bytes]) -> None:
+def check_torch_file(file: IO[bytes]) -> bool:
     """Look through a file in either of PyTorch's formats; it is at its start afterwards.
+
+    Returns:
+        True for an archive, False for the format before PyTorch 1.6.
 
     Raises:
         pickle.UnpicklingError: records of the archive are compressed or overlap, as in files that unpack to thousands
@@ -33,6 +36,7 @@ def check_torch_file(file: IO[bytes]) -> None:
         for _ in range(_LEGACY_PICKLES):
             scan(file)
     file.seek(0)
+    return is_archive
 
 
 def _check_archive(file: IO[bytes], size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +20,15 @@ from mask2former.files import whole_file, write_by
 _MODEL = ("model", "model_state", "state_dict")
 
 
-def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[str, Any]:
+def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open, *, in_place: bool = False) -> dict[str, Any]:
     """Read a file; its weights are under "model", tensors or arrays by name.
+
+    Args:
+        filename: path, or what ``opener`` takes.
+        opener: opens it, given a mode.
+        in_place: where the file is a local archive of ``torch.save``, its tensors are views of the file: what nobody
+            looks at is never read, and what is looked at takes memory that the system can have back. For tensors that
+            are soon copied or forgotten, because the file has to stay as it is meanwhile.
 
     Raises:
         ValueError: it holds anything but weights, which could run code, or is broken.
@@ -33,8 +41,11 @@ def read(filename: str, opener: Callable[[str, str], IO[bytes]] = open) -> dict[
         with opener(filename, "rb") as file:
             if filename.endswith(".pkl"):
                 return _of_detectron2(load_arrays(file, filename), filename)
-            check_torch_file(file)
-            data = torch.load(file, map_location="cpu", weights_only=True)
+            is_archive = check_torch_file(file)
+            if in_place and is_archive and os.path.isfile(filename):
+                data = torch.load(filename, map_location="cpu", weights_only=True, mmap=True)
+            else:
+                data = torch.load(file, map_location="cpu", weights_only=True)
     model = (
         next((data[key] for key in _MODEL if isinstance(data.get(key), dict)), data) if isinstance(data, dict) else data
     )

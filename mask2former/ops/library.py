@@ -62,12 +62,19 @@ def cpu_instructions() -> str:
     return names[torch.ops.mask2former._limit_cpu_variant(-1)]
 
 
-@torch.compiler.assume_constant_result
 def use_compiled(device_type: str) -> bool:
     """Tell whether tensors on this type of device go to the compiled operator; warn once if there is none.
 
     While ``torch.compile`` traces, this runs as ordinary Python and its result is taken as a constant.
     """
+    if torch.compiler.is_compiling():
+        from mask2former.ops.traced import constant  # not above: it imports the compiler, which is there by now
+
+        return constant(_choose_compiled, device_type)
+    return _choose_compiled(device_type)
+
+
+def _choose_compiled(device_type: str) -> bool:
     if _plain:
         return False
     if is_loaded("cpu" if device_type == "meta" else device_type):  # meta tensors need only the schema and shapes

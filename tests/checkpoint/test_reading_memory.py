@@ -1,4 +1,4 @@
-"""Reading a file of weights takes at most twice the file's size, in every format."""
+"""Reading a file of weights takes at most twice the file's size, in every format; loading leaves the rest unread."""
 
 from __future__ import annotations
 
@@ -47,3 +47,37 @@ def test_reading_takes_at_most_twice_the_file(tmp_path: Path, kind: str) -> None
     assert os.path.getsize(paths[1]) >= 12 << 22
     done = subprocess.run([sys.executable, "-c", MEASURE, *paths], stdout=subprocess.PIPE, text=True, check=True)
     assert int(done.stdout.split()[1]) <= 2 * os.path.getsize(paths[1])
+
+
+# As above, of loading into a model that is there, which warms up with the first file.
+LOAD = """
+import sys
+from torch import nn
+from mask2former.checkpoint import MaskFormerCheckpointer
+def memory(key):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(key)).split()[1]) << 10
+for path, side in zip(sys.argv[1:], (8, 1536)):
+    model = nn.ModuleDict({f"layer{number}": nn.Linear(side, side) for number in range(4)})
+    open("/proc/self/clear_refs", "w").write("5")
+    before = memory("VmRSS")
+    MaskFormerCheckpointer(model).load(path)
+    print(memory("VmHWM") - before, float(model["layer3"].weight.mean()))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_a_trainings_checkpoint_takes_the_memory_of_its_weights(tmp_path: Path) -> None:
+    paths = []
+    for side in (8, 1536):
+        model = torch.nn.ModuleDict({f"layer{number}": torch.nn.Linear(side, side) for number in range(4)})
+        torch.nn.init.constant_(model["layer3"].weight, 0.25)
+        state = [[torch.zeros(side, side) for _ in range(8)] for _ in range(2)]  # as an optimiser has, and more
+        torch.save({"model": model.state_dict(), "trainer": {"optimizer": state}}, tmp_path / f"{side}.pth")
+        paths.append(tmp_path / f"{side}.pth")
+    weights, file = 4 * 4 * 1536**2, os.path.getsize(paths[1])
+    assert file > 4 * weights
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD, *paths], stdout=subprocess.PIPE, text=True, check=True
+    )
+    grown, mean = done.stdout.splitlines()[-1].split()
+    assert int(grown) < 1.5 * weights and float(mean) == 0.25

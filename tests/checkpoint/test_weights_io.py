@@ -141,6 +141,18 @@ def test_kinds_of_files(tmp_path: Path, name: str, nested: bool) -> None:
         assert value.dtype == STATE[key].dtype and torch.equal(value, STATE[key]), key
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_reading_in_place_gives_the_same(tmp_path: Path, legacy: bool) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": STATE}, path, _use_new_zipfile_serialization=not legacy)
+    before, loaded = path.read_bytes(), read(str(path), in_place=True)["model"]
+    assert loaded.keys() == STATE.keys()
+    for key, value in loaded.items():
+        assert value.dtype == STATE[key].dtype and torch.equal(value, STATE[key]), key
+        value.zero_()  # a private copy of the page
+    assert path.read_bytes() == before
+
+
 def test_bfloat16(tmp_path: Path) -> None:
     state = {"a": torch.rand(3).bfloat16()}
     write(state, str(tmp_path / "a.safetensors"))

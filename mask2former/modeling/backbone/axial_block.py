@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from mask2former.modeling.layers.axial_attention import AxialAttention2d
 from mask2former.modeling.layers.conv_bn import ReLUConvBN
+from mask2former.modeling.layers.drop_path import DropPath
 
 Kind = Literal["basic", "bottleneck", "axial"]
 KINDS = ("basic", "bottleneck", "axial")
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
             )
             self.conv3_bn = ReLUConvBN(inner, out_channels, norm=0.0)
         self.shortcut = ReLUConvBN(in_channels, out_channels, stride=stride) if in_channels != out_channels else None
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x [B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""

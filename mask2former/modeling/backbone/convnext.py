@@ -12,7 +12,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
+
+from mask2former.modeling.layers.drop_path import DropPath
 
 _STAGES = ("res2", "res3", "res4", "res5")
 _STEM = "stem"
@@ -45,7 +46,7 @@ class ConvNeXtBlock(nn.Module):
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.pwconv2 = nn.Linear(4 * channels, channels)
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale))
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x [B, C, H, W]."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
+from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.layers.window_attention import WindowAttention, WindowGrid
 
 
@@ -47,7 +47,7 @@ class SwinBlock(nn.Module):
         self.attn = WindowAttention(channels, dropout=dropout, **attention)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = FeedForward(channels, int(channels * mlp_ratio), dropout=dropout)
-        self.drop_path = StochasticDepth(drop_path, mode="row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """Transform x [B, H, W, C]."""

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
+
+from mask2former.modeling.layers.drop_path import DropPath
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the angles by which patches' queries and keys are rotated, [L, C / heads] each."""
@@ -131,8 +132,8 @@ class ViTBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels, eps)
         self.mlp = FeedForward(channels, hidden, gated=gated)
         self.ls2 = LayerScale(channels, layer_scale) if layer_scale else nn.Identity()
-        self.drop_path1 = StochasticDepth(drop_path if drop_path_on == "both" else 0.0, "row")
-        self.drop_path2 = StochasticDepth(drop_path, "row")
+        self.drop_path1 = DropPath(drop_path if drop_path_on == "both" else 0.0)
+        self.drop_path2 = DropPath(drop_path)
 
     def forward(
         self,

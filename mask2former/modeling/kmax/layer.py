@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from mask2former.modeling.kmax.predictor import Predictor
 from mask2former.modeling.layers.batch_norm import BatchNorm
 from mask2former.modeling.layers.conv_bn import ConvBN
+from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.layers.normed_attention import NormedAttention
 from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import FactoredMasks
@@ -53,7 +53,7 @@ class KMeansLayer(nn.Module):
         self._predcitor = Predictor(channels, channels, mask_dim, num_classes)  # the published spelling
         self._kmeans_query_batch_norm_retrieved_value = BatchNorm(channels)
         self._kmeans_query_conv3_bn = ConvBN(channels, channels, norm=0.0, lines=True)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = DropPath(drop_path)
 
     @property
     def predictor(self) -> Predictor:

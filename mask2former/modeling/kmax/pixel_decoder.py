@@ -10,11 +10,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from mask2former.modeling.backbone.convnext import ChannelsFirstNorm
 from mask2former.modeling.layers.axial_attention import AxialAttention2d
 from mask2former.modeling.layers.conv_bn import ConvBN, resize_aligned
+from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.pixel_decoder import PixelDecoderOutput
 
 KINDS = ("axial", "bottleneck")
@@ -43,7 +43,7 @@ class Block(nn.Module):
             self._conv2_bn_act = ConvBN(inner, inner, kernel_size=3, active=True)
         self._conv3_bn = ConvBN(inner, out_channels, norm=0.0)
         self._shortcut = ConvBN(in_channels, out_channels) if in_channels != out_channels else None
-        self.axial, self.drop_path = axial, StochasticDepth(drop_path, "row")
+        self.axial, self.drop_path = axial, DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x [B, C, H, W] -> [B, 4 F, H, W]."""

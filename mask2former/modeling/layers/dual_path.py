@@ -7,9 +7,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from mask2former.modeling.layers.conv_bn import ReLUConvBN
+from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.layers.normed_attention import NormedAttention
 
 ATTENTIONS = ("P2P", "M2P", "M2M", "P2M")
@@ -74,7 +74,7 @@ class DualPathBlock(nn.Module):
             self.pixel_conv3_bn = ReLUConvBN(inner, pixel_channels, norm=0.0, lines=True)
         self.memory_ffn_conv1_bn_act = ReLUConvBN(memory_channels, feed_forward, active=True, lines=True)
         self.memory_ffn_conv2_bn = ReLUConvBN(feed_forward, memory_channels, norm=0.0, lines=True)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, pixels: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Update both.
