@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mask2former.export.results import best_instances, panoptic_map, semantic_map
+from mask2former.export.panoptic import panoptic_rule
+from mask2former.export.results import best_instances, semantic_map
 from mask2former.modeling import PerPixelBaselineHead
 from mask2former.modeling.meta_arch import SegmentationModel
 from mask2former.structures import resize_frames
@@ -35,8 +36,9 @@ class ExportedNetwork(nn.Module):
         results: a key of :data:`OUTPUTS`.
 
     Raises:
-        ValueError: the model predicts no masks, its head classifies pixels, there are no such results, or the model
-            does not know which classes are things and panoptic ones are wanted.
+        ValueError: the model predicts no masks, its head classifies pixels, there are no such results, or panoptic
+            ones are wanted and the model does not know which classes are things or merges masks by a rule of another
+            project.
     """
 
     is_thing: Tensor
@@ -60,11 +62,6 @@ class ExportedNetwork(nn.Module):
                 "Panoptic results were asked for, but the model's MODEL.MASK_FORMER.TEST.PANOPTIC_ON is False: it does "
                 "not know which classes are things. Choose other results, or switch it on for a panoptic data set."
             )
-        if results == "panoptic" and settings.panoptic_rule != "PanopticMerger":
-            raise ValueError(
-                f"Panoptic programs merge masks by PanopticMerger alone; MODEL.MASK_FORMER.TEST.PANOPTIC_RULE is "
-                f"{settings.panoptic_rule}. Choose other results, such as logits, or another rule."
-            )
         self.model = model.eval()
         self.results = results
         classes = range(model.num_classes)
@@ -72,6 +69,7 @@ class ExportedNetwork(nn.Module):
         countable = self.is_thing if settings.panoptic_on else torch.ones_like(self.is_thing)
         self.register_buffer("countable", countable, persistent=False)
         self.to(model.device)
+        self._finish()  # refuses a rule that it does not know
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Infer.
@@ -114,13 +112,7 @@ class ExportedNetwork(nn.Module):
                 countable=self.countable,
                 mask_threshold=settings.instance_mask_threshold,
             )
-        return lambda logits, masks: panoptic_map(
-            logits,
-            masks,
-            is_thing=self.is_thing,
-            object_mask_threshold=settings.object_mask_threshold,
-            overlap_threshold=settings.overlap_threshold,
-        )
+        return panoptic_rule(settings, self.is_thing)
 
 
 def _steps(size: int, step: int) -> int:

@@ -40,5 +40,5 @@ def test_program_has_the_semantic_result() -> None:
 def test_other_panoptic_rules_are_refused() -> None:
     whole = model()
     whole.post_processing = replace(whole.post_processing, panoptic_on=True, panoptic_rule="Other")
-    with pytest.raises(ValueError, match=r"by PanopticMerger alone; MODEL.MASK_FORMER.TEST.PANOPTIC_RULE is Other"):
+    with pytest.raises(ValueError, match=r"or TwoArgmaxMerger; MODEL.MASK_FORMER.TEST.PANOPTIC_RULE is Other"):
         ExportedNetwork(whole, "panoptic")

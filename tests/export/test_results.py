@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from mask2former.export.results import best_instances, panoptic_map, semantic_map
-from mask2former.modeling.postprocess import instance_inference, panoptic_inference, semantic_inference
+from mask2former.export.panoptic import maskwise_map, panoptic_map, two_argmax_map
+from mask2former.export.results import best_instances, semantic_map
+from mask2former.modeling.postprocess import (
+    MaskwiseMerger,
+    MaskwiseThresholds,
+    TwoArgmaxMerger,
+    TwoArgmaxThresholds,
+    instance_inference,
+    panoptic_inference,
+    semantic_inference,
+)
 
 QUERIES, CLASSES, SIZE = 20, 5, (24, 31)
 THINGS = {0, 3}
@@ -51,6 +60,47 @@ def test_panoptic_merges_stuff() -> None:
         assert torch.equal(ids > 0, apart > 0)
         merged += int(apart.max()) > int(ids.max())
     assert merged > 4
+
+
+def assert_same(found: tuple[Tensor, Tensor, Tensor], merger: MaskwiseMerger | TwoArgmaxMerger, masks: Tensor) -> int:
+    """Compare with what the model's rule makes of the masks; return how many segments there are."""
+    chosen = masks[merger.queries]
+    merger.add(slice(0, len(chosen)), slice(0, SIZE[0]), chosen, chosen.sigmoid())
+    wanted, segments = merger.result()
+    ids, classes, scores = found
+    assert torch.equal(ids, wanted)
+    assert classes.tolist() == [s["category_id"] for s in segments] + [-1] * (QUERIES - len(segments))
+    assert (scores[: len(segments)] > 0).all() and not scores[len(segments) :].any()
+    return len(segments)
+
+
+@pytest.mark.parametrize("thing", [0.0, 0.6])
+@pytest.mark.parametrize("overlap_threshold", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("exponents", [(1.0, 1.0), (0.5, 2.0)])
+def test_maskwise(thing: float, overlap_threshold: float, exponents: tuple[float, float]) -> None:
+    seen = set()
+    for seed in range(6):
+        class_logits, masks = prediction(seed)
+        masks = masks.softmax(0).logit()
+        thresholds = MaskwiseThresholds(0.3, thing, 0.5, *exponents)
+        options = {"thresholds": thresholds, "overlap_threshold": overlap_threshold}
+        merger = MaskwiseMerger(class_logits, things=THINGS, size=SIZE, **options)
+        seen.add(assert_same(maskwise_map(class_logits, masks, is_thing=IS_THING, **options), merger, masks))
+    assert max(seen) > 3
+
+
+@pytest.mark.parametrize("score", [0.0, 0.7])
+@pytest.mark.parametrize("areas", [(0, 0, 0), (10, 60, 0), (10, 60, 40)])  # of things, of stuff, at a side of
+def test_two_argmax(score: float, areas: tuple[int, int, int]) -> None:
+    seen = set()
+    for seed in range(6):
+        class_logits, masks = prediction(seed)
+        masks = masks.softmax(0).logit()
+        thresholds = TwoArgmaxThresholds(score, 0.3, *areas)
+        merger = TwoArgmaxMerger(class_logits, things=THINGS, size=SIZE, thresholds=thresholds)
+        found = two_argmax_map(class_logits, masks, is_thing=IS_THING, thresholds=thresholds)
+        seen.add(assert_same(found, merger, masks))
+    assert max(seen) > 3
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -49,6 +49,35 @@ def test_a_program_has_the_logits_of_pytorch(family: Family, suffix: str, tmp_pa
             assert (found - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
+@pytest.mark.parametrize(
+    "suffix",
+    ["", pytest.param(".pt2", marks=pytest.mark.slow), pytest.param(".onnx", marks=[NEEDS_ONNX, pytest.mark.slow])],
+)
+@pytest.mark.parametrize("name", ["kmax", "max_deeplab"])
+@torch.no_grad()
+def test_a_program_has_the_panoptic_result(name: str, suffix: str, tmp_path: Path) -> None:
+    """By the family's own rule, which goes through probabilities and the order of queries."""
+    model = network(FAMILIES[name], *SHALLOW).eval()
+    if name == "kmax":  # several classes, and masks that are sure
+        predictor = model.sem_seg_head.predictor.get_submodule("_predcitor")
+        torch.nn.init.normal_(predictor.get_submodule("_transformer_class_head").conv.weight, std=3.0)
+        torch.nn.init.constant_(predictor.get_submodule("_pixel_space_mask_batch_norm").weight, 30.0)
+    program = whole = ExportedNetwork(model, "panoptic")
+    if suffix:
+        export(whole, tmp_path / f"program{suffix}", {"results": "panoptic"}, portable=True)
+        program = load(tmp_path / f"program{suffix}")[0]
+    most = 0
+    for size in SIZES:
+        pixels = image(*size)
+        expected, segments = model([{"image": pixels}])[0]["panoptic_seg"]
+        ids, classes, scores = program(pixels[None])
+        assert classes[: len(segments) + 1].tolist() == [*(one["category_id"] for one in segments), -1]
+        assert (ids == expected).float().mean() > 0.999  # probabilities that are equal but for rounding
+        assert (scores[: len(segments)] > 0).all()
+        most = max(most, len(segments))
+    assert most > 1
+
+
 @ALL
 @torch.no_grad()
 def test_every_operation_is_counted(family: Family, caplog: pytest.LogCaptureFixture) -> None:
