@@ -200,7 +200,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "download",
     },
     "huggingface": {"checkpoint", "files", "predictor"},
-    "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch"},
+    "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch", "modeling.postprocess"},
     "bulk": {"data.datasets", "data.images", "data.rle", "files", "predictor"},
     "cli": {
         "",  # the version

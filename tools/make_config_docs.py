@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [ROOT / "mask2former" / "config" / name for name in ("keys.py", "kmax.py", "max_deeplab.py", "pq.py")]
+FILES = ("input_keys", "solver_keys", "model_keys", "evaluation_keys", "kmax", "max_deeplab", "pq")
+SOURCES = [ROOT / "mask2former" / "config" / f"{name}.py" for name in FILES]
 PAGE = ROOT / "docs" / "configs.md"
 INTRODUCTION = """# Configuration keys
 
@@ -26,18 +27,18 @@ included. The defaults are those of the published system. The files below `confi
 
 """
 TITLES = {
-    "_add_input": "Images and data",
-    "_add_clips": "Clips of videos",
-    "_add_solver": "Optimiser and schedule",
-    "_add_head": "Pixel decoder and heads",
-    "_add_mask_former": "Losses, transformer decoder and results",
-    "_add_backbones": "Backbones",
+    "add_input_keys": "Images and data",
+    "add_clip_keys": "Clips of videos",
+    "add_solver_keys": "Optimiser and schedule",
+    "add_head_keys": "Pixel decoder and heads",
+    "add_mask_former_keys": "Losses, transformer decoder and results",
+    "add_backbone_keys": "Backbones",
     "add_kmax_config": "kMaX-DeepLab",
     "add_max_deeplab_config": "MaX-DeepLab",
     "add_pq_config": "Losses of masks that are a softmax over slots",
-    "_add_guided": "Teachers and masks that guide",
-    "_add_evaluation": "Evaluation",
-    "_add_wandb": "Weights & Biases",
+    "add_guided_keys": "Teachers and masks that guide",
+    "add_evaluation_keys": "Evaluation",
+    "add_wandb_keys": "Weights & Biases",
 }
 
 
