@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from mask2former.dashboard.run_info import git_commit
 
 
 def sub_command(
@@ -35,9 +41,15 @@ def sub_command(
 
 
 def write_numbers(report: dict[str, Any], file: Path) -> None:
-    """Write a report as JSON, create missing folders, and print the file's name."""
+    """Write a report and the run that gave it as JSON, create missing folders, and print the file's name."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=1))
+    words = shlex.join(sys.argv[1:]) if Path(sys.argv[0]).name == "benchmark.py" else ""
+    run = {
+        "command": re.sub(r" --(json|chart) \S+", "", f"tools/benchmark.py {words}").strip(),
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+        "commit": git_commit(Path(__file__)) or "",
+    }
+    file.write_text(json.dumps({"run": run, **report}, indent=1))
     print(f"\nnumbers: {file}")
 
 

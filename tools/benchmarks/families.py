@@ -197,6 +197,7 @@ def run(arguments: argparse.Namespace) -> None:
     said = crossings(rows)
     print("\n".join(said))
     report = {"machine": facts, "threads": arguments.threads, "rows": [row.to_json() for row in rows], "words": said}
+    report["table"] = table(rows)
     hand_out(arguments, report, rows, draw)
 
 

@@ -32,7 +32,9 @@ def table(rows: Sequence[Row]) -> str:
                 "peak MiB": "" if row.peak is None else f"{row.peak / 2**20:.0f}",
             }
         )
-    return tabulate(lines, headers="keys", colalign=("left", "left", *["right"] * 6))
+    return tabulate(
+        lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=("left", "left", *["right"] * 6)
+    )
 
 
 def crossings(rows: Sequence[Row]) -> list[str]:
