@@ -7,5 +7,6 @@ LABELS = "labels"  # the mode that draws numbers, not colours
 INSTANCE_THRESHOLD = 0.5
 MAX_PIXELS = 180_000_000  # of an image
 WEIGHT_FORMATS = ("ours", "published", "hf")
-EXPORTED_RESULTS = ("logits", "semantic", "instance", "panoptic")
+EXPORTED_RESULTS = ("logits", "network", "semantic", "instance", "panoptic")
+BACKENDS = ("torch", "onnxruntime", "openvino")
 EXPORT_DTYPES = ("uint8", "float32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mask2former_cli.arguments import ALIASES, add_launch, add_run
+from mask2former_cli.choices import BACKENDS
 
 EXAMPLES = """
 examples:
@@ -37,6 +38,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_run(result)
     add_launch(result)
     result.add_argument("--device", metavar="STR", help="cpu, cuda, cuda:1: MODEL.DEVICE")
+    result.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="torch",
+        help="engine that runs the network, as for predict: see docs/export.md [%(default)s]",
+    )
+    result.add_argument("--program", metavar="FILE", help="ONNX file of the network for --backend, such as one in int8")
     others = {flag: None for flag in (*ALIASES, "epochs", "imgsz") if flag != "device"}
     result.set_defaults(eval_only=True, overwrite=False, scale_lr=False, **others)
     return result

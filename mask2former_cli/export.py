@@ -15,6 +15,7 @@ examples:
   %(prog)s coco/panoptic/r50 r50.pt2
   %(prog)s coco/panoptic/r50 r50.onnx --results panoptic
   %(prog)s output/quickstart/panoptic quickstart.onnx --results semantic
+  %(prog)s output/mine net.onnx --int8 --calibrate datasets/mine/images
   %(prog)s configs/coco/instance/r50.yaml r50.pt2 --results instance --portable --opts MODEL.WEIGHTS model_final.pth
 """
 
@@ -39,6 +40,20 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--portable",
         action="store_true",
         help="write a .pt2 of standard operators: runs without mask2former, but slower",
+    )
+    result.add_argument(
+        "--int8",
+        action="store_true",
+        help="write the network (--results network, .onnx) in 8 bits, for Predictor(backend=..., program=OUT)",
+    )
+    result.add_argument(
+        "--calibrate",
+        metavar="IMAGES",
+        help="for --int8: folder or quoted glob of images like those that the model will see, of which it takes a few "
+        "dozen at equal distances",
+    )
+    result.add_argument(
+        "--calibration-images", type=int, default=24, metavar="N", help="for --int8: how many of them [%(default)s]"
     )
     result.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="number of timed runs; 0: none [%(default)s]"

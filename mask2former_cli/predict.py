@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mask2former_cli.arguments import add_trust
-from mask2former_cli.choices import DEFAULT_MODEL, INSTANCE_THRESHOLD, LABELS, MODES, TASKS
+from mask2former_cli.choices import BACKENDS, DEFAULT_MODEL, INSTANCE_THRESHOLD, LABELS, MODES, TASKS
 
 EXAMPLES = f"""
 examples:
@@ -130,6 +130,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="cut larger images into tiles of this size instead of shrinking them",
     )
     add("--tile-if-needed", action="store_true", help="cut an image into tiles if it does not fit into memory")
+    add(
+        "--backend",
+        choices=BACKENDS,
+        default="torch",
+        help="engine that runs the network; all but torch on the CPU, by the extras export and openvino [%(default)s]",
+    )
+    add("--program", metavar="FILE", help="ONNX file of the model's network for --backend, such as one in int8")
     add("--overlap", type=int, default=128, metavar="PIXELS", help="overlap of tiles [%(default)s]")
     add_large_sets(result)
     add_trust(result)

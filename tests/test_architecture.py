@@ -180,6 +180,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "region": set(),
     "tracking": {"structures", "files", "data.rle", "modeling.postprocess"},
     "predictor": {
+        "backends",
         "tracking",
         "config",
         "labels",
@@ -201,9 +202,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "huggingface": {"checkpoint", "files", "predictor"},
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch", "modeling.postprocess"},
+    "backends": {"structures", "modeling.meta_arch", "export"},
     "bulk": {"data.datasets", "data.images", "data.rle", "files", "predictor"},
     "cli": {
         "",  # the version
+        "backends",
         "bulk",
         "huggingface",
         "ops",

@@ -12,9 +12,10 @@ from detectron2.config import CfgNode
 from tabulate import tabulate
 
 import mask2former
+from mask2former.cli.export_network import export_network
 from mask2former.config import ConfigError
 from mask2former.download import DownloadError
-from mask2former.export import OUTPUTS, ExportedNetwork, ExportError, export, load
+from mask2former.export import BARE, OUTPUTS, ExportedNetwork, ExportError, export, load
 from mask2former.export.check import SIZES, Row, compare
 from mask2former.predictor import Predictor
 from mask2former.predictor.resolve_model import model_config
@@ -25,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         cfg = model_config(args.model, None, args.opts, args.allow_unsafe_config)
         predictor = Predictor(cfg)
+        if args.results == BARE or args.int8 or args.calibrate:
+            return export_network(args, predictor)
         network = ExportedNetwork(predictor.model, args.results)
         start = time.perf_counter()
         metadata = describe(cfg, predictor, args.results, args.dtype)

@@ -129,6 +129,8 @@ def _predictor(args: argparse.Namespace) -> Predictor:
         "tile": args.tile,
         "tile_if_needed": args.tile_if_needed,
         "overlap": args.overlap,
+        "backend": args.backend,
+        "program": args.program,
         "opts": args.opts,
         "allow_unsafe_config": args.allow_unsafe_config,
     }

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
+from mask2former.backends import use_backend
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, config_path, load_config
 from mask2former.config.batch_size import scale_to_batch
@@ -54,6 +55,7 @@ def train(cfg: CfgNode, args: argparse.Namespace) -> dict:
     if not cfg.MODEL.WEIGHTS and not checkpointer.has_checkpoint():
         sys.exit(f"error: there is no checkpoint in OUTPUT_DIR {cfg.OUTPUT_DIR} to evaluate, and no MODEL.WEIGHTS.")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    use_backend(model, getattr(args, "backend", "torch"), getattr(args, "program", None))
     results = Trainer.test(cfg, model, keep=True, resume=args.resume or cfg.TEST.RESUME)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))

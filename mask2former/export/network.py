@@ -46,29 +46,22 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, model: nn.Module, results: str = "logits") -> None:
         super().__init__()
-        if not isinstance(model, SegmentationModel):
-            raise ValueError(f"Only models that predict masks can be exported; this one is {type(model).__name__}.")
-        if isinstance(getattr(model, "sem_seg_head", None), PerPixelBaselineHead):
-            raise ValueError(
-                f"Only models that predict masks can be exported; the head of this one, "
-                f"{type(model.sem_seg_head).__name__}, classifies pixels. Set MODEL.SEM_SEG_HEAD.NAME to "
-                "MaskFormerHead, and take weights that were trained with it."
-            )
+        whole = require_mask_network(model)
         if results not in OUTPUTS:
             raise ValueError(f"results is {results!r}; choose one of {', '.join(OUTPUTS)}.")
-        settings = model.post_processing
+        settings = whole.post_processing
         if results == "panoptic" and not settings.panoptic_on:
             raise ValueError(
                 "Panoptic results were asked for, but the model's MODEL.MASK_FORMER.TEST.PANOPTIC_ON is False: it does "
                 "not know which classes are things. Choose other results, or switch it on for a panoptic data set."
             )
-        self.model = model.eval()
+        self.model = whole.eval()
         self.results = results
-        classes = range(model.num_classes)
+        classes = range(whole.num_classes)
         self.register_buffer("is_thing", torch.tensor([k in settings.things for k in classes]), persistent=False)
         countable = self.is_thing if settings.panoptic_on else torch.ones_like(self.is_thing)
         self.register_buffer("countable", countable, persistent=False)
-        self.to(model.device)
+        self.to(whole.device)
         self._finish()  # refuses a rule that it does not know
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -113,6 +106,19 @@ class ExportedNetwork(nn.Module):
                 mask_threshold=settings.instance_mask_threshold,
             )
         return panoptic_rule(settings, self.is_thing)
+
+
+def require_mask_network(model: nn.Module) -> SegmentationModel:
+    """Return the model; refuse one that predicts no masks, or whose head classifies pixels, with a ValueError."""
+    if not isinstance(model, SegmentationModel):
+        raise ValueError(f"Only models that predict masks can be exported; this one is {type(model).__name__}.")
+    head = getattr(model, "sem_seg_head", None)
+    if isinstance(head, PerPixelBaselineHead):
+        raise ValueError(
+            f"Only models that predict masks can be exported; the head of this one, {type(head).__name__}, classifies "
+            "pixels. Set MODEL.SEM_SEG_HEAD.NAME to MaskFormerHead, and take weights that were trained with it."
+        )
+    return model
 
 
 def _steps(size: int, step: int) -> int:

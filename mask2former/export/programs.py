@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mask2former.export.network import OUTPUTS, ExportedNetwork
+from mask2former.export.axes import name_axes
+from mask2former.export.bare_network import BareNetwork
+from mask2former.export.network import MOST_PIXELS, OUTPUTS, ExportedNetwork
+from mask2former.export.static_padding import static_padding
 from mask2former.files import whole_file, write_by
 from mask2former.ops.library import plain_pytorch
 
@@ -23,6 +26,7 @@ FORMATS = (".pt2", ".onnx")
 METADATA = "mask2former.json"  # the file inside a .pt2; an .onnx has the property "mask2former"
 OPSET = 20  # the first whose GridSample PyTorch's exporter writes
 _AGAIN = "Copy it again, or export the model again: tools/export.py MODEL OUT."
+MOST_IMAGES = 1024  # of a batch
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 
 Program = Callable[[Tensor], tuple[Tensor, ...]]
@@ -33,19 +37,19 @@ class ExportError(Exception):
 
 
 def export(
-    network: ExportedNetwork,
+    network: ExportedNetwork | BareNetwork,
     path: str | Path,
     metadata: dict[str, Any],
     *,
     dtype: str = "uint8",
     portable: bool = False,
 ) -> None:
-    """Write a program for one image of any size.
+    """Write a program for images of any size: one at a time, or a batch for logits and bare networks.
 
     Args:
-        network: the network to write.
+        network: the network to write; a bare one takes float32 alone.
         path: ``.pt2`` (``torch.export``) or ``.onnx``, which holds standard operators only.
-        metadata: stored in the file as JSON; for ONNX, ``results`` must name the network's results.
+        metadata: stored in the file as JSON.
         dtype: dtype of the image, a key of :data:`DTYPES`.
         portable: use only standard operators in a ``.pt2`` too, so that it loads without mask2former.
 
@@ -63,7 +67,7 @@ def export(
         _import_onnx()
         # Fused attention has a memory layout of its own, which the exporter's rewriting does not preserve.
         with plain_pytorch(), sdpa_kernel(SDPBackend.MATH):
-            _write_onnx(_trace(network, dtype), path, metadata)
+            _write_onnx(_trace(network, dtype), path, metadata, outputs_of(network))
         return
     with plain_pytorch() if portable else nullcontext():
         program = _trace(network, dtype)
@@ -71,32 +75,44 @@ def export(
         torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
 
 
-def _trace(network: ExportedNetwork, dtype: str) -> torch.export.ExportedProgram:
-    step = max(network.model.size_divisibility, 1)
-    size = (5 * step - 1, 7 * step - 2)  # any will do, because both become symbols
-    image = torch.zeros((1, 3, *size), dtype=DTYPES[dtype], device=network.model.device)
-    dynamic = torch.export.Dim.DYNAMIC
-    with torch.no_grad(), warnings.catch_warnings():
+def outputs_of(network: ExportedNetwork | BareNetwork) -> tuple[str, ...]:
+    """Name the outputs of a network's program."""
+    return network.form.outputs if isinstance(network, BareNetwork) else OUTPUTS[network.results]
+
+
+def _trace(network: ExportedNetwork | BareNetwork, dtype: str) -> torch.export.ExportedProgram:
+    step, offset = max(network.model.size_divisibility, 1), network.model.size_offset
+    shapes: dict[int, Any] = {}
+    if isinstance(network, BareNetwork):
+        batch, size = 2, (5 * step + offset, 7 * step + offset)
+        # As multiples of symbols, for which see network.py.
+        for axis, name in ((2, "rows"), (3, "columns")):
+            shapes[axis] = step * torch.export.Dim(name, min=2, max=MOST_PIXELS // step) + offset
+    else:
+        batch = 2 if network.results == "logits" else 1
+        size = (5 * step - 1, 7 * step - 2)  # any will do, because both become symbols
+        shapes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    if batch > 1:
+        shapes[0] = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    image = torch.zeros((batch, 3, *size), dtype=DTYPES[dtype], device=network.model.device)
+    with torch.no_grad(), static_padding(network.model, step), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they concern non-persistent buffers, which are constants here
-        return torch.export.export(network, (image,), dynamic_shapes={"image": {2: dynamic, 3: dynamic}}, strict=False)
+        return torch.export.export(network, (image,), dynamic_shapes=(shapes,), strict=False)
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    results = metadata["results"]
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path, metadata: dict[str, Any], outputs: Sequence[str]
+) -> None:
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it logs a line for each node that it does not change
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         written = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=list(OUTPUTS[results]),
-            verbose=False,
+            program, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=list(outputs), verbose=False
         )
     assert written is not None
     written.model.metadata_props["mask2former"] = json.dumps(metadata)
     model = written
+    name_axes(model.model.graph)
     write_by(path, lambda name: model.save(name, external_data=False))
 
 

@@ -25,17 +25,19 @@ def ms_deform_attn_reference(
     dtype = torch.promote_types(value.dtype, torch.float32)
     # A location more than a pixel outside is zero, however far. Clamping keeps `grid_sample` from converting huge
     # numbers to integers, and moves NaN, which it would read as a location in the image, outside too.
-    locations = sampling_locations.to(dtype).clamp(-2, 3).nan_to_num(nan=-2.0)
-    grids = (2 * locations - 1).transpose(1, 2)  # [B, heads, Q, L, P, 2]
-    weights = attention_weights.to(dtype).transpose(1, 2)  # [B, heads, Q, L, P]
+    locations = sampling_locations.to(dtype).clamp(-2, 3)
+    locations = torch.where(locations.isnan(), -2.0, locations)
+    # Queries last: sums over points then run along contiguous numbers.
+    grids = (2 * locations - 1).permute(3, 0, 2, 4, 1, 5)  # [L, B, heads, P, Q, 2]
+    weights = attention_weights.to(dtype).permute(3, 0, 2, 4, 1)  # [L, B, heads, P, Q]
     levels = value.to(dtype).split([height * width for height, width in spatial_shapes], dim=1)
 
     total = value.new_zeros(batch * heads, channels, queries, dtype=dtype)
     for index, (level, (height, width)) in enumerate(zip(levels, spatial_shapes, strict=True)):
         images = level.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        grid = grids[:, :, :, index].flatten(0, 1)  # [B * heads, Q, P, 2]
+        grid = grids[index].flatten(0, 1)  # [B * heads, P, Q, 2]
         sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        total = total + (sampled * weights[:, :, :, index].flatten(0, 1)[:, None]).sum(-1)
+        total = total + (sampled * weights[index].flatten(0, 1)[:, None]).sum(2)
     return total.view(batch, heads * channels, queries).transpose(1, 2).to(value.dtype)
 
 

@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from mask2former.backends import require_backend, use_backend
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.predictor.arguments import at_least_one, check_threshold
@@ -47,6 +48,9 @@ class Predictor:
         overlap: overlap of neighbouring tiles, in pixels.
         tile_if_needed: cut an image that does not fit into memory whole into tiles of half its size, or a quarter, and
             so on, and say so; its results are then not those of the whole image. If False, it is an error.
+        backend: engine that runs the network: "torch", "onnxruntime" or "openvino", the latter two on the CPU. Reading,
+            resizing and all that follows the network are the same (docs/export.md, "As a backend").
+        program: file for such an engine, such as one in int8; see :func:`mask2former.backends.use_backend`.
         opts: changes of the configuration: ``["KEY", "value", ...]``.
         allow_unsafe_config: run the code in tags such as ``!!python/object`` of the configuration file.
 
@@ -58,7 +62,8 @@ class Predictor:
 
     Raises:
         ValueError: no weights, or those of a backbone alone; no known classes; a task that is not switched on; a
-            threshold outside of [0, 1]; tiles not more than twice as large as their overlap; or a batch_size below 1.
+            threshold outside of [0, 1]; tiles not more than twice as large as their overlap; a batch_size below 1; or
+            a backend that is not known, not installed, or not for this model (``BackendError``).
         FileNotFoundError: the model or one of its files does not exist.
         ConfigError: the configuration cannot be used.
         DownloadError: the weights cannot be downloaded.
@@ -76,10 +81,13 @@ class Predictor:
         tile: int | None = None,
         overlap: int = 128,
         tile_if_needed: bool = False,
+        backend: str = "torch",
+        program: str | Path | None = None,
         opts: Sequence[str] = (),
         allow_unsafe_config: bool = False,
     ) -> None:
         check_threshold(threshold)
+        require_backend(backend)
         if tile is not None:
             check_tiles(tile, overlap)
         if device is not None:
@@ -94,6 +102,7 @@ class Predictor:
         file = trained_weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
         self.model = build_model(cfg).eval()
         load_trained(self.model, file)
+        use_backend(self.model, backend, program)
         self._bgr = cfg.INPUT.FORMAT == "BGR"
         self._resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
@@ -259,6 +268,14 @@ class Predictor:
                 return TiledInference(self.model, self.tile, self.overlap)([inputs])[0]
             outputs = self.model([inputs])[0]
             return outputs if self.tile is None else on_cpu(outputs)
+
+    def padded(self, image: Any) -> torch.Tensor:
+        """Return an image as the network of a mask architecture sees it: float32 [1, 3, H, W], normalised and padded.
+
+        Args:
+            image: one image as for calling the predictor.
+        """
+        return self.model.preprocess([self._input(load_image(image))]).images.tensor
 
     def _input(self, image: LoadedImage) -> dict[str, Any]:
         height, width = image.pixels.shape[:2]

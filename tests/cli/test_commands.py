@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from mask2former.backends import BACKENDS
 from mask2former.checkpoint.formats import TARGETS
 from mask2former.config import ConfigError, load_config
 from mask2former.data.images.limits import MAX_PIXELS
-from mask2former.export import OUTPUTS
+from mask2former.export import BARE, OUTPUTS
 from mask2former.export.programs import DTYPES
 from mask2former.predictor import default_model, result
 from mask2former.visualization import INSTANCE_THRESHOLD, MODES, RESULTS
@@ -93,7 +94,8 @@ def test_choices_are_those_of_the_package() -> None:
     assert choices.INSTANCE_THRESHOLD == INSTANCE_THRESHOLD
     assert choices.MAX_PIXELS == MAX_PIXELS
     assert set(choices.WEIGHT_FORMATS) == set(TARGETS)
-    assert set(choices.EXPORTED_RESULTS) == set(OUTPUTS)
+    assert set(choices.EXPORTED_RESULTS) == {*OUTPUTS, BARE}
+    assert choices.BACKENDS == BACKENDS
     assert set(choices.EXPORT_DTYPES) == set(DTYPES)
 
 

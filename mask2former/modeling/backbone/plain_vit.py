@@ -194,7 +194,7 @@ class PlainViT(Backbone):
         if not self.rotary:
             x = x + self.table(grid)
         prefix = [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
-        return torch.cat([*(token.expand(len(x), -1, -1) for token in prefix), x], dim=1), grid
+        return torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1), grid
 
     def table(self, grid: tuple[int, int]) -> Tensor:
         """Return the position table for a grid, [1, h w, C]."""

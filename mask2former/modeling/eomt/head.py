@@ -73,6 +73,6 @@ def may_look(masks: Masks, grid: tuple[int, int], tokens: int, keep: float) -> T
     inside = F.interpolate(logits, grid, mode="bilinear", align_corners=False).flatten(2) > 0
     if keep < 1:
         inside = inside | (torch.rand(inside.shape[:2], device=inside.device) > keep)[..., None]
-    allowed = inside.new_ones(len(inside), 1, tokens, tokens)
+    allowed = inside.new_ones(inside.shape[0], 1, tokens, tokens)
     allowed[:, 0, : inside.shape[1], tokens - inside.shape[2] :] = inside
     return allowed

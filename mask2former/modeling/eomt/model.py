@@ -117,7 +117,7 @@ class EoMT(SegmentationModel):
         rotation = self.backbone.rotation(grid, x.device)
         for block in self.backbone.blocks[: self.first]:
             x = block(x, rotation)
-        x = torch.cat([self.sem_seg_head.q.weight.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.sem_seg_head.q.weight.expand(x.shape[0], -1, -1), x], dim=1)
         earlier = []
         for block, keep in zip(self.backbone.blocks[self.first :], self.annealing.values(), strict=True):
             keep = keep if self.training else round(keep)  # chance has no place at inference

@@ -122,7 +122,7 @@ class kMaXTransformerDecoder(nn.Module):
             features: the backbone's, where losses are wanted: then the layers' predictions and the semantic branch's
                 logits are given too.
         """
-        slots = self._cluster_centers.weight.expand(len(last), -1, -1)
+        slots = self._cluster_centers.weight.expand(last.shape[0], -1, -1)
         earlier = []
         for level, layer in zip(self.levels, self._kmax_transformer_layers, strict=True):
             assert isinstance(layer, KMeansLayer)

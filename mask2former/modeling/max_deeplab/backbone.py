@@ -143,7 +143,7 @@ class D2MaXDeepLab(Backbone):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute features of images [B, 3, H, W] by name, each with ceil(side / stride) cells, and the memory."""
         pixels = self.stem(images)
-        memory = self.memory_feature.transpose(1, 2).expand(len(images), -1, -1)
+        memory = self.memory_feature.transpose(1, 2).expand(images.shape[0], -1, -1)
         kept: dict[str, Tensor] = {}
         for name in self.encoder:
             pixels, memory = self._stage(name, pixels, memory)

@@ -50,6 +50,9 @@ class SegmentationModel(nn.Module):
     takes_masks: bool = False
     """True: :meth:`network` has a third argument, ``guide``, see :class:`Batch`. False: a mask that comes with an image
     is a region of interest."""
+    engine: Callable[[Tensor], MaskPrediction] | None = None
+    """Runs :meth:`network` elsewhere, at inference alone: padded images [B, 3, H, W] in, their prediction out (see
+    :mod:`mask2former.backends`). None: PyTorch runs it."""
     size_offset: int = 0
     """Sides of padded batches are multiples of ``size_divisibility`` plus this, in pixels: 1 where corners of features
     are aligned."""
@@ -143,6 +146,11 @@ class SegmentationModel(nn.Module):
         """
         if not self.training:
             return self.infer(batched_inputs, self.post_processing)
+        if self.engine is not None:
+            raise ValueError(
+                "This model's network runs in another engine than PyTorch, which only infers: call model.eval(), or "
+                "set model.engine = None (Predictor: leave out backend) to train."
+            )
         if self.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
                 f"The model's weights are {self.dtype}, in which small steps of training are lost. Keep them "
@@ -160,7 +168,15 @@ class SegmentationModel(nn.Module):
         return self._predicted(batch, batch.images.tensor, batch.guide), batch
 
     def _predicted(self, batch: Batch, images: Tensor, guide: Tensor | None) -> MaskPrediction:
-        return self.network(images, batch.num_frames, **({} if guide is None else {"guide": guide}))
+        if self.engine is None or self.training:
+            return self.network(images, batch.num_frames, **({} if guide is None else {"guide": guide}))
+        if guide is not None or batch.num_frames != 1:
+            raise ValueError(
+                "This model's network runs in another engine than PyTorch, which takes single images alone; found "
+                f"{'masks that come with them' if guide is not None else f'a clip of {batch.num_frames} frames'}. "
+                "Set model.engine = None (Predictor: leave out backend)."
+            )
+        return self.engine(images)
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
         """Return class logits [Q, K + 1] and masks at the wanted size, for each image, or each frame of each clip.

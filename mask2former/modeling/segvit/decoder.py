@@ -102,7 +102,7 @@ class _AttentionToMask(nn.Module):
                 f"{len(levels)}; ProjectingPixelDecoder suits AttentionToMaskCascade, QueryUpsamplingPixelDecoder "
                 "AttentionToMaskDecoder."
             )
-        return self._predict(self.query_embed.weight.expand(len(levels[0]), -1, -1), levels)
+        return self._predict(self.query_embed.weight.expand(levels[0].shape[0], -1, -1), levels)
 
     def _predict(self, x: Tensor, levels: Sequence[Tensor]) -> MaskPrediction:
         raise NotImplementedError

@@ -77,7 +77,7 @@ class QueryUpsamplingPixelDecoder(nn.Module):
         """Decode ``features``, [B, D, H, W] by name, into one level, which is returned as mask features too."""
         first = features[self.features[0]]
         grid = (first.shape[-2], first.shape[-1])
-        x = resized_table(self.query_embed.weight[None], grid).expand(len(first), -1, -1)
+        x = resized_table(self.query_embed.weight[None], grid).expand(first.shape[0], -1, -1)
         nowhere = x.new_zeros(1)  # the queries themselves say where they are
         for name, projection, decoder in zip(self.features, self.projections, self.decoders, strict=True):
             memory = projection(features[name])

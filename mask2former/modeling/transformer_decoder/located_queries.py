@@ -83,7 +83,7 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
         height, width = mask_features.shape[-2:]
         y, x = (_centres(size, size, mask_features.device) for size in (height, width))
         waves = torch.cat([_waves(y).T[:, :, None].expand(-1, -1, width), _waves(x).T[:, None].expand(-1, height, -1)])
-        channels = torch.cat([waves, torch.ones_like(waves[:1])]).expand(len(mask_features), -1, -1, -1)
+        channels = torch.cat([waves, torch.ones_like(waves[:1])]).expand(mask_features.shape[0], -1, -1, -1)
         return super().forward(multi_scale_features, torch.cat([mask_features, channels.to(mask_features.dtype)], 1))
 
     def _queries(self, levels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Predict]:
@@ -91,11 +91,11 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
         height, width = finest.shape[-2:]
         logits = self.place(finest)
         chosen = _best_places(logits.detach(), self.num_located)  # [B, N]
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        rows = torch.arange(chosen.shape[0], device=chosen.device)[:, None]
         content = self.content(finest.flatten(2).transpose(1, 2)[rows, chosen])
         encoding = self.position_encoding((height, width), 1, finest.device, content.dtype).flatten(1).T
         learnt, learnt_position, _ = super()._queries(levels, features)
-        position = torch.cat([learnt_position.expand(len(chosen), -1, -1), encoding[chosen]], 1)
+        position = torch.cat([learnt_position.expand(chosen.shape[0], -1, -1), encoding[chosen]], 1)
         # Looked up rather than computed from the index, because exported programs cannot divide by a size.
         y, x = (
             _centres(side, cells, chosen.device)

@@ -104,7 +104,7 @@ class StandardTransformerDecoder(nn.Module):
 
         key, query_position = memory + position, self.query_embed.weight
         features = mask_features.unflatten(0, (-1, num_frames)).transpose(1, 2)  # [B, mask_dim, T, H, W]
-        x = query_position.new_zeros(len(memory), *query_position.shape)
+        x = query_position.new_zeros(memory.shape[0], *query_position.shape)
         predictions = []
         for layer in self.decoder_layers:
             x = layer(x, query_position, key, memory)
