@@ -7,6 +7,8 @@ RUN = .venv/bin/python
 QUICKSTART = output/quickstart/panoptic
 DATASETS = $(or $(DETECTRON2_DATASETS),datasets)
 WORKERS ?= 2
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+	--override requirements/overrides.txt
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow"
 # What computes on a CPU, but for names and sizes of published networks, and compilers, which ask the processor themselves.
 COMPUTING = tests/ops tests/modeling tests/engine/test_train_step.py -k "not test_published_ and not compile and not graph_break and not opcheck and not imported"
@@ -23,7 +25,7 @@ TORTURE = tests/test_files.py tests/test_out_of_memory.py \
 	tests/evaluation/test_partial_files.py tests/checkpoint/test_reading_memory.py \
 	tests/predictor/test_threads.py tests/preflight/test_evaluation.py
 
-.PHONY: help setup demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check lock audit clean
+.PHONY: help setup setup-run demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check lock audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +33,10 @@ help:  ## list the targets
 setup:  ## make .venv: pinned packages, Detectron2, the compiled operator
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## draw the quickstart data set, train on it, score and draw predictions
+setup-run:  ## make .venv as setup does, without what only tests, linters and exporting need
+	@$(PYTHON) tools/setup_env.py --for run
+
+demo: setup-run  ## draw the quickstart data set, train on it, score and draw predictions
 	$(RUN) datasets/draw_quickstart.py
 	$(RUN) train_net.py --quiet --config-file configs/quickstart/panoptic.yaml
 	$(RUN) tools/draw_predictions.py --config-file configs/quickstart/panoptic.yaml \
@@ -89,8 +94,8 @@ wheel-check: wheel  ## install that wheel without a compiler in a fresh environm
 	@$(RUN) tools/check_wheel.py dist/*.whl
 
 lock: setup  ## pin the newest versions that requirements/lock.in allows
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-		--override requirements/overrides.txt requirements/lock.in -o requirements/lock.txt --upgrade
+	$(COMPILE) requirements/lock.in -o requirements/lock.txt --upgrade
+	$(COMPILE) -c requirements/lock.txt requirements/run.in -o requirements/run.txt
 
 audit: setup  ## compare requirements/lock.txt with the public lists of faults in packages; needs a network
 	@$(RUN) tools/audit.py

@@ -113,7 +113,7 @@ def _draw_split(folder: Path, split: str, count: int, size: tuple[int, int], see
     cv2.setNumThreads(1)
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         drawn = map(draw, range(1, count + 1)) if pool is None else pool.map(draw, range(1, count + 1), chunksize=8)
-        records = list(tqdm(drawn, f"drawing {split}", count, unit="image"))
+        records = list(tqdm(drawn, f"drawing {split}", count, unit="image", disable=None))
 
     categories = load_categories()
     panoptic = [annotation for annotation, _ in records]

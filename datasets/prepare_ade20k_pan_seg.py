@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     for split in options.splits:
         names = [file.stem for file in files(folder / "annotations_instance" / SPLITS[split], "*.png")]
         (folder / f"ade20k_panoptic_{split}").mkdir(exist_ok=True)
-        converted = [convert_image(name, folder, split) for name in tqdm(names, desc=f"ADE20K {split}")]
+        converted = [convert_image(name, folder, split) for name in tqdm(names, desc=f"ADE20K {split}", disable=None)]
         images = [image for image, _, _ in converted]
         every = [instance for _, _, instances in converted for instance in instances]
         _write(folder / f"ade20k_panoptic_{split}.json", images, CATEGORIES, [entry for _, entry, _ in converted])

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         sources = files(ade20k / "annotations" / split, "*.png")
         target = ade20k / "annotations_detectron2" / split
         target.mkdir(parents=True, exist_ok=True)
-        for source in tqdm(sources, desc=str(target)):
+        for source in tqdm(sources, desc=str(target), disable=None):
             try:
                 labels = shifted(read_labels(str(source)))
             except ValueError as error:

@@ -58,7 +58,7 @@ def main() -> None:
     chosen = records[:: max(1, len(records) // args.number)][: args.number]
 
     def results() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        for record in tqdm(chosen, desc="drawing", unit="image"):
+        for record in tqdm(chosen, desc="drawing", unit="image", disable=None):
             yield record, predictor.outputs(read_image(record["file_name"], "RGB"))
 
     folder = Path(args.output or f"{cfg.OUTPUT_DIR}/images")

@@ -54,7 +54,7 @@ def measure(cfg: Any, args: argparse.Namespace) -> tuple[dict[str, tuple[float, 
     predictor = Predictor(cfg)
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in (*(args.kinds or KINDS), "truth")}
     chosen = objects(cfg, args.objects, args.per_image, args.least, args.seed)
-    for number, (file, mask) in enumerate(tqdm(chosen, total=args.objects, unit="object")):
+    for number, (file, mask) in enumerate(tqdm(chosen, total=args.objects, unit="object", disable=None)):
         rng = np.random.default_rng([args.seed, number])
         for kind, pairs in found.items():
             coarse = mask if kind == "truth" else coarse_mask(mask, kind, rng)

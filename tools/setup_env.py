@@ -2,6 +2,11 @@
 
 Four steps, each done again only when what it depends on has changed: the pinned packages, Detectron2, its mending for
 today's NumPy and Pillow, this package with its compiled operator.
+
+The packages are those of requirements/lock.txt, or with --for run those of run.txt, a part of it without tests, linters
+and exporting; on a machine without an NVIDIA GPU then without Triton too, which compiles for GPUs alone. An environment
+that holds all of them serves for both. UV_TORCH_BACKEND=cpu takes PyTorch's build for CPUs, and none of CUDA's
+packages, where its own index can be reached; the version of the lock has to be there.
 """
 
 from __future__ import annotations
@@ -26,14 +31,17 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 DONE = VENV / "installed.json"
 PYTHONS = [(3, 12), (3, 13), (3, 11), (3, 10)]  # supported ones, the preferred first
 
-PINNED = ROOT / "requirements" / "lock.txt"
+PINNED = {"all": ROOT / "requirements" / "lock.txt", "run": ROOT / "requirements" / "run.txt"}
+CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")
 PATCH = [ROOT / "mask2former_cli" / "patch_detectron2.py", ROOT / "mask2former_cli" / "lazy_torchvision.py"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--force", action="store_true", help="do every step again")
-    force = parser.parse_args().force
+    parser.add_argument("--for", dest="purpose", choices=list(PINNED), default="all", help="packages [%(default)s]")
+    options = parser.parse_args()
+    force = options.force
 
     started = time.perf_counter()
     done: dict[str, str] = {} if force or not DONE.exists() else json.loads(DONE.read_text())
@@ -41,18 +49,24 @@ def main() -> None:
         done = {}
         make_venv()
     build_inputs = [ROOT / "setup.py", ROOT / "pyproject.toml", *sorted((ROOT / "mask2former/ops/csrc").glob("*"))]
-    pinned = digest([PINNED])
+    backend = os.environ.get("UV_TORCH_BACKEND", "")
+    pinned = digest([PINNED["all"], PINNED["run"]]) + backend
+    requirements = VENV / "requirements.txt"
+    has_all = (BIN / "python").exists() and done.get("packages") == pinned + "all"
+    purpose = "all" if has_all else options.purpose
     detectron2 = digest([REQUIREMENTS]) + pinned
     # The library depends on the torch it was built against, and on this checkout.
     package = digest(build_inputs) + pinned + str(ROOT)
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python"]
     with_detectron2 = [*install, *NO_ISOLATION, *UV_OPTIONS, "-r", REQUIREMENTS]
     steps = [
-        ("packages", pinned, "pinned packages (about 5 GB)", [*install, "--no-deps", "-r", PINNED]),
+        ("packages", pinned + purpose, "pinned packages", [*install, "--no-deps", "-r", requirements]),
         ("detectron2", detectron2, "Detectron2 0.6", with_detectron2),
         ("patch", digest(PATCH) + detectron2, "mending it", [BIN / "python", ROOT / "tools/patch_detectron2.py"]),
         ("package", package, "mask2former and its operator", [*install, *NO_ISOLATION, "-e", ROOT]),
     ]
+    leave_out = left_out(purpose, backend)
+    requirements.write_text(without(PINNED[purpose].read_text(), leave_out))
     for name, wanted, words, command in steps:
         if done.get(name) == wanted:
             continue
@@ -68,6 +82,26 @@ def make_venv() -> None:
     print(f"setup: .venv with {python} ...", flush=True)
     run([python, "-m", "venv", "--clear", VENV], "On Debian and Ubuntu: apt install python3-venv")
     run([BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
+
+
+def left_out(purpose: str, backend: str, has_gpu: bool | None = None) -> tuple[str, ...]:
+    """Return beginnings of the names of packages that this machine has no use for.
+
+    Args:
+        purpose: "all", for tests too, which try what compiles for GPUs; or "run".
+        backend: uv's choice of PyTorch's build, such as "cpu"; "" for that of the package registry.
+        has_gpu: an NVIDIA GPU is here; looked up if None.
+    """
+    if backend == "cpu":
+        return CUDA_PACKAGES
+    if has_gpu is None:
+        has_gpu = shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
+    return ("triton",) if purpose == "run" and not has_gpu else ()
+
+
+def without(requirements: str, names: tuple[str, ...]) -> str:
+    """Return the lines of requirements that do not begin with any of these names."""
+    return "".join(line for line in requirements.splitlines(keepends=True) if not line.startswith(names or "\0"))
 
 
 def find_python() -> str:

@@ -93,7 +93,7 @@ def _draw(
 
     count, started = 0, time.perf_counter()
     try:
-        with tqdm(total=len(images), desc="drawing", unit="image", disable=not images) as bar:
+        with tqdm(total=len(images), desc="drawing", unit="image", disable=None if images else True) as bar:
             for result in predictor.stream(readable()):
                 writer.add(result)
                 bar.update()
@@ -112,7 +112,7 @@ def _draw(
                     sound=args.keep_sound,
                     windows=args.window and Windows(args.window, max(1, args.window // 3)),
                 )
-                for _ in tqdm(drawn, frames.name, len(frames) or args.frames, unit="frame"):
+                for _ in tqdm(drawn, frames.name, len(frames) or args.frames, unit="frame", disable=None):
                     count += 1
             except (OSError, ValueError) as error:
                 fail(error)

@@ -72,8 +72,9 @@ class Metrics:
         file: metrics.json; one JSON object a line, as Detectron2 writes it. It need not exist yet.
 
     Attributes:
-        series: series by name, of finite numbers only. Scores, whose names contain a "/", are not thinned out.
-        last: the last iteration; -1 before any.
+        series: series by name, of finite numbers only; x is the number of iterations done. Scores, whose names contain
+            a "/", are not thinned out.
+        last: the number of the last iteration, from 0; -1 before any.
     """
 
     def __init__(self, file: Path) -> None:
@@ -113,13 +114,16 @@ class Metrics:
         iteration = row.get("iteration")
         if iteration is None:
             return
-        if any("/" not in name for name in row if name != "iteration"):  # a row of only scores comes last
+        done = int(iteration) + 1  # Detectron2 writes the number of the iteration, which begins at 0
+        if any("/" not in name for name in row if name != "iteration"):
             self.last = int(iteration)
+        elif iteration == self.last + 1:  # only scores, of the evaluation after the last iteration
+            done = int(iteration)
         for name, value in row.items():
             if name != "iteration" and isinstance(value, (int, float)) and math.isfinite(value):
                 if name not in self.series:
                     self.series[name] = Series(None if "/" in name else LIMIT)
-                self.series[name].add(float(iteration), float(value))
+                self.series[name].add(float(done), float(value))
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return {task: {metric: value}} of the last evaluation; with several data sets, keys are "data set/task"."""

@@ -18,6 +18,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from mask2former.engine.evaluation_progress import shown
 from mask2former.engine.interruption import Interrupted, StopRequests
 from mask2former.engine.reporting_evaluator import ReportingEvaluator
 from mask2former.evaluation.build import Evaluators
@@ -58,14 +59,18 @@ class StoppableEvaluator(DatasetEvaluator):
 
 
 def with_loaders(trainer: type, loaders: Mapping[str, Iterable]) -> type:
-    """Return a subclass of a trainer whose test loaders are these, where there are such; Detectron2 asks the class."""
+    """Return a subclass of a trainer whose test loaders are these, or its own, with their progress shown.
+
+    Detectron2 asks the class for loaders.
+    """
 
     class Prepared(trainer):
         @classmethod
         def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable:
-            return loaders[dataset_name] if dataset_name in loaders else super().build_test_loader(cfg, dataset_name)
+            own = loaders[dataset_name] if dataset_name in loaders else super().build_test_loader(cfg, dataset_name)
+            return shown(own, dataset_name)
 
-    return Prepared if loaders else trainer
+    return Prepared
 
 
 def kept_evaluation(

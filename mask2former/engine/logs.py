@@ -16,9 +16,9 @@ from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
 from mask2former.engine.earlier_runs import set_aside
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
-# Loggers whose lines below WARNING the terminal shows: ours, the progress of an evaluation, and the checkpoint that is
-# read or written. The rest (the environment, a page of configuration, how data are kept in memory) is in log.txt.
-FOR_PEOPLE = ("mask2former", "detectron2.evaluation.evaluator", "fvcore.common.checkpoint")
+# Loggers whose lines below WARNING the terminal shows: ours, and the checkpoint that is read or written. The rest (the
+# environment, a page of configuration, how data are kept in memory, seconds of an evaluation's parts) is in log.txt.
+FOR_PEOPLE = ("mask2former", "fvcore.common.checkpoint")
 logger = logging.getLogger(__name__)
 
 # Between INFO and WARNING: the few lines that a quiet run still shows.
@@ -74,10 +74,16 @@ class TqdmStream:
         sys.stdout.flush()
 
 
-def log_above_bar(on: bool) -> None:
-    """Send the terminal's log lines through :class:`TqdmStream`, or back to standard output."""
-    for handler in _terminal_handlers():
-        handler.setStream(TqdmStream() if on else sys.stdout)
+def log_above_bar(on: bool) -> bool:
+    """Send the terminal's log lines through :class:`TqdmStream`, or back to standard output.
+
+    Returns:
+        Where they went before, so that a bar inside of another can leave that as it was.
+    """
+    before = False
+    for handler in list(_terminal_handlers()):
+        before |= isinstance(handler.setStream(TqdmStream() if on else sys.stdout), TqdmStream)
+    return before
 
 
 def _terminal_handlers() -> Iterator[logging.StreamHandler]:

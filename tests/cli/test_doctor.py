@@ -97,7 +97,7 @@ def test_the_archive_is_pinned_and_compiles_nothing() -> None:
     assert {"--no-deps", "--no-build-isolation", "--require-hashes"} <= set(archive)
     assert any("skip-build" in word for word in archive)
     assert re.search(r"==0\.6 --hash=sha256:[0-9a-f]{64}$", Path(archive[-1]).read_text().strip())
-    locked = (ROOT / "requirements" / "lock.in").read_text()
+    locked = (ROOT / "requirements" / "run.in").read_text()
     assert all(re.search(rf"^{name}\b", locked, re.M) for name in needs[needs.index(sys.executable, 1) + 1 :])
 
 

@@ -59,13 +59,23 @@ def test_metrics_are_read_on_while_they_grow(tmp_path):
         file.write('{"iteration": 0, "lr": 1.0}\n{"iteration": 1, "lr"')
         file.flush()
         metrics.refresh()
-        assert metrics.series["lr"].points() == ([0], [1.0])
+        assert metrics.series["lr"].points() == ([1], [1.0])
         file.write(': 2.0, "a/AP": NaN}\n')
     metrics.refresh()
     metrics.refresh()
-    assert metrics.series["lr"].points() == ([0, 1], [1.0, 2.0])
+    assert metrics.series["lr"].points() == ([1, 2], [1.0, 2.0])
     assert "a/AP" not in metrics.series
     assert metrics.last == 1
+
+
+def test_curves_count_iterations_that_are_done(tmp_path):
+    """Detectron2 numbers them from 0; the row of the last evaluation has the number of all of them already."""
+    rows = [{"iteration": 9, "lr": 1.0, "a/AP": 2.0}, {"iteration": 14, "a/AP": 3.0}, {"iteration": 19, "lr": 1.0}]
+    metrics = Metrics(tmp_path / "metrics.json")
+    metrics.file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"iteration": 20, "a/AP": 4.0}]))
+    metrics.refresh()
+    assert metrics.series["lr"].points()[0] == [10, 20] and metrics.last == 19
+    assert metrics.series["a/AP"].points() == ([10, 15, 20], [2.0, 3.0, 4.0])
 
 
 @pytest.mark.parametrize("line", ["{oh", "[3]"])

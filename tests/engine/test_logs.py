@@ -30,7 +30,7 @@ setup_run(cfg, SimpleNamespace(config_file="", eval_only=False))
         ("detectron2", logging.INFO, False),
         ("detectron2.data.common", logging.INFO, False),
         ("detectron2.data.common", logging.WARNING, True),
-        ("detectron2.evaluation.evaluator", logging.INFO, True),
+        ("detectron2.evaluation.evaluator", logging.INFO, False),
         ("fvcore.common.checkpoint", logging.INFO, True),
         ("mask2former.engine.hooks.progress", logging.INFO, True),
     ],

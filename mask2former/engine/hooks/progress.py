@@ -21,8 +21,8 @@ SMOOTHING = 20  # iterations over which the shown loss is a median and the shown
 class ProgressHook(HookBase):
     """Show a live bar on a terminal, plain lines elsewhere, both with loss, learning rate, speed and time left.
 
-    A line is logged every ``period`` iterations. Without a bar, the terminal shows it too; in a quiet run at most every
-    ``quiet_seconds``, and at the end.
+    A line is logged after the first iteration, then every ``period``. Without a bar, the
+    terminal shows it too; in a quiet run the first, the last, and one every ``quiet_seconds`` at most.
 
     Args:
         batch_size: images in an iteration, over all processes.
@@ -38,9 +38,10 @@ class ProgressHook(HookBase):
         self._live = sys.stderr.isatty() if live is None else live
         self._bar: tqdm | None = None
         self._last_notice = 0.0
+        self._began = 0.0
 
     def before_train(self) -> None:
-        self._last_notice = time.perf_counter()
+        self._last_notice = self._began = time.perf_counter()
         if self._live:
             trainer = self.trainer
             self._bar = tqdm(
@@ -53,8 +54,9 @@ class ProgressHook(HookBase):
         if self._bar is not None:
             self._bar.set_postfix_str(self._short_state(), refresh=False)
             self._bar.update(1)
-        if done % self._period == 0 or done == total:
-            logger.log(self._level(last=done == total), "%s", self._line(done, total))
+        first = done == self.trainer.start_iter + 1
+        if first or done % self._period == 0 or done == total:
+            logger.log(self._level(always=first or done == total), "%s", self._line(done, total))
 
     def after_train(self) -> None:
         if self._bar is not None:
@@ -62,10 +64,10 @@ class ProgressHook(HookBase):
             self._bar = None
             log_above_bar(False)
 
-    def _level(self, last: bool) -> int:
+    def _level(self, always: bool) -> int:
         if self._bar is not None:
             return logging.DEBUG  # to the file only
-        if not last and time.perf_counter() - self._last_notice < self._quiet_seconds:
+        if not always and time.perf_counter() - self._last_notice < self._quiet_seconds:
             return logging.INFO
         self._last_notice = time.perf_counter()
         return NOTICE
@@ -74,8 +76,7 @@ class ProgressHook(HookBase):
         losses = self.trainer.storage.histories().get("total_loss")  # none yet if the first steps were left out
         loss = losses.median(SMOOTHING) if losses else float("nan")
         seconds = self._seconds()
-        speed = f", {self._batch_size / seconds:.1f} images/s" if seconds else ""
-        return f"loss {loss:.3f}, lr {self._learning_rate():.2e}{speed}"
+        return f"loss {loss:.3f}, lr {self._learning_rate():.2e}, {self._batch_size / seconds:.1f} images/s"
 
     def _line(self, done: int, total: int) -> str:
         storage: EventStorage = self.trainer.storage
@@ -86,14 +87,16 @@ class ProgressHook(HookBase):
             if name.startswith("loss_") and not re.search(r"_\d+$", name)
         )
         seconds = self._seconds()
-        left = f", {datetime.timedelta(seconds=int((total - done) * seconds))} left" if seconds else ""
+        left = f", {datetime.timedelta(seconds=int((total - done) * seconds))} left"
         memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else ""
         return f"iteration {done}/{total}, {self._short_state()}{memory}{left} ({parts})"
 
     def _learning_rate(self) -> float:
         return max(group["lr"] for group in self.trainer.optimizer.param_groups)
 
-    def _seconds(self) -> float | None:
-        """Return the seconds of an iteration; None in the first few, which Detectron2's timer leaves out."""
+    def _seconds(self) -> float:
+        """Return the seconds of an iteration; the first few, which Detectron2's timer leaves out, are timed here."""
         histories = self.trainer.storage.histories()
-        return histories["time"].avg(SMOOTHING) if "time" in histories else None
+        if "time" in histories:
+            return histories["time"].avg(SMOOTHING)
+        return (time.perf_counter() - self._began) / (self.trainer.iter + 1 - self.trainer.start_iter)
