@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from mask2former.dashboard.best_effort import BestEffort
-from mask2former.data.loader import TrainLoader
+from mask2former.data.train_stream import TrainLoader
 from mask2former.engine.earlier_runs import set_aside
 from mask2former.engine.hooks.best import BestHook
 from mask2former.engine.hooks.checkpoints import CheckpointHook

@@ -19,15 +19,10 @@ from torch import nn
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.data.images.limits import set_max_pixels
-from mask2former.data.loader import (
-    build_test_loader,
-    build_train_loader,
-    leave_signals_to_the_parent,
-    run_seed,
-    training_records,
-)
+from mask2former.data.loader import build_test_loader, build_train_loader, run_seed, training_records
 from mask2former.data.mapper import build_mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
+from mask2former.data.worker_signals import leave_signals_to_the_parent
 from mask2former.engine.evaluate import evaluate
 from mask2former.engine.hooks.build import build_training_hooks
 from mask2former.engine.hooks.writers import drop_rows_from

@@ -17,9 +17,11 @@ from mask2former.backends import require_backend, use_backend
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.predictor.arguments import at_least_one, check_threshold
+from mask2former.predictor.batches import Entry, of_one_size
 from mask2former.predictor.following import choose_tracker, linked
 from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
+from mask2former.predictor.outline import outline_of
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.predictor.video import Frames, is_film
@@ -163,12 +165,7 @@ class Predictor:
                 "This model was trained without MODEL.MASK_ENCODER, so it cannot refine a mask. Called with a mask, it "
                 "labels the marked pixels."
             )
-        image = self._marked(source, mask)
-        with torch.no_grad():
-            ((class_logits, masks),) = self.model.predict([self._input(image)])
-            likely = 1 - class_logits.float().softmax(-1)[:, -1]
-            chosen = (likely > 0.5).nonzero().flatten() if bool((likely > 0.5).any()) else likely.argmax()[None]
-            return (masks(chosen) > 0).any(0).cpu().numpy()
+        return outline_of(self.model, self._input(self._marked(source, mask)))
 
     def _marked(self, source: Any, mask: Any) -> LoadedImage:
         if is_many(source):
@@ -242,18 +239,9 @@ class Predictor:
     def _stream(
         self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None, threshold: float | None
     ) -> Iterator[Result]:
-        batch: list[tuple[LoadedImage, dict[str, Any]]] = []
-        for source in sources:
-            image = load_image(source)
-            entry = (image, self._input(image))
-            if batch and entry[1]["image"].shape != batch[0][1]["image"].shape:
-                yield from self._results(batch, tracker, threshold)
-                batch = []
-            batch.append(entry)
-            if len(batch) == batch_size:
-                yield from self._results(batch, tracker, threshold)
-                batch = []
-        yield from self._results(batch, tracker, threshold)
+        entries = ((image, self._input(image)) for image in map(load_image, sources))
+        for batch in of_one_size(entries, batch_size):
+            yield from self._results(batch, tracker, threshold)
 
     def outputs(self, image: np.ndarray) -> dict[str, Any]:
         """Return the model's output for an image [H, W, 3] uint8, RGB, of any size, in Detectron2's form.
@@ -290,11 +278,7 @@ class Predictor:
         """Tell whether an image is cut into tiles."""
         return self.tile is not None and max(image.shape[:2]) > self.tile
 
-    def _results(
-        self, batch: list[tuple[LoadedImage, dict[str, Any]]], tracker: Tracker | None, threshold: float | None
-    ) -> list[Result]:
-        if not batch:
-            return []
+    def _results(self, batch: list[Entry], tracker: Tracker | None, threshold: float | None) -> list[Result]:
         images, outputs = [image for image, _ in batch], self._outputs([entry for _, entry in batch])
         if tracker is not None:
             outputs = [linked(one, tracker) for one in outputs]

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import resuming
 
 from mask2former.config import load_config
-from mask2former.data.loader import leave_signals_to_the_parent
+from mask2former.data.worker_signals import leave_signals_to_the_parent
 from mask2former.engine.interruption import Interrupted, StopRequests, resume_command, stop_requests
 from mask2former.engine.trainer import Trainer
 
