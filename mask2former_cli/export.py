@@ -8,8 +8,9 @@ from mask2former_cli.arguments import add_trust
 from mask2former_cli.choices import EXPORT_DTYPES, EXPORTED_RESULTS
 
 EXAMPLES = """
-The program takes one image [1, 3, H, W] of any size from 33 pixels a side, normalises it itself, and gives results at
-the image's size. What goes in and comes out: docs/export.md.
+The program takes one image [1, 3, H, W] (logits: a batch of one size) of any size from 33 pixels a side, normalises it
+itself, and gives results at the image's size. What goes in and comes out: docs/export.md. A network (--results network)
+is for Predictor(backend=...), which normalises and pads; it is not compared with PyTorch here.
 
 examples:
   %(prog)s coco/panoptic/r50 r50.pt2

@@ -102,7 +102,7 @@ def main() -> None:
             needs = ["--override", str(ROOT / "requirements/overrides.txt"), "-r", str(ROOT / "requirements/lock.in")]
             run([*uv, f"torch=={arguments.torch}", *needs], bare)
         else:
-            run([*uv, "--no-deps", "-r", str(PINNED)], bare)
+            run([*uv, "--no-deps", "-r", str(PINNED["all"])], bare)
         run([*uv, "--no-deps", str(arguments.wheel.resolve())], bare)
         work = Path(folder, "work")
         work.mkdir()

@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> None:
     held = names_in(options.have)
     pack_detectron2(options.out)
     waiting = requirements_of(ROOTS.read_text().splitlines(), options.python)
-    pins = requirements_of(PINNED.read_text().splitlines(), options.python)
+    pins = requirements_of(PINNED["all"].read_text().splitlines(), options.python)
     packed: set[str] = set()
     while names := sorted(set(waiting) - held - packed):
         for name in names:

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from tabulate import tabulate
 
 import mask2former
-from mask2former.cli.export_network import export_network
+from mask2former.cli.export_network import check_words, export_network
 from mask2former.config import ConfigError
 from mask2former.download import DownloadError
 from mask2former.export import BARE, OUTPUTS, ExportedNetwork, ExportError, export, load
@@ -24,9 +24,12 @@ from mask2former.predictor.resolve_model import model_config
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     try:
+        bare = args.results == BARE or args.int8 or bool(args.calibrate)
+        if bare:
+            check_words(args)
         cfg = model_config(args.model, None, args.opts, args.allow_unsafe_config)
         predictor = Predictor(cfg)
-        if args.results == BARE or args.int8 or args.calibrate:
+        if bare:
             return export_network(args, predictor)
         network = ExportedNetwork(predictor.model, args.results)
         start = time.perf_counter()
@@ -58,7 +61,7 @@ def describe(cfg: CfgNode, predictor: Predictor, results: str, dtype: str) -> di
         "input": {
             "format": cfg.INPUT.FORMAT,
             "dtype": dtype,
-            "shape": [1, 3, "height", "width"],
+            "shape": ["batch" if results == "logits" else 1, 3, "height", "width"],
             "shortest_side": cfg.INPUT.MIN_SIZE_TEST,
             "longest_side": cfg.INPUT.MAX_SIZE_TEST,
         },

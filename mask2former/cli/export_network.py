@@ -17,12 +17,8 @@ from mask2former.predictor import Predictor
 from mask2former.predictor.load_image import find_images
 
 
-def export_network(args: argparse.Namespace, predictor: Predictor) -> int:
-    """Write the network as the parsed words say. Return the exit status.
-
-    Raises:
-        ExportError, ValueError, OSError: words that do not go together, or what the export raises.
-    """
+def check_words(args: argparse.Namespace) -> None:
+    """Refuse words that do not go together with an ExportError, before a model is built."""
     if Path(args.output).suffix != ".onnx":
         raise ExportError(f"{args.output}: a network for backends is an ONNX file; name one that ends in .onnx.")
     if args.results not in (BARE, "logits"):
@@ -31,6 +27,18 @@ def export_network(args: argparse.Namespace, predictor: Predictor) -> int:
         raise ExportError("--int8 needs --calibrate IMAGES, and --calibrate is for --int8 alone.")
     if args.calibration_images < 1:
         raise ExportError(f"--calibration-images is {args.calibration_images}; it has to be at least 1.")
+    if args.dtype != "uint8" or args.portable or args.size:
+        raise ExportError(
+            "--dtype, --portable and --size are not for a network, whose images are normalised before it."
+        )
+
+
+def export_network(args: argparse.Namespace, predictor: Predictor) -> int:
+    """Write the network as the parsed words, which :func:`check_words` has let through, say. Return the exit status.
+
+    Raises:
+        ExportError, ValueError, OSError: what the export raises.
+    """
     images = find_images(args.calibrate) if args.int8 else []
     network = BareNetwork(predictor.model)
     start = time.perf_counter()
@@ -38,8 +46,8 @@ def export_network(args: argparse.Namespace, predictor: Predictor) -> int:
         export(network, args.output, network_metadata(network), dtype="float32")
         _say(args.output, start)
         return 0
-    step = max(1, len(images) // args.calibration_images)
-    chosen = images[::step][: args.calibration_images]
+    count = min(args.calibration_images, len(images))
+    chosen = [images[place * len(images) // count] for place in range(count)]  # of the whole folder
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, "float32.onnx")
         export(network, plain, network_metadata(network), dtype="float32")
@@ -52,9 +60,9 @@ def export_network(args: argparse.Namespace, predictor: Predictor) -> int:
 
 
 def _padded(predictor: Predictor, files: list[Path]) -> Iterator[np.ndarray]:
-    """Yield images as the network sees them."""
+    """Yield images as the network sees them, float32 [1, 3, H, W]."""
     for file in files:
-        yield predictor.padded(file).numpy()
+        yield predictor.padded(file).cpu().numpy()
 
 
 def _say(file: str, start: float) -> None:

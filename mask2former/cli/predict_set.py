@@ -17,8 +17,8 @@ def predict_large_set(args: argparse.Namespace) -> int:
     try:
         if args.config_file:
             raise ValueError("--engine takes a model by --model, whose folder or name every worker can open.")
-        if args.backend != "torch":
-            raise ValueError("--engine runs models in PyTorch: leave out --backend.")
+        if args.backend != "torch" or args.program:
+            raise ValueError("--engine runs models in PyTorch: leave out --backend and --program.")
         if args.video_input or args.webcam is not None or args.mask:
             raise ValueError("--engine takes images by --input: no films, cameras or masks.")
         sources = find_sources(args.input, args.image_root)

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from mask2former.backends import use_backend
+from mask2former.backends import BackendError, use_backend
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, config_path, load_config
 from mask2former.config.batch_size import scale_to_batch
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
         )
-    except ConfigError as error:
+    except (ConfigError, BackendError) as error:
         sys.exit(f"error: {error}")
     return 0
 

@@ -94,6 +94,8 @@ def kept_evaluation(
     settings.TEST.RESUME = False
     parts = [settings.MODEL.dump(), settings.INPUT.dump(), settings.TEST.dump(), name, *map(str, map(type, members))]
     parts.append(data_digest(name))
+    if (engine := getattr(model, "engine", None)) is not None:  # another engine's results are not PyTorch's
+        parts.append(engine.name)
     partial = PartialEvaluator(
         evaluator,
         members,

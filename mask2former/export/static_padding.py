@@ -38,11 +38,12 @@ def static_padding(model: nn.Module, divisibility: int) -> Iterator[None]:
 
     Args:
         model: changed inside the block alone.
-        divisibility: sides of padded images are multiples of this; unless 32 divides it, nothing is replaced.
+        divisibility: sides of padded images are multiples of this, plus the model's ``size_offset``; unless 32 divides
+            it and the offset is 0, nothing is replaced.
     """
-    found = (
-        [] if divisibility % 32 else [name for name, one in model.named_modules() if type(one).__name__ == "Conv2dSame"]
-    )
+    found: list[str] = []
+    if divisibility % 32 == 0 and not getattr(model, "size_offset", 0):
+        found = [name for name, one in model.named_modules() if type(one).__name__ == "Conv2dSame"]
     before = {}
     try:
         for name in found:

@@ -134,6 +134,8 @@ def test_python_blocks_run(block: Snippet, known: dict[str, Any]) -> None:
     if block.page in TOO_LARGE:
         assert TOO_LARGE[block.page] in text
         text = imports_of(text)
+        if "onnxruntime" in text:
+            pytest.importorskip("onnxruntime")
         assert "mask2former" in text
     exec(compile(text, str(block), "exec"), known)
 

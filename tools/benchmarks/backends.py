@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from benchmarks.cases import parse_size
 from benchmarks.command import sub_command, write_numbers
 from benchmarks.machine import describe
-from benchmarks.timing import Patience, Seconds, take_turns
+from benchmarks.timing import Patience, by_processor_time, take_turns
 
 ABOUT = """The network of a trained model on one image, in every engine that is installed: taking turns, in one process.
 Times are the processor's, not the clock's: other programs on the machine disturb them less. Alone on one thread they
@@ -68,12 +67,14 @@ def run(arguments: argparse.Namespace) -> None:
         for size in arguments.size
         for row in measure(arguments.model, predictors, size, arguments.repeats, arguments.threads)
     ]
-    print(f"\n{table(rows)}")
+    shown = table(rows)
+    print(f"\n{shown}")
     if arguments.json:
         report = {
             "machine": facts,
             "threads": arguments.threads,
             "absent": absent,
+            "table": shown,
             "rows": [asdict(row) for row in rows],
         }
         write_numbers(report, arguments.json)
@@ -106,10 +107,11 @@ def measure(model: str, predictors: dict[str, Any], size: tuple[int, int], repea
     image = (smooth.clamp(0, 1) * 255).byte()
     pixels = image.permute(1, 2, 0).numpy()
     network: dict[str, Callable[[], object]] = {
-        name: _timed(lambda one=one: one.model.predict_raw([{"image": image}])) for name, one in predictors.items()
+        name: by_processor_time(lambda one=one: one.model.predict_raw([{"image": image}]))
+        for name, one in predictors.items()
     }
     whole: dict[str, Callable[[], object]] = {
-        name: _timed(lambda one=one: one(pixels).compute()) for name, one in predictors.items()
+        name: by_processor_time(lambda one=one: one(pixels).compute()) for name, one in predictors.items()
     }
     device, patience = torch.device("cpu"), Patience(repeats)
     times = [take_turns(functions, patience, device, [threads]) for functions in (network, whole)]
@@ -136,17 +138,6 @@ def measure(model: str, predictors: dict[str, Any], size: tuple[int, int], repea
             )
         )
     return rows
-
-
-def _timed(function: Callable[[], object]) -> Callable[[], Seconds]:
-    """Return a function that measures the processor's time of another."""
-
-    def call() -> Seconds:
-        started = time.process_time()
-        function()
-        return Seconds(time.process_time() - started)
-
-    return call
 
 
 def table(rows: Sequence[Row]) -> str:

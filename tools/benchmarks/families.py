@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from benchmarks.families_table import crossings, draw, table
 from benchmarks.machine import describe
 from benchmarks.memory import apart, is_measurable, peak_of
 from benchmarks.products import Recorder, multiply_adds
-from benchmarks.timing import Patience, Seconds, take_turns
+from benchmarks.timing import Patience, by_processor_time, take_turns
 from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.modeling.meta_arch import SegmentationModel
@@ -143,7 +142,9 @@ def measure(cases: Sequence[Case], threads: int, patience: Patience, memory: boo
             functions[case] = case.function()
         except ValueError as error:
             print(f"left out: {error}", file=sys.stderr)
-    named = {case.model: _on_cpu(function) if threads == 1 else function for case, function in functions.items()}
+    named = {
+        case.model: by_processor_time(function) if threads == 1 else function for case, function in functions.items()
+    }
     times = {name: taken for (name, _), taken in take_turns(named, patience, device, [threads]).items()}
     rows = []
     for case, function in functions.items():
@@ -153,15 +154,6 @@ def measure(cases: Sequence[Case], threads: int, patience: Patience, memory: boo
         spread = (taken.median, taken.lower_quartile, taken.upper_quartile, taken.runs)
         rows.append(Row(case, MODELS.get(case.model, Path(case.model).name), *spread, giga, peak))
     return rows
-
-
-def _on_cpu(function: Callable[[], object]) -> Callable[[], Seconds]:
-    def timed() -> Seconds:
-        started = time.process_time()
-        function()
-        return Seconds(time.process_time() - started)
-
-    return timed
 
 
 def _giga(function: Callable[[], object]) -> float:
@@ -193,11 +185,12 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"measuring {changes} ...", file=sys.stderr, flush=True)
             cases = [Case(model, **changes) for model in arguments.models]
             rows += measure(cases, arguments.threads, Patience(arguments.repeats), arguments.memory)
-    print(f"\n{table(rows)}\n")
+    shown = table(rows)
+    print(f"\n{shown}\n")
     said = crossings(rows)
     print("\n".join(said))
     report = {"machine": facts, "threads": arguments.threads, "rows": [row.to_json() for row in rows], "words": said}
-    report["table"] = table(rows)
+    report["table"] = shown
     hand_out(arguments, report, rows, draw)
 
 

@@ -73,8 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
             for case in cases:
                 print(f"measuring {use} {case} ...", file=sys.stderr, flush=True)
                 rows.append(measure(use, case, arguments.threads, Path(folder)))
-    print(f"\n{table(rows)}")
-    hand_out(arguments, {"machine": facts, "rows": [row.to_json() for row in rows]}, rows, draw)
+    shown = table(rows)
+    print(f"\n{shown}")
+    report = {"machine": facts, "rows": [row.to_json() for row in rows], "table": shown}
+    hand_out(arguments, report, rows, draw)
 
 
 def measure(use: str, case: str, threads: int, folder: Path) -> Row:
