@@ -112,7 +112,7 @@ ELEMENT_WISE = (
     "add add_ sub rsub mul div neg pow sin cos sigmoid gelu nan_to_num masked_fill_ sum scatter_add_ reciprocal "
     "softplus where ones_like new_ones rsqrt clamp_min logit linalg_vector_norm index_add __lshift__ __rshift__"
 )
-COMPARISONS = "any __or__ __ior__ maximum ne lt isin max_pool2d amax argmax topk argsort _unique2 searchsorted"
+COMPARISONS = "any isnan __or__ __ior__ maximum ne lt isin max_pool2d amax argmax topk argsort _unique2 searchsorted"
 COPIES_AND_VIEWS = "clone embedding expand_as repeat pad unflatten view_as numpy_T resolve_conj resolve_neg"
 FREE = [f"aten::{name}" for name in f"{ELEMENT_WISE} {COMPARISONS} {COPIES_AND_VIEWS}".split()]
 

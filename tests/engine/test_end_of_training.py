@@ -176,7 +176,7 @@ def test_each_iteration_is_in_the_metrics_once(tmp_path):
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole") and len(set(rows(tmp_path / "parts"))) > 1
     metrics = Metrics(tmp_path / "parts" / "metrics.json")
     metrics.refresh()
-    assert metrics.series["segm/AP"].x == [9.0, 12.0] and metrics.series["segm/AP"].y == [2.0, 2.0]
+    assert metrics.series["segm/AP"].x == [10.0, 12.0] and metrics.series["segm/AP"].y == [2.0, 2.0]
 
 
 def test_lines_of_iterations_that_come_again_are_dropped(tmp_path):

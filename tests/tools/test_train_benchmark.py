@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -47,6 +47,8 @@ def off_the_kinks(model: torch.nn.Module) -> None:
 
 
 def test_straightforward_step_has_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Smooth: memory layouts differ in rounding, and one number on the other side of a ReLU's kink changes a gradient.
+    monkeypatch.setattr(nn.functional, "relu_", nn.functional.softplus)  # what Detectron2's ResNet calls
     for module in (pixel_losses, straightforward):
         monkeypatch.setattr(module, "uncertain_points", same_points)
     results = []
