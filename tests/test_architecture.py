@@ -137,7 +137,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "download": set(),
     "zoo": {"config", "download"},
     "checkpoint": {"zoo", "files", "modeling.layers"},
-    "evaluation": {"labels", "files", "data.rle", "data.coco", "data.images", "data.mapper", "evaluation.video"},
+    "evaluation": {
+        "labels",
+        "files",
+        "checkpoint",
+        "data.rle",
+        "data.coco",
+        "data.images",
+        "data.mapper",
+        "evaluation.video",
+    },
     "evaluation.video": {"files", "data.rle", "data.coco"},
     "evaluation.tta": {
         "data.images",
@@ -206,7 +215,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "huggingface": {"checkpoint", "files", "predictor"},
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch", "modeling.postprocess"},
-    "backends": {"structures", "modeling.meta_arch", "export"},
+    "backends": {"structures", "modeling.meta_arch", "checkpoint", "export"},
     "bulk": {"data.datasets", "data.images", "data.rle", "files", "predictor"},
     "cli": {
         "",  # the version

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from mask2former.export.programs import onnxruntime_errors, open_onnx
+
 Engine = Callable[[np.ndarray], list[np.ndarray]]
-"""Images [B, 3, H, W] float32, contiguous -> the program's outputs, in its order."""
+"""Images [B, 3, H, W] float32, contiguous -> the program's outputs, in its order; RuntimeError where it fails."""
 
 Opener = Callable[[Path, int], Engine]
-"""(file, number of threads) -> an engine that runs it."""
+"""(file, number of threads) -> an engine that runs it. Raises RuntimeError or ExportError for what it cannot read."""
 
 MOST_SIZES = 8  # compiled programs of OpenVINO that are kept, each of one padded size
 
@@ -30,18 +32,22 @@ def onnxruntime_opener() -> Opener:
         BackendError: the package is missing.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
     except ImportError as error:
         raise BackendError(
             f"backend='onnxruntime' needs a package that is missing ({error}): {_install('export')}"
         ) from error
 
     def opened(path: Path, threads: int) -> Engine:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return lambda images: session.run(None, {"image": images})
+        session = open_onnx(path, threads, ["CPUExecutionProvider"])
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            try:
+                return session.run(None, {"image": images})
+            except onnxruntime_errors() as error:  # which are no RuntimeErrors
+                raise RuntimeError(str(error)) from error
+
+        return run
 
     return opened
 

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from iopath.common.file_io import file_lock, get_cache_dir
-from torch import nn
 
 from mask2former.backends.engines import BackendError
+from mask2former.backends.identity import settings_digest, sources_digest
+from mask2former.checkpoint.digest import weights_digest
 from mask2former.export import BARE, BareNetwork, ExportError, export
 
-VERSION = 1  # to be raised where programs of the same weights change, so that kept ones are written again
 MOST_FILES = 8  # kept programs; those that were used longest ago go first
-FOLDER = "mask2former_programs"
+FOLDER = "mask2former_programs"  # and the user's number, where systems have those: programs of others are not run
 logger = logging.getLogger(__name__)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's weights, their names and shapes included."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def network_metadata(network: BareNetwork) -> dict[str, Any]:
@@ -36,56 +29,63 @@ def network_metadata(network: BareNetwork) -> dict[str, Any]:
         "results": BARE,
         "prediction": network.form.to_json(),
         "weights": weights_digest(network.model),
-        "version": VERSION,
+        "settings": settings_digest(network.model),
+        "sources": sources_digest(),
     }
 
 
-def kept_program(network: BareNetwork) -> Path:
+def kept_program(network: BareNetwork, *, anew: bool = False) -> Path:
     """Return the ONNX file of a network, which is written if there is none yet.
 
     It lies beside downloaded weights (``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``); its name is made of the
-    weights, the network's text, and the versions of torch and of such programs.
+    weights, the network's settings, this project's code, and the version of torch.
+
+    Args:
+        network: the network.
+        anew: write it in any case, because the one that is there cannot be read.
 
     Raises:
-        BackendError: it cannot be written.
+        BackendError: it cannot be written, or belongs to another user.
     """
     metadata = network_metadata(network)
-    key = hashlib.sha256(f"{metadata} {network.model} {torch.__version__}".encode()).hexdigest()[:32]
-    folder = Path(get_cache_dir(), FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(f"{json.dumps(metadata)} {torch.__version__}".encode()).hexdigest()[:32]
+    folder = Path(get_cache_dir(), f"{FOLDER}_{os.getuid()}" if hasattr(os, "getuid") else FOLDER)
     file = folder / f"{key}.onnx"
-    with file_lock(str(file)):
-        if not file.is_file():
-            logger.warning("Writing the network as an ONNX file, once for these weights: up to a minute (%s).", file)
-            try:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(str(file)):
+            if anew:
+                file.unlink(missing_ok=True)
+            if file.is_file():
+                _require_own(file)
+            else:
+                logger.warning("Writing the network as an ONNX file, once for this model: up to a minute (%s).", file)
                 export(network, file, metadata, dtype="float32")
-            except ExportError as error:
-                raise BackendError(str(error)) from error
-        file.touch()
-    for old in sorted(folder.glob("*.onnx"), key=lambda one: one.stat().st_mtime)[:-MOST_FILES]:
-        old.unlink(missing_ok=True)
-        Path(f"{old}.lock").unlink(missing_ok=True)
+            file.touch()
+    except OSError as error:
+        raise BackendError(
+            f"{file}: the network's program cannot be kept there ({error}). Make room or name another folder with the "
+            "environment variable FVCORE_CACHE."
+        ) from error
+    except ExportError as error:
+        raise BackendError(str(error)) from error
+    _prune(folder)
     return file
 
 
-def read_metadata(file: Path) -> dict[str, Any]:
-    """Return the metadata of an ONNX file that this project wrote.
+def _require_own(file: Path) -> None:
+    if hasattr(os, "getuid") and (owner := file.stat().st_uid) != os.getuid():
+        raise BackendError(
+            f"{file}: belongs to another user (number {owner}), who could have changed it. Delete it, or name a folder "
+            "of your own with the environment variable FVCORE_CACHE."
+        )
 
-    Raises:
-        BackendError: no such file, or another's.
-    """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise BackendError(f"Reading {file} needs onnx: pip install 'mask2former[export]'") from error
-    if not file.is_file():
-        raise BackendError(f"{file}: no such file.")
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except DecodeError as error:
-        raise BackendError(f"{file}: not an ONNX file, or damaged ({error}). Export it again.") from error
-    properties = {one.key: one.value for one in model.metadata_props}
-    if "mask2former" not in properties:
-        raise BackendError(f"{file}: has no property 'mask2former'; it was not written by mask2former export.")
-    return json.loads(properties["mask2former"])
+
+def _prune(folder: Path) -> None:
+    """Remove programs that were used longest ago. Other processes may do so too, and write files (with a first dot)."""
+    ages = []
+    for file in folder.glob("[!.]*.onnx"):
+        with contextlib.suppress(FileNotFoundError):
+            ages.append((file.stat().st_mtime, file))
+    for _, file in sorted(ages)[:-MOST_FILES]:
+        file.unlink(missing_ok=True)  # its lock stays: another process may hold it

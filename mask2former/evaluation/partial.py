@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from mask2former.checkpoint.digest import weights_digest
 from mask2former.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -210,8 +211,4 @@ def can_go_on(loader: Any, scorers: Sequence[Any]) -> bool:
 
 def fingerprint_of(model: nn.Module, settings: str, images: int) -> str:
     """Return a digest of the weights' bytes, the settings and the number of images."""
-    digest = hashlib.sha256(f"{settings}\n{images}".encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(f"{settings}\n{images}\n{weights_digest(model)}".encode()).hexdigest()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -64,7 +64,9 @@ def export(
     if not path.parent.is_dir():
         raise ExportError(f"{path}: there is no folder {path.parent}.")
     if path.suffix == ".onnx":
-        _import_onnx()
+        with _needing_onnx():
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401
         # Fused attention has a memory layout of its own, which the exporter's rewriting does not preserve.
         with plain_pytorch(), sdpa_kernel(SDPBackend.MATH):
             _write_onnx(_trace(network, dtype), path, metadata, outputs_of(network))
@@ -146,18 +148,7 @@ def _load_pt2(path: Path) -> tuple[Program, dict[str, Any]]:
 
 
 def _load_onnx(path: Path, threads: int | None) -> tuple[Program, dict[str, Any]]:
-    onnxruntime = _import_onnx()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    unreadable = (errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph, errors.Fail)
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
-    except unreadable as error:
-        raise ExportError(f"{path}: onnxruntime cannot read it ({error}). {_AGAIN}") from error
+    session = open_onnx(path, threads)
     properties = session.get_modelmeta().custom_metadata_map
     if "mask2former" not in properties:
         raise ExportError(f"{path}: has no property 'mask2former'; it was not written by mask2former.export.")
@@ -168,12 +159,43 @@ def _load_onnx(path: Path, threads: int | None) -> tuple[Program, dict[str, Any]
     return run, json.loads(properties["mask2former"])
 
 
-def _import_onnx() -> Any:
-    try:
+def open_onnx(path: Path, threads: int | None, providers: Sequence[str] | None = None) -> Any:
+    """Open an ONNX file with onnxruntime; return the ``InferenceSession``.
+
+    Args:
+        path: path of the file.
+        threads: number of onnxruntime's threads; None: its own choice.
+        providers: names of onnxruntime's execution providers; None: all that are there.
+
+    Raises:
+        ExportError: onnxruntime is missing, or cannot read the file.
+    """
+    with _needing_onnx():
         import onnxruntime
-        import onnxscript  # noqa: F401
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=list(providers or onnxruntime.get_available_providers())
+        )
+    except onnxruntime_errors() as error:
+        raise ExportError(f"{path}: onnxruntime cannot read it ({error}). {_AGAIN}") from error
+
+
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Return onnxruntime's own errors, which have no class in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    return tuple(one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception))
+
+
+@contextmanager
+def _needing_onnx() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise ExportError(
             f"ONNX needs the package {error.name}: pip install 'mask2former[export]' (onnx, onnxruntime, onnxscript)."
         ) from error
-    return onnxruntime

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from small_models import configuration
 from torch import nn
 
 from mask2former.backends import BackendError, engines, files, use_backend
-from mask2former.backends.files import kept_program, read_metadata, weights_digest
+from mask2former.backends.files import kept_program
+from mask2former.backends.identity import settings_digest
 from mask2former.export import BareNetwork, ExportError
 from mask2former.export.int8 import module_of, quantise
 from mask2former.predictor import Predictor
@@ -61,6 +65,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def kept(cache: None) -> Path:
+    """The small model's program, written where onnxruntime is missing, as OpenVINO needs none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        return kept_program(BareNetwork(small()))
+
+
 def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand((1, 3, 7, 9), generator=generator)
@@ -81,8 +93,9 @@ def assert_equal_predictions(ours: nn.Module, theirs: nn.Module) -> None:
 
 @NEEDS_EXPORT
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_predictor_gives_what_pytorch_gives(engine: str, trained: Path) -> None:
+def test_a_predictor_gives_what_pytorch_gives(engine: str, trained: Path, kept: Path) -> None:
     plain, other = Predictor(trained), Predictor(trained, backend=engine)
+    assert other.model.engine.name == f"{engine} {kept.stem}"
     assert plain.model.engine is None and other.model.engine is not None
     assert_equal_predictions(plain.model, other.model)
     picture = image(77, 101, 5).permute(1, 2, 0).numpy()
@@ -115,10 +128,11 @@ def test_a_program_is_written_once_and_names_its_axes(
     file = kept_program(bare)
     written = file.stat().st_ino
     monkeypatch.setattr(files, "MOST_FILES", 2)
-    for name in ("old", "older", "oldest"):
+    for name in ("old", "older", "oldest", ".being_written"):
         (file.parent / f"{name}.onnx").write_text("")
     assert kept_program(bare) == file and file.stat().st_ino == written
-    assert file in (left := list(file.parent.glob("*.onnx"))) and len(left) == 2
+    assert file in (left := list(file.parent.glob("*.onnx"))) and len(left) == 3
+    assert file.with_name(".being_written.onnx") in left and file.with_name(f"{file.name}.lock").exists()
     graph = onnx.load(file).graph
     axes = {
         value.name: [one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim]
@@ -132,12 +146,109 @@ def test_a_program_is_written_once_and_names_its_axes(
         model = small()
         nn.init.zeros_(model.sem_seg_head.predictor.class_embed.weight)
         use_backend(model, "onnxruntime", file)
-    assert read_metadata(file)["weights"] == weights_digest(small())
     program = onnx.load(file)
     del program.metadata_props[:]
     onnx.save(program, tmp_path / "anothers.onnx")
     with pytest.raises(BackendError, match=r"anothers\.onnx: has no property 'mask2former'"):
         use_backend(small(), "onnxruntime", tmp_path / "anothers.onnx")
+
+
+@pytest.mark.parametrize(
+    ("family", "option"),
+    [
+        ("segvit", ("MODEL.MASK_FORMER.NHEADS", 2)),
+        ("mask2former", ("MODEL.MASK_FORMER.PRE_NORM", True)),
+        ("eomt", ("MODEL.VIT.NUM_HEADS", 2)),
+    ],
+)
+def test_settings_that_change_no_weights_count(family: str, option: tuple[str, object]) -> None:
+    plain, other = small(family), build_model(FAMILIES[family].configuration(*option)).eval()
+    shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (plain, other)]
+    assert shapes[0] == shapes[1]
+    assert settings_digest(plain) != settings_digest(other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_settings_stay_alike(family: str) -> None:
+    """Neither another process's model, nor use, nor a threshold changes them."""
+    model = small(family)
+    before = settings_digest(model)
+    model.predict_raw([{"image": image(64, 64)}])
+    model.train().eval()
+    assert before == settings_digest(model)
+    option = ("MODEL.MASK_FORMER.TEST.OVERLAP_THRESHOLD", 0.3, "MODEL.PIXEL_STD", [1.0, 2.0, 3.0])
+    assert before == settings_digest(build_model(FAMILIES[family].configuration(*option)))
+
+
+@NEEDS_EXPORT
+def test_a_program_of_other_settings_is_refused(kept: Path) -> None:
+    other = build_model(FAMILIES["mask2former"].configuration("MODEL.MASK_FORMER.PRE_NORM", True))
+    other.load_state_dict(small().state_dict())
+    with pytest.raises(BackendError, match=r"a program of other settings .*the weights are the same"):
+        use_backend(other, "onnxruntime", kept)
+
+
+@NEEDS_EXPORT
+def test_programs_that_are_strange(kept: Path, tmp_path: Path) -> None:
+    import onnx
+
+    file = tmp_path / "strange.onnx"
+
+    def assert_refused(told: str, change: Any) -> None:
+        program = onnx.load(kept)
+        change(program)
+        file.write_bytes(program.SerializeToString())  # onnx.save would look for the other file
+        with pytest.raises(BackendError, match=rf"strange\.onnx: {told}"):
+            use_backend(small(), "onnxruntime", file)
+
+    def metadata(text: str) -> Any:
+        return lambda program: setattr(program.metadata_props[0], "value", text)
+
+    assert_refused(
+        r"its property 'mask2former' is incomplete \(KeyError\('weights'\)", metadata('{"results": "network"}')
+    )
+    assert_refused("its property 'mask2former' is no JSON", metadata("{"))
+    assert_refused("its inputs are x, but have to be image", lambda one: setattr(one.graph.input[0], "name", "x"))
+    assert_refused(
+        r"onnxruntime cannot read it.*Export it again", lambda one: setattr(one.graph.node[0], "op_type", "X")
+    )
+
+    def elsewhere(program: Any) -> None:
+        tensor = program.graph.initializer[0]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../secret")
+
+    assert_refused("takes weights from other files", elsewhere)
+
+
+@NEEDS_EXPORT
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_damaged_kept_program_is_written_anew(
+    engine: str, kept: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = kept.read_bytes()
+    monkeypatch.setattr(files, "export", lambda network, file, *_, **__: file.write_bytes(whole))  # which takes seconds
+    kept.write_bytes(whole[:1000])
+    model = small()
+    use_backend(model, engine)
+    assert kept.read_bytes() == whole and f"{engine} cannot read it" in caplog.text
+    assert model.engine.name == f"{engine} {kept.stem}"
+    assert copy.deepcopy(model).engine is model.engine
+    with pytest.raises(BackendError, match=r"cannot be pickled\. Set model\.engine = None"):
+        pickle.dumps(model)
+
+
+@NEEDS_EXPORT
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs owners of files")
+def test_programs_of_other_users_are_not_run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    other = kept.parent.with_name(f"mask2former_programs_{user + 1}")
+    other.mkdir()
+    (other / kept.name).write_bytes(b"")
+    with pytest.raises(BackendError, match=rf"belongs to another user \(number {user}\)"):
+        use_backend(small(), "onnxruntime")
 
 
 @NEEDS_EXPORT
