@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_OF_ALL = frozenset(vars(nn.Module())) | {
-    "forward"
-}  # attributes of any module; an own "forward" recomputes activations
-_OUTSIDE = ("criterion", "distillation", "engine", "keeps_features", "metadata", "pixel_mean", "pixel_std")
-_OUTSIDE += ("post_processing",)  # a model's attributes that its network does not read
+# Attributes of any module; one's own "forward" computes activations again in training.
+_OF_ALL = frozenset(vars(nn.Module())) | {"forward"}
+# A model's attributes that its network does not read.
+_OUTSIDE = frozenset(
+    ["criterion", "distillation", "engine", "keeps_features", "metadata", "pixel_mean", "pixel_std", "post_processing"]
+)
 _ROOMS = ("__init__.py", "structures.py", "modeling", "ops", "export")  # the first holds the version
 
 
