@@ -25,7 +25,7 @@ TORTURE = tests/test_files.py tests/test_out_of_memory.py \
 	tests/evaluation/test_partial_files.py tests/checkpoint/test_reading_memory.py \
 	tests/predictor/test_threads.py tests/preflight/test_evaluation.py
 
-.PHONY: help setup setup-run demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check lock audit clean
+.PHONY: help setup setup-run demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check site lock audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,12 +93,22 @@ wheel: setup  ## build dist/mask2former-*.whl, for every Python and torch that i
 wheel-check: wheel  ## install that wheel without a compiler in a fresh environment and try it
 	@$(RUN) tools/check_wheel.py dist/*.whl
 
+site: .venv-docs/installed  ## build the documentation's site into site/, strictly: a wrong link or name ends it
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "Documentation: site/index.html"
+
+.venv-docs/installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
 lock: setup  ## pin the newest versions that requirements/lock.in allows
 	$(COMPILE) requirements/lock.in -o requirements/lock.txt --upgrade
 	$(COMPILE) -c requirements/lock.txt requirements/run.in -o requirements/run.txt
+	$(COMPILE) requirements/docs.in -o requirements/docs.txt --upgrade
 
 audit: setup  ## compare requirements/lock.txt with the public lists of faults in packages; needs a network
 	@$(RUN) tools/audit.py
 
 clean:  ## remove .venv and everything that was built
-	rm -rf .venv build dist *.egg-info mask2former/ops/*.so
+	rm -rf .venv .venv-docs site build dist *.egg-info mask2former/ops/*.so

@@ -2,18 +2,18 @@
 
 Shapes are written with these letters throughout the package:
 
-====  =================================================
-B     images (or clips) in a batch
-T     frames of a clip; an image is a clip with T = 1
-Q     queries
-K     classes, without "no object"
-C     channels
-H, W  height and width in pixels
-P     sampled points
-N     target masks of one image
-M     matched (query, target) pairs of a whole batch
-L     predictions (decoder layers) that are supervised
-====  =================================================
+| letter | |
+| --- | --- |
+| B | images (or clips) in a batch |
+| T | frames of a clip; an image is a clip with T = 1 |
+| Q | queries |
+| K | classes, without "no object" |
+| C | channels |
+| H, W | height and width in pixels |
+| P | sampled points |
+| N | target masks of one image |
+| M | matched (query, target) pairs of a whole batch |
+| L | predictions (decoder layers) that are supervised |
 """
 
 from __future__ import annotations
