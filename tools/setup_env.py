@@ -90,12 +90,13 @@ def left_out(purpose: str, backend: str, has_gpu: bool | None = None) -> tuple[s
     Args:
         purpose: "all", for tests too, which try what compiles for GPUs; or "run".
         backend: uv's choice of PyTorch's build, such as "cpu"; "" for that of the package registry.
-        has_gpu: an NVIDIA GPU is here; looked up if None.
+        has_gpu: an NVIDIA GPU is here, or will be (FORCE_CUDA=1, as for images); looked up if None.
     """
     if backend == "cpu":
         return CUDA_PACKAGES
     if has_gpu is None:
-        has_gpu = shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
+        forced = os.environ.get("FORCE_CUDA", "0") not in ("", "0")  # as setup.py reads it
+        has_gpu = forced or shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
     return ("triton",) if purpose == "run" and not has_gpu else ()
 
 

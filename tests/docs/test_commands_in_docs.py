@@ -19,7 +19,7 @@ from mask2former.config import load_config
 from mask2former_cli import COMMANDS
 from mask2former_cli import main as program
 
-OTHERS = {"pip", "export", "cd", "git"}  # programs that are not this project's
+OTHERS = {"pip", "export", "cd", "git", "docker"}  # programs that are not this project's
 LAUNCHERS = {"torchrun", "srun"}  # that start this project's scripts
 # Files that a reader has: the page is about having them. Configurations are looked up all the same, if they are here.
 OWN_CONFIGS = {"FILE", "Mask2Former/configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"}
