@@ -7,6 +7,7 @@ pages, and files of the repository that pages link to are put beside them, below
 
 from __future__ import annotations
 
+import ast
 import json
 import posixpath
 import re
@@ -39,7 +40,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, uri, content=content))
     for uri in entries(config.nav):
         if module := API.fullmatch(uri):
-            files.append(File.generated(config, uri, content=f"# {module[1]}\n\n::: {module[1]}\n"))
+            files.append(File.generated(config, uri, content=api_page(module[1])))
     for page in files.documentation_pages():
         for _, target, _, _ in LINK.findall(FENCED.sub("", page.content_string)):
             path = in_repository(page.src_uri, target, config)
@@ -74,6 +75,25 @@ def entries(nav: Any) -> list[str]:
         return [nav]
     children = nav.values() if isinstance(nav, dict) else nav
     return [uri for child in children for uri in entries(child)]
+
+
+def api_page(module: str) -> str:
+    """Return the page of a module's public names.
+
+    Names that submodules have too, as the function ``mask2former.ops.ms_deform_attn``, are asked for one by one: read
+    without being run, they are the submodules, which are not public.
+    """
+    package = ROOT / module.replace(".", "/") / "__init__.py"
+    tree = ast.parse(package.read_text(encoding="utf-8") if package.is_file() else "")
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    hidden = [
+        f"{node.module}.{name.name}"
+        for node in imports
+        for name in node.names
+        if node.module == f"{module}.{name.name}"
+    ]
+    more = [f"::: {name}\n    options: {{show_root_heading: true}}\n" for name in hidden]
+    return "\n".join([f"# {module}\n", f"::: {module}\n", *more])
 
 
 def in_repository(page: str, target: str, config: MkDocsConfig) -> str:
