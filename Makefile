@@ -99,7 +99,8 @@ site: .venv-docs/installed  ## build the documentation's site into site/, strict
 
 .venv-docs/installed: requirements/docs.txt
 	$(PYTHON) -m venv --clear .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	if [ -x .venv/bin/uv ]; then .venv/bin/uv pip install --quiet --python .venv-docs/bin/python -r requirements/docs.txt; \
+		else .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt; fi
 	@touch $@
 
 lock: setup  ## pin the newest versions that requirements/lock.in allows

@@ -54,3 +54,14 @@ def test_what_a_machine_has_no_use_for_is_left_out(purpose: str, backend: str, h
     names = {line.partition("==")[0] for line in listed.splitlines()}
     watched = {"torch", "triton", "nvidia-nccl-cu13", "cuda-bindings", "pytest"}
     assert names & watched == kept
+
+
+@pytest.mark.parametrize(("value", "left_out"), [("1", ()), ("0", ("triton",))])
+def test_an_image_for_gpus_keeps_what_compiles_for_them(
+    value: str, left_out: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_CUDA", value)
+    monkeypatch.setenv("PATH", "")
+    if value == "0" and Path("/dev/nvidia0").exists():
+        pytest.skip("there is a GPU here")
+    assert setup_env.left_out("run", "") == left_out
