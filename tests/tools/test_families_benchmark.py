@@ -56,5 +56,6 @@ def test_it_measures_inference_and_steps(tmp_path: Path, capsys: pytest.CaptureF
     assert "quickstart/segvit has a query for each class" in capsys.readouterr().err
     plain = [r for r in rows if not r["case"]["step"] and not r["case"]["queries"] and r["case"]["batch"] == 1]
     giga = {(r["name"], r["case"]["side"]): r["giga"] for r in plain}
-    assert 3.5 < giga["semantic", 128] / giga["semantic", 64] < 4.5  # convolutions grow with the pixels
+    for name in ("semantic", "segvit", "kmax"):
+        assert 3 < giga[name, 128] / giga[name, 64] < 8  # as the pixels, or attention as their square
     assert chart.stat().st_size > 10_000

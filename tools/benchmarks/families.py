@@ -112,6 +112,10 @@ def _step(model: SegmentationModel, inputs: list[dict[str, Any]]) -> None:
 
 @torch.inference_mode()
 def _infer(model: SegmentationModel, inputs: list[dict[str, Any]]) -> object:
+    return _predict(model, inputs)
+
+
+def _predict(model: SegmentationModel, inputs: list[dict[str, Any]]) -> object:
     prediction, _ = model.predict_raw(inputs)
     return prediction.class_logits, prediction.masks.logits()
 
@@ -147,18 +151,20 @@ def measure(cases: Sequence[Case], threads: int, patience: Patience, memory: boo
     }
     times = {name: taken for (name, _), taken in take_turns(named, patience, device, [threads]).items()}
     rows = []
-    for case, function in functions.items():
+    for case in functions:
         taken = times[case.model]
-        giga = None if case.step else _giga(function)
+        giga = None if case.step else _giga(case)
         peak = apart(peak_here, case, threads) if memory and is_measurable(device) else None
         spread = (taken.median, taken.lower_quartile, taken.upper_quartile, taken.runs)
         rows.append(Row(case, MODELS.get(case.model, Path(case.model).name), *spread, giga, peak))
     return rows
 
 
-def _giga(function: Callable[[], object]) -> float:
-    with Recorder() as recorder:
-        function()
+def _giga(case: Case) -> float:
+    model = case.build()
+    # Not in inference mode, in which a linear layer is one operation that the recorder does not see into.
+    with torch.no_grad(), Recorder() as recorder:
+        _predict(model, case.inputs(model.num_classes))
     return multiply_adds(recorder.products) / 1e9
 
 

@@ -15,6 +15,8 @@ from benchmarks.command import save_chart
 if TYPE_CHECKING:
     from benchmarks.families import Row
 
+EQUAL = 0.02  # times that differ by no more than this share are taken for equal
+
 
 def table(rows: Sequence[Row]) -> str:
     lines = []
@@ -50,8 +52,10 @@ def crossings(rows: Sequence[Row]) -> list[str]:
             if row.case.step == step and row.case.batch == 1 and not row.case.queries:
                 curves.setdefault(row.name, {})[row.case.side] = row.median
         for one, two in itertools.combinations(curves, 2):
-            sides = sorted(curves[one].keys() & curves[two].keys())
-            ratios = [math.log(curves[one][side] / curves[two][side]) for side in sides]
+            both = sorted(curves[one].keys() & curves[two].keys())
+            measured = {side: math.log(curves[one][side] / curves[two][side]) for side in both}
+            sides = [side for side, ratio in measured.items() if abs(ratio) > EQUAL]
+            ratios = [measured[side] for side in sides]
             for left, right in itertools.pairwise(range(len(sides))):
                 if ratios[left] * ratios[right] < 0:
                     share = ratios[left] / (ratios[left] - ratios[right])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -106,10 +107,10 @@ def multiply_adds(products: Counter[Product]) -> int:
             continue
         stride, padding, dilation, _ = product.options
         pixels = left[0]
-        for axis in range(2):
+        for axis in range(len(right) - 2):  # one or two
             extent = dilation[axis] * (right[2 + axis] - 1) + 1
             pixels *= (left[2 + axis] + 2 * padding[axis] - extent) // stride[axis] + 1
-        total += count * pixels * right[0] * right[1] * right[2] * right[3]
+        total += count * pixels * math.prod(right)
     return total
 
 

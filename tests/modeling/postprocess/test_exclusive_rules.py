@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -61,6 +61,8 @@ def slow_maskwise(class_logits: Tensor, z: Tensor, given: PostProcessing) -> Res
         mean = sum(at[pixel][n] for pixel in b) / len(b) if b else 0.0
         order = max(probability) ** t.class_exponent * mean**t.mask_exponent
         slots.append((order, n, max(probability), category, b))
+    # Equal ones go by number; of nearly equal ones float32, in which the rule gets its probabilities, decides.
+    assume(all(a == b or abs(a - b) > 1e-5 for (a, *_), (b, *_) in pairwise(sorted(slots, key=lambda slot: slot[0]))))
     owner: dict[tuple[int, int], int] = {}
     taken = []
     for _, n, score, category, b in sorted(slots, key=lambda slot: (-slot[0], slot[1])):
@@ -147,6 +149,14 @@ def scene(seed: int, slots: int, scale: float) -> tuple[Tensor, Tensor]:
         mask_exponent=st.sampled_from([0.0, 1.0, 2.0]),
     ),
     overlap=st.sampled_from([0.0, 0.5, 0.8]),
+)
+@example(  # once found: means of 1 - 1e-9 or so, whose order float32 does not know
+    seed=321,
+    slots=14,
+    scale=20.0,
+    cuts=[],
+    thresholds=MaskwiseThresholds(0.05, 0.3, 0.2, 0.0, 1.0),
+    overlap=0.0,
 )
 def test_pasting_equals_slow_version_however_rows_come(
     seed: int, slots: int, scale: float, cuts: list[int], thresholds: MaskwiseThresholds, overlap: float
