@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from mask2former.modeling.cpu import optimise_for_cpu
 from mask2former.modeling.cpu.laid_out_resnet import can_lay_out
@@ -40,7 +40,9 @@ def step(model: ResNet, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Te
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
-def test_a_training_step_is_detectron2s(bottleneck: bool) -> None:
+def test_a_training_step_is_detectron2s(bottleneck: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Smooth: rounding moves some numbers over the kink of a ReLU, by which gradients differ far more than it.
+    monkeypatch.setattr(nn.functional, "relu_", nn.functional.softplus)  # what Detectron2's ResNet calls
     torch.manual_seed(0)
     exact = resnet(bottleneck)  # float64, which is left alone
     plain, ours = copy.deepcopy(exact).float(), copy.deepcopy(exact).float()
@@ -52,7 +54,7 @@ def test_a_training_step_is_detectron2s(bottleneck: bool) -> None:
     assert list(features) == list(expected) == NAMES
     for name, value in expected.items():
         torch.testing.assert_close(features[name].double(), value, atol=1e-4, rtol=1e-4)
-    for name, value in gradients.items():  # rounding moves some numbers over the kink of a ReLU, in the plain one too
+    for name, value in gradients.items():
         error, usual = (found[name] - value).norm(), (rounded[name] - value).norm()
         assert error < 3 * usual + 1e-4 * value.norm(), name
         assert found[name].is_contiguous() and dict(ours.named_parameters())[name].is_contiguous(), name
