@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +32,7 @@ def onnxruntime_opener() -> Opener:
     Raises:
         BackendError: the package is missing.
     """
-    try:
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise BackendError(
-            f"backend='onnxruntime' needs a package that is missing ({error}): {_install('export')}"
-        ) from error
+    _require("onnxruntime", extra="export")
 
     def opened(path: Path, threads: int) -> Engine:
         session = open_onnx(path, threads, ["CPUExecutionProvider"])
@@ -58,12 +54,7 @@ def openvino_opener() -> Opener:
     Raises:
         BackendError: the package is missing.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise BackendError(
-            f"backend='openvino' needs a package that is missing ({error}): {_install('openvino')}"
-        ) from error
+    openvino = _require("openvino", extra="openvino")
     return lambda path, threads: _OpenVino(openvino.Core(), path, threads)
 
 
@@ -103,5 +94,11 @@ def require_backend(name: str) -> None:
         raise BackendError(f"backend is {name!r}; choose one of {', '.join(BACKENDS)}.")
 
 
-def _install(extra: str) -> str:
-    return f"pip install 'mask2former[{extra}]'"
+def _require(package: str, extra: str) -> Any:
+    """Import the package of the backend of its name."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise BackendError(
+            f"backend={package!r} needs a package that is missing ({error}): pip install 'mask2former[{extra}]'"
+        ) from error

@@ -1,4 +1,4 @@
-"""What makes a network beside its weights: the settings of its modules, and the code that runs them."""
+"""Tell networks of equal weights apart: by the settings of their modules, and the code that runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``torch.compile`` takes as a constant. Importing this imports PyTorch's compiler, which takes four seconds."""
+"""Give ``torch.compile`` constants. Importing this imports PyTorch's compiler, which takes four seconds."""
 
 from __future__ import annotations
 

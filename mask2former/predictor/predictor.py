@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -20,7 +19,8 @@ from mask2former.predictor.arguments import at_least_one, check_threshold
 from mask2former.predictor.batches import Entry, of_one_size
 from mask2former.predictor.following import choose_tracker, linked
 from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs
-from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image, load_mask
+from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image
+from mask2former.predictor.model_input import marked_image, model_input
 from mask2former.predictor.outline import outline_of
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
@@ -140,7 +140,7 @@ class Predictor:
                 outside of [0, 1]; or a film.
         """
         if mask is not None:
-            return next(self.stream([self._marked(source, mask)], threshold=threshold))
+            return next(self.stream([marked_image(source, mask, self.tile)], threshold=threshold))
         if is_film(source):
             raise ValueError(f"{source} is a film: for the results of its frames, call predictor.stream({source!r}).")
         if not is_many(source):
@@ -165,15 +165,7 @@ class Predictor:
                 "This model was trained without MODEL.MASK_ENCODER, so it cannot refine a mask. Called with a mask, it "
                 "labels the marked pixels."
             )
-        return outline_of(self.model, self._input(self._marked(source, mask)))
-
-    def _marked(self, source: Any, mask: Any) -> LoadedImage:
-        if is_many(source):
-            raise ValueError("A mask belongs to one image; call the predictor for each of several images.")
-        if self.tile is not None:
-            raise ValueError("A mask and tiles do not go together: leave out tile, or the mask.")
-        image = load_image(source)
-        return replace(image, mask=load_mask(mask, image.pixels.shape[:2]))
+        return outline_of(self.model, self._input(marked_image(source, mask, self.tile)))
 
     def stream(
         self,
@@ -266,25 +258,19 @@ class Predictor:
         return self.model.preprocess([self._input(load_image(image))]).images.tensor
 
     def _input(self, image: LoadedImage) -> dict[str, Any]:
-        height, width = image.pixels.shape[:2]
-        pixels = np.ascontiguousarray(image.pixels[:, :, ::-1]) if self._bgr else image.pixels
-        if not self._is_large(image.pixels):
-            pixels = self._resize.get_transform(pixels).apply_image(pixels)
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        mask = {} if image.mask is None else {"mask": torch.from_numpy(image.mask)}
-        return {"image": tensor, "height": height, "width": width, **mask}
+        return model_input(image, None if self._is_large(image.pixels) else self._resize, bgr=self._bgr)
 
     def _is_large(self, image: np.ndarray) -> bool:
         """Tell whether an image is cut into tiles."""
         return self.tile is not None and max(image.shape[:2]) > self.tile
 
     def _results(self, batch: list[Entry], tracker: Tracker | None, threshold: float | None) -> list[Result]:
-        images, outputs = [image for image, _ in batch], self._outputs([entry for _, entry in batch])
+        outputs = self._outputs([entry for _, entry in batch])
         if tracker is not None:
             outputs = [linked(one, tracker) for one in outputs]
         return [
             self._result(image, output, threshold, None if tracker is not None else partial(self._once_more, image))
-            for image, output in zip(images, outputs, strict=True)
+            for (image, _), output in zip(batch, outputs, strict=True)
         ]
 
     def _result(

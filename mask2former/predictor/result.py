@@ -19,6 +19,7 @@ from mask2former.predictor.label_map import label_map
 from mask2former.predictor.lazy_outputs import LazyOutputs
 from mask2former.predictor.parts import Part, read_parts
 from mask2former.predictor.read_outputs import read_instances, read_panoptic, read_semantic
+from mask2former.predictor.regions import regions_of
 from mask2former.predictor.show import show_image
 from mask2former.predictor.to_supervision import to_supervision
 from mask2former.region import VOID
@@ -27,9 +28,7 @@ from mask2former.visualization import (
     ImageArray,
     Region,
     add_legend,
-    class_map_regions,
     draw_regions,
-    make_region,
     result_of,
     save_image,
     side_by_side,
@@ -166,19 +165,7 @@ class Result:
 
     def regions(self, task: str | None = None) -> list[Region]:
         """Return the regions to draw for a task, the first of :attr:`tasks` if None."""
-        task = task or self.tasks[0]
-        if task == "semantic":
-            return class_map_regions(self.semantic, self.metadata)
-        if task == "panoptic":
-            ids = self.panoptic
-            return [
-                make_region(ids == s["id"], s["class_id"], s["isthing"], self.metadata, track=s.get("track_id"))
-                for s in self.segments
-            ]
-        found = self.instances
-        tracks = [None] * len(found) if found.tracks is None else found.tracks.tolist()
-        rows = zip(found.masks, found.classes.tolist(), found.scores.tolist(), tracks, strict=True)
-        return [make_region(mask, number, True, self.metadata, score, track) for mask, number, score, track in rows]
+        return regions_of(self, task or self.tasks[0])
 
     def draw(
         self,

@@ -1,4 +1,4 @@
-"""What a fresh process imports until its first result, with a Detectron2 as `make setup` leaves it."""
+"""A fresh process imports no more than it needs for its first result, with a Detectron2 as `make setup` leaves it."""
 
 from __future__ import annotations
 

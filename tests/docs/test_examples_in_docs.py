@@ -89,7 +89,7 @@ def of_clips(small_options: list[str]) -> torch.nn.Module:
 
 @pytest.fixture
 def known(request: pytest.FixtureRequest, block: Snippet) -> dict[str, Any]:
-    """What the names in a block stand for, which its page explains in words."""
+    """Return what the names in a block stand for, which its page explains in words."""
     image = cv2.imread("image.jpg")
     frame = torch.as_tensor(image).permute(2, 0, 1)
     if block.page == "docs/video.md":

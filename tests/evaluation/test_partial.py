@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,12 +103,14 @@ def test_the_scores_are_those_of_an_uninterrupted_evaluation(tmp_path, stop_at, 
 
 
 @pytest.mark.usefixtures("_registered")
-@pytest.mark.parametrize("change", ["weights", "settings", "not asked"])
+@pytest.mark.parametrize("change", ["weights", "settings", "engine", "not asked"])
 def test_what_belongs_to_another_evaluation_is_not_added(tmp_path, change, caplog):
     with pytest.raises(Interrupted):
         evaluate(config(tmp_path), FixedModel(stop_at=2))
     options = ("TEST.DETECTIONS_PER_IMAGE", "50") if change == "settings" else ()
     model = FixedModel(weight=2.0 if change == "weights" else 1.0)
+    if change == "engine":
+        model.engine = SimpleNamespace(name="openvino 0123")  # its results are not quite PyTorch's
     with caplog.at_level(logging.WARNING):
         evaluate(config(tmp_path, *options), model, resume=change != "not asked")
     assert model.calls == [1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from mask2former.data import register_all
 from mask2former.export import ExportedNetwork, export, load
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("analyze_families", ROOT / "tools" / "analyze.py")
-assert SPEC and SPEC.loader
-analyze = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(analyze)
+sys.path.insert(0, str(ROOT / "tools"))
+
+import analyze  # noqa: E402
+import flop_counts  # noqa: E402
 
 # Fewer layers than the table's, since tracing takes as long as there are.
 SHALLOW = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)
@@ -82,10 +83,10 @@ def test_a_program_has_the_panoptic_result(name: str, suffix: str, tmp_path: Pat
 @torch.no_grad()
 def test_every_operation_is_counted(family: Family, caplog: pytest.LogCaptureFixture) -> None:
     model, pixels = network(family).eval(), image(64, 96).float()
-    analysis = analyze.flop_analysis(model, pixels)
+    analysis = flop_counts.flop_analysis(model, pixels)
     assert analysis.total() > 0 and not analysis.unsupported_ops()
     assert "Unsupported" not in caplog.text
-    parts = analyze.parts_of(model)
+    parts = flop_counts.parts_of(model)
     assert len(parts) > 1
     counted, seconds = analyze.analyse(model, (64, 96), "cpu", 1)
     assert set(counted) == {*parts, "total"} and set(seconds) == set(counted)
@@ -101,8 +102,8 @@ def test_every_operation_is_counted(family: Family, caplog: pytest.LogCaptureFix
 def test_products_are_counted_without_values(family: Family) -> None:
     """Those of the device "meta" are fvcore's but for norms, resizing and softmax."""
     model = network(family).eval()
-    everything = analyze.count(model, image(64, 96).float())
-    products = analyze.count_products(network(family, "MODEL.DEVICE", "meta").eval(), (64, 96))
-    for part in analyze.parts_of(model):
+    everything = flop_counts.count(model, image(64, 96).float())
+    products = flop_counts.count_products(network(family, "MODEL.DEVICE", "meta").eval(), (64, 96))
+    for part in flop_counts.parts_of(model):
         assert products[part][0] == everything[part][0]
         assert 0.5 * everything[part][1] < products[part][1] <= everything[part][1], part

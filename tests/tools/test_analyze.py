@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from mask2former.ops import ms_deform_attn, ms_deform_attn_fused
 from mask2former.ops.library import is_loaded, plain_pytorch
 
 ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("analyze", ROOT / "tools" / "analyze.py")
-assert SPEC and SPEC.loader
-analyze = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(analyze)
+sys.path.insert(0, str(ROOT / "tools"))
+
+import analyze  # noqa: E402
+import flop_counts  # noqa: E402
 
 
 class Attend(nn.Module):
@@ -53,7 +53,7 @@ class AddProducts(nn.Module):
 
 
 def counted(module: nn.Module, *inputs: Tensor) -> FlopCountAnalysis:
-    handlers = {**dict.fromkeys(analyze.FREE), **analyze.HANDLERS}
+    handlers = {**dict.fromkeys(flop_counts.FREE), **flop_counts.HANDLERS}
     analysis = FlopCountAnalysis(module, inputs).set_op_handle(**handlers)
     return analysis.unsupported_ops_warnings(False).tracer_warnings("none")
 
@@ -93,7 +93,7 @@ def test_an_operator_that_is_not_counted_is_told(caplog: pytest.LogCaptureFixtur
         def forward(self, batch: list[dict[str, Tensor]]) -> Tensor:
             return AddProducts()(*(batch[0]["image"] for _ in range(3)))
 
-    assert analyze.flop_analysis(Model(), torch.rand(2, 2, 2)).total() == 0
+    assert flop_counts.flop_analysis(Model(), torch.rand(2, 2, 2)).total() == 0
     assert "aten::baddbmm" in caplog.text
 
 
@@ -117,11 +117,11 @@ def test_nothing_of_a_whole_model_is_left_uncounted(
     for mode in (nullcontext, plain_pytorch):
         caplog.clear()
         with mode():
-            analysis = analyze.flop_analysis(model.eval(), image)
+            analysis = flop_counts.flop_analysis(model.eval(), image)
             by_module = analysis.by_module()
             assert not analysis.unsupported_ops()
         assert "Unsupported" not in caplog.text
-        totals.append([by_module[f"model.{part}"] for part in analyze.PARTS.values()])
+        totals.append([by_module[f"model.{part}"] for part in flop_counts.PARTS.values()])
     assert totals[0] == totals[1]
 
 
@@ -131,18 +131,18 @@ def test_parts_of_a_model(name: str, tmp_path: Path) -> None:
     register_all(str(tmp_path))
     cfg = load_config(str(ROOT / f"configs/quickstart/{name}.yaml"), ["MODEL.DEVICE", "cpu"])
     model, image = build_model(cfg).eval(), torch.rand(3, 64, 96) * 255
-    counted = analyze.count(model, image)
+    counted = flop_counts.count(model, image)
     assert counted["total"][0] == sum(parameter.numel() for parameter in model.parameters())
-    assert counted["total"][0] == sum(counted[part][0] for part in analyze.PARTS)
-    assert all(sum(counted[part][i] for part in analyze.PARTS) <= counted["total"][i] for i in (1, 2))
+    assert counted["total"][0] == sum(counted[part][0] for part in flop_counts.PARTS)
+    assert all(sum(counted[part][i] for part in flop_counts.PARTS) <= counted["total"][i] for i in (1, 2))
     stem = 32 * 48 * 64 * 7 * 7 * 3
     assert counted["backbone"][1] > stem
     first = FlopCountAnalysis(model.backbone.stem.conv1, torch.rand(1, 3, 64, 96)).unsupported_ops_warnings(False)
     assert first.by_operator()["conv"] == stem
     seconds = analyze.measure(model, image, repeats=1)
-    assert 0 < sum(seconds[part] for part in analyze.PARTS) <= seconds["total"]
+    assert 0 < sum(seconds[part] for part in flop_counts.PARTS) <= seconds["total"]
     text = analyze.table(counted, seconds)
-    assert [line.split("  ")[0].strip() for line in text.splitlines()[1:]] == [*analyze.PARTS, "results", "total"]
+    assert [line.split("  ")[0].strip() for line in text.splitlines()[1:]] == [*flop_counts.PARTS, "results", "total"]
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,14 @@ def test_products_without_values(tmp_path: Path) -> None:
     cpu = build_model(load_config(str(ROOT / "configs/quickstart/panoptic.yaml"), ["MODEL.DEVICE", "cpu"])).eval()
     with torch.no_grad():
         image = torch.rand(3, 64, 96) * 255  # of the size that 64x90 is padded to
-        everything = analyze.count(cpu, image)
-        pixel_decoder = analyze.flop_analysis(cpu, image).by_module_and_operator()["model.sem_seg_head.pixel_decoder"]
+        everything = flop_counts.count(cpu, image)
+        pixel_decoder = flop_counts.flop_analysis(cpu, image).by_module_and_operator()[
+            "model.sem_seg_head.pixel_decoder"
+        ]
     with plain_pytorch():
-        plain = analyze.count_products(model, (64, 90))
+        plain = flop_counts.count_products(model, (64, 90))
     assert [plain[part][:2] for part in plain] == [products[part][:2] for part in products]
-    for part in analyze.PARTS:
+    for part in flop_counts.PARTS:
         assert products[part][0] == everything[part][0]
         assert 0.9 * everything[part][1] < products[part][1] <= everything[part][1], part
     sampled = "ms_deform_attn_fused" if is_loaded("cpu") else "grid_sampler"
@@ -177,7 +179,7 @@ def test_products_without_values(tmp_path: Path) -> None:
     uncounted = sum(pixel_decoder[name] for name in ("group_norm", "layer_norm", "upsample_bilinear2d"))
     assert products["pixel decoder"][1] == sum(pixel_decoder.values()) - uncounted
     masks = 40 * (128 + 25) * 16 * 24  # of each query, at a quarter of the image's size; 25 channels are coordinates
-    assert products["total"][1] == sum(products[part][1] for part in analyze.PARTS) + masks
+    assert products["total"][1] == sum(products[part][1] for part in flop_counts.PARTS) + masks
     assert "nan" in analyze.table(products, seconds)
 
 

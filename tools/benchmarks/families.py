@@ -55,7 +55,7 @@ OBJECTS = 16  # on a grid of four by four, each of another class
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a model in inference, or a training step, with one size of everything.
+    """Measure a model in inference, or a training step of it, with one size of everything.
 
     Attributes:
         model: configuration below ``configs``, without suffix.
