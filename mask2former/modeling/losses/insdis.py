@@ -86,7 +86,8 @@ def pairwise_discrimination(features: Tensor, truth: Tensor, temperature: float)
     counts = truth.T @ truth.sum(1)  # [k]
     own = (features.T * sums).sum(1) / (temperature * counts.clamp(min=torch.finfo(counts.dtype).tiny))
     scaled = features.T / temperature
-    against = torch.cat([recomputed(_log_sum, rows, features) for rows in scaled.split(_ROWS)])
+    pieces = scaled.split(_ROWS)
+    against = torch.cat([recomputed(len(rows) * features.shape[1], _log_sum, rows, features) for rows in pieces])
     return mean_of_nonzero(torch.where(counts > 0, against - own, torch.zeros_like(own)))
 
 
@@ -137,9 +138,8 @@ class InsDisLoss(LossTerm):
         """Compute the loss of an image from features [C, P]."""
         if not len(target):
             return 0 * features.sum()
-        return recomputed(
-            discrimination, features, shares(target, features.dtype), is_thing(target, self.things), self.temperature
-        )
+        truth, things = shares(target, features.dtype), is_thing(target, self.things)
+        return recomputed(truth.numel(), discrimination, features, truth, things, self.temperature)
 
 
 def discrimination(features: Tensor, truth: Tensor, things: Tensor, temperature: float) -> Tensor:

@@ -193,7 +193,9 @@ class PQMaskLoss(SlotMaskLoss):
         probabilities = class_probabilities(layers[-1 if self.share_final else index], image)
         weights = probabilities[truth.slots, truth.classes].clamp(min=self.floor)
         counted = truth.inside if self.masking_void else torch.ones_like(truth.inside)
-        dice = recomputed(_smooth_dice, masks, image, features, target.masks.shape[-2:], truth, counted)
+        size = target.masks.shape[-2:]
+        numbers = masks.num_queries * size.numel()
+        dice = recomputed(numbers, _smooth_dice, masks, image, features, size, truth, counted)
         return self.alpha / masks.num_queries * (weights * (1 - dice)).sum()
 
 
@@ -234,7 +236,8 @@ class MaskIDLoss(SlotMaskLoss):
         target: MaskTargets,
         truth: MatchedTruth,
     ) -> Tensor:
-        return recomputed(_mask_id, layers[index].masks, image, features, target.masks.shape[-2:], truth)
+        masks, size = layers[index].masks, target.masks.shape[-2:]
+        return recomputed(masks.num_queries * size.numel(), _mask_id, masks, image, features, size, truth)
 
 
 def _mask_id(masks: Masks, image: int, features: Tensor, size: Sequence[int], truth: MatchedTruth) -> Tensor:

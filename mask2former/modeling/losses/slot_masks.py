@@ -14,6 +14,7 @@ from mask2former.modeling.layers.precision import at_least_float32
 from mask2former.structures import MaskPrediction, Masks, resize_frames
 
 _EPS = 1e-5
+_FEW = 2**18  # numbers (1 MB) that are rather kept for the backward pass than computed twice
 
 
 def require_slots(predictions: Sequence[MaskPrediction], who: str) -> None:
@@ -44,8 +45,9 @@ def slot_logits(masks: Masks, image: int, features: Tensor, size: Sequence[int])
     Returns:
         [N, H * W], float32 or wider.
     """
-    resized = resize_frames(at_least_float32(features), size, _aligned(masks))
-    return masks.combine(image, resized.flatten(1))
+    # Resizing commutes with the product; slots are no more than channels, and their product is made of fewer pixels.
+    logits = masks.combine(image, at_least_float32(features))
+    return resize_frames(logits, size, _aligned(masks)).flatten(1)
 
 
 def pixel_features(masks: Masks, where: Tensor, size: Sequence[int]) -> Tensor:
@@ -104,7 +106,14 @@ def mean_of_nonzero(terms: Tensor) -> Tensor:
     return terms.sum() / (terms.detach() != 0).sum().clamp(min=1)
 
 
-def recomputed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """Call a function without draws; what it computes is not kept, but made again in the backward pass."""
+def recomputed(numbers: int, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Call a function without draws; what it computes is not kept, but made again in the backward pass.
+
+    Args:
+        numbers: elements of the largest tensor that it makes; of a few, they are kept: small images learn faster.
+        function, arguments: the call.
+    """
+    if numbers <= _FEW:
+        return function(*arguments)
     result: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
