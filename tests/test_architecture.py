@@ -176,7 +176,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation.video",
         "dashboard",
     },
-    "preflight": {"config", "data.images", "evaluation", "zoo"},
+    "preflight": {"config", "data.datasets", "data.images", "evaluation", "zoo"},
     "custom": {
         "config",
         "files",

@@ -7,6 +7,7 @@ still suit MaskFormer (v1); the files below ``configs/_base_`` set what Mask2For
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from mask2former.config.classifier import add_classifier_keys
 from mask2former.config.evaluation_keys import add_evaluation_keys, add_wandb_keys
 from mask2former.config.input_keys import add_clip_keys, add_input_keys
 from mask2former.config.kmax import add_kmax_config
@@ -33,6 +34,7 @@ def add_maskformer2_config(cfg: CN) -> None:
         add_kmax_config,
         add_max_deeplab_config,
         add_pq_config,
+        add_classifier_keys,
         add_guided_keys,
         add_evaluation_keys,
         add_wandb_keys,

@@ -15,7 +15,7 @@ from detectron2.data import transforms as T
 from detectron2.utils import comm
 from torch import nn
 
-from mask2former.data.mapper import build_mapper
+from mask2former.data.mapper import Mapper, build_mapper
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.modeling.meta_arch import unwrapped
@@ -44,10 +44,13 @@ class ValidationLoss:
             raise ValueError(f"TEST.LOSS_IMAGES: {cfg.DATASETS.TEST[0]} has {len(records)} images; set it to 0.")
         self._records = [records[place * len(records) // count] for place in range(rank, count, processes)]
         mapper = build_mapper(cfg, True, cfg.DATASETS.TEST[:1])
-        mapper.augmentations = T.AugmentationList(
-            [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
-        )
-        mapper.copy_paste = None
+        if isinstance(mapper, Mapper):
+            mapper.augmentations = T.AugmentationList(
+                [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)]
+            )
+            mapper.copy_paste = None
+        else:  # classes of whole images, which it gives in tests too
+            mapper = build_mapper(cfg, False, cfg.DATASETS.TEST[:1])
         bad = BadImages.from_config(cfg)
         self._mapped = mapper if bad is None else InPlaceOfBad(mapper, records, bad)
         try:

@@ -14,6 +14,7 @@ from detectron2.evaluation import (
     DatasetEvaluators,
 )
 
+from mask2former.evaluation.classification import ClassificationEvaluator
 from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
@@ -31,7 +32,7 @@ class Entry:
     """The conditions and the constructor of one evaluator.
 
     Attributes:
-        switch: key of ``MODEL.MASK_FORMER.TEST`` that must be true.
+        switch: key of ``MODEL.MASK_FORMER.TEST`` that must be true; "": none.
         build: (cfg, data set name, output folder) -> evaluator.
         lacks: data set name -> what the ground truth lacks for this evaluator; "" if nothing.
         wish: key of ``TEST`` that must be true too; "" for none.
@@ -100,6 +101,7 @@ SEMANTIC = Entry(
 CITYSCAPES_INSTANCE = Entry("INSTANCE_ON", lambda cfg, name, folder: CityscapesInstanceEvaluator(name))
 CITYSCAPES_SEMANTIC = Entry("SEMANTIC_ON", lambda cfg, name, folder: CityscapesSemSegEvaluator(name))
 
+CLASSES = Entry("", lambda cfg, name, folder: ClassificationEvaluator())
 VIDEO = Entry("INSTANCE_ON", lambda cfg, name, folder: YTVISEvaluator(name, output_dir=folder))
 
 EVALUATORS: dict[str, tuple[Entry, ...]] = {
@@ -109,6 +111,7 @@ EVALUATORS: dict[str, tuple[Entry, ...]] = {
     "ade20k_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
     "mapillary_vistas_panoptic_seg": (PANOPTIC, INSTANCE_OF_PANOPTIC, SEMANTIC, PANOPTIC_OF_SEMANTIC),
     "ytvis": (VIDEO,),
+    "image_classes": (CLASSES,),
     "cityscapes_instance": (CITYSCAPES_INSTANCE,),
     "cityscapes_sem_seg": (CITYSCAPES_SEMANTIC,),
     "cityscapes_panoptic_seg": (PANOPTIC, CITYSCAPES_INSTANCE, CITYSCAPES_SEMANTIC, PANOPTIC_OF_SEMANTIC),
@@ -132,7 +135,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "inference") 
     path = Path(cfg.OUTPUT_DIR, folder, *([dataset_name] if len(cfg.DATASETS.TEST) > 1 else []))
     evaluators = []
     for entry in EVALUATORS[kind]:
-        if not cfg.MODEL.MASK_FORMER.TEST[entry.switch] or (entry.wish and not cfg.TEST[entry.wish]):
+        if (entry.switch and not cfg.MODEL.MASK_FORMER.TEST[entry.switch]) or (entry.wish and not cfg.TEST[entry.wish]):
             continue
         if missing := entry.lacks(dataset_name):
             logger.warning("%s is on, but %s lacks %s, so this is not scored.", entry.switch, dataset_name, missing)

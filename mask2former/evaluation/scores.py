@@ -18,6 +18,8 @@ HEADLINES = {
     ("sem_seg", "mIoU"): "mIoU",
     ("sem_seg", "IoU"): "mIoU",  # named so by the Cityscapes evaluator
     ("sem_seg", "pACC"): "pixel accuracy",
+    ("classification", "top1"): "top-1 accuracy",
+    ("classification", "top5"): "top-5 accuracy",
 }
 
 

@@ -8,7 +8,13 @@ from mask2former.modeling.losses.places import PlaceLoss
 from mask2former.modeling.losses.pq_terms import MaskIDLoss, PQClassLoss, PQMaskLoss
 from mask2former.modeling.losses.sampled_semantic import SampledSemanticLoss, SemanticLoss
 from mask2former.modeling.max_deeplab import D2MaXDeepLab, MaXDeepLab, MaXDeepLabHead
-from mask2former.modeling.meta_arch import MaskFormer, MaskFormerHead, PerPixelBaselineHead, PerPixelBaselinePlusHead
+from mask2former.modeling.meta_arch import (
+    ImageClassifier,
+    MaskFormer,
+    MaskFormerHead,
+    PerPixelBaselineHead,
+    PerPixelBaselinePlusHead,
+)
 from mask2former.modeling.pixel_decoder import (
     BasePixelDecoder,
     MSDeformAttnPixelDecoder,
@@ -42,6 +48,7 @@ __all__ = [
     "D2MaXDeepLab",
     "D2SwinTransformer",
     "EoMT",
+    "ImageClassifier",
     "InsDisLoss",
     "LocatedQueryDecoder",
     "MSDeformAttnPixelDecoder",

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
+from mask2former.data.datasets.class_folders import class_names
 from mask2former.evaluation.build import EVALUATORS
 from mask2former.preflight.problem import Problem, problem, warning
 
@@ -21,7 +22,10 @@ TRUTH = {
     "panoptic": ("panoptic_json", "panoptic_root"),
     "instance": ("json_file", "gt_dir"),
     "semantic": ("sem_seg_root", "gt_dir"),
+    "classes": ("image_root",),
 }
+
+OF_KIND = {"ytvis": "instance", "image_classes": "classes"}  # tasks of data sets that have a mapper of their own
 
 
 def data_problems(cfg: CfgNode, eval_only: bool) -> Iterator[Problem]:
@@ -40,8 +44,9 @@ def data_problems(cfg: CfgNode, eval_only: bool) -> Iterator[Problem]:
 
 
 def _task(cfg: CfgNode, dataset: str) -> str:
-    if dataset in DatasetCatalog and MetadataCatalog.get(dataset).get("evaluator_type") == "ytvis":
-        return "instance"  # clips have a mapper of their own
+    kind = MetadataCatalog.get(dataset).get("evaluator_type") if dataset in DatasetCatalog else ""
+    if kind in OF_KIND:
+        return OF_KIND[kind]
     name = cfg.INPUT.DATASET_MAPPER_NAME  # contains its task, such as coco_panoptic_lsj
     return next((task for task in TRUTH if task in name), "semantic")
 
@@ -97,6 +102,9 @@ def _first_image(name: str, meta: Metadata, keys: list[str]) -> Iterator[Problem
 
 def _classes(cfg: CfgNode, name: str, meta: Metadata) -> Iterator[Problem]:
     task, number = _task(cfg, name), cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    if task == "classes":
+        yield from _class_folders(cfg, name, meta)
+        return
     things, stuff = len(meta.get("thing_classes") or ()), len(meta.get("stuff_classes") or ())
     known = {"panoptic": max(things, stuff), "instance": things, "semantic": stuff}[task]
     text = f"{name} has {known} classes ({task}), but MODEL.SEM_SEG_HEAD.NUM_CLASSES is {number}."
@@ -107,6 +115,20 @@ def _classes(cfg: CfgNode, name: str, meta: Metadata) -> Iterator[Problem]:
         )
     elif 0 < known < number:
         yield warning(text, "The classes beyond that are never learnt.")
+
+
+def _class_folders(cfg: CfgNode, name: str, meta: Metadata) -> Iterator[Problem]:
+    folder, number = meta.get("class_root") or "", cfg.MODEL.CLASSIFIER.NUM_CLASSES
+    if not os.path.isdir(folder):
+        return
+    try:
+        known = len(class_names(folder))
+    except FileNotFoundError as error:
+        yield problem(f"{name}: {error}", "datasets/README.md shows the folders.")
+        return
+    if known != number:
+        found = f"{folder} has folders of {known} classes ({name}), but MODEL.CLASSIFIER.NUM_CLASSES is {number}."
+        yield problem(found, f"Set it to {known}.")
 
 
 def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]:
@@ -121,9 +143,9 @@ def _evaluators(cfg: CfgNode, name: str, scored: list[str]) -> Iterator[Problem]
         return
     lacking = []
     for switch in dict.fromkeys(entry.switch for entry in EVALUATORS[kind]):
-        if not cfg.MODEL.MASK_FORMER.TEST[switch]:
+        if switch and not cfg.MODEL.MASK_FORMER.TEST[switch]:
             continue
-        task = switch.removesuffix("_ON").lower()
+        task = switch.removesuffix("_ON").lower() or OF_KIND[kind]
         # A data set without an annotation file is scored against its records.
         if any(meta.get(key) for key in TRUTH[task]) or (kind, task) == ("coco", "instance"):
             scored.append(task)

@@ -16,6 +16,7 @@ from detectron2.evaluation import (
 from mask2former.config import load_config
 from mask2former.evaluation import build_evaluator
 from mask2former.evaluation.build import EVALUATORS
+from mask2former.evaluation.classification import ClassificationEvaluator
 from mask2former.evaluation.connected_components_pq import SemanticPanopticEvaluator
 from mask2former.evaluation.video import YTVISEvaluator
 
@@ -73,6 +74,7 @@ CASES = [
     ("coco_panoptic_seg", "P", [COCOPanopticEvaluator]),
     ("coco_panoptic_seg", "SI", [COCOEvaluator, SemSegEvaluator]),
     ("ytvis", "SPI", [YTVISEvaluator]),
+    ("image_classes", "", [ClassificationEvaluator]),
     ("cityscapes_instance", "SPI", [CityscapesInstanceEvaluator]),
     ("cityscapes_sem_seg", "SPI", [CityscapesSemSegEvaluator]),
     (

@@ -64,6 +64,10 @@ def test_no_configuration_raises_a_false_alarm(path: Path, tmp_path: Path, monke
     cfg = load_config(str(path), ["OUTPUT_DIR", str(tmp_path / "output")])
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         fake_files(MetadataCatalog.get(name).as_dict())
+        if classes := MetadataCatalog.get(name).get("class_root"):
+            assert "found no folders" in " ".join(found(cfg))
+            for number in range(1000):
+                Path(classes, f"n{number:08}").mkdir(parents=True, exist_ok=True)
     if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS:
         Path(cfg.MODEL.WEIGHTS).write_bytes(b"\x80")
     if cfg.MODEL.DISTILLATION.ENABLED:

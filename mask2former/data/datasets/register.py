@@ -19,6 +19,7 @@ from detectron2.data.datasets.cityscapes_panoptic import load_cityscapes_panopti
 from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
 
 from mask2former.data.datasets.categories import load_categories
+from mask2former.data.datasets.class_folders import imagenet_rows
 from mask2former.data.datasets.lazy_metadata import LazyMetadata
 from mask2former.data.datasets.panoptic_subset import subset_json_path
 from mask2former.data.datasets.published import published_rows
@@ -82,6 +83,7 @@ def _all_rows() -> Iterator[DatasetSpec]:
     yield from _own_rows()
     yield from published_rows()
     yield from video_rows()
+    yield from imagenet_rows()
     yield from _detectron2_rows()
 
 

@@ -1,6 +1,7 @@
 """Meta-architectures and heads, which join backbone, pixel decoder and transformer decoder into one model."""
 
 from mask2former.modeling.meta_arch.batch import Batch
+from mask2former.modeling.meta_arch.image_classifier import ImageClassifier
 from mask2former.modeling.meta_arch.mask_former import MaskFormer
 from mask2former.modeling.meta_arch.mask_former_head import MaskFormerHead
 from mask2former.modeling.meta_arch.per_pixel_baseline import PerPixelBaselineHead, PerPixelBaselinePlusHead
@@ -9,6 +10,7 @@ from mask2former.modeling.meta_arch.segmentation_model import SegmentationModel
 
 __all__ = [
     "Batch",
+    "ImageClassifier",
     "MaskFormer",
     "MaskFormerHead",
     "PerPixelBaselineHead",
