@@ -46,7 +46,7 @@ def compiled(wheel: Path) -> list[str]:
     names = zipfile.ZipFile(wheel).namelist()
     if not wheel.name.split("-", 2)[2].startswith("py3-none-"):
         sys.exit(f"wheel: {wheel.name} is tied to a Python version; it should be py3-none-*.")
-    ours = ("mask2former/", "mask2former_cli/", "mask2former_video/", "mask2former-")
+    ours = ("mask2former/", "mask2former_cli/", "mask2former_shapes/", "mask2former_video/", "mask2former-")
     foreign = [name for name in names if not name.startswith(ours)]
     if foreign or any("test" in Path(name).parts[-1] for name in names):
         sys.exit(f"wheel: holds files from outside the package: {', '.join(foreign) or 'tests'}.")
