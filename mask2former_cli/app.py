@@ -11,6 +11,7 @@ EXAMPLES = """
 examples:
   %(prog)s                                            the default model, downloaded once
   %(prog)s --model output/mine --examples photos/     a model that you trained, with images to try
+  %(prog)s --host 0.0.0.0 --port 7860                 for other machines too: whoever reaches this one can use it
 """
 
 
@@ -30,6 +31,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--examples", metavar="FOLDER", help="images to try [those of the quickstart, if they have been drawn]"
+    )
+    result.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; 0.0.0.0: all of this machine's, so that others can use the page [%(default)s]",
     )
     result.add_argument("--port", type=int, metavar="N", help="port to listen on [the first free one from 7860 on]")
     result.add_argument("--open", action="store_true", help="open the page in the browser")

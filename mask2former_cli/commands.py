@@ -29,16 +29,19 @@ def _command(name: str, summary: str) -> Command:
 
 COMMANDS = {
     "predict": _command("predict", "draw a model's results over images and films"),
+    "quickstart": _command("quickstart", "draw a small data set, train on it, score, draw predictions: ten minutes"),
     "train-custom": _command("train_custom", "train on data of your own, without writing code"),
     "check": _command("check", "list what is wrong with a data set, and what is in it"),
     "train": _command("train", "train the model of a configuration"),
     "evaluate": _command("evaluate", "score a model on the data set of its configuration"),
+    "draw": _command("draw", "draw predictions over a data set's images, beside the ground truth"),
     "report": _command("report", "write a page of a training's curves"),
     "compare": _command("compare", "write a page that compares runs"),
     "export": _command("export", "write a model as a file for torch.export or ONNX"),
     "convert": _command("convert", "convert weights between formats"),
     "app": _command("app", "serve a web page that draws a model's results"),
     "zoo": _command("zoo", "list the published models, or fetch some"),
+    "analyze": _command("analyze", "count parameters, FLOPs and time of a model, part by part"),
     "ops": _command("ops", "say which operators are compiled here"),
     "doctor": Command("say what is installed, what is missing, and how to get it", *["mask2former_cli.doctor"] * 2),
 }

@@ -16,6 +16,7 @@ START = """
 
 first steps:
   mask2former doctor                                is everything there?
+  mask2former quickstart                            a model of your own in ten minutes, on a data set drawn for it
   mask2former predict --input photo.jpg             published weights, downloaded once; writes into drawn/
   mask2former train-custom --train train.json images/ --model small --output output/mine
   mask2former predict --model output/mine --input photo.jpg

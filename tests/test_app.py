@@ -16,6 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mask2former import Predictor
+from mask2former.cli.app import page_words
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "demo" / "app.py"
 FLAGS = (
@@ -160,6 +163,14 @@ def test_code_in_a_configuration_runs_only_when_asked(trusted: bool, small_train
     assert done.returncode == 1
     assert ("--allow-unsafe-config" in done.stderr) != trusted, done.stderr
     assert ("MODEL.WEIGHTS is empty" in done.stderr) == trusted, done.stderr
+
+
+def test_the_page_names_its_model(small_training: Path) -> None:
+    predictor = Predictor(small_training, device="cpu")
+    here, served = (page_words(predictor, "output/`mine`", "so", local=local) for local in (True, False))
+    assert "`output/'mine'`" in here and "*Note: so*" in here
+    assert f"{len(predictor.names)} classes" in here and all(task in here for task in predictor.tasks)
+    assert "does not leave this machine." in here and "this machine" not in served
 
 
 def test_without_gradio_it_says_what_to_install() -> None:

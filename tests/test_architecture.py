@@ -217,7 +217,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch", "modeling.postprocess"},
     "backends": {"structures", "modeling.meta_arch", "checkpoint", "export"},
     "bulk": {"data.datasets", "data.images", "data.rle", "files", "predictor"},
+    "analysis": {"ops", "modeling.meta_arch"},
     "cli": {
+        "analysis",
+        "modeling.meta_arch",
         "",  # the version
         "backends",
         "bulk",
@@ -334,7 +337,7 @@ def _takes_cfg(node: ast.FunctionDef) -> bool:
 OPENERS = {"Image.open", "PIL.Image.open", "cv2.imread", "cv2.imdecode", "detection_utils.read_image"}
 OUTSIDE = [
     path
-    for folder in ("mask2former", "mask2former_cli", "tools", "demo", "datasets")
+    for folder in ("mask2former", "mask2former_cli", "mask2former_shapes", "tools", "demo", "datasets")
     for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
     if "mask2former/data/images" not in path.as_posix() and path.name != "plain_mapper.py"  # Detectron2's, to compare
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import base64
 import inspect
+import io
 import json
 import os
 import re
@@ -13,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mask2former import Predictor
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
-LARGEST = 300_000  # bytes
+LARGEST = 1_500_000  # bytes, most of them the two images that the notebook shows
 
 
 def code_cells() -> list[str]:
@@ -62,10 +65,36 @@ def drawing(taken: Any) -> set[str]:
     return {"legend", "beside", "names", "shades"} if "drawing" in taken else set()
 
 
+def outputs() -> list[dict[str, Any]]:
+    """Return the stored outputs of all code cells."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [output for cell in cells for output in cell.get("outputs", ())]
+
+
+def readable() -> str:
+    """Return all that a reader sees as text: images in base64 hold any letters."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    for output in outputs():
+        data = {key: value for key, value in output.get("data", {}).items() if not key.startswith("image/")}
+        texts += ["".join(value) for value in (output.get("text", ""), *data.values())]
+    return "\n".join(texts)
+
+
 def test_it_is_small_and_names_no_machine() -> None:
-    text = NOTEBOOK.read_text(encoding="utf-8")
-    assert len(text) < LARGEST
-    assert not re.findall(r"(?<![\w.:/])/\w+/", text), "a path that begins at the root"
+    assert NOTEBOOK.stat().st_size < LARGEST
+    assert not re.findall(r"(?<![\w.:/])/\w+/", readable()), "a path that begins at the root"
+
+
+def test_it_is_stored_with_its_outputs() -> None:
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), "not run from the top"
+    assert all(cell["outputs"] for cell in cells)
+    assert {output["output_type"] for output in outputs()} == {"stream", "execute_result"}  # no errors, no warnings
+    assert {output["name"] for output in outputs() if "name" in output} == {"stdout"}
+    pngs = [output["data"]["image/png"] for output in outputs() if "image/png" in output.get("data", {})]
+    sizes = [Image.open(io.BytesIO(base64.b64decode("".join(png)))).size for png in pngs]
+    assert len(sizes) == 2 and min(min(sizes)) > 128
 
 
 @pytest.mark.slow
@@ -78,7 +107,8 @@ def test_it_runs(small_training: Path, datasets: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("OUTPUT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    folder = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    nbclient.NotebookClient(notebook, timeout=900, startup_timeout=900, resources=folder).execute()
     shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     assert sum("image/png" in data for data in shown) == 2
     assert {"drawn.png", "drawn.json", "own"} <= {path.name for path in tmp_path.iterdir()}

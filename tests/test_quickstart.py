@@ -18,14 +18,13 @@ from panopticapi.evaluation import pq_compute_single_core
 from panopticapi.utils import rgb2id
 from pycocotools.coco import COCO
 
-SCRIPT = Path(__file__).parents[1] / "datasets" / "draw_quickstart.py"
-sys.path.insert(0, str(SCRIPT.parent))  # as Python does for the script itself
+from mask2former_shapes import draw as draw_quickstart
+from mask2former_shapes import scene as scenes
+from mask2former_shapes.annotations import load_categories
+from mask2former_shapes.scene import LEAST_VISIBLE, draw_scene
+from mask2former_shapes.stage import STUFF
 
-import draw_quickstart  # noqa: E402
-from synthetic_shapes import scene as scenes  # noqa: E402
-from synthetic_shapes.annotations import load_categories  # noqa: E402
-from synthetic_shapes.scene import LEAST_VISIBLE, draw_scene  # noqa: E402
-from synthetic_shapes.stage import STUFF  # noqa: E402
+SCRIPT = Path(__file__).parents[1] / "datasets" / "draw_quickstart.py"
 
 CATEGORIES = load_categories()
 TRAIN, VAL = 6, 3
@@ -149,18 +148,18 @@ def test_an_image_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: 
 
 FORK = """
 import sys
-sys.path.insert(0, {datasets!r})
+sys.path.insert(0, {root_folder!r})
 import cv2, numpy
 cv2.setNumThreads(4)
 cv2.GaussianBlur(numpy.zeros((2000, 2000), numpy.float32), (31, 31), 5)  # starts OpenCV's threads
-import draw_quickstart
-draw_quickstart.main(["--root", {root!r}, "--train", "2", "--val", "2", "--workers", "2"])
+from mask2former_shapes import draw
+draw.main(["--root", {root!r}, "--train", "2", "--val", "2", "--workers", "2"])
 """
 
 
 def test_opencv_may_have_run_before(tmp_path: Path) -> None:
     """Processes that are forked beside OpenCV's threads waited for these without end."""
-    code = FORK.format(datasets=str(Path(draw_quickstart.__file__).parent), root=str(tmp_path))
+    code = FORK.format(root_folder=str(SCRIPT.parents[1]), root=str(tmp_path))
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True)
     assert len(list((tmp_path / "quickstart" / "images" / "train").iterdir())) == 2
 

@@ -27,7 +27,6 @@ from mask2former.visualization import Region, draw_regions, make_region
 FOLDER = Path(mask2former.__file__).parents[1] / "docs" / "metrics"
 DATA = "nuclei_val_instance_fluo256"
 IMAGE = 21  # index in the data set
-COLOURS = 128  # of a png, so that it stays small
 GAP = 8  # pixels between drawings
 RIGHT, SPURIOUS, MISSED = (60, 180, 75), (230, 60, 50), (70, 130, 255)
 
@@ -89,12 +88,12 @@ def _compared(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.nda
 
 
 def _save(name: str, drawings: list[np.ndarray]) -> None:
-    """Write drawings beside each other as a small png."""
+    """Write drawings beside each other as a png."""
     side = 240 if len(drawings) > 1 else drawings[0].shape[0]
     sized = [cv2.resize(x, (side * x.shape[1] // x.shape[0], side), interpolation=cv2.INTER_AREA) for x in drawings]
     gap = np.full((side, GAP, 3), 255, np.uint8)
     row = np.concatenate([part for one in sized for part in (gap, one)][1:], axis=1)
-    Image.fromarray(row).quantize(COLOURS).save(FOLDER / f"{name}.png", optimize=True)
+    Image.fromarray(row).save(FOLDER / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from mask2former.config import ConfigError
 from mask2former.data import data_root
 from mask2former.predictor import Predictor, Result
-from mask2former.predictor.default_model import open_default
+from mask2former.predictor.default_model import DEFAULT_MODEL, QUICKSTART, open_default
 from mask2former.predictor.film import draw_film
 from mask2former.predictor.load_image import find_images
 from mask2former.predictor.video import Frames
@@ -26,8 +26,8 @@ from mask2former.visualization import INSTANCE_THRESHOLD, MODES
 
 SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
-One network for every kind of segmentation. Drop an image or a film here: it does not leave this machine."""
-
+One network for every kind of segmentation. Drop an image or a film here: it does not leave {place}."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 SAVE = """(file) => {
     const link = document.createElement("a");
@@ -58,9 +58,11 @@ def run(args: argparse.Namespace) -> int:
     if note:
         print(f"note: {note}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="mask2former-") as folder:
-        page = build_page(predictor, examples[:SHOWN_EXAMPLES], Path(folder), note)
+        name = args.model or (str(QUICKSTART) if note else DEFAULT_MODEL)
+        words = page_words(predictor, name, note, local=args.host in LOCAL)
+        page = build_page(predictor, examples[:SHOWN_EXAMPLES], Path(folder), words)
         _, url, _ = page.launch(
-            server_name="127.0.0.1",
+            server_name=args.host,
             server_port=args.port,
             inbrowser=args.open,
             theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
@@ -70,19 +72,36 @@ def run(args: argparse.Namespace) -> int:
             show_error=True,  # on the page
             quiet=True,
         )
+        if args.host not in LOCAL:
+            print("note: whoever reaches this machine can use the page; it asks for no password.", file=sys.stderr)
         print(f"page: {url} (Ctrl-C ends it)", flush=True)
         page.block_thread()
     return 0
 
 
-def build_page(predictor: Predictor, examples: list[str], folder: Path, note: str | None = None) -> Any:
+def page_words(predictor: Predictor, name: str, note: str | None = None, *, local: bool = True) -> str:
+    """Return the Markdown at the top of the page: what it does, which model it shows, and a note.
+
+    Args:
+        predictor: predictor of the model.
+        name: name of the model, folder or file.
+        note: text to show below.
+        local: only this machine reaches the page.
+    """
+    model = name.replace("`", "'")
+    facts = [f"Model: `{model}`", ", ".join(predictor.tasks), f"{len(predictor.names)} classes"]
+    words = WORDS.format(place="this machine" if local else "the machine that serves this page")
+    return "\n\n".join([words, "; ".join(facts), *([f"*Note: {note}*"] if note else [])])
+
+
+def build_page(predictor: Predictor, examples: list[str], folder: Path, words: str) -> Any:
     """Build the page, a ``gradio.Blocks``.
 
     Args:
         predictor: predictor of the model to show.
         examples: image files to try.
         folder: where files offered for download are written.
-        note: text shown at the top.
+        words: Markdown shown at the top.
     """
     import gradio as gr
 
@@ -115,7 +134,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, note: st
             raise gr.Error(str(error)) from error
 
     with gr.Blocks(title="Mask2Former", analytics_enabled=False, fill_width=True) as page:
-        gr.Markdown(f"{WORDS}\n\n*Note: {note}*" if note else WORDS)
+        gr.Markdown(words)
         state = gr.State(None)
         with gr.Tab("Image"), gr.Row():
             with gr.Column(scale=2, min_width=300):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from detectron2.data.catalog import Metadata
 
+from mask2former.dashboard.album import IMAGES, Album, Entry
 from mask2former.dashboard.class_list import ClassList
 from mask2former.dashboard.error_types import judge
 from mask2former.dashboard.examples import Drawer
-from mask2former.dashboard.gallery import Gallery
+from mask2former.dashboard.gallery import Example, Gallery
+from mask2former.dashboard.marks import Mark, pixel_marks, segment_marks
 from mask2former.dashboard.tally import PixelTally, SegmentTally
 from mask2former.evaluation.handover import ComparedImage, InstanceImage, PanopticImage, SemanticImage
 
 TASKS: dict[type, str] = {PanopticImage: "panoptic", InstanceImage: "instance", SemanticImage: "semantic"}
+MakeMarks = Callable[[Example | None], list[Mark]]  # with boxes, if it is given the drawn example
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Findings:
     Attributes:
         panoptic, instance, semantic: counts by task; None if the task is not evaluated.
         gallery: best and worst images by the first of these tasks.
+        albums: images to browse by task.
         compared: number of images by task.
     """
 
@@ -34,6 +39,7 @@ class Findings:
     instance: SegmentTally | None
     semantic: PixelTally | None
     gallery: Gallery
+    albums: dict[str, Album] = field(default_factory=dict)
     compared: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: Findings) -> Findings:
@@ -41,6 +47,8 @@ class Findings:
             if getattr(self, task) is not None:
                 getattr(self, task).__iadd__(getattr(other, task))
         self.gallery.take([other.gallery])
+        for task, album in self.albums.items():
+            album.take(other.albums[task])
         self.compared += other.compared
         return self
 
@@ -69,24 +77,47 @@ class Collector:
             instance=tallies.get("instance"),
             semantic=PixelTally.empty(number) if "semantic" in self.tasks else None,
             gallery=Gallery(self._examples),
+            albums={task: Album(IMAGES // len(self.tasks)) for task in self.tasks},
         )
 
     def add(self, image: ComparedImage) -> None:
         """Count one image of one task."""
         task = TASKS[type(image)]
-        tally = getattr(self.findings, task)
         if isinstance(image, SemanticImage):
-            quality = tally.add(image.counts.T, self.classes.of_labels(np.arange(len(image.counts))))
+            quality, marks = self._add_pixels(image)
         else:
-            overlaps = dataclasses.replace(
-                image.overlaps,
-                true_classes=self.classes.of_files(image.overlaps.true_classes),
-                found_classes=self.classes.of_files(image.overlaps.found_classes),
-            )
-            quality = tally.add(overlaps, judge(overlaps, image.matches))
+            quality, marks = self._add_segments(image, getattr(self.findings, task))
         self.findings.compared[task] += 1
-        if quality is not None and task == self.tasks[0]:
-            self.findings.gallery.offer(quality, lambda: self._draw(image, quality))
+        if quality is None:
+            return
+        example = cache(lambda: self._draw(image, quality))
+        if task == self.tasks[0]:
+            self.findings.gallery.offer(quality, example)
+        self.findings.albums[task].offer(marks(None), lambda: Entry.of(example(), marks(example())))
+
+    def _add_pixels(self, image: SemanticImage) -> tuple[float | None, MakeMarks]:
+        assert self.findings.semantic is not None
+        places, counts = self.classes.of_labels(np.arange(len(image.counts))), image.counts.T
+        return self.findings.semantic.add(counts, places), lambda _: pixel_marks(counts, places)
+
+    def _add_segments(
+        self, image: PanopticImage | InstanceImage, tally: SegmentTally
+    ) -> tuple[float | None, MakeMarks]:
+        overlaps = dataclasses.replace(
+            image.overlaps,
+            true_classes=self.classes.of_files(image.overlaps.true_classes),
+            found_classes=self.classes.of_files(image.overlaps.found_classes),
+        )
+        judgement = judge(overlaps, image.matches)
+        scores: list[float | None] = [None] * len(overlaps.found_classes)
+        if isinstance(image, InstanceImage):
+            scores = [one["score"] for one in image.found]
+
+        def marks(example: Example | None) -> list[Mark]:
+            boxes = self._draw.boxes(image, example) if example else None
+            return segment_marks(overlaps, judgement, len(self.classes.names), scores, boxes)
+
+        return tally.add(overlaps, judgement), marks
 
     @staticmethod
     def together(parts: Iterable[Findings]) -> Findings:

@@ -22,6 +22,7 @@ class ErrorRow:
         count: number of errors.
         share: share of all errors, in [0, 1].
         classes: the classes with most of them, "name (count)".
+        kind: place in ``KINDS``.
     """
 
     name: str
@@ -29,16 +30,21 @@ class ErrorRow:
     count: int
     share: float
     classes: str
+    kind: int
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A pair of confused classes: ``count`` of the ``total`` of class ``true`` were taken for ``found``."""
+    """A pair of confused classes: ``count`` of the ``total`` of class ``true`` were taken for ``found``.
+
+    ``places`` are those of the two classes.
+    """
 
     true: str
     found: str
     count: int
     total: int
+    places: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,14 @@ class Matrix:
 
     Attributes:
         names: names of rows and columns.
+        places: their classes; K: nothing.
         counts: [n, n] int64, true by found.
         shares: [n, n] shares of the row's total, in [0, 1]; the total includes classes that are not shown.
         left_out: number of classes that are in the data but not shown, because they are confused least.
     """
 
     names: list[str]
+    places: list[int]
     counts: np.ndarray
     shares: np.ndarray
     left_out: int
@@ -63,7 +71,14 @@ def error_rows(tally: SegmentTally, names: Sequence[str]) -> list[ErrorRow]:
     rows = [(kind, tally.kinds[KINDS.index(kind)]) for kind in MEANINGS]
     total = sum(int(by_class.sum()) for _, by_class in rows)
     found = [
-        ErrorRow(kind.value, MEANINGS[kind], int(count.sum()), float(count.sum() / total), _most(count, names))
+        ErrorRow(
+            name=kind.value,
+            meaning=MEANINGS[kind],
+            count=int(count.sum()),
+            share=float(count.sum() / total),
+            classes=_most(count, names),
+            kind=KINDS.index(kind),
+        )
         for kind, count in rows
         if count.any()
     ]
@@ -87,7 +102,11 @@ def confusions(counts: np.ndarray, names: Sequence[str], number: int = 8) -> lis
     np.fill_diagonal(between, 0)
     order = np.argsort(-between, axis=None, kind="stable")[:number]
     pairs = [np.unravel_index(place, between.shape) for place in order]
-    return [Confusion(names[t], names[f], int(between[t, f]), int(totals[t])) for t, f in pairs if between[t, f]]
+    return [
+        Confusion(names[t], names[f], int(between[t, f]), int(totals[t]), (int(t), int(f)))
+        for t, f in pairs
+        if between[t, f]
+    ]
 
 
 def matrix(counts: np.ndarray, names: Sequence[str], nothing: str = "nothing") -> Matrix:
@@ -104,4 +123,5 @@ def matrix(counts: np.ndarray, names: Sequence[str], nothing: str = "nothing") -
     kept = np.sort([i for i in order if seen[i]][:LARGEST_MATRIX]).astype(np.int64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     square = np.ix_(kept, kept)
-    return Matrix([names[i] for i in kept], counts[square], shares[square], int(seen.sum()) - len(kept))
+    left_out = int(seen.sum()) - len(kept)
+    return Matrix([names[i] for i in kept], kept.tolist(), counts[square], shares[square], left_out)

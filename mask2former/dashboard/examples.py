@@ -12,8 +12,10 @@ from detectron2.data.catalog import Metadata
 
 from mask2former.dashboard.class_list import ClassList
 from mask2former.dashboard.gallery import Example, Packed, shrunk
+from mask2former.dashboard.marks import Box
 from mask2former.evaluation.handover import ComparedImage, InstanceImage, PanopticImage
 from mask2former.visualization import Region, make_region
+from mask2former.visualization.painting import mask_box
 
 
 class Drawer:
@@ -39,6 +41,21 @@ class Drawer:
             truth, found = (self._labels(_pick(x, rows, columns), ~ignored) for x in (image.truth, image.found))
         return Example(image.file_name, quality, (len(rows), len(columns)), Packed(truth), Packed(found))
 
+    def boxes(
+        self, image: PanopticImage | InstanceImage, example: Example
+    ) -> tuple[list[Box | None], list[Box | None]]:
+        """Return the boxes of the true and of the found segments, in the order of the image's overlaps."""
+        truth, found = ([_box(region.mask) for region in packed.regions()] for packed in (example.truth, example.found))
+        if isinstance(image, InstanceImage):
+            return truth, found
+        (true_ids, true_segments), (_, found_segments) = image.truth, image.found
+        by_id = {one["id"]: box for one, box in zip(true_segments, truth, strict=True) if not one.get("iscrowd", 0)}
+        if len(by_id) != len(image.overlaps.true_classes):  # segments without a pixel are not compared
+            there = set(np.unique(true_ids).tolist())
+            by_id = {id_: box for id_, box in by_id.items() if id_ in there}
+        of_found = sorted(zip((one["id"] for one in found_segments), found, strict=True), key=lambda pair: pair[0])
+        return [by_id[id_] for id_ in sorted(by_id)], [box for _, box in of_found]
+
     def _segments(self, ids: np.ndarray, segments: Iterable[Mapping[str, Any]]) -> list[Region]:
         places = self._places(segments)
         return [self._region(ids == one["id"], place) for one, place in zip(segments, places, strict=True)]
@@ -60,6 +77,15 @@ class Drawer:
         isthing = not self._classes.things or place in self._classes.things if isthing is None else isthing
         region = make_region(mask, place, isthing, self._metadata, score)
         return dataclasses.replace(region, name=self._classes.names[place])
+
+
+def _box(mask: np.ndarray) -> Box | None:
+    """Return a mask's box in thousandths of the image's sides; None if it is empty."""
+    if (box := mask_box(mask)) is None:
+        return None
+    height, width = mask.shape
+    left, top, right, bottom = (round(1000 * at / side) for at, side in zip(box, (width, height) * 2, strict=True))
+    return left, top, right, bottom
 
 
 def _pick(array: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mask2former.dashboard.album_page import ALBUM_BYTES, album_context
 from mask2former.dashboard.class_list import ClassList
 from mask2former.dashboard.classes import columns, present
 from mask2former.dashboard.coco_scores import by_class, precision_recall
@@ -109,6 +110,8 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
             "matrices": list(_matrices(findings, names)),
             "charts": [{"id": f"chart-{i}", **c} for i, c in enumerate(_charts(evaluated.masks, segments))],
             "galleries": _galleries(findings),
+            "album": album_context(findings.albums, names),
+            "album_bytes": ALBUM_BYTES,
             "facts": evaluated.facts,
             "config": evaluated.config,
         },
@@ -117,15 +120,26 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
 
 def _matrices(findings: Findings, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     counted = (
-        ("segments", findings.panoptic, "segments with an IoU above 0.5"),
-        ("instances", findings.instance, f"instances with a score of at least {CONFIDENT} and an IoU above 0.5"),
-        ("pixels", findings.semantic, "pixels"),
+        ("panoptic", "segments", findings.panoptic, "segments with an IoU above 0.5"),
+        (
+            "instance",
+            "instances",
+            findings.instance,
+            f"instances with a score of at least {CONFIDENT} and an IoU above 0.5",
+        ),
+        ("semantic", "pixels", findings.semantic, "pixels"),
     )
-    for unit, tally, what in counted:
+    for task, unit, tally, what in counted:
         if tally is None or len(names) < 2:
             continue
         counts = tally.confusion
-        yield {"unit": unit, "what": what, "matrix": matrix(counts, names), "words": confusions(counts, names)}
+        yield {
+            "task": task,
+            "unit": unit,
+            "what": what,
+            "matrix": matrix(counts, names),
+            "words": confusions(counts, names),
+        }
 
 
 def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[str, Any]]:

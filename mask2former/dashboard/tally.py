@@ -71,7 +71,7 @@ class SegmentTally:
         np.add.at(self.kinds, (judgement.kinds, o.found_classes), 1)
         np.add.at(self.kinds[KINDS.index(Kind.MISSED)], o.true_classes[judgement.missed], 1)
         self._add_sizes(o, partners, iou)
-        self._add_confusions(o, judgement, correct, wrong, lonely)
+        self._add_confusions(o, judgement)
         total = correct.sum() + (wrong.sum() + lonely.sum()) / 2
         return float(iou.sum() / total) if total else None
 
@@ -81,18 +81,9 @@ class SegmentTally:
         np.add.at(self.by_size[1], places[matched], 1)
         np.add.at(self.by_size[2], places[matched], iou)
 
-    def _add_confusions(
-        self, o: Overlaps, judgement: Judgement, correct: np.ndarray, wrong: np.ndarray, lonely: np.ndarray
-    ) -> None:
+    def _add_confusions(self, o: Overlaps, judgement: Judgement) -> None:
         nothing = len(self.matched)
-        true_classes = np.full(len(o.found_classes), nothing)
-        true_classes[correct] = o.true_classes[judgement.partners[correct]]
-        free = lonely.copy()
-        for found in np.flatnonzero(judgement.kinds == KINDS.index(Kind.WRONG_CLASS)):
-            partner = judgement.partners[found]
-            if free[partner]:
-                true_classes[found], free[partner] = o.true_classes[partner], False
-        counted = correct | wrong
+        true_classes, counted, free = paired_classes(o, judgement, nothing)
         np.add.at(self.confusion, (true_classes[counted], o.found_classes[counted]), 1)
         np.add.at(self.confusion[:, nothing], o.true_classes[free], 1)
 
@@ -108,6 +99,29 @@ class SegmentTally:
             "precision": _ratio(tp, tp + fp),
             "recall": _ratio(tp, tp + fn),
         }
+
+
+def paired_classes(o: Overlaps, judgement: Judgement, nothing: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Say in which cell of the confusion matrix each of N true and M found segments of an image counts.
+
+    Args:
+        o, judgement: the segments and what they were judged to be.
+        nothing: K, the row and the column of segments without a partner.
+
+    Returns:
+        The row of each found segment, [M] int64; those that count, [M] bool; and the true segments that count in column
+        K, [N] bool.
+    """
+    correct = judgement.kinds == KINDS.index(Kind.CORRECT)
+    true_classes = np.full(len(o.found_classes), nothing)
+    true_classes[correct] = o.true_classes[judgement.partners[correct]]
+    free = np.ones(len(o.true_classes), bool)
+    free[judgement.partners[correct]] = False
+    for found in np.flatnonzero(judgement.kinds == KINDS.index(Kind.WRONG_CLASS)):
+        partner = judgement.partners[found]
+        if free[partner]:
+            true_classes[found], free[partner] = o.true_classes[partner], False
+    return true_classes, judgement.kinds != KINDS.index(Kind.IGNORED), free
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""FLOPs of the operators: one formula for PyTorch's counter, registered on import, and for ``tools/flop_counts.py``.
+"""FLOPs of the operators: one formula for PyTorch's counter, registered on import, and for ``analysis/flop_counts.py``.
 
 The package does not import this module, because PyTorch's counter imports a compiler (a quarter of a second). Import it
 before ``torch.utils.flop_counter.FlopCounterMode`` counts a model.

@@ -31,6 +31,8 @@ SCRIPTS = {
     "tools/convert.py": "convert",
     "tools/export.py": "export",
     "tools/dashboard.py": "report",
+    "tools/draw_predictions.py": "draw",
+    "tools/analyze.py": "analyze",
 }
 # Runs each help of a list in one process, and says what was imported by the end.
 HELPS = """

@@ -21,6 +21,8 @@ COLUMN = """
         .map(cell => cell.dataset.value ?? cell.textContent)"""
 CLICK = "document.querySelector('#class-table button[data-column=\"{}\"]').click()"
 
+KEY = "document.getElementById('{}').dispatchEvent(new KeyboardEvent('keydown', {{key: '{}', bubbles: true}}))"
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
@@ -47,10 +49,16 @@ def test_report(browser, report):
 
     browser.run("for (const image of document.images) image.loading = 'eager'")
     browser.wait("return [...document.querySelectorAll('.shot img')].every(i => i.complete && i.naturalWidth > 0)")
-    assert browser.run("return document.querySelectorAll('.shot img').length") == 12
-    browser.run("document.querySelector('.shot img').click()")
-    assert browser.run("return document.querySelector('dialog').open")
-    browser.run("document.querySelector('dialog').click()")
+    assert browser.run("return document.querySelectorAll('.shot img[role=button]').length") == 12
+    browser.run("document.querySelector('.shot img[role=button]').click()")
+    assert browser.run("return document.getElementById('enlarged').open")
+    enlarged = "return document.querySelector('#enlarged img').alt"
+    first = browser.run(enlarged)
+    browser.run(KEY.format("enlarged", "ArrowRight"))
+    assert browser.run(enlarged) != first
+    browser.run(KEY.format("enlarged", "ArrowLeft"))
+    assert browser.run(enlarged) == first
+    browser.run("document.getElementById('enlarged').click()")
 
     def paper():
         return browser.run("return getComputedStyle(document.body).backgroundColor")
@@ -60,6 +68,62 @@ def test_report(browser, report):
     assert paper() != first
     browser.run("document.getElementById('theme').click()")
     assert paper() == first
+    assert browser.complaints() == []
+
+
+def test_errors_show_their_images(browser, report):
+    browser.open(report("panoptic", "semantic"))
+    album = json.loads(browser.run("return document.getElementById('album-data').textContent"))
+
+    def names():
+        return browser.run(
+            "return [...document.querySelectorAll('#album-shots figcaption span[title]')].map(x => x.title)"
+        )
+
+    def choose(**values):
+        for name, value in values.items():
+            browser.run(f"filters.elements['{name}'].value = '{value}'")
+        browser.run("filters.dispatchEvent(new Event('input'))")
+
+    entries = album["tasks"]["panoptic"]["entries"]
+    by_quality = [entry["n"] for entry in sorted(entries, key=lambda entry: entry["q"])]
+    assert names() == by_quality
+    for place in range(browser.run("return document.querySelectorAll('button.find').length")):
+        button = f"document.querySelectorAll('button.find')[{place}]"
+        wanted = browser.run(f"return {{...{button}.dataset}}")
+        browser.run(f"{button}.click()")
+        columns = {i: int(wanted[key]) for i, key in enumerate(("kind", "true", "found")) if key in wanted}
+        expected = {
+            entry["n"]
+            for entry in album["tasks"][wanted["task"]]["entries"]
+            if any(all(mark[i] == value for i, value in columns.items()) for mark in entry["m"])
+        }
+        assert set(names()) == expected
+        assert expected
+    browser.run("filters.reset()")
+    browser.wait(f"return document.querySelectorAll('#album-shots figure').length === {len(entries)}")
+    choose(order="best")
+    assert names() == by_quality[::-1]
+    middle = sorted(entry["q"] for entry in entries)[2]
+    choose(low=100 * middle - 0.001)
+    assert names() == by_quality[::-1][: sum(entry["q"] >= middle for entry in entries)]
+    choose(low=0, order="name", **{"class": 3})
+    assert names() == sorted(entry["n"] for entry in entries if any(3 in mark[1:3] for mark in entry["m"]))
+
+    browser.run("filters.reset()")
+    browser.wait(f"return document.querySelectorAll('#album-shots figure').length === {len(entries)}")
+    browser.run("document.querySelector('#album-shots button').click()")
+    shown = []
+    for _ in range(len(entries)):
+        shown.append(browser.run("return document.getElementById('viewer-name').textContent").split(",")[0])
+        browser.run(KEY.format("viewer", "ArrowRight"))
+    assert shown == by_quality
+    boxes = browser.run("return document.querySelectorAll('#viewer-row i').length")
+    errors = [mark for mark in next(e for e in entries if e["n"] == by_quality[-1])["m"] if mark[0] != album["correct"]]
+    assert boxes == len(errors)
+    assert len(browser.run("return [...document.querySelectorAll('#viewer-row .regions')].map(x => x.alt)")) == 2
+    browser.run("document.getElementById('viewer-close').click()")
+    assert not browser.run("return viewer.open")
     assert browser.complaints() == []
 
 

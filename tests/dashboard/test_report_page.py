@@ -14,7 +14,7 @@ from mask2former.dashboard.gallery import Example, Gallery, Packed, shrunk
 from mask2former.dashboard.pages import as_data
 from mask2former.visualization import Region
 
-VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
+VOID = {"meta", "input", "link", "img", "br", "rect", "path", "circle"}
 PNG = "pan_seg_file_name"
 TASKS = [("panoptic", "instance", "semantic"), ("panoptic",), ("instance",), ("semantic",)]
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from small_families import FAMILIES, Family, image, network
 
+from mask2former.analysis import flop_counts
+from mask2former.cli import analyze
 from mask2former.data import register_all
 from mask2former.export import ExportedNetwork, export, load
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import analyze  # noqa: E402
-import flop_counts  # noqa: E402
 
 # Fewer layers than the table's, since tracing takes as long as there are.
 SHALLOW = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)

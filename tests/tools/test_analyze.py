@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,16 +12,14 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.analysis import flop_counts
+from mask2former.cli import analyze
 from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.ops import ms_deform_attn, ms_deform_attn_fused
 from mask2former.ops.library import is_loaded, plain_pytorch
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import analyze  # noqa: E402
-import flop_counts  # noqa: E402
 
 
 class Attend(nn.Module):

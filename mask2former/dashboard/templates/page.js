@@ -29,18 +29,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
 }
 
-const enlarged = document.querySelector("dialog");
+const enlarged = document.getElementById("enlarged");
 if (enlarged) {
-  const show = (image) => {
+  const images = [...document.querySelectorAll(".shot img[role=button]")];
+  let place = 0;
+  const show = (number) => {
+    place = (number + images.length) % images.length;
     const big = enlarged.querySelector("img");
-    big.src = image.src;
-    big.alt = image.alt;
-    enlarged.showModal();
+    big.src = images[place].src;
+    big.alt = images[place].alt;
+    if (!enlarged.open) enlarged.showModal();
   };
-  for (const image of document.querySelectorAll(".shot img")) {
-    image.addEventListener("click", () => show(image));
-    image.addEventListener("keydown", (event) => { if (event.key === "Enter") show(image); });
-  }
+  images.forEach((image, number) => {
+    image.addEventListener("click", () => show(number));
+    image.addEventListener("keydown", (event) => { if (event.key === "Enter") show(number); });
+  });
+  enlarged.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step) { event.preventDefault(); show(place + step); }
+  });
   enlarged.addEventListener("click", () => enlarged.close());
 }
 

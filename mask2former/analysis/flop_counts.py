@@ -106,7 +106,7 @@ def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, floa
     # All operators but products are meant to be unsupported.
     activations.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     by_part = [analysis.by_module() for analysis in (flop_analysis(model, image), activations)]
-    counted = {}
+    counted: dict[str, tuple[float, float, float]] = {}
     for part, name in {**parts_of(model), "total": ""}.items():
         module = model.get_submodule(name)
         parameters = sum(parameter.numel() for parameter in module.parameters())
@@ -118,7 +118,7 @@ def count(model: nn.Module, image: Tensor) -> dict[str, tuple[float, float, floa
 class Network(nn.Module):
     """The network alone, padded image [1, 3, H, W] -> class logits and mask logits, which runs without values."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: SegmentationModel) -> None:
         super().__init__()
         self.model = model
 
@@ -142,7 +142,7 @@ def count_products(model: SegmentationModel, size: tuple[int, int]) -> dict[str,
     with FlopCounterMode(display=False, custom_mapping=PLAIN_SAMPLING) as counter:
         whole(torch.empty(1, 3, height, width, device="meta"))
     by_module = counter.get_flop_counts()
-    counted = {}
+    counted: dict[str, tuple[float, float, float]] = {}
     for part, name in {**parts_of(model), "total": ""}.items():
         module = model.get_submodule(name)
         parameters = sum(parameter.numel() for parameter in module.parameters())

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from synthetic_shapes.scene import Scene
+from mask2former_shapes.scene import Scene
 
-CATALOG = Path(__file__).parents[2] / "mask2former" / "data" / "datasets" / "catalog" / "quickstart.json"
+CATALOG = Path(__file__).parents[1] / "mask2former" / "data" / "datasets" / "catalog" / "quickstart.json"
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 Record = dict[str, Any]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synthetic_shapes.stage import GRASS, SAND, WATER, Stage
-from synthetic_shapes.texture import wavy
+from mask2former_shapes.stage import GRASS, SAND, WATER, Stage
+from mask2former_shapes.texture import wavy
 
 
 def meadow(stage: Stage) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthetic_shapes.light import mix, pick, rgb, vary
-from synthetic_shapes.things.shapes import (
+from mask2former_shapes.light import mix, pick, rgb, vary
+from mask2former_shapes.things.shapes import (
     Part,
     Points,
     bar,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthetic_shapes.light import mix, pick, rgb
-from synthetic_shapes.things.shapes import Part, bar, box, ellipse, moved, pattern, polygon, smooth, turned
+from mask2former_shapes.light import mix, pick, rgb
+from mask2former_shapes.things.shapes import Part, bar, box, ellipse, moved, pattern, polygon, smooth, turned
 
 BRIGHT = ["e4443a", "f2b632", "3f7fd1", "3aa17e", "8e55c2", "ef7f3a", "e65c9c"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from synthetic_shapes import OVERSAMPLING
-from synthetic_shapes.land import LANDSCAPES
-from synthetic_shapes.light import TIMES_OF_DAY, rgb, vary
-from synthetic_shapes.placing import Thing, place_things
-from synthetic_shapes.stage import SKY, STUFF, WATER, Stage
-from synthetic_shapes.surfaces import paint_surfaces
-from synthetic_shapes.things.kinds import KINDS
+from mask2former_shapes import OVERSAMPLING
+from mask2former_shapes.land import LANDSCAPES
+from mask2former_shapes.light import TIMES_OF_DAY, rgb, vary
+from mask2former_shapes.placing import Thing, place_things
+from mask2former_shapes.stage import SKY, STUFF, WATER, Stage
+from mask2former_shapes.surfaces import paint_surfaces
+from mask2former_shapes.things.kinds import KINDS
 
 LEAST_VISIBLE = 12  # pixels of the finished image; what shows less is left out
 LEAST_SHARE = 0.35  # of a thing's pixels that have to be visible

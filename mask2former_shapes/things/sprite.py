@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from synthetic_shapes.light import Colour
-from synthetic_shapes.things.shapes import Part
+from mask2former_shapes.light import Colour
+from mask2former_shapes.things.shapes import Part
 
 FINE = 4  # bits below one pixel in OpenCV's coordinates
 

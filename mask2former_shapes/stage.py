@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from synthetic_shapes.light import Colour, TimeOfDay, rgb
+from mask2former_shapes.light import Colour, TimeOfDay, rgb
 
 STUFF = ("sky", "water", "sand", "grass")  # numbers in Stage.cover
 SKY, WATER, SAND, GRASS = range(4)

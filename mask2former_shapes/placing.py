@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthetic_shapes.stage import SAND, STUFF, Stage
-from synthetic_shapes.things.kinds import KINDS, Kind
-from synthetic_shapes.things.sprite import Sprite, paint
+from mask2former_shapes.stage import SAND, STUFF, Stage
+from mask2former_shapes.things.kinds import KINDS, Kind
+from mask2former_shapes.things.sprite import Sprite, paint
 
 FEWEST, MOST = 3, 6  # things that a scene should have; it has fewer where no more fit
 LEAST_ROOM = 0.05  # share of the image that has to be a kind's home

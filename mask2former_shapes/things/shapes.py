@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthetic_shapes.light import Colour
+from mask2former_shapes.light import Colour
 
 Points = np.ndarray  # [n, 2] float
 

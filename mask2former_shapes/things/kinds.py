@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthetic_shapes.stage import GRASS, SAND, SKY, WATER
-from synthetic_shapes.things import afloat, ashore
-from synthetic_shapes.things.shapes import Part
+from mask2former_shapes.stage import GRASS, SAND, SKY, WATER
+from mask2former_shapes.things import afloat, ashore
+from mask2former_shapes.things.shapes import Part
 
 
 @dataclass(frozen=True)

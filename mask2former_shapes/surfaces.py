@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from synthetic_shapes import OVERSAMPLING
-from synthetic_shapes.light import mix, pick, rgb, vary
-from synthetic_shapes.stage import GRASS, SAND, SKY, WATER, Stage
-from synthetic_shapes.texture import noise, on_ground
+from mask2former_shapes import OVERSAMPLING
+from mask2former_shapes.light import mix, pick, rgb, vary
+from mask2former_shapes.stage import GRASS, SAND, SKY, WATER, Stage
+from mask2former_shapes.texture import noise, on_ground
 
 
 def paint_surfaces(stage: Stage) -> None:

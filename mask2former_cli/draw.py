@@ -1,0 +1,45 @@
+"""The words of ``mask2former draw``."""
+
+from __future__ import annotations
+
+import argparse
+
+from mask2former_cli.arguments import add_options, add_trust
+from mask2former_cli.choices import INSTANCE_THRESHOLD, TASKS
+
+EXAMPLES = """
+example:
+  %(prog)s --config-file quickstart/panoptic --number 24 MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
+"""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Make the parser."""
+    result = argparse.ArgumentParser(
+        prog=prog,
+        description="Draw a model's predictions over the images of a data set, beside the ground truth.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="configuration: a YAML file, or the name of one of this project's",
+    )
+    result.add_argument("--dataset", metavar="NAME", help="registered data set [the first of DATASETS.TEST]")
+    result.add_argument(
+        "--number",
+        type=int,
+        default=24,
+        metavar="N",
+        help="number of images, evenly spread over the data set [%(default)s]",
+    )
+    result.add_argument("--task", choices=TASKS, help="task to draw [the first of the model]")
+    result.add_argument(
+        "--threshold", type=float, default=INSTANCE_THRESHOLD, help="lowest score of drawn instances [%(default)s]"
+    )
+    result.add_argument("--output", metavar="FOLDER", help="folder to write to [OUTPUT_DIR/images]")
+    add_trust(result)
+    add_options(result)
+    return result

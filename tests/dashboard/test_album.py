@@ -1,0 +1,178 @@
+"""The images to browse: each error and each confusion finds its images, with boxes where it is; the size is bounded."""
+
+import base64
+import io
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import IDS, NAMES, SIZE
+from PIL import Image
+
+from mask2former.dashboard import album_page
+from mask2former.dashboard.album import EXAMPLES, Album, Entry
+from mask2former.dashboard.album_page import album_context
+from mask2former.dashboard.collector import Collector
+from mask2former.dashboard.error_types import KINDS, Kind
+from mask2former.dashboard.marks import Mark
+from mask2former.dashboard.overlay import overlay_png
+from mask2former.visualization import Region
+
+NOTHING = len(NAMES)
+TASKS = ["panoptic", "instance", "semantic"]
+
+
+def album_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="album-data">(.*?)</script>', page, re.S)[1])
+
+
+def pixels(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGBA"))
+
+
+def test_marks_add_up_to_the_matrices_and_kinds(report, collect):
+    album = album_of(report(*TASKS).read_text())
+    findings = collect(TASKS).findings
+    for task in ("panoptic", "instance"):
+        tally, entries = getattr(findings, task), album["tasks"][task]["entries"]
+        assert len(entries) == album["tasks"][task]["seen"] == 5
+        cells = Counter((true, found) for entry in entries for _, true, found, *_ in entry["m"])
+        assert all(cells[i, j] == tally.confusion[i, j] for i in range(NOTHING + 1) for j in range(NOTHING + 1))
+        kinds = Counter(kind for entry in entries for kind, *_ in entry["m"])
+        for kind in set(Kind) - {Kind.IGNORED}:
+            assert kinds[KINDS.index(kind)] == tally.kinds[KINDS.index(kind)].sum()
+
+
+def test_pixels_are_shares_of_the_annotated_ones(report, images):
+    records, _, outputs = images
+    album = album_of(report("semantic").read_text())
+    by_name = {entry["n"]: entry for entry in album["tasks"]["semantic"]["entries"]}
+    for number, (record, output) in enumerate(zip(records, outputs, strict=True)):
+        truth = np.asarray(Image.open(record["sem_seg_file_name"]))
+        found, asked = output["sem_seg"].numpy().argmax(0), truth != 255
+        expected = {
+            (t, f): ((truth == t) & (found == f)).sum() / asked.sum() for t in range(NOTHING) for f in range(NOTHING)
+        }
+        marks = by_name[f"image{number}.png"]["m"]
+        assert {(t, f): share for _, t, f, share, _ in marks} == {
+            pair: pytest.approx(share, abs=1e-4) for pair, share in expected.items() if share
+        }
+        assert all((kind == KINDS.index(Kind.CORRECT)) == (t == f) for kind, t, f, *_ in marks)
+
+
+def test_boxes_are_those_of_the_segments(report, images):
+    records, _, outputs = images
+    album = album_of(report("panoptic").read_text())
+    by_name = {entry["n"]: entry for entry in album["tasks"]["panoptic"]["entries"]}
+    seen = 0
+    for number, output in enumerate(outputs):
+        ids, segments = output["panoptic_seg"]
+        expected = Counter((s["category_id"], box_of(ids.numpy() == s["id"])) for s in segments)
+        marks = by_name[f"image{number}.png"]["m"]
+        assert Counter((found, tuple(box)) for _, _, found, _, box in marks if found != NOTHING) <= expected
+        true_ids = np.asarray(Image.open(records[number]["pan_seg_file_name"])).astype(int)[..., 0]
+        true = {(s["category_id"], box_of(true_ids == s["id"])) for s in records[number]["segments_info"]}
+        missed = [(t, tuple(box)) for _, t, found, _, box in marks if found == NOTHING]
+        assert set(missed) <= true
+        seen += len(missed)
+    assert seen
+
+
+def box_of(mask):
+    ys, xs = np.nonzero(mask)
+    ends = (xs.min() / SIZE[1], ys.min() / SIZE[0], (xs.max() + 1) / SIZE[1], (ys.max() + 1) / SIZE[0])
+    return tuple(round(1000 * end) for end in ends)
+
+
+def test_overlays_cover_what_was_found(report, images):
+    _, _, outputs = images
+    album = album_of(report("instance").read_text())
+    for entry in album["tasks"]["instance"]["entries"]:
+        number = int(re.search(r"\d", entry["n"])[0])
+        masks = outputs[number]["instances"].pred_masks.numpy() > 0
+        assert np.array_equal(pixels(entry["f"])[..., 3] > 0, masks.any(0))
+        photo = pixels(album["images"][entry["i"]])
+        assert photo.shape[:2] == SIZE
+
+
+def test_colours_of_an_overlay():
+    mask = np.zeros((9, 9), bool)
+    mask[2:7, 2:7] = True
+    painted = pixels(
+        "," + base64.b64encode(overlay_png([Region(mask, "a", np.array([9, 200, 50]), False)], (9, 9))).decode()
+    )
+    assert np.array_equal(np.unique(painted[mask][:, :3], axis=0), [[9, 200, 50]])
+    assert painted[4, 4, 3] < painted[2, 2, 3] == 255
+    many = [
+        Region(np.arange(400).reshape(20, 20) == i, "b", np.array([i % 256, i // 256, 1]), False) for i in range(400)
+    ]
+    painted = pixels("," + base64.b64encode(overlay_png(many, (20, 20))).decode())
+    assert (painted[..., 3] > 0).all()
+
+
+def entry_of(number, marks):
+    return Entry(str(number), 0.5, marks, b"", b"")
+
+
+def test_a_large_album_keeps_examples_of_what_is_rare():
+    usual, rare = [Mark(0, 1, 1), Mark(2, 1, 2)], [Mark(9, 3, 4)]
+    album, made = Album(20), []
+    for number in range(2000):
+        marks = rare if number in (700, 1100, 1999) else usual
+        album.offer(marks, lambda n=number, m=marks: made.append(n) or entry_of(n, m))
+    assert len(album.entries) == 20 and album.seen == 2000
+    assert {"700", "1100", "1999"} <= {entry.file_name for entry in album.entries}
+    assert len(made) < 400  # the others were not painted
+    assert np.median([int(entry.file_name) for entry in album.entries]) > 200  # not the first ones alone
+
+
+def test_albums_of_processes_become_one():
+    parts = [Album(6), Album(6)]
+    for number in range(40):
+        marks = [Mark(3, 0, NOTHING)] if number == 33 else [Mark(0, 0, 0)]
+        parts[number % 2].offer(marks, lambda n=number, m=marks: entry_of(n, m))
+    parts[0].take(parts[1])
+    assert parts[0].seen == 40 and len(parts[0].entries) == 6
+    assert "33" in {entry.file_name for entry in parts[0].entries}
+
+
+def test_rare_errors_never_exceed_the_limit():
+    album = Album(EXAMPLES)
+    for number in range(50):
+        marks = [Mark(0, number, number + 1)]
+        album.offer(marks, lambda n=number, m=marks: entry_of(n, m))
+    assert len(album.entries) == EXAMPLES
+
+
+def test_the_page_says_when_it_is_full(collect, images, monkeypatch):
+    findings = Collector.together([collect(["panoptic", "semantic"]).findings])
+    whole = album_context(findings.albums, NAMES)
+    assert [part["limited"] for part in whole["tasks"].values()] == [False, False]
+    size = len(json.dumps(whole))
+    monkeypatch.setattr(album_page, "ALBUM_BYTES", size // 2)
+    half = album_context(findings.albums, NAMES)
+    assert [part["limited"] for part in half["tasks"].values()] == [True, True]
+    assert [part["seen"] for part in half["tasks"].values()] == [5, 5]
+    assert all(0 < len(part["entries"]) < 5 for part in half["tasks"].values())
+    assert len(json.dumps(half)) < 0.75 * size
+
+
+def test_errors_lead_to_their_images(report):
+    page = report(*TASKS).read_text()
+    album = album_of(page)
+    buttons = [
+        dict(re.findall(r'data-(\w+)="(\w+)"', text)) for text in re.findall(r'<button[^>]*class="find"[^>]*>', page)
+    ]
+    assert {button["task"] for button in buttons} == set(TASKS)
+    assert any("kind" in button for button in buttons)
+    for button in buttons:
+        wanted = {place: int(button[key]) for place, key in enumerate(("kind", "true", "found")) if key in button}
+        entries = album["tasks"][button["task"]]["entries"]
+        assert any(all(mark[i] == value for i, value in wanted.items()) for entry in entries for mark in entry["m"])
+
+
+def test_a_page_without_images_has_no_album(report):
+    assert "album-data" not in report().read_text()
+    assert len(IDS) == NOTHING
