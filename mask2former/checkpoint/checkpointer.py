@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mask2former.checkpoint.formats import UNKNOWN, to_ours
 from mask2former.checkpoint.module_hook import check_images
 from mask2former.checkpoint.report import LoadReport, compare
+from mask2former.checkpoint.sharded import is_sharded, whole
 from mask2former.checkpoint.weights_io import read
 from mask2former.checkpoint.whole import TAG, newest_whole
 from mask2former.files import whole_file, write_text
@@ -51,16 +52,21 @@ class MaskFormerCheckpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Save the model and everything that was added to ``name``.pth in the folder, and tag it as the last one.
 
+        The file holds whole tensors, also of a model that is sharded, for which all processes have to call this.
+
         Raises:
             OSError: the disk is full, or the like; the message names the file, and the files of before are kept.
         """
-        if not self.save_dir or not self.save_to_disk:
+        sharded = is_sharded(self.model)
+        if not self.save_dir or not (self.save_to_disk or sharded):
             return
         state = {"model": self.model.state_dict()}
         state |= {key: one.state_dict() for key, one in self.checkpointables.items()} | kwargs
-        file = self._write(name, state)
-        self.tag_last_checkpoint(file)
-        self.saved = file
+        if sharded:
+            state = whole(state, keep=self.save_to_disk)
+        if self.save_to_disk:
+            self.tag_last_checkpoint(self._write(name, state))
+        self.saved = f"{name}.pth"
 
     def save_weights(self, name: str, model: nn.Module) -> None:
         """Save the weights alone, for use; ``last_checkpoint`` goes on naming what a training can go on from.

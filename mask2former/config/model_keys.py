@@ -101,7 +101,8 @@ def add_mask_former_keys(cfg: CN) -> None:
     # imply this.
     node.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
     # Semantic results alone: see images in square windows of this side, in pixels of the resized image, at this
-    # distance, and average their scores. 0: the whole image at once.
+    # distance, and average their scores. WINDOW 0: the whole image at once. WINDOW_STRIDE 0: as few windows as cover
+    # it, spread evenly, as EoMT's authors do along the longer side after resizing the shorter one to the window's.
     node.TEST.WINDOW = 0
     node.TEST.WINDOW_STRIDE = 0
     # Clips. joint: all frames at once, by a decoder of clips. Frame by frame, by any model of images: minvis, in which

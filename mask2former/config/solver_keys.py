@@ -36,3 +36,6 @@ def add_solver_keys(cfg: CN) -> None:
     solver.EMA = CN()
     solver.EMA.ENABLED = False
     solver.EMA.DECAY = 0.999
+    # Spread parameters, gradients and the optimiser's state over the processes of a training, for networks that are too
+    # large otherwise: fsdp2 (PyTorch's fully_shard). none: each process has all, by DistributedDataParallel.
+    solver.SHARDING = "none"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from detectron2.utils import comm
+
+from mask2former.checkpoint.sharded import local
+
 
 def save_last_good(trainer: Any) -> str:
     """Save the weights before the bad steps as model_last_good.pth; ``--resume`` still takes the last checkpoint.
@@ -15,7 +19,8 @@ def save_last_good(trainer: Any) -> str:
     Returns:
         What to say about it.
     """
-    if not all(parameter.isfinite().all() for parameter in trainer.model.parameters()):
+    # Of a sharded model, each process knows its own part.
+    if not all(comm.all_gather(all(local(one).isfinite().all().item() for one in trainer.model.parameters()))):
         return "They are not finite either, so they are not saved: go on from an earlier checkpoint."
     saving = trainer.checkpointer
     tagged = saving.get_checkpoint_file() if saving.has_checkpoint() else ""

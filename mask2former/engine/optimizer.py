@@ -12,6 +12,7 @@ from detectron2.solver.build import maybe_add_gradient_clipping
 from fvcore.common.param_scheduler import ParamScheduler
 from torch import nn
 
+from mask2former.checkpoint.sharded import is_sharded
 from mask2former.data.progressive import Stage, build_stages, rate_factor
 
 NORM_LAYERS = (
@@ -56,9 +57,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     else:
         arguments["eps"] = solver.ADAM_EPS
     groups = parameter_groups(cfg, model)
-    # One kernel for all parameters of a group takes a third of the time on a CPU. Not all other devices have it.
+    # One kernel for all parameters of a group takes a third of the time on a CPU. Not all other devices have it, and
+    # SGD's is not there for sharded parameters.
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return optimizer_class(groups, fused=devices <= {"cpu", "cuda"}, **arguments)
+    fused = devices <= {"cpu", "cuda"} and not (solver.OPTIMIZER == "SGD" and is_sharded(model))
+    return optimizer_class(groups, fused=fused, **arguments)
 
 
 def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mask2former.checkpoint.sharded import sharded_like
+
 logger = logging.getLogger(__name__)
 SHAPES = "parameter_shapes"  # key beside PyTorch's "state" and "param_groups"
 
@@ -50,6 +52,12 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, A
             anew.append(names.get(id(parameter), f"parameter {number}").removeprefix("module."))
     if anew:
         logger.warning("The optimiser state of these parameters has other shapes and is reset: %s.", ", ".join(anew))
+    for number, parameter in zip(numbers, _parameters(optimizer), strict=True):
+        if number in state:
+            state[number] = {
+                key: sharded_like(value, parameter) if isinstance(value, Tensor) else value
+                for key, value in state[number].items()
+            }
     optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
     return anew
 

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from mask2former.checkpoint.sharded import whole_tensor
 from mask2former.engine.optimizer_state import load_optimizer_state, optimizer_state
 from mask2former.engine.precision import AmpSettings
 from mask2former.engine.statistics import RunningStatistics
@@ -106,7 +107,7 @@ class TrainStep(SimpleTrainer):
         else:  # to notice one that is not finite
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             norm = nn.utils.get_total_norm(gradients, self.norm_type)
-        metrics = {"grad_norm": norm}
+        metrics = {"grad_norm": whole_tensor(norm)}
 
         values = self._fetch({**losses, **metrics})
         parts = {name: values[name] for name in losses}

@@ -31,6 +31,7 @@ from mask2former.engine.optimizer import build_lr_scheduler, build_optimizer
 from mask2former.engine.precision import build_amp_settings
 from mask2former.engine.reporting_evaluator import with_report
 from mask2former.engine.resumable_trainer import ResumableTrainer
+from mask2former.engine.sharding import Sharding, sharding_wanted
 from mask2former.engine.train_step import TrainStep
 from mask2former.engine.wandb_writer import build_wandb_writers
 from mask2former.evaluation.build import build_evaluator, was_rehearsed
@@ -56,10 +57,12 @@ class Trainer(ResumableTrainer):
         # A proxy, because a reference would make a cycle that keeps the trainer's memory after its last use.
         proxy = weakref.proxy(self)
         model = self.build_model(cfg)
+        # Before the optimiser is built, which has to see the shards.
+        self.sharding = Sharding(model, averaged=cfg.SOLVER.EMA.ENABLED) if sharding_wanted(cfg) else None
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         self._trainer = TrainStep(
-            self._distribute(cfg, model),
+            self._distribute(cfg, model) if self.sharding is None else model,
             data_loader,
             optimizer,
             precision=build_amp_settings(cfg),

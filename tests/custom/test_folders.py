@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from layouts import BOXES, HEIGHT, NAMES, WIDTH, coco, draw, save
 from PIL import Image
+from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from mask2former.custom import CustomDataset, DataError, build_dataset, open_data
@@ -182,6 +184,43 @@ def test_training_images_that_are_validation_images(tmp_path: Path) -> None:
     layouts.yolo(tmp_path)
     save(f"train: train/images\nval: train/images\nnames: {list(NAMES)}\n", tmp_path / "data.yaml")
     assert any("3 of 3 validation images are also training" in note for note in build(tmp_path, tmp_path / "o").notes)
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_file_with_names_alone_is_of_the_usual_folders(split: str, tmp_path: Path) -> None:
+    layouts.yolo(tmp_path / "whole")
+    for kind in ("images", "labels"):
+        shutil.copytree(tmp_path / "whole" / "train" / kind, tmp_path / "data" / kind / split)
+    save(f"names: {list(NAMES)}\nnc: 3\n", tmp_path / "data" / "data.yaml")
+    assert counts(build(tmp_path / "data", tmp_path / "out")) == {"cat": 3, "dog": 1, "emu": 0}
+
+
+def test_what_supervision_writes_and_reads(tmp_path: Path) -> None:
+    """The package draws a ring and two rectangles; its reader and ours find the same pixels."""
+    supervision = pytest.importorskip("supervision", reason="the optional package supervision is not installed")
+    height, width = 60, 80
+    masks = np.zeros((3, height, width), bool)
+    masks[0, 5:25, 5:35], masks[1, 30:40, 5:15], masks[2, 45:58, 50:78] = True, True, True
+    masks[0, 10:20, 12:28] = False
+    image = str(tmp_path / "drawn.png")
+    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(image)
+    boxes, numbers = supervision.mask_to_xyxy(masks), np.array([0, 1, 1])
+    truth = supervision.Detections(xyxy=boxes, mask=masks, class_id=numbers)
+    given = supervision.DetectionDataset(["cat", "dog"], [image], {image: truth})
+    data = tmp_path / "data"
+    places = (str(data / "images"), str(data / "labels"), str(data / "data.yaml"))
+    given.as_yolo(*places)
+    ((_, _, theirs),) = supervision.DetectionDataset.from_yolo(*places, force_masks=True)
+    source = open_data([str(data)], None, tmp_path / "out").train
+    content = json.loads(Path(str(source.annotations)).read_text())
+    assert [entry["name"] for entry in content["categories"]] == ["cat", "dog"] and len(content["images"]) == 1
+    assert len(content["annotations"]) == len(theirs) == 3
+    for entry, mask, right in zip(content["annotations"], theirs.mask, masks, strict=True):
+        drawn = rle.decode(rle.merge(rle.frPyObjects(entry["segmentation"], height, width))).astype(bool)
+        # A polygon's edge may be half a pixel outside or inside.
+        for other in (mask, right):
+            assert (drawn & other).sum() / (drawn | other).sum() > 0.75
+        assert not drawn[14:16, 18:22].any()
 
 
 def test_boxes_alone(tmp_path: Path) -> None:

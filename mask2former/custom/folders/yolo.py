@@ -42,6 +42,8 @@ def read_yolo_folder(root: Path, file: Path, out: Path) -> FolderData:
     content = _read_yaml(file)
     names = _names(content.get("names"), file)
     parts = {}
+    if not any(content.get(key) for key in KEYS):
+        content = {**content, **_by_folders(root)}
     for key, split in KEYS.items():
         if content.get(key) and (images := _images(root, content, key, file)):
             parts[split] = _convert(root, images, names, out / f"{split}.json")
@@ -90,6 +92,12 @@ def _images(root: Path, content: Mapping[str, Any], key: str, file: Path) -> lis
         else:
             found += _listed(root, place, key)
     return found
+
+
+def _by_folders(root: Path) -> dict[str, str]:
+    """Return the splits by the usual folders, for a file with names alone, as the package supervision writes it."""
+    named = {key: f"images/{key}" for key in KEYS if (root / "images" / key).is_dir()}
+    return named or ({"train": "images"} if (root / "images").is_dir() else {})
 
 
 def _listed(root: Path, file: Path, near: str) -> list[str]:

@@ -18,6 +18,7 @@ from mask2former.engine.hooks.curves import CurvesHook
 from mask2former.engine.hooks.progress import ProgressHook
 from mask2former.engine.hooks.weight_average import WeightAverageHook
 from mask2former.engine.hooks.writers import WritersHook
+from mask2former.engine.sharding import GatherHook, Sharding
 from mask2former.engine.validation_loss import ValidationLoss
 
 
@@ -29,8 +30,15 @@ def build_training_hooks(trainer: Any) -> list[HookBase | None]:
     """
     cfg, solver = trainer.cfg, trainer.cfg.SOLVER
     main = comm.is_main_process()
-    average = WeightAverageHook(trainer.model, solver.EMA.DECAY) if solver.EMA.ENABLED else None
+    sharding: Sharding | None = getattr(trainer, "sharding", None)
+    saves = main or sharding is not None  # whose shards the file of the main process needs
+    averaged = None if sharding is None else sharding.average
+    average = WeightAverageHook(trainer.model, solver.EMA.DECAY, averaged) if solver.EMA.ENABLED else None
     result = trainer.model if average is None else average.model
+    gather = None
+    if sharding is not None:
+        gather = GatherHook(sharding, result, cfg.TEST.EVAL_PERIOD)
+        result = sharding.whole
     during = 0 < cfg.TEST.EVAL_PERIOD < solver.MAX_ITER
     if solver.PATIENCE and not during:
         raise ValueError(
@@ -43,13 +51,14 @@ def build_training_hooks(trainer: Any) -> list[HookBase | None]:
         ProgressHook(solver.IMS_PER_BATCH) if main else None,  # after the timer, whose times it shows
         LRScheduler(),
         _precise_bn(trainer),
+        gather,
         # Before the evaluation: if that fails, there is a checkpoint.
         CheckpointHook(trainer.checkpointer, solver.CHECKPOINT_PERIOD, final=result, keep=solver.KEEP)
-        if main
+        if saves
         else None,
         # One process alone stops in an evaluation, and saves then.
         SaveBeforeEvaluation(trainer.checkpointer, cfg.TEST.EVAL_PERIOD)
-        if main and comm.get_world_size() > 1
+        if saves and comm.get_world_size() > 1
         else None,
         BestHook(trainer.checkpointer, result, metric=cfg.TEST.BEST_METRIC, patience=solver.PATIENCE, save=during),
         EvalHook(cfg.TEST.EVAL_PERIOD, lambda: trainer.evaluate(result)),

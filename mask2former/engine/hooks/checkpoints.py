@@ -53,7 +53,9 @@ class CheckpointHook(PeriodicCheckpointer):
         self._note(name)
         self.checkpointer.save(name, **kwargs)
         while 0 < self._keep < len(self._written):
-            Path(self.checkpointer.save_dir, f"{self._written.pop(0)}.pth").unlink(missing_ok=True)
+            old = Path(self.checkpointer.save_dir, f"{self._written.pop(0)}.pth")
+            if self.checkpointer.save_to_disk:
+                old.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"written": list(self._written)}

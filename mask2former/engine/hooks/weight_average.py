@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.hooks import RemovableHandle
 
 from mask2former.checkpoint.checkpointer import AVERAGED
+from mask2former.checkpoint.sharded import local
 from mask2former.modeling.meta_arch import unwrapped
 
 logger = logging.getLogger(__name__)
@@ -34,17 +35,19 @@ class WeightAverageHook(HookBase):
     Args:
         model: the one that is trained, in ``DistributedDataParallel`` or not.
         decay: d at last, from 0 (the weights themselves) to below 1; 0.999 averages over about 1000 updates.
+        average: where to keep it, for a model that cannot be copied because it is sharded; None: in a copy.
 
     Raises:
         ValueError: ``decay`` is outside of that range.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, average: AveragedModel | None = None) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"SOLVER.EMA.DECAY is {decay}; it has to be at least 0 and below 1, such as 0.999.")
         self._decay = decay
         self._weights = unwrapped(model)
-        self._average = AveragedModel(self._weights, multi_avg_fn=self._move, use_buffers=True)
+        self._average = AveragedModel(self._weights, use_buffers=True) if average is None else average
+        self._average.multi_avg_fn = self._move
         self._average.requires_grad_(False)
         self._handle: RemovableHandle | None = None
         self._updated = False
@@ -96,10 +99,11 @@ class WeightAverageHook(HookBase):
 
     def _move(self, averaged: Sequence[Tensor], weights: Sequence[Tensor], _: Tensor | int) -> None:
         """Move the average towards the weights, all tensors being of one number format."""
+        averaged, weights = [local(one) for one in averaged], [local(one) for one in weights]
         if averaged[0].is_floating_point():
             updates = self.updates  # on the CPU, where reading it waits for nothing
             decay = min(self._decay, (1 + updates) / (10 + updates))
-            get_ema_multi_avg_fn(decay)(list(averaged), list(weights), updates)
+            get_ema_multi_avg_fn(decay)(averaged, weights, updates)
             return
         with torch.no_grad():
             for own, one in zip(averaged, weights, strict=True):

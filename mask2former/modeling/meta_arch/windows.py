@@ -15,7 +15,14 @@ _AT_ONCE = 4  # windows in one batch
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Return where windows start along an axis: 0, stride, 2 stride, ..., and the last one so that it ends with it."""
+    """Return where windows start along an axis: 0, stride, 2 stride, ..., and the last one so that it ends with it.
+
+    Stride 0: as few windows as cover it, spread evenly (EoMT's rule); window i of n starts at
+    ``floor(i * (length - window) / (n - 1))``.
+    """
+    if not stride:
+        count = max(-(-length // window), 1)
+        return [index * (length - window) // (count - 1) for index in range(count)] if count > 1 else [0]
     count = max(length - window + stride - 1, 0) // stride + 1
     return [max(min(index * stride, length - window), 0) for index in range(count)]
 
@@ -28,7 +35,7 @@ def windowed_scores(
     Args:
         score: images [3, h, w] of one size -> their scores [K, h, w].
         image: [3, H, W]; sides shorter than the window are one window.
-        window, stride: side of the square windows and distance of neighbours, in pixels.
+        window, stride: side of the square windows and distance of neighbours, in pixels; see :func:`window_starts`.
         size: (H, W) of the result.
 
     Returns:

@@ -26,7 +26,8 @@ class PostProcessing:
         semantic_labels: return ``sem_seg_labels``, int16 [H, W], instead of ``sem_seg``. If masks are resized before
             the semantic sum, the scores [K, H, W] are then never all in memory.
         window, window_stride: side of the square windows in which an image is seen, and the distance of neighbours, in
-            pixels of the image that the network gets; their semantic scores are averaged. 0: no windows.
+            pixels of the image that the network gets; their semantic scores are averaged. 0: no windows; a distance of
+            0: as few as cover the image, spread evenly.
         panoptic_rule: name in :data:`~mask2former.modeling.postprocess.panoptic.PANOPTIC_RULE_REGISTRY`.
         instance_mask_threshold: the mask of an instance is where its probability is above this.
         maskwise, two_argmax: thresholds of the rules of these names, in place of ``object_mask_threshold``.
@@ -60,10 +61,10 @@ class PostProcessing:
                 "MODEL.MASK_FORMER.TEST.WINDOW averages semantic scores, so of SEMANTIC_ON, INSTANCE_ON and "
                 "PANOPTIC_ON the first alone may be on. For objects in large images take tiles (docs/predictor.md)."
             )
-        if not 0 < self.window_stride <= self.window:
+        if not 0 <= self.window_stride <= self.window:
             raise ValueError(
                 f"MODEL.MASK_FORMER.TEST.WINDOW is {self.window} and WINDOW_STRIDE {self.window_stride}; the stride "
-                "has to be at least 1 pixel and at most the window's side, or pixels would be left out."
+                "has to be at most the window's side, or pixels would be left out; 0 spreads few windows evenly."
             )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,26 @@ def test_windows_cover_everything_in_strides(length: int, window: int, stride: i
         start += stride
     expected.append(max(length - window, 0))
     assert window_starts(length, window, stride) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        *[(40, [0]), (512, [0]), (513, [0, 1]), (683, [0, 171]), (1024, [0, 512])],
+        *[(1025, [0, 256, 513]), (1365, [0, 426, 853]), (1537, [0, 341, 683, 1025])],
+    ],
+)
+def test_few_windows_are_spread_evenly(length: int, expected: list[int]) -> None:
+    """By hand: 1365 = 512 + 853 needs three windows, whose starts are 853 / 2 apart, rounded down."""
+    assert window_starts(length, 512, 0) == expected
+
+
+@pytest.mark.parametrize("length", range(1, 200))
+def test_few_windows_cover_everything(length: int) -> None:
+    starts = window_starts(length, 16, 0)
+    assert len(starts) == max(math.ceil(length / 16), 1)
+    assert set().union(*(range(start, start + 16) for start in starts)) >= set(range(length))
+    assert starts[-1] + 16 == max(length, 16)
 
 
 def model(**changes: Any) -> nn.Module:
