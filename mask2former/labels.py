@@ -11,9 +11,10 @@ from torch import Tensor
 
 _PIXELS = 4096  # pixels at a time, about: their scores for all classes stay in a core's cache
 _MOST = 255  # classes that fit in a byte, beside 0 for "none"
+_NAN = "predicted semantic scores are not numbers (NaN). Has the training diverged?"
 
 
-def argmax_labels(scores: Tensor) -> Tensor:
+def argmax_labels(scores: Tensor, *, refuse_nan: bool = False) -> Tensor:
     """Return the class with the greatest score at each pixel, the first one of equals. NaN beats every number.
 
     On a CPU it takes a fifth to a half of the time of ``scores.max(0)``, whose search for the index is not vectorised:
@@ -21,11 +22,17 @@ def argmax_labels(scores: Tensor) -> Tensor:
 
     Args:
         scores: [K, H, W].
+        refuse_nan: accept no NaN. On a CPU this costs nothing, since the maximum tells.
 
     Returns:
         int16 [H, W], on the scores' device.
+
+    Raises:
+        ValueError: there is a NaN, and ``refuse_nan`` is set.
     """
     if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64) or len(scores) > _MOST:
+        if refuse_nan and bool(scores.isnan().any()):
+            raise ValueError(_NAN)
         return scores.max(dim=0).indices.short()
     classes, height, width = scores.shape
     planes = scores.detach().numpy()
@@ -44,15 +51,17 @@ def argmax_labels(scores: Tensor) -> Tensor:
     result = torch.from_numpy(labels)
     unknown = result == classes
     if unknown.any():  # a NaN equals nothing
+        if refuse_nan:
+            raise ValueError(_NAN)
         result[unknown] = scores[:, unknown].max(dim=0).indices.short()
     return result
 
 
-def semantic_labels(output: Mapping[str, Any]) -> Tensor:
+def semantic_labels(output: Mapping[str, Any], *, refuse_nan: bool = False) -> Tensor:
     """Return the labels, integers [H, W], of a model's output: ``sem_seg_labels``, or the best classes of ``sem_seg``.
 
     Raises:
-        ValueError: ``sem_seg`` is not [K, H, W].
+        ValueError: ``sem_seg`` is not [K, H, W], or holds NaN, and ``refuse_nan`` is set.
     """
     if "sem_seg_labels" in output:
         return output["sem_seg_labels"]
@@ -61,4 +70,4 @@ def semantic_labels(output: Mapping[str, Any]) -> Tensor:
         raise ValueError(
             f"`sem_seg` holds scores [K, H, W], found {list(scores.shape)}; labels go under `sem_seg_labels`."
         )
-    return argmax_labels(scores)
+    return argmax_labels(scores, refuse_nan=refuse_nan)

@@ -37,6 +37,21 @@ def test_images_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(argmax_labels(view).long(), view.argmax(dim=0))
 
 
+@pytest.mark.parametrize("classes", [3, 300])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_no_number_is_refused_anywhere(classes: int, kind: torch.dtype) -> None:
+    scores = torch.rand(classes, 9, 11).to(kind)
+    argmax_labels(scores, refuse_nan=True)
+    for place in ((0, 0, 0), (1, 4, 5), (classes - 1, 8, 10)):
+        strange = scores.clone()
+        strange[place] = float("nan")
+        with pytest.raises(ValueError, match=r"not numbers \(NaN\)"):
+            argmax_labels(strange, refuse_nan=True)
+        with pytest.raises(ValueError, match=r"not numbers \(NaN\)"):
+            semantic_labels({"sem_seg": strange}, refuse_nan=True)
+        assert argmax_labels(strange)[place[1:]] == place[0]
+
+
 def test_labels_stay_what_they_are() -> None:
     given_labels = torch.tensor([[1, 2]], dtype=torch.int16)
     assert semantic_labels({"sem_seg_labels": given_labels}) is given_labels
