@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PIXELS = 4096  # pixels at a time, about: their scores for all classes stay in a core's cache
+_PIXELS = 8192  # pixels at a time, about: their scores for all classes stay in a core's cache
 _MOST = 255  # classes that fit in a byte, beside 0 for "none"
 _NAN = "predicted semantic scores are not numbers (NaN). Has the training diverged?"
 

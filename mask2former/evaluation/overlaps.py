@@ -178,7 +178,7 @@ def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     ``np.unique`` sorts places, which takes ten times as long as sorting the ids.
     """
-    if ids.size and 0 <= ids.min() and ids.max() < _SMALL:  # those of predictions
+    if ids.size and ids.min() >= 0 and ids.max() < _SMALL:  # those of predictions
         there = np.bincount(ids) > 0
         return np.flatnonzero(there), (np.cumsum(there) - 1)[ids]
     ordered = np.sort(ids)
