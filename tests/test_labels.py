@@ -30,9 +30,12 @@ def test_the_first_of_the_greatest(seed: int, classes: int, size: tuple[int, int
     assert torch.equal(found.long(), scores.max(dim=0).indices)
 
 
-def test_images_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = torch.rand(7, 50, 60)
+@pytest.mark.parametrize("large", [0, 1 << 16])
+def test_small_and_large_images(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.rand(7, 50, 60).mul(5).round()  # with many ties
+    scores[:, 7, 8] = float("nan")
     monkeypatch.setattr(labels, "_PIXELS", 1024)
+    monkeypatch.setattr(labels, "_LARGE", large)
     for view in (scores, scores[:, 3:40, 5:50], scores.transpose(1, 2), scores.requires_grad_()):
         assert torch.equal(argmax_labels(view).long(), view.argmax(dim=0))
 
