@@ -38,10 +38,7 @@ def argmax_labels(scores: Tensor, *, refuse_nan: bool = False) -> Tensor:
     classes, height, width = scores.shape
     planes = scores.detach().numpy()
     labels = np.empty((height, width), np.int16)
-    if height * width >= _LARGE:
-        codes = _codes_class_by_class(planes)
-    else:
-        codes = _codes_by_bands(planes)
+    codes = _codes_class_by_class(planes) if height * width >= _LARGE else _codes_by_bands(planes)
     np.subtract(np.int16(classes), codes, out=labels)
     result = torch.from_numpy(labels)
     unknown = result == classes
