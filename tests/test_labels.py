@@ -30,11 +30,29 @@ def test_the_first_of_the_greatest(seed: int, classes: int, size: tuple[int, int
     assert torch.equal(found.long(), scores.max(dim=0).indices)
 
 
-def test_images_of_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = torch.rand(7, 50, 60)
+@pytest.mark.parametrize("large", [0, 1 << 16])
+def test_small_and_large_images(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.rand(7, 50, 60).mul(5).round()  # with many ties
+    scores[:, 7, 8] = float("nan")
     monkeypatch.setattr(labels, "_PIXELS", 1024)
+    monkeypatch.setattr(labels, "_LARGE", large)
     for view in (scores, scores[:, 3:40, 5:50], scores.transpose(1, 2), scores.requires_grad_()):
         assert torch.equal(argmax_labels(view).long(), view.argmax(dim=0))
+
+
+@pytest.mark.parametrize("classes", [3, 300])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_no_number_is_refused_anywhere(classes: int, kind: torch.dtype) -> None:
+    scores = torch.rand(classes, 9, 11).to(kind)
+    argmax_labels(scores, refuse_nan=True)
+    for place in ((0, 0, 0), (1, 4, 5), (classes - 1, 8, 10)):
+        strange = scores.clone()
+        strange[place] = float("nan")
+        with pytest.raises(ValueError, match=r"not numbers \(NaN\)"):
+            argmax_labels(strange, refuse_nan=True)
+        with pytest.raises(ValueError, match=r"not numbers \(NaN\)"):
+            semantic_labels({"sem_seg": strange}, refuse_nan=True)
+        assert argmax_labels(strange)[place[1:]] == place[0]
 
 
 def test_labels_stay_what_they_are() -> None:

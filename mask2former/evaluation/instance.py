@@ -1,5 +1,7 @@
 """COCO's average precision for any numbering of the classes."""
 
+import copy
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,12 +13,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from mask2former.data.rle.encode import encode_masks
 from mask2former.evaluation.average_precision import AveragePrecision
 from mask2former.evaluation.handover import InstanceImage, OnImage
 from mask2former.evaluation.instance_truth import truth_of_file, truth_of_records
+from mask2former.evaluation.plain_results import save_plain
 from mask2former.evaluation.rehearsal import size_of
 from mask2former.files import write_text
 
@@ -195,6 +200,27 @@ class InstanceEvaluator(COCOEvaluator):
         things = instances[dense >= 0]
         things.pred_classes = dense[dense >= 0]
         return things
+
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
+        """Gather the predictions of all processes, write them as ``instances_predictions.pth``, and score them.
+
+        Returns:
+            {kind: scores in percent}; empty without predictions, and on other processes than the main one.
+        """
+        comm.synchronize()
+        predictions = list(itertools.chain(*comm.gather(self._predictions)))
+        if not comm.is_main_process():
+            return {}
+        if not predictions:
+            logger.warning("There are no predictions: average precision is not scored.")
+            return {}
+        if self._output_dir:
+            PathManager.mkdirs(self._output_dir)
+            with PathManager.open(str(Path(self._output_dir, "instances_predictions.pth")), "wb") as file:
+                save_plain(predictions, file)
+        self._results = {}
+        self._eval_predictions(predictions, img_ids)
+        return copy.deepcopy(self._results)
 
     def _eval_predictions(self, predictions: Sequence[Mapping[str, Any]], img_ids: Sequence[int] | None = None) -> None:
         """Fill ``self._results``: {kind: {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-<category>"}}, in percent."""

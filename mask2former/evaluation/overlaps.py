@@ -13,6 +13,7 @@ from mask2former.evaluation.rle_pairs import pair_runs
 
 VOID = 0  # the id of pixels that belong to no segment
 MATCH = 0.5  # a found segment matches a true one if it is of its class and their IoU is above this
+_SMALL = 4096  # ids below it are numbered by a table
 ROUNDING = 1e-6  # allowed in the IoU of boxes, whose coordinates are floats; seen: 1.6e-15
 
 
@@ -78,7 +79,11 @@ def match(o: Overlaps) -> Matches:
     good = (o.true_classes[:, None] == o.found_classes) & (o.iou > MATCH)
     partners, duplicates = np.full((2, len(o.found_classes)), -1, np.int64)
     free = np.ones(len(o.true_classes), bool)
-    for found in np.flatnonzero(good.any(0)):
+    rows, columns = np.nonzero(good)
+    if len(set(rows.tolist())) == len(set(columns.tolist())) == len(rows):  # as it is where no segments overlap
+        partners[columns], free[rows] = rows, False
+        columns = columns[:0]
+    for found in sorted(set(columns.tolist())):
         iou = np.where(good[:, found], o.iou[:, found], 0)
         best = int((iou * free).argmax())
         if iou[best] and free[best]:
@@ -132,7 +137,8 @@ def panoptic_overlaps(
     rows = sorted(id_ for id_, segment in true.items() if not segment.get("iscrowd", 0))
     columns = sorted(found)
 
-    table = np.pad(table, ((0, 1), (0, 1)))  # zeros for ids that are not in the image, whose place is -1
+    counted, table = table, np.zeros([side + 1 for side in table.shape], table.dtype)
+    table[:-1, :-1] = counted  # the place -1 of ids that are not in the image holds zeros
     at_rows, at_columns = _places(true_ids, rows), _places(found_ids, columns)
     of_found = table[:, at_columns]
     found_classes = np.array([found[id_]["category_id"] for id_ in columns], np.int64)
@@ -172,8 +178,13 @@ def _numbered(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     ``np.unique`` sorts places, which takes ten times as long as sorting the ids.
     """
+    if ids.size and ids.min() >= 0 and ids.max() < _SMALL:  # those of predictions
+        there = np.bincount(ids) > 0
+        return np.flatnonzero(there), (np.cumsum(there) - 1)[ids]
     ordered = np.sort(ids)
-    distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + 1))]
+    first = np.ones(ids.size, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    distinct = ordered[first]
     return distinct, np.searchsorted(distinct, ids)
 
 

@@ -7,7 +7,9 @@ import numpy as np
 
 def pair_runs(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the starts and lengths, both int64 [R], of the runs in which neither of two lines [N] changes."""
-    change = one[1:] != one[:-1]
-    change |= other[1:] != other[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(change) + 1])[: one.size]
-    return starts, np.diff(starts, append=one.size)
+    change = np.ones(one.size + 1, bool)  # also before the first pixel and after the last
+    inner = change[1:-1]
+    np.not_equal(one[1:], one[:-1], out=inner)
+    inner |= other[1:] != other[:-1]
+    places = np.flatnonzero(change)
+    return places[:-1], places[1:] - places[:-1]

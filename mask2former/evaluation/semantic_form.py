@@ -24,7 +24,5 @@ def predicted_labels(output: Mapping[str, Any]) -> np.ndarray:
     Raises:
         ValueError: ``sem_seg`` is not [K, H, W], or holds NaN, which would pass for the best score.
     """
-    if "sem_seg_labels" not in output and bool(output["sem_seg"].isnan().any()):
-        raise ValueError("predicted semantic scores are not numbers (NaN). Has the training diverged?")
-    labels: np.ndarray = semantic_labels(output).cpu().numpy()
+    labels: np.ndarray = semantic_labels(output, refuse_nan=True).cpu().numpy()
     return labels

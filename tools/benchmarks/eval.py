@@ -26,6 +26,8 @@ How to read the table
   process, s    per thousand images, what is done after each prediction
   evaluate, s   per thousand images, what is done at the end
   ratio         time of Detectron2's evaluator by this one's, both parts together
+  CPU, s        CPU time per thousand images of both parts, other processes included
+  CPU ratio     the same of CPU times, which other programs on the machine change less
   model, s      per thousand images, what the model takes after the network to make scores of all classes, or only
                 labels (of 100 queries; semantic only, where evaluators take one or the other)
   with model    ratio of all three together
@@ -49,7 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         different = min(arguments.different, arguments.images)
         size = parse_size(arguments.size)[1:]
-        rows = list(measure(Path(folder), arguments.images, different, size, arguments.objects))
+        counts = arguments.objects, arguments.rounds
+        rows = list(measure(Path(folder), arguments.images, different, size, *counts))
     print(f"\n{table(rows)}")
     hand_out(arguments, {"machine": facts, "rows": [asdict(row) for row in rows]}, rows, draw)
 
@@ -65,13 +68,15 @@ def table(rows: Sequence[Row]) -> str:
             "process, s": f"{row.process * 1e3:.1f}",
             "evaluate, s": f"{row.evaluate * 1e3:.1f}",
             "ratio": f"{base[row.task].scoring / row.scoring:.1f}",
+            "CPU, s": f"{row.cpu * 1e3:.1f}",
+            "CPU ratio": f"{base[row.task].cpu / row.cpu:.1f}",
             "model, s": "" if row.model is None else f"{row.model * 1e3:.1f}",
             "with model": "" if row.model is None else f"{_whole(base[row.task]) / _whole(row):.1f}",
             "score": f"{row.score:.6f}",
         }
         for row in rows
     ]
-    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 6))
+    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 8))
 
 
 def _whole(row: Row) -> float:
@@ -107,5 +112,6 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default=20,
         help="segments of an image; there are five predictions of each (%(default)s)",
     )
+    add("--rounds", type=int, default=3, help="runs of each evaluator, in turns; the least counts (%(default)s)")
     add("--json", type=Path, help="write all numbers to this file")
     add("--chart", type=Path, help="draw the times into this image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ class Row:
     """One evaluator's seconds per image.
 
     Attributes:
+        process, evaluate: by the clock.
+        cpu: of both together, the processes that the evaluator starts included.
         model: seconds of post-processing, which makes what is scored from the network's output; only of semantic
             results, whose two forms differ in it.
     """
@@ -47,6 +50,7 @@ class Row:
     evaluator: str
     process: float
     evaluate: float
+    cpu: float
     score: float
     model: float | None = None
 
@@ -55,20 +59,25 @@ class Row:
         return self.process + self.evaluate
 
 
-def measure(folder: Path, images: int, different: int, size: tuple[int, int], objects: int) -> Iterator[Row]:
-    """Run every evaluator once, one after the other: a run takes seconds to minutes, so it is its own average.
+def measure(
+    folder: Path, images: int, different: int, size: tuple[int, int], objects: int, rounds: int
+) -> Iterator[Row]:
+    """Run the evaluators of each task in turns, and keep the least of each time.
 
     Args:
         images: number of images scored.
         different: number of them drawn; the others repeat their files and predictions.
         objects: segments in an image; five times as many instances are predicted.
+        rounds: number of runs of each evaluator.
     """
     pairs = draw(folder, images, different, size, objects)
     made = {"scores": postprocessing(SemanticScores, size), "labels": postprocessing(SemanticLabels, size)}
     try:
         for task, builders in contestants(folder).items():
-            for name, build in builders.items():
-                row = run(task, name, build, pairs)
+            turns = [[run(task, name, build, pairs) for name, build in builders.items()] for _ in range(rounds)]
+            for name, rows in zip(builders, zip(*turns, strict=True), strict=True):
+                least = {part: min(getattr(row, part) for row in rows) for part in ("process", "evaluate", "cpu")}
+                row = replace(rows[0], **least)
                 yield replace(row, model=made[_form(name)]) if task == "semantic" else row
     finally:
         DatasetCatalog.pop(NAME)
@@ -124,7 +133,7 @@ def run(task: str, name: str, build: Callable[[], DatasetEvaluator], pairs: list
     with _without_hotcoco(name.endswith("without hotcoco")):
         evaluator = build()
         evaluator.reset()
-        spent = 0.0
+        spent = cpu = 0.0
         for one, output in pairs:
             # Detectron2's evaluators change their inputs.
             given = {
@@ -134,18 +143,27 @@ def run(task: str, name: str, build: Callable[[], DatasetEvaluator], pairs: list
             if task == "semantic" and _form(name) == "scores":  # labels would be read in their place
                 del given["sem_seg_labels"]
                 given["sem_seg"] = output["sem_seg_scores"]
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), _cpu_seconds()
             evaluator.process([one], [given])
             spent += time.perf_counter() - started
-        started = time.perf_counter()
+            cpu += _cpu_seconds() - cpu_started
+        started, cpu_started = time.perf_counter(), _cpu_seconds()
         scores = evaluator.evaluate()
         evaluated = time.perf_counter() - started
+        cpu += _cpu_seconds() - cpu_started
     task_key, metric = {
         "panoptic": ("panoptic_seg", "PQ"),
         "instance": ("segm", "AP"),
         "semantic": ("sem_seg", "mIoU"),
     }[task]
-    return Row(task, name, spent / len(pairs), evaluated / len(pairs), float(scores[task_key][metric]))
+    seconds = [one / len(pairs) for one in (spent, evaluated, cpu)]
+    return Row(task, name, *seconds, float(scores[task_key][metric]))
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process, and of those it started and that ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 @contextmanager
