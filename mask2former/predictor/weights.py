@@ -22,8 +22,8 @@ def tasks_of(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:
     if not given:
         switches = ", ".join(f"{task.upper()}_ON" for task in RESULTS)
         raise ValueError(
-            f"this configuration of {cfg.MODEL.META_ARCHITECTURE} gives no segmentation. Where the model was trained for "
-            f"it, switch it on: one of MODEL.MASK_FORMER.TEST.{{{switches}}} True"
+            f"this configuration of {cfg.MODEL.META_ARCHITECTURE} gives no segmentation. Where the model was trained "
+            f"for it, switch it on: one of MODEL.MASK_FORMER.TEST.{{{switches}}} True"
         )
     for task in wanted or ():
         if task not in RESULTS:
