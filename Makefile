@@ -25,13 +25,17 @@ TORTURE = tests/test_files.py tests/test_out_of_memory.py \
 	tests/evaluation/test_partial_files.py tests/checkpoint/test_reading_memory.py \
 	tests/predictor/test_threads.py tests/preflight/test_evaluation.py
 
-.PHONY: help setup setup-run demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check site lock audit clean
+.PHONY: help setup extras setup-run demo test test-portable test-shuffled shuffled lint slow torture cuda-check gpu-bundle gpu-check slurm-check wheel wheel-check site lock audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:  ## make .venv: pinned packages, Detectron2, the compiled operator
 	@$(PYTHON) tools/setup_env.py
+
+extras: setup  ## add Ray and supervision to .venv, without which their tests are skipped
+	if [ -x .venv/bin/uv ]; then .venv/bin/uv pip install --quiet --python $(RUN) -r requirements/extras.txt; \
+		else $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements/extras.txt; fi
 
 setup-run:  ## make .venv as setup does, without what only tests, linters and exporting need
 	@$(PYTHON) tools/setup_env.py --for run
@@ -106,6 +110,7 @@ site: .venv-docs/installed  ## build the documentation's site into site/, strict
 lock: setup  ## pin the newest versions that requirements/lock.in allows
 	$(COMPILE) requirements/lock.in -o requirements/lock.txt --upgrade
 	$(COMPILE) -c requirements/lock.txt requirements/run.in -o requirements/run.txt
+	$(COMPILE) requirements/extras.in -o requirements/extras.txt --upgrade
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt --upgrade
 
 audit: setup  ## compare requirements/lock.txt with the public lists of faults in packages; needs a network

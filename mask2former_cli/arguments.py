@@ -85,3 +85,14 @@ def add_aliases(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--imgsz", type=int, metavar="PIXELS", help="side of training images; test images follow")
     for flag, (key, kind, words) in ALIASES.items():
         group.add_argument(f"--{flag}", type=kind, metavar=kind.__name__.upper(), help=f"{words}: {key}")
+
+
+def add_slurm(parser: argparse.ArgumentParser) -> None:
+    """Add ``--slurm``."""
+    parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help="submit the training to Slurm instead of running it here. Keys: nodes [1], gpus of each [1], tasks of "
+        "each [one for each GPU], cpus of each task [4], memory of each node in GB, hours [24], cluster=local to try "
+        "it on this machine, and any option of sbatch, such as partition=gpu",
+    )

@@ -15,6 +15,7 @@ examples:
   %(prog)s model_final.pth model.safetensors --to hf
   %(prog)s coco/panoptic/r50 r50.pth --to ours
   %(prog)s hf://org/name model.pkl --to published
+  %(prog)s eomt_dinov3_difference.bin eomt.pth --base dinov3_from_timm.safetensors --to ours
 With --to hf and an OUT without a suffix, a folder is written that Hugging Face's from_pretrained opens (configuration,
 image processor, weights and a card with the scores); IN is then the output folder of a training, or a published model:
   %(prog)s output/mine hf_model --to hf
@@ -33,6 +34,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     result.add_argument("input", metavar="IN", help="file, URL, hf://org/name, or name of a published model")
     result.add_argument("output", metavar="OUT", help="file to write; with --to hf a folder too")
     result.add_argument("--to", choices=WEIGHT_FORMATS, required=True, help="format of the parameter names")
+    result.add_argument("--base", metavar="FILE", help="backbone's weights, to which those of IN are differences")
     result.add_argument("--push", metavar="ORG/NAME", help="upload the folder to this repository of the hub too")
     result.add_argument("--license", metavar="ID", help="of the weights, for the folder's card, such as cc-by-nc-4.0")
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mask2former_cli.arguments import add_aliases, add_launch, add_overwrite, add_run
+from mask2former_cli.arguments import add_aliases, add_launch, add_overwrite, add_run, add_slurm
 
 EXAMPLES = """
 examples:
@@ -49,13 +49,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_run(result)
     result.add_argument("--eval-only", action="store_true", help="evaluate, train nothing")
     add_launch(result)
-    result.add_argument(
-        "--slurm",
-        metavar="KEY=VALUE,...",
-        help="submit the training to Slurm instead of running it here. Keys: nodes [1], gpus of each [1], tasks of "
-        "each [one for each GPU], cpus of each task [4], memory of each node in GB, hours [24], cluster=local to try "
-        "it on this machine, and any option of sbatch, such as partition=gpu",
-    )
+    add_slurm(result)
     add_overwrite(result)
     add_aliases(result)
     result.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mask2former_cli.arguments import add_aliases, add_overwrite
+from mask2former_cli.arguments import add_aliases, add_overwrite, add_slurm
 
 EXAMPLES = """
 the data, in one of these forms:
@@ -26,6 +26,10 @@ examples:
     %(prog)s --train train.json frames/ --val val.json frames/ --model small --output output/clips
   Any setting, as KEY value pairs at the end; the rules that depend on it follow:
     %(prog)s --train train.json images/ --model coco/instance/swin SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 5000
+  Eight GPUs of one machine, of any by a launcher (torchrun, srun), or by a job of Slurm:
+    %(prog)s --train train.json images/ --model coco/instance/swin --num-gpus 8
+    torchrun --nproc-per-node 8 tools/train_custom.py --train train.json images/ --model coco/instance/swin
+    %(prog)s --slurm partition=gpu,nodes=2,gpus=8,hours=12 --train train.json images/ --model coco/instance/swin
   Go on after an interruption, or evaluate again: the same command with --resume, or with --eval-only.
 
 docs/custom-data.md tells the rules, and what to do when something is wrong.
@@ -54,6 +58,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_overwrite(result)
     result.add_argument("--eval-only", action="store_true", help="evaluate --output's best weights, or --weights")
     result.add_argument("--num-gpus", type=int, default=1, help="[%(default)s]")
+    add_slurm(result)
     result.add_argument("--quiet", action="store_true", help="on the terminal only progress, scores and warnings")
     add_aliases(result)
     result.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY value", help="settings, after all flags")

@@ -19,6 +19,7 @@ from mask2former.data.images.limits import ImageError
 from mask2former.data.mapper import build_mapper
 from mask2former.data.mapper.whole_images import ClassMapper
 from mask2former.evaluation.classification import ClassificationEvaluator
+from mask2former.predictor.weights import tasks_of
 from mask2former_cli import run_command
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +164,11 @@ def test_a_wrong_number_of_classes_and_feature_are_told(registered, tmp_path: Pa
     cfg.MODEL.CLASSIFIER.FEATURE = "res6"
     with pytest.raises(ValueError, match=r"FEATURE is 'res6'; this backbone gives res2"):
         build_model(cfg)
+
+
+def test_a_predictor_says_that_it_gives_no_segmentation() -> None:
+    with pytest.raises(ValueError, match="ImageClassifier gives no segmentation"):
+        tasks_of(small(), None)
 
 
 def test_any_registered_backbone_may_learn() -> None:

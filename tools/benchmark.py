@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import backends, data, eval, families, film, infer, op, peaks, train
+from benchmarks import backends, bulk, data, eomt, eval, families, film, infer, op, peaks, train
 
-COMMANDS = [op, infer, backends, families, train, peaks, data, eval, film]
+COMMANDS = [op, infer, backends, families, train, peaks, data, eval, film, bulk, eomt]
 
 
 def main(words: list[str] | None = None) -> None:

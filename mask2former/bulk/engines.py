@@ -70,7 +70,8 @@ def predict_set(
     shards.mkdir(parents=True, exist_ok=True)
     _write_plan(folder / "plan.json", sources, settings, shard_size)
     parts = {n: sources[start : start + shard_size] for n, start in enumerate(range(0, len(sources), shard_size))}
-    missing = {n: part for n, part in parts.items() if not shard_file(shards, n, settings.form).exists()}
+    there = {file.name for file in shards.iterdir()}  # one listing, where a shared folder answers a question in ms
+    missing = {n: part for n, part in parts.items() if shard_file(shards, n, settings.form).name not in there}
     if missing:
         done = (
             _in_this_process(settings, shards, missing)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mask2former.checkpoint.differences import add_differences
 from mask2former.checkpoint.formats import convert
 from mask2former.checkpoint.weights_io import read, write
 from mask2former.huggingface import push_to_hub, write_folder
@@ -17,12 +18,19 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.push and (args.to != "hf" or Path(args.output).suffix):
             raise ValueError("--push uploads a folder: give --to hf, and an OUT without a suffix.")
+        if args.base and not Path(args.output).suffix:
+            raise ValueError("--base adds up the weights of one file: give OUT a suffix, such as .pth.")
         if args.to == "hf" and not Path(args.output).suffix:
             print(write_folder(args.input, args.output, name=args.push, license=args.license))
             if args.push:
                 print(push_to_hub(args.input, args.push, license=args.license))
             return 0
-        state = convert(read(weights_file(args.input))["model"], args.to)
+        weights = read(weights_file(args.input))["model"]
+        if args.base:
+            weights, alone = add_differences(weights, read(weights_file(args.base))["model"])
+            if alone:
+                print(f"{args.base} lacks these, so that they are as in {args.input}: {', '.join(alone)}")
+        state = convert(weights, args.to)
         write(state, args.output, nested=args.to != "hf")
     except (OSError, ValueError, NotImplementedError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

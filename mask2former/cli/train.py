@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         cfg = checked_config(args)
         if args.slurm:
-            return _submit(args, cfg)
+            return submit_command("train", args, cfg.OUTPUT_DIR)
         run_in_processes(
             train,
             (cfg, args),
@@ -108,14 +109,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_by_words(words: Sequence[str]) -> None:
-    """Run the command of these words, as a process of a job."""
-    run_command("train", words)
+def run_words(name: str, words: Sequence[str]) -> None:
+    """Run a command of these words, as a process of a job, which fails if the command does."""
+    if status := run_command(name, words):
+        sys.exit(status)
 
 
-def _submit(args: argparse.Namespace, cfg: CfgNode) -> int:
-    asked, folder = Allocation.read(args.slurm), Path(cfg.OUTPUT_DIR, "slurm").resolve()
-    job = submit(train_by_words, _without_slurm(args.words), asked, folder)
+def submit_command(name: str, args: argparse.Namespace, output: str) -> int:
+    """Submit a command of these words (``args.words``) to Slurm, as ``args.slurm`` asks; return the exit status.
+
+    Args:
+        name: "train" or "train-custom".
+        output: the run's folder.
+
+    Raises:
+        ConfigError: see :func:`mask2former.engine.slurm.submit`.
+    """
+    asked, folder = Allocation.read(args.slurm), Path(output, "slurm").resolve()
+    job = submit(functools.partial(run_words, name), _without_slurm(args.words), asked, folder)
     print(f"Job {job.job_id} was submitted. What it prints: {folder}/{job.job_id}_0_log.out and .err")
     print(
         "It goes on by itself after its time limit or a preemption. "

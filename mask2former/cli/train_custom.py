@@ -13,9 +13,11 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.engine import launch
+from detectron2.utils import comm
 from tabulate import tabulate
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.cli.train import submit_command
 from mask2former.config import ConfigError
 from mask2former.config.command_line import aliased
 from mask2former.custom import CustomDataset, DataError, build_dataset, open_data
@@ -25,7 +27,7 @@ from mask2former.custom.settings import TrainingPlan
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
 from mask2former.engine.logs import setup_run
-from mask2former.engine.processes import find_place
+from mask2former.engine.processes import find_place, joined
 from mask2former.engine.trainer import Trainer
 from mask2former.predictor.resolve_model import weights_of
 from mask2former.preflight.memory import free_bytes
@@ -49,32 +51,92 @@ def train(cfg: CfgNode, data: CustomDataset, args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
+    place = None
+    try:
+        if args.slurm:
+            return submit_command("train-custom", args, args.output)
+        if (place := find_place()) is None:
+            return _run_here(args)
+        if args.num_gpus > 1:
+            raise ConfigError(
+                f"{place.launcher} has started {place.world_size} processes already: leave out --num-gpus."
+            )
+        _tidy(args)
+        with joined(place, settings(args.model, args.from_scratch, args.opts).MODEL.DEVICE):
+            return _run_together(args)
+    except ConfigError as error:
+        if place is None or place.rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run_here(args: argparse.Namespace) -> int:
+    _tidy(args)
+    prepared = _prepared(args)
+    if isinstance(prepared, int):
+        return prepared
+    cfg, data = prepared
+    with signals_to_children() if args.num_gpus > 1 else nullcontext():
+        launch(train, args.num_gpus, dist_url="auto", args=(cfg, data, args))
+    _say_the_end(args, data)
+    return 0
+
+
+def _run_together(args: argparse.Namespace) -> int:
+    """Do what :func:`run` does as one of the processes that a launcher has started: the first prepares for all."""
+    main = comm.is_main_process()
+    prepared: tuple[CfgNode, CustomDataset] | int = 1
+    try:
+        if main:
+            prepared = _prepared(args)
+    finally:  # whatever ended it has to end the others too, which wait for it
+        prepared = comm.all_gather(prepared)[0]
+    if isinstance(prepared, int):
+        return prepared
+    cfg, data = prepared
+    if not main:
+        data.register()
+    train(cfg, data, args)
+    if main:
+        _say_the_end(args, data)
+    return 0
+
+
+def _tidy(args: argparse.Namespace) -> None:
+    """Put settings that stand among paths, and those with short names, where the others are."""
     for paths in (args.train, args.val or []):
         args.opts = [*_settings_among(paths), *args.opts]
     # setup_run passes it to Detectron2, which logs the file.
     args.config_file = ""
+    args.opts = [*aliased(args), *args.opts]
+    if args.imgsz is not None and "INPUT.MIN_SIZE_TEST" not in args.opts:  # the other sizes follow
+        args.opts = ["INPUT.MIN_SIZE_TEST", str(args.imgsz), *args.opts]
+
+
+def _prepared(args: argparse.Namespace) -> tuple[CfgNode, CustomDataset] | int:
+    """Convert the data and choose the settings, and show both; return them, or the exit status if that is all."""
     try:
-        if place := find_place():
-            raise ConfigError(
-                f"{place.launcher} has started {place.world_size} processes, and each would prepare the same data: use "
-                "--num-gpus, or leave the launcher out."
-            )
-        args.opts = [*aliased(args), *args.opts]
-        if args.imgsz is not None and "INPUT.MIN_SIZE_TEST" not in args.opts:  # the other sizes follow
-            args.opts = ["INPUT.MIN_SIZE_TEST", str(args.imgsz), *args.opts]
         with tempfile.TemporaryDirectory() as folder:
             # A dry run leaves nothing behind.
             cfg, data, plan = _prepare(args, Path(folder) if args.dry_run else Path(args.output, "data"))
         print(_summary(data), _settings(plan), sep="\n\n", flush=True)
         if args.dry_run:
             return 0
-        check_run(cfg, eval_only=args.eval_only, resume=args.resume, num_gpus=args.num_gpus)
+        check_run(
+            cfg,
+            eval_only=args.eval_only,
+            resume=args.resume,
+            num_gpus=args.num_gpus,
+            machines=comm.get_world_size(),  # each process of a launcher counts as a machine of one GPU
+        )
     except (DataError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     cfg.freeze()
-    with signals_to_children() if args.num_gpus > 1 else nullcontext():
-        launch(train, args.num_gpus, dist_url="auto", args=(cfg, data, args))
+    return cfg, data
+
+
+def _say_the_end(args: argparse.Namespace, data: CustomDataset) -> None:
     own = f"for frame in Predictor('{args.output}').stream('film.mp4'): ..."
     if data.kind != "video":
         own = f"Predictor('{args.output}')('image.jpg').save('out.png')"
@@ -83,7 +145,6 @@ def run(args: argparse.Namespace) -> int:
         f"On {'a film' if data.kind == 'video' else 'an image'} of your own:\n"
         f"  from mask2former import Predictor; {own}"
     )
-    return 0
 
 
 def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDataset, TrainingPlan]:
@@ -109,13 +170,12 @@ def _prepare(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, CustomDat
     weights = args.weights or (weights_of(output) if args.eval_only else None)
     cfg, fixed = configuration(args.model, weights, args.from_scratch, args.opts)
     cfg.OUTPUT_DIR = str(output)
-    devices = args.num_gpus if cfg.MODEL.DEVICE.startswith("cuda") else 1
-    memory = free_bytes(cfg.MODEL.DEVICE)
-    return (
-        cfg,
-        data,
-        plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=os.cpu_count() or 1, epochs=args.epochs),
-    )
+    processes, local = comm.get_world_size(), comm.get_local_size()
+    on_gpus = cfg.MODEL.DEVICE.startswith("cuda")
+    devices = args.num_gpus if processes == 1 and on_gpus else processes
+    memory = free_bytes(cfg.MODEL.DEVICE) / (1 if on_gpus else local)
+    cpus = (os.cpu_count() or 1) * (processes // local)
+    return cfg, data, plan_training(cfg, data, fixed, memory=memory, devices=devices, cpus=cpus, epochs=args.epochs)
 
 
 def _settings_among(paths: list[str]) -> list[str]:

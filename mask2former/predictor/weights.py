@@ -16,9 +16,15 @@ def tasks_of(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """Return the kinds of results that are wanted, all that the configuration switches on if None.
 
     Raises:
-        ValueError: one is no kind, or not switched on.
+        ValueError: one is no kind, or not switched on; or none is.
     """
     given = tuple(task for task in RESULTS if cfg.MODEL.MASK_FORMER.TEST[f"{task.upper()}_ON"])
+    if not given:
+        switches = ", ".join(f"{task.upper()}_ON" for task in RESULTS)
+        raise ValueError(
+            f"this configuration of {cfg.MODEL.META_ARCHITECTURE} gives no segmentation. Where the model was trained "
+            f"for it, switch it on: one of MODEL.MASK_FORMER.TEST.{{{switches}}} True"
+        )
     for task in wanted or ():
         if task not in RESULTS:
             raise ValueError(f"{task!r} is not a task; choose one of {', '.join(RESULTS)}.")

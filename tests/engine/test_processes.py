@@ -84,12 +84,14 @@ def test_a_launcher_and_num_gpus_contradict(monkeypatch):
         run_in_processes(print, (), device="cpu", num_gpus=2)
 
 
-def test_train_custom_refuses_a_launcher(monkeypatch, capsys, tmp_path):
-    """Each process would write the converted data into the one output folder."""
-    for name, value in TORCHRUN.items():
+@pytest.mark.parametrize(("rank", "said"), [("0", 1), ("5", 0)])
+def test_train_custom_takes_processes_of_one_launcher(monkeypatch, capsys, tmp_path, rank, said):
+    for name, value in {**TORCHRUN, "RANK": rank}.items():
         monkeypatch.setenv(name, value)
-    assert run_command("train-custom", ["--train", "images", "labels", "--output", str(tmp_path / "out")]) == 2
-    assert "torchrun has started 8 processes" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    words = ["--train", "images", "labels", "--output", str(tmp_path / "out"), "--num-gpus", "2"]
+    assert run_command("train-custom", words) == 2
+    assert capsys.readouterr().err.count("torchrun has started 8 processes already") == said
+    assert not (tmp_path / "out").exists()
 
 
 def worker(rank, folder):
