@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     sizes = [parse_size(size)[1:] for size in arguments.sizes]
     rows += [measure(case, patience) for case in drawn_cases(sizes, arguments.objects, arguments.images)]
     print(f"\n{table(rows)}\n\n{parts_table(rows)}")
-    report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
+    report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows], "table": table(rows)}
     hand_out(arguments, report, rows, draw)
 
 
@@ -74,7 +74,8 @@ def table(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left", "left", *["right"] * 4))
+    align = ("left", "left", *["right"] * 4)
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
 
 
 def parts_table(rows: Sequence[Row]) -> str:

@@ -101,7 +101,7 @@ class RandomCropCategoryArea(T.Augmentation):
             rows, columns = self.crop.get_crop_size(size)
             y = np.random.randint(height - rows + 1)
             x = np.random.randint(width - columns + 1)
-            counts = np.bincount(objects.class_map(np.s_[y : y + rows, x : x + columns]).ravel())[1:]
+            counts = objects.class_areas(np.s_[y : y + rows, x : x + columns])
             if np.count_nonzero(counts) > 1 and counts.max() < counts.sum() * self.max_class_area:
                 break
         return CropTransform(x, y, columns, rows)

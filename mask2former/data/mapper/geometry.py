@@ -6,6 +6,7 @@ is enlarged and then cropped, only the crop is computed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -166,10 +167,13 @@ def _rows_seen(resize: T.ResizeTransform, start: int, stop: int) -> tuple[int, i
     return max(int(start * scale - reach), 0), min(int(stop * scale + reach) + 1, resize.h)
 
 
+@functools.lru_cache(maxsize=64)  # image and objects ask for the same
 def _nearest(length: int, new_length: int) -> np.ndarray:
     """Return [new_length] int32: the source pixel of each in nearest resizing, found by asking Pillow itself."""
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    return np.asarray(line.resize((new_length, 1), Image.Resampling.NEAREST))[0]
+    places = np.asarray(line.resize((new_length, 1), Image.Resampling.NEAREST))[0]
+    places.flags.writeable = False
+    return places
 
 
 def _occupied(line: np.ndarray) -> slice:

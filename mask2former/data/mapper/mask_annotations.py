@@ -16,7 +16,7 @@ from fvcore.transforms.transform import Transform
 from torch import Tensor
 
 from mask2former.data.mapper.geometry import Grid, flatten_transforms
-from mask2former.data.mapper.label_maps import Layer, PaintedLayer, render, values_in
+from mask2former.data.mapper.label_maps import FEW, Layer, PaintedLayer, render, values_in
 from mask2former.data.mapper.polygons import Polygon, draw_outlines
 
 
@@ -89,6 +89,14 @@ class MaskAnnotations:
             classes = cv2.LUT(render(layer, grid), table) if inside.size else inside
             np.copyto(inside, classes, where=classes > 0 if number else True)
         return result
+
+    def class_areas(self, window: tuple[slice, slice]) -> np.ndarray:
+        """Return the pixels of each class in a part of :meth:`class_map`, int64, those of no class left out."""
+        labels = self.class_map(window)
+        if len(self.classes) > FEW:
+            return np.bincount(labels.ravel())[1:]
+        present = set((self.classes + 1).tolist())
+        return np.array([np.count_nonzero(labels == label) for label in present], np.int64)
 
     def to_masks(self) -> tuple[Tensor, Tensor]:
         """Draw the objects that still have a pixel and are not hidden, in the order of their numbers.

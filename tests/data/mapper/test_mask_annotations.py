@@ -112,6 +112,19 @@ def test_class_map(offset: int) -> None:
     assert objects.class_map().tolist() == expected
 
 
+@pytest.mark.parametrize("count", [3, 24, 25, 60])
+def test_class_areas_are_those_of_the_map(count: int) -> None:
+    rng = np.random.default_rng(count)
+    ids = rng.integers(0, count + 1, (20, 30)).astype(np.int32)
+    classes = rng.integers(0, 300, count)  # objects may share a class
+    objects = MaskAnnotations(ids.shape, classes, layers_from_ids(ids, list(range(1, count + 1))))
+    objects.transform(T.ResizeTransform(20, 30, 35, 40), (35, 40))
+    window = np.s_[3:19, 10:33]
+    labels, areas = np.unique(objects.class_map()[window], return_counts=True)
+    found = objects.class_areas(window)
+    assert sorted(found[found > 0].tolist()) == sorted(areas[labels > 0].tolist())
+
+
 def test_no_objects() -> None:
     objects = MaskAnnotations((3, 4), np.zeros(0, np.int64))
     objects.transform(T.ResizeTransform(3, 4, 6, 8), (6, 8))
