@@ -118,12 +118,12 @@ def read_panoptic_ids(path: str, max_pixels: int | None = None) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ImageError: :func:`read_image` would refuse it.
     """
-    pixels = read_image(path, "BGR", max_pixels)
+    pixels = read_image(path, "RGB", max_pixels)  # the order of the file, which need not be exchanged
     rgba = np.empty((*pixels.shape[:2], 4), np.uint8)
     ids: np.ndarray = rgba.view("<u4")[..., 0]
     for top, band in from_below(pixels):
         here = slice(top, top + len(band))
-        cv2.cvtColor(band, cv2.COLOR_BGR2RGBA, dst=rgba[here])
+        cv2.cvtColor(band, cv2.COLOR_RGB2RGBA, dst=rgba[here])
         ids[here] &= 0xFFFFFF
     return ids
 
