@@ -90,6 +90,7 @@ def their_model(ours: EoMT) -> nn.Module:
         image_size=side,
         patch_size=vit.patch_size,
         num_register_tokens=vit.reg_token.shape[1],
+        num_upscale_blocks=len(head.upscale),
         num_blocks=len(vit.blocks) - ours.first,
         num_queries=head.num_queries,
         num_labels=head.num_classes,
