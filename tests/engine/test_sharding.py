@@ -46,6 +46,9 @@ RUNS = {
     },
 }
 WAYS = ("none", "fsdp2")
+QUICK = ("plain",), ("fsdp2 to fsdp2",)  # runs, and resumed ones
+SLOW = ("parts", "by parameter"), ("none to fsdp2", "fsdp2 to none")
+NAMES = [*QUICK[0], *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW[0])]
 
 
 class FixedTrainer(Trainer):
@@ -91,22 +94,24 @@ def train(folder, resume=False, **keys):
     return trainer
 
 
-def worker(rank, folder):
+def worker(rank, folder, plain, names, changes):
     torch.set_num_threads(1)
-    folder = Path(folder)
+    folder, plain = Path(folder), Path(plain)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     sizes = {}
-    for (name, keys), sharding in itertools.product(RUNS.items(), WAYS):
+    for name, sharding in itertools.product(names, WAYS):
+        keys = RUNS[name]
         trainer = train(folder / name / sharding, **keys, **{"SOLVER.SHARDING": sharding})
         parameters = [getattr(one, "to_local", lambda one=one: one)() for one in trainer.model.parameters()]
         moments = [value for state in trainer.optimizer.state.values() for value in state.values()]
         moments = [getattr(one, "to_local", lambda one=one: one)() for one in moments if one.dim()]
         sizes[f"{name} {sharding}"] = [sum(one.numel() for one in tensors) for tensors in (parameters, moments)]
-    for before, after in (("fsdp2", "fsdp2"), ("none", "fsdp2"), ("fsdp2", "none")):
-        again = folder / f"{before} to {after}"
+    for change in changes:
+        before, after = change.split(" to ")
+        again = folder / change
         if rank == 0:
             again.mkdir()
-            content = (folder / "plain" / before / "model_0000001.pth").read_bytes()
+            content = (plain / "plain" / before / "model_0000001.pth").read_bytes()
             (again / "model_0000001.pth").write_bytes(content)
             (again / "last_checkpoint").write_text("model_0000001.pth")
         torch.distributed.barrier()
@@ -119,8 +124,20 @@ def worker(rank, folder):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharding")
-    torch.multiprocessing.spawn(worker, (str(folder),), nprocs=2)
+    torch.multiprocessing.spawn(worker, (str(folder), str(folder), *QUICK), nprocs=2)
     return folder
+
+
+@pytest.fixture(scope="module")
+def more_runs(runs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("more_sharding")
+    torch.multiprocessing.spawn(worker, (str(folder), str(runs), *SLOW), nprocs=2)
+    return folder
+
+
+@pytest.fixture
+def folder_of(request):
+    return lambda name: request.getfixturevalue("runs" if name in QUICK[0] else "more_runs")
 
 
 def rows(folder):
@@ -155,10 +172,10 @@ def assert_same(one, other, **tolerance):
         torch.testing.assert_close(other[name], value, msg=lambda text, name=name: f"{name}: {text}", **tolerance)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_losses_scores_and_files_are_those_of_whole_weights(runs, name):
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_scores_and_files_are_those_of_whole_weights(folder_of, name):
     """Sums over two processes are the same in any order, those over all parameters are not."""
-    one, other = (runs / name / way for way in WAYS)
+    one, other = (folder_of(name) / name / way for way in WAYS)
     found, expected = numbers(other), numbers(one)
     assert len(expected) > 1 and "sem_seg/mIoU" in {key for row in expected for key in row}
     assert [row.keys() for row in found] == [row.keys() for row in expected]
@@ -169,9 +186,9 @@ def test_losses_scores_and_files_are_those_of_whole_weights(runs, name):
         assert_same(one / file, other / file, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_each_process_holds_half(runs, name):
-    halves = [json.loads((runs / f"sizes{rank}.json").read_text()) for rank in range(2)]
+@pytest.mark.parametrize("name", NAMES)
+def test_each_process_holds_half(folder_of, name):
+    halves = [json.loads((folder_of(name) / f"sizes{rank}.json").read_text()) for rank in range(2)]
     for whole, *parts in zip(halves[0][f"{name} none"], *(half[f"{name} fsdp2"] for half in halves), strict=True):
         assert sum(parts) == whole > 0
         assert max(parts) < 0.6 * whole
@@ -181,9 +198,10 @@ def test_resumed_equals_uninterrupted(runs):
     assert_same(runs / "plain/fsdp2/model_0000003.pth", runs / "fsdp2 to fsdp2/model_0000003.pth", rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", ["none to fsdp2", "fsdp2 to none"])
-def test_checkpoints_are_the_same_with_and_without(runs, change):
-    assert_same(runs / "plain/none/model_0000003.pth", runs / change / "model_0000003.pth", rtol=1e-3, atol=1e-5)
+@pytest.mark.slow
+@pytest.mark.parametrize("change", SLOW[1])
+def test_checkpoints_are_the_same_with_and_without(runs, more_runs, change):
+    assert_same(runs / "plain/none/model_0000003.pth", more_runs / change / "model_0000003.pth", rtol=1e-3, atol=1e-5)
 
 
 def test_what_does_not_work_is_said(tmp_path, caplog):

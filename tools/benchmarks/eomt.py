@@ -59,7 +59,10 @@ class Row:
 def our_model(config: str, image: np.ndarray, objects: int) -> EoMT:
     """Build a model of random weights in which ``objects`` queries hold an object, and no mask is annealed any more."""
     register_all("datasets")
-    cfg = load_config(str(CONFIGS / f"{config}.yaml"), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""])
+    words = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]
+    for task in ("SEMANTIC", "INSTANCE"):  # theirs makes panoptic segments alone
+        words += [f"MODEL.MASK_FORMER.TEST.{task}_ON", "False"]
+    cfg = load_config(str(CONFIGS / f"{config}.yaml"), words)
     torch.manual_seed(0)
     model = build_model(cfg).eval()
     model.annealing.probabilities.zero_()
@@ -87,6 +90,7 @@ def their_model(ours: EoMT) -> nn.Module:
         image_size=side,
         patch_size=vit.patch_size,
         num_register_tokens=vit.reg_token.shape[1],
+        num_upscale_blocks=len(head.upscale),
         num_blocks=len(vit.blocks) - ours.first,
         num_queries=head.num_queries,
         num_labels=head.num_classes,
