@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mask2former.checkpoint.formats import to_ours
 
 _BACKBONE = "backbone."
+
+
+def _wide(*tensors: Tensor) -> torch.dtype:
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
 
 
 class Restored(NamedTuple):
@@ -46,5 +52,6 @@ def add_differences(differences: Mapping[str, Any], base: Mapping[str, Any]) -> 
         wanted, found = tuple(ours[name].shape), tuple(own[name].shape)
         if wanted != found:
             raise ValueError(f"{name} has shape {wanted}, but {found} in the base: it is of another size.")
-    added = {name: ours[name] + own[name].to(ours[name].dtype) for name in shared}
+    # In float32 at least: half a format would cut off the base's last digits.
+    added = {name: ours[name].to(_wide(ours[name], own[name])) + own[name] for name in shared}
     return Restored(ours | added, [name for name in ours if name.startswith(_BACKBONE) and name not in own])

@@ -28,6 +28,7 @@ SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
 One network for every kind of segmentation. Drop an image or a film here: it does not leave {place}."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
+MOST_UPLOADED = "200mb"  # in one file, where others than this machine's user can send some
 
 SAVE = """(file) => {
     const link = document.createElement("a");
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             allowed_paths=examples,
             prevent_thread_lock=True,
             show_error=True,  # on the page
+            max_file_size=None if args.host in LOCAL else MOST_UPLOADED,
             quiet=True,
         )
         if args.host not in LOCAL:

@@ -21,10 +21,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     try:
         cfg = load_config(config_path(args.config_file), args.opts, args.allow_unsafe_config)
+        name = args.dataset or next(iter(cfg.DATASETS.TEST), "")
+        if name not in DatasetCatalog:
+            raise ConfigError(f"{name!r}: no data set of that name is registered. --dataset names another one.")
+        if args.number < 1:
+            raise ConfigError(f"--number {args.number}: draw at least one image.")
+        records = DatasetCatalog.get(name)
         predictor = Predictor(cfg)
-    except (ConfigError, ValueError, FileNotFoundError) as error:
+    except (ConfigError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    records = DatasetCatalog.get(args.dataset or cfg.DATASETS.TEST[0])
     chosen = records[:: max(1, len(records) // args.number)][: args.number]
 
     def results() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

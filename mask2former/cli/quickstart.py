@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 
 from mask2former.config import ConfigError, config_path, load_config
+from mask2former.data import data_root
 from mask2former_cli import run_command
 
 ENDING = """
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         cfg = load_config(config_path(args.config_file), args.opts)
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    data = os.environ.get("DETECTRON2_DATASETS", "datasets")
+    data = data_root()
     counts = ["--train", str(args.train), "--val", str(args.val)]
     workers = ["--workers", str(args.workers)] if args.workers is not None else []
     # In a process of its own: those that draw are forked, which is cheap and safe only where PyTorch has not begun.

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     place = None
     try:
         if args.slurm:
+            _check_words(args)
             return submit_command("train-custom", args, args.output)
         if (place := find_place()) is None:
             return _run_here(args)
@@ -100,6 +101,19 @@ def _run_together(args: argparse.Namespace) -> int:
     if main:
         _say_the_end(args, data)
     return 0
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    """Find what is wrong in the words and needs no look at the data, before a job waits for its turn.
+
+    Raises:
+        ConfigError: something is.
+    """
+    own = argparse.Namespace(**{**vars(args), "train": [*args.train], "val": [*(args.val or [])]})
+    _tidy(own)
+    settings(own.model, own.from_scratch, own.opts)
+    if missing := [path for path in (*own.train, *own.val) if "://" not in path and not Path(path).exists()]:
+        raise ConfigError(f"{missing[0]}: there is no such file or folder.")
 
 
 def _tidy(args: argparse.Namespace) -> None:

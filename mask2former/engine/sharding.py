@@ -109,12 +109,15 @@ def _shard(model: nn.Module, device_type: str) -> int:
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the outermost layers that can be taken one by one and share no parameter with others."""
+    """Yield the outermost layers that can be taken one by one and share no parameter with others.
+
+    Layers that say that parts of them are called by others too (``runs_whole = False``) stay in the unit of the rest.
+    """
     users = Counter(parameter for module in model.modules() for parameter in module.parameters(recurse=False))
     kinds = {CNNBlockBase, *(kind for part in model.modules() for kind in getattr(part, "checkpoint_layers", ()))}
     inside: set[nn.Module] = set()
     for layer in model.modules():
-        if layer in inside or not isinstance(layer, tuple(kinds)):
+        if layer in inside or not isinstance(layer, tuple(kinds)) or not getattr(layer, "runs_whole", True):
             continue
         parameters = list(layer.parameters())
         if parameters and all(users[parameter] == 1 for parameter in parameters):

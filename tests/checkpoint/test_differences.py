@@ -63,6 +63,17 @@ def test_the_command_restores_the_model(tmp_path: Path, capsys: pytest.CaptureFi
         torch.testing.assert_close(restored[name], value, msg=name)
 
 
+def test_half_a_format_cuts_nothing_off_the_base() -> None:
+    own = base()
+    model = trained(own)
+    half = {name: value.half() if "encoder" in name else value for name, value in differences(model, own).items()}
+    restored, _ = add_differences(half, own)
+    name = "backbone.blocks.0.attn.qkv.weight"
+    assert restored[name].dtype == torch.float32
+    expected = half["network.encoder." + name].float() + own["blocks.0.attn.qkv.weight"]
+    assert torch.equal(restored[name], expected)
+
+
 def test_a_base_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = base()
     found = differences(trained(own), own)

@@ -47,6 +47,15 @@ def test_from_nothing_to_images(tmp_path: Path) -> None:
     assert (tmp_path / next_step.split()[-1]).is_file() and (tmp_path / next_step.split()[3]).is_dir()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--dataset", "nosuch"], r"'nosuch': no data set"), (["--number", "0"], "draw at least one image")],
+)
+def test_drawing_nothing_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match=said):
+        main(["draw", "--config-file", "quickstart/panoptic", *words, "MODEL.DEVICE", "cpu"])
+
+
 def test_a_wrong_key_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"SOLVER\.MAX_ITERS"):
         main(["quickstart", "SOLVER.MAX_ITERS", "1", "OUTPUT_DIR", str(tmp_path / "made")])

@@ -15,9 +15,12 @@ import mask2former  # noqa: F401  (spawned processes have no conftest.py that me
 
 # isort: split
 from detectron2.structures import BitMasks, Instances
+from detectron2.utils.events import EventStorage
+from small_families import FAMILIES, batch, network
 
 from mask2former.config import load_config
-from mask2former.engine.sharding import sharding_wanted
+from mask2former.engine.optimizer import build_optimizer
+from mask2former.engine.sharding import Sharding, sharding_wanted
 from mask2former.engine.trainer import Trainer
 
 QUICKSTART = Path(__file__).parents[2] / "configs/quickstart/panoptic.yaml"
@@ -92,6 +95,23 @@ def train(folder, resume=False, **keys):
     trainer.resume_or_load(resume=resume)
     trainer.train()
     return trainer
+
+
+def step_all_families(rank, meeting):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    for name, family in FAMILIES.items():
+        model = network(family).train()
+        sharding = Sharding(model, averaged=False)
+        optimizer = build_optimizer(family.configuration(), model)
+        for iteration in range(2):
+            with EventStorage(iteration):
+                sum(model(batch()).values()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        sharding.gather(model)
+        assert all(parameter.isfinite().all() for parameter in sharding.whole.parameters()), name
+    torch.distributed.destroy_process_group()
 
 
 def worker(rank, folder, plain, names, changes):
@@ -192,6 +212,12 @@ def test_each_process_holds_half(folder_of, name):
     for whole, *parts in zip(halves[0][f"{name} none"], *(half[f"{name} fsdp2"] for half in halves), strict=True):
         assert sum(parts) == whole > 0
         assert max(parts) < 0.6 * whole
+
+
+@pytest.mark.slow
+def test_every_family_steps(tmp_path):
+    """A part of a layer that something else calls would find its weights freed."""
+    torch.multiprocessing.spawn(step_all_families, (str(tmp_path / "meeting"),), nprocs=2)
 
 
 def test_resumed_equals_uninterrupted(runs):

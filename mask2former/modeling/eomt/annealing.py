@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 _POWER = 0.9
 
@@ -35,7 +36,8 @@ class MaskAnnealing(nn.Module):
                 )
         self.start, self.end = tuple(start), tuple(end)
         self.register_buffer("probabilities", torch.ones(blocks))
-        self._known, self._version = (1.0,) * blocks, self.probabilities._version
+        self._known = (1.0,) * blocks
+        self._note()
         self.register_load_state_dict_post_hook(_read)
 
     def values(self) -> tuple[float, ...]:
@@ -46,9 +48,20 @@ class MaskAnnealing(nn.Module):
         if self.probabilities.is_meta:
             return (0.0,) * len(self.probabilities)
         # A graph that is traced holds the values that are known before.
-        if not torch.compiler.is_compiling() and self._version != self.probabilities._version:
-            self._known, self._version = tuple(self.probabilities.tolist()), self.probabilities._version
+        if not torch.compiler.is_compiling() and self._seen != (id(self.probabilities), self.probabilities._version):
+            self._known = tuple(self.probabilities.tolist())
+            self._note()
         return self._known
+
+    def _note(self) -> None:
+        """Remember which state of which buffer is known: one that was moved is another, whose versions begin anew."""
+        self._seen = id(self.probabilities), self.probabilities._version
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device or format, and forget what was read: another buffer may get the same ``id``."""
+        super()._apply(function, recurse)
+        self._seen = (0, -1)
+        return self
 
     def set_iteration(self, iteration: int) -> None:
         """Set the probabilities of an iteration, counted from 0."""
@@ -60,7 +73,8 @@ class MaskAnnealing(nn.Module):
         )
         if values != self._known:
             self.probabilities.copy_(torch.tensor(values))
-            self._known, self._version = values, self.probabilities._version
+            self._known = values
+            self._note()
 
 
 def _read(annealing: MaskAnnealing, _: object) -> None:

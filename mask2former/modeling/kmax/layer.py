@@ -28,6 +28,8 @@ class KMeansLayer(nn.Module):
         drop_path: probability that an image skips a branch in training, drawn for each of the three.
     """
 
+    runs_whole = False  # its predictor is called after it, by the decoder, where a step needs predictions
+
     def __init__(
         self,
         pixel_channels: int,

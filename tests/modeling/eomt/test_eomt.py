@@ -15,6 +15,7 @@ from torch import Tensor
 from mask2former import add_maskformer2_config
 from mask2former.checkpoint.formats import convert, to_ours
 from mask2former.modeling.eomt import EoMT
+from mask2former.modeling.eomt.annealing import MaskAnnealing
 
 transformers = pytest.importorskip("transformers")
 
@@ -196,3 +197,13 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
 def test_faults_of_the_configuration(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_model(configuration(**changes))
+
+
+def test_annealing_follows_a_buffer_that_is_moved_and_filled_again() -> None:
+    """A buffer that was moved counts its versions anew, so that the same number may stand for other values."""
+    annealing = MaskAnnealing(2, (0, 1), (2, 3))
+    for value, dtype in ((1.0, torch.float64), (0.0, torch.float32), (0.5, torch.float64)):
+        annealing.to(dtype)
+        with torch.no_grad():
+            annealing.probabilities.copy_(torch.full((2,), value))
+        assert annealing.values() == (value, value)
