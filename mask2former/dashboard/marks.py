@@ -35,9 +35,10 @@ class Mark:
     box: Box | None = None
 
     @property
-    def key(self) -> tuple[int, int, int]:
-        """Return what this is an example of: its kind of error and its cell of the matrix."""
-        return self.kind, self.true, self.found
+    def amount(self) -> float:
+        """Return how much an error adds to its cell of the matrix: a share of the pixels, or one segment."""
+        # Confused pixels have no kind; a segment without a kind has no score.
+        return self.weight if self.kind == NO_KIND and self.weight is not None else 1.0
 
 
 def segment_marks(
