@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,35 @@ def test_errors_show_their_images(browser, report):
     assert len(browser.run("return [...document.querySelectorAll('#viewer-row .regions')].map(x => x.alt)")) == 2
     browser.run("document.getElementById('viewer-close').click()")
     assert not browser.run("return viewer.open")
+    assert browser.complaints() == []
+
+
+def test_instances_without_a_box_keep_their_scores(browser, report):
+    """As those whose mask has no pixel left in the small copy."""
+    file = report("instance", "semantic")
+    start, data, end = re.split(
+        r'(?<=id="album-data">)(.*?)(?=</script>)', file.read_text(), maxsplit=1, flags=re.DOTALL
+    )
+    album = json.loads(data)
+    marks = [mark for entry in album["tasks"]["instance"]["entries"] for mark in entry["m"]]
+    for mark in marks:
+        mark[4] = None
+    changed = file.with_name("without_boxes.html")
+    changed.write_text(start + json.dumps(album).replace("<", "\\u003c") + end)
+    browser.open(changed)
+    assert not browser.run("return filters.elements.score.closest('label').hidden")
+    browser.run("filters.elements.score.value = '80'; filters.dispatchEvent(new Event('input'))")
+    confident = sum(mark[3] is not None and mark[3] >= 0.8 for mark in marks)
+    assert 0 < confident < len(marks)
+    assert f"with {confident} such segment" in browser.run("return document.getElementById('album-count').textContent")
+    words = "return chosen.flatMap((one) => one.marks).map(wordsOf)"
+    assert not any("of the pixels" in text for text in browser.run(words))
+    assert any("correct, " in text for text in browser.run(words))
+    browser.run("filters.elements.task.value = 'semantic'; filters.elements.score.value = '0'")
+    browser.run("filters.elements.task.dispatchEvent(new Event('input', {bubbles: true}))")
+    assert browser.run("return filters.elements.score.closest('label').hidden")
+    texts = browser.run(words)
+    assert texts and all("of the pixels" in text for text in texts)
     assert browser.complaints() == []
 
 
