@@ -12,7 +12,9 @@ from mask2former.dashboard.tally import paired_classes
 from mask2former.evaluation.overlaps import Overlaps
 
 CORRECT, NO_KIND = KINDS.index(Kind.CORRECT), -1
-MOST_PAIRS = 60  # pairs of classes that are kept of the pixels of one image, the most frequent ones
+# Pairs of classes that are kept of the pixels of one image, the most frequent ones. A good result has far fewer; that
+# of a model that has just begun to learn may have thousands, and the page would hold nothing else.
+MOST_PAIRS = 300
 Box = tuple[int, int, int, int]
 
 

@@ -17,7 +17,7 @@ from mask2former.dashboard.album import EXAMPLES, Album, Entry
 from mask2former.dashboard.album_page import album_context
 from mask2former.dashboard.collector import Collector
 from mask2former.dashboard.error_types import KINDS, Kind
-from mask2former.dashboard.marks import Mark
+from mask2former.dashboard.marks import MOST_PAIRS, Mark, pixel_marks
 from mask2former.dashboard.overlay import overlay_png
 from mask2former.visualization import Region
 
@@ -61,6 +61,18 @@ def test_pixels_are_shares_of_the_annotated_ones(report, images):
             pair: pytest.approx(share, abs=1e-4) for pair, share in expected.items() if share
         }
         assert all((kind == KINDS.index(Kind.CORRECT)) == (t == f) for kind, t, f, *_ in marks)
+
+
+def test_the_most_frequent_pairs_of_an_image_are_kept():
+    counts = np.random.default_rng(0).permutation(30 * 30).reshape(30, 30) + 1
+    marks = pixel_marks(counts, np.arange(30))
+    assert len(marks) == MOST_PAIRS >= 200  # enough for an image of 10 classes taken for 20
+    shares = sorted((counts / counts.sum()).ravel(), reverse=True)[:MOST_PAIRS]
+    assert [mark.weight for mark in marks] == pytest.approx(shares)
+    counts[20:] = counts[:, 10:] = 0
+    assert {(mark.true, mark.found) for mark in pixel_marks(counts, np.arange(30))} == {
+        (t, f) for t in range(20) for f in range(10)
+    }
 
 
 def test_boxes_are_those_of_the_segments(report, images):
@@ -209,6 +221,19 @@ def test_the_page_says_when_it_is_full(collect, images, monkeypatch):
     assert [part["seen"] for part in half["tasks"].values()] == [5, 5]
     assert all(0 < len(part["entries"]) < 5 for part in half["tasks"].values())
     assert len(json.dumps(half)) < 0.75 * size
+
+
+def test_a_full_page_holds_no_image_that_it_does_not_show(collect, monkeypatch):
+    findings = Collector.together([collect(["panoptic", "semantic"]).findings])
+    whole = album_context(findings.albums, NAMES)
+    sizes = set()
+    for tenths in range(1, 10):
+        monkeypatch.setattr(album_page, "ALBUM_BYTES", len(json.dumps(whole)) * tenths // 10)
+        page = album_context(findings.albums, NAMES)
+        shown = {entry["i"] for part in page["tasks"].values() for entry in part["entries"]}
+        assert shown == set(range(len(page["images"])))
+        sizes.add(len(shown))
+    assert len(sizes) > 3
 
 
 def test_errors_lead_to_their_images(report):

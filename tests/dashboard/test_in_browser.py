@@ -157,6 +157,32 @@ def test_instances_without_a_box_keep_their_scores(browser, report):
     assert browser.complaints() == []
 
 
+def test_the_page_says_why_no_image_is_found(browser, report):
+    file = report("semantic")
+    start, data, end = re.split(
+        r'(?<=id="album-data">)(.*?)(?=</script>)', file.read_text(), maxsplit=1, flags=re.DOTALL
+    )
+    album = json.loads(data)
+    part = album["tasks"]["semantic"]
+
+    def text_without_images(**changes):
+        changed = file.with_name("changed.html")
+        changed.write_text(start + json.dumps(album | changes).replace("<", "\\u003c") + end)
+        browser.open(changed)
+        browser.run("filters.elements.true.value = '0'; filters.elements.low.value = '100'")
+        browser.run("filters.elements.high.value = '99'; filters.dispatchEvent(new Event('input'))")
+        return browser.run("return document.getElementById('album-count').textContent")
+
+    number = len(part["entries"])
+    assert text_without_images() == f"0 of {number} images"
+    few = text_without_images(pairs=min(len(entry["m"]) for entry in part["entries"]))
+    assert "most frequent pairs of classes" in few and "not on this page" not in few
+    part["seen"] = 1234
+    sampled = text_without_images()
+    assert f"{1234 - number} of the 1234 images evaluated are not on this page" in sampled and "pairs" not in sampled
+    assert browser.complaints() == []
+
+
 def test_nothing_is_wider_than_a_phone(browser, report):
     browser.open(report("panoptic", "semantic"))
     browser.run("document.body.style.width = '390px'")

@@ -103,6 +103,16 @@ function more() {
   document.getElementById("album-more").hidden = cards >= chosen.length;
 }
 
+// Say why images that were counted may not be found here.
+function whyNone(task) {
+  const { entries, seen } = album.tasks[task], reasons = [];
+  if (entries.length < seen) reasons.push(`${seen - entries.length} of the ${seen} images evaluated are not on this page`);
+  if (ofPixels() && entries.some((entry) => entry.m.length >= album.pairs)) {
+    reasons.push(`of each image's pixels only the ${album.pairs} most frequent pairs of classes are listed`);
+  }
+  return reasons.length ? `. What is counted above may be elsewhere: ${reasons.join("; ")}.` : "";
+}
+
 function refresh() {
   const wanted = asked(), entries = album.tasks[wanted.task].entries;
   chosen = select(entries, wanted);
@@ -111,7 +121,7 @@ function refresh() {
   const count = chosen.reduce((sum, one) => sum + one.marks.length, 0);
   const boxed = ofPixels() ? "" : `, with ${count} such segment${count === 1 ? "" : "s"}`;
   document.getElementById("album-count").textContent =
-    `${chosen.length} of ${entries.length} images${isNarrow(wanted) ? boxed : ""}`;
+    `${chosen.length} of ${entries.length} images${isNarrow(wanted) ? boxed : ""}${chosen.length ? "" : whyNone(wanted.task)}`;
   more();
 }
 
