@@ -13,7 +13,7 @@ import cv2
 from mask2former.dashboard.album import Album, Entry
 from mask2former.dashboard.error_types import KINDS, MEANINGS
 from mask2former.dashboard.gallery import shrunk
-from mask2former.dashboard.marks import CORRECT, Mark
+from mask2former.dashboard.marks import CORRECT, MOST_PAIRS, Mark
 from mask2former.dashboard.overlay import png_uri
 from mask2former.dashboard.pages import jpeg_uri
 from mask2former.data.images.read import read_image
@@ -29,9 +29,10 @@ def album_context(albums: Mapping[str, Album], classes: Sequence[str]) -> dict[s
     """Return what the page knows of its images; None if there are none.
 
     Returns:
-        "classes"; "kinds": names of the kinds of segments; "errors": places of those that are errors; "images": data
-        URIs of the images; "tasks": {task: {"seen", "limited", "entries"}} with the number of images compared, whether
-        the page had no room for all of its images, and their values (see :func:`_entry`).
+        "classes"; "kinds": names of the kinds of segments; "errors": places of those that are errors; "correct": place
+        of the kind that is none; "pairs": number of pairs of classes that the pixels of one image have at most;
+        "images": data URIs of the images; "tasks": {task: {"seen", "limited", "entries"}} with the number of images
+        compared, whether the page had no room for all of its images, and their values (see :func:`_entry`).
     """
     tasks: dict[str, dict[str, Any]] = {
         task: {"seen": album.seen, "limited": False, "entries": []} for task, album in albums.items() if album.entries
@@ -42,14 +43,14 @@ def album_context(albums: Mapping[str, Album], classes: Sequence[str]) -> dict[s
     places: dict[str, int] = {}
     left = ALBUM_BYTES
     for task, entry, photo in _photos(albums):
+        prepared = _entry(entry, places.get(entry.file_name, len(images)))
+        left -= len(prepared["t"]) + len(prepared["f"]) + sum(len(str(mark)) for mark in prepared["m"])
+        left -= len(photo) if entry.file_name not in places else 0
+        if left < 0:
+            break
         if entry.file_name not in places:
             places[entry.file_name] = len(images)
             images.append(photo)
-            left -= len(photo)
-        prepared = _entry(entry, places[entry.file_name])
-        left -= len(prepared["t"]) + len(prepared["f"]) + sum(len(str(mark)) for mark in prepared["m"])
-        if left < 0:
-            break
         tasks[task]["entries"].append(prepared)
     for task, values in tasks.items():
         values["limited"] = len(values["entries"]) < len(albums[task].entries)
@@ -58,6 +59,7 @@ def album_context(albums: Mapping[str, Album], classes: Sequence[str]) -> dict[s
         "kinds": [kind.value for kind in KINDS],
         "errors": [KINDS.index(kind) for kind in MEANINGS],
         "correct": CORRECT,
+        "pairs": MOST_PAIRS,
         "images": images,
         "tasks": tasks,
     }

@@ -93,7 +93,7 @@ class Collector:
         example = cache(lambda: self._draw(image, quality))
         if task == self.tasks[0]:
             self.findings.gallery.offer(quality, example)
-        self.findings.albums[task].offer(marks(None), lambda: Entry.of(example(), marks(example())))
+        self.findings.albums[task].offer(image.file_name, marks(None), lambda: Entry.of(example(), marks(example())))
 
     def _add_pixels(self, image: SemanticImage) -> tuple[float | None, MakeMarks]:
         assert self.findings.semantic is not None

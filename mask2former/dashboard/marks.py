@@ -12,7 +12,9 @@ from mask2former.dashboard.tally import paired_classes
 from mask2former.evaluation.overlaps import Overlaps
 
 CORRECT, NO_KIND = KINDS.index(Kind.CORRECT), -1
-MOST_PAIRS = 60  # pairs of classes that are kept of the pixels of one image, the most frequent ones
+# Pairs of classes that are kept of the pixels of one image, the most frequent ones. A good result has far fewer; that
+# of a model that has just begun to learn may have thousands, and the page would hold nothing else.
+MOST_PAIRS = 300
 Box = tuple[int, int, int, int]
 
 
@@ -35,9 +37,10 @@ class Mark:
     box: Box | None = None
 
     @property
-    def key(self) -> tuple[int, int, int]:
-        """Return what this is an example of: its kind of error and its cell of the matrix."""
-        return self.kind, self.true, self.found
+    def amount(self) -> float:
+        """Return how much an error adds to its cell of the matrix: a share of the pixels, or one segment."""
+        # Confused pixels have no kind; a segment without a kind has no score.
+        return self.weight if self.kind == NO_KIND and self.weight is not None else 1.0
 
 
 def segment_marks(

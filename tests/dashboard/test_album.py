@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import pickle
 import re
 from collections import Counter
 
@@ -16,7 +17,7 @@ from mask2former.dashboard.album import EXAMPLES, Album, Entry
 from mask2former.dashboard.album_page import album_context
 from mask2former.dashboard.collector import Collector
 from mask2former.dashboard.error_types import KINDS, Kind
-from mask2former.dashboard.marks import Mark
+from mask2former.dashboard.marks import MOST_PAIRS, Mark, pixel_marks
 from mask2former.dashboard.overlay import overlay_png
 from mask2former.visualization import Region
 
@@ -60,6 +61,18 @@ def test_pixels_are_shares_of_the_annotated_ones(report, images):
             pair: pytest.approx(share, abs=1e-4) for pair, share in expected.items() if share
         }
         assert all((kind == KINDS.index(Kind.CORRECT)) == (t == f) for kind, t, f, *_ in marks)
+
+
+def test_the_most_frequent_pairs_of_an_image_are_kept():
+    counts = np.random.default_rng(0).permutation(30 * 30).reshape(30, 30) + 1
+    marks = pixel_marks(counts, np.arange(30))
+    assert len(marks) == MOST_PAIRS >= 200  # enough for an image of 10 classes taken for 20
+    shares = sorted((counts / counts.sum()).ravel(), reverse=True)[:MOST_PAIRS]
+    assert [mark.weight for mark in marks] == pytest.approx(shares)
+    counts[20:] = counts[:, 10:] = 0
+    assert {(mark.true, mark.found) for mark in pixel_marks(counts, np.arange(30))} == {
+        (t, f) for t in range(20) for f in range(10)
+    }
 
 
 def test_boxes_are_those_of_the_segments(report, images):
@@ -116,33 +129,84 @@ def entry_of(number, marks):
     return Entry(str(number), 0.5, marks, b"", b"")
 
 
+def offer(album, number, marks, made=None):
+    def make():
+        if made is not None:
+            made.append(number)
+        return entry_of(number, marks)
+
+    album.offer(f"images/{number}.jpg", marks, make)
+
+
+def numbers(album):
+    return {int(entry.file_name) for entry in album.entries}
+
+
 def test_a_large_album_keeps_examples_of_what_is_rare():
-    usual, rare = [Mark(0, 1, 1), Mark(2, 1, 2)], [Mark(9, 3, 4)]
+    usual, rare = [Mark(0, 1, 1), Mark(2, 1, 2)], [Mark(1, 3, 4)]
     album, made = Album(20), []
     for number in range(2000):
-        marks = rare if number in (700, 1100, 1999) else usual
-        album.offer(marks, lambda n=number, m=marks: made.append(n) or entry_of(n, m))
+        offer(album, number, rare if number in (700, 1100, 1999) else usual, made)
     assert len(album.entries) == 20 and album.seen == 2000
-    assert {"700", "1100", "1999"} <= {entry.file_name for entry in album.entries}
+    assert {700, 1100, 1999} <= numbers(album)
     assert len(made) < 400  # the others were not painted
-    assert np.median([int(entry.file_name) for entry in album.entries]) > 200  # not the first ones alone
+    assert np.median(list(numbers(album))) > 200  # not the first ones alone
+
+
+def test_rare_confusions_in_every_image_leave_room_for_later_ones():
+    """Every image has pixel confusions of its own, as with 150 classes; a large one comes late."""
+    album, made = Album(60), []
+    late = Mark(-1, 5, 6, 0.3)
+    for number in range(600):
+        own = [Mark(-1, 1000 + number, i, 0.001 * (1 + (number * 7 + i) % 5)) for i in range(4)]
+        offer(album, number, [*own, late] if number in (550, 560, 570) else own, made)
+    kept = numbers(album)
+    assert len(kept) == 60 and {550, 560, 570} <= kept
+    # At most half are examples; the other half is a uniform sample, of which 3 of 30 are among the first 60.
+    assert sum(number < 60 for number in kept) < 25
+    assert sum(number >= 300 for number in kept) > 15
+    assert len(made) < 400
 
 
 def test_albums_of_processes_become_one():
     parts = [Album(6), Album(6)]
     for number in range(40):
-        marks = [Mark(3, 0, NOTHING)] if number == 33 else [Mark(0, 0, 0)]
-        parts[number % 2].offer(marks, lambda n=number, m=marks: entry_of(n, m))
-    parts[0].take(parts[1])
+        offer(parts[number % 2], number, [Mark(3, 0, NOTHING)] if number == 33 else [Mark(0, 0, 0)])
+    parts[0].take(pickle.loads(pickle.dumps(parts[1])))
     assert parts[0].seen == 40 and len(parts[0].entries) == 6
-    assert "33" in {entry.file_name for entry in parts[0].entries}
+    assert 33 in numbers(parts[0])
+
+
+@pytest.mark.parametrize("processes", [2, 8])
+def test_the_sample_does_not_depend_on_the_processes(processes):
+    whole, backwards, parts = Album(40), Album(40), [Album(40) for _ in range(processes)]
+    for number in range(400):
+        offer(whole, number, [Mark(0, 1, 1)])
+        offer(backwards, 399 - number, [Mark(0, 1, 1)])
+        offer(parts[number * processes // 400], number, [Mark(0, 1, 1)])
+    for part in parts[1:]:
+        parts[0].take(part)
+    assert numbers(whole) == numbers(backwards) == numbers(parts[0])
+    assert parts[0].seen == 400 and len(parts[0].entries) == 40
+
+
+def test_no_process_has_more_images_than_the_others():
+    rng = np.random.default_rng(0)
+    images = [[Mark(-1, int(t), int(f), 0.01) for t, f in rng.integers(0, 150, (10, 2))] for _ in range(800)]
+    parts = [Album(160) for _ in range(8)]
+    for number, marks in enumerate(images):
+        offer(parts[number // 100], number, marks)
+    for part in parts[1:]:
+        parts[0].take(part)
+    shares = np.bincount([number // 100 for number in numbers(parts[0])], minlength=8)
+    assert shares.sum() == 160
+    assert shares.max() < 40  # 20 each on average, with a standard deviation of 4
 
 
 def test_rare_errors_never_exceed_the_limit():
     album = Album(EXAMPLES)
     for number in range(50):
-        marks = [Mark(0, number, number + 1)]
-        album.offer(marks, lambda n=number, m=marks: entry_of(n, m))
+        offer(album, number, [Mark(0, number, number + 1)])
     assert len(album.entries) == EXAMPLES
 
 
@@ -157,6 +221,19 @@ def test_the_page_says_when_it_is_full(collect, images, monkeypatch):
     assert [part["seen"] for part in half["tasks"].values()] == [5, 5]
     assert all(0 < len(part["entries"]) < 5 for part in half["tasks"].values())
     assert len(json.dumps(half)) < 0.75 * size
+
+
+def test_a_full_page_holds_no_image_that_it_does_not_show(collect, monkeypatch):
+    findings = Collector.together([collect(["panoptic", "semantic"]).findings])
+    whole = album_context(findings.albums, NAMES)
+    sizes = set()
+    for tenths in range(1, 10):
+        monkeypatch.setattr(album_page, "ALBUM_BYTES", len(json.dumps(whole)) * tenths // 10)
+        page = album_context(findings.albums, NAMES)
+        shown = {entry["i"] for part in page["tasks"].values() for entry in part["entries"]}
+        assert shown == set(range(len(page["images"])))
+        sizes.add(len(shown))
+    assert len(sizes) > 3
 
 
 def test_errors_lead_to_their_images(report):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,61 @@ def test_errors_show_their_images(browser, report):
     assert len(browser.run("return [...document.querySelectorAll('#viewer-row .regions')].map(x => x.alt)")) == 2
     browser.run("document.getElementById('viewer-close').click()")
     assert not browser.run("return viewer.open")
+    assert browser.complaints() == []
+
+
+def test_instances_without_a_box_keep_their_scores(browser, report):
+    """As those whose mask has no pixel left in the small copy."""
+    file = report("instance", "semantic")
+    start, data, end = re.split(
+        r'(?<=id="album-data">)(.*?)(?=</script>)', file.read_text(), maxsplit=1, flags=re.DOTALL
+    )
+    album = json.loads(data)
+    marks = [mark for entry in album["tasks"]["instance"]["entries"] for mark in entry["m"]]
+    for mark in marks:
+        mark[4] = None
+    changed = file.with_name("without_boxes.html")
+    changed.write_text(start + json.dumps(album).replace("<", "\\u003c") + end)
+    browser.open(changed)
+    assert not browser.run("return filters.elements.score.closest('label').hidden")
+    browser.run("filters.elements.score.value = '80'; filters.dispatchEvent(new Event('input'))")
+    confident = sum(mark[3] is not None and mark[3] >= 0.8 for mark in marks)
+    assert 0 < confident < len(marks)
+    assert f"with {confident} such segment" in browser.run("return document.getElementById('album-count').textContent")
+    words = "return chosen.flatMap((one) => one.marks).map(wordsOf)"
+    assert not any("of the pixels" in text for text in browser.run(words))
+    assert any("correct, " in text for text in browser.run(words))
+    browser.run("filters.elements.task.value = 'semantic'; filters.elements.score.value = '0'")
+    browser.run("filters.elements.task.dispatchEvent(new Event('input', {bubbles: true}))")
+    assert browser.run("return filters.elements.score.closest('label').hidden")
+    texts = browser.run(words)
+    assert texts and all("of the pixels" in text for text in texts)
+    assert browser.complaints() == []
+
+
+def test_the_page_says_why_no_image_is_found(browser, report):
+    file = report("semantic")
+    start, data, end = re.split(
+        r'(?<=id="album-data">)(.*?)(?=</script>)', file.read_text(), maxsplit=1, flags=re.DOTALL
+    )
+    album = json.loads(data)
+    part = album["tasks"]["semantic"]
+
+    def text_without_images(**changes):
+        changed = file.with_name("changed.html")
+        changed.write_text(start + json.dumps(album | changes).replace("<", "\\u003c") + end)
+        browser.open(changed)
+        browser.run("filters.elements.true.value = '0'; filters.elements.low.value = '100'")
+        browser.run("filters.elements.high.value = '99'; filters.dispatchEvent(new Event('input'))")
+        return browser.run("return document.getElementById('album-count').textContent")
+
+    number = len(part["entries"])
+    assert text_without_images() == f"0 of {number} images"
+    few = text_without_images(pairs=min(len(entry["m"]) for entry in part["entries"]))
+    assert "most frequent pairs of classes" in few and "not on this page" not in few
+    part["seen"] = 1234
+    sampled = text_without_images()
+    assert f"{1234 - number} of the 1234 images evaluated are not on this page" in sampled and "pairs" not in sampled
     assert browser.complaints() == []
 
 

@@ -15,6 +15,9 @@ function make(tag, attributes = {}, ...children) {
 function nameOf(place) { return place === NOTHING ? "nothing" : album.classes[place]; }
 function percent(share) { return `${(100 * share).toFixed(1)} %`; }
 
+// Whether marks are of pixels: then each has a share of them and no box. A tiny segment has no box either.
+function ofPixels() { return filters.elements.task.value === "semantic"; }
+
 // What is asked for; numbers where the form has texts.
 function asked() {
   const values = Object.fromEntries(new FormData(filters));
@@ -30,13 +33,13 @@ function asked() {
 
 // The marks [kind, true, found, weight, box] of an image that are asked for.
 function marksOf(entry, wanted) {
-  return entry.m.filter(([kind, truth, found, weight, box]) =>
+  return entry.m.filter(([kind, truth, found, weight]) =>
     (wanted.kind === null || kind === wanted.kind)
     && (!wanted.wrong || kind !== album.correct)
     && (wanted.class === null || truth === wanted.class || found === wanted.class)
     && (wanted.true === null || truth === wanted.true)
     && (wanted.found === null || found === wanted.found)
-    && (!wanted.score || (box !== null && weight !== null && weight >= wanted.score)));
+    && (!wanted.score || (!ofPixels() && weight !== null && weight >= wanted.score)));
 }
 
 function isNarrow(wanted) {
@@ -46,7 +49,7 @@ function isNarrow(wanted) {
 // {entry, marks} of the images to show, in order. An image stays if one of its marks does, or if none is asked for.
 function select(entries, wanted) {
   const narrow = isNarrow(wanted);
-  const amount = (one) => one.marks.reduce((sum, mark) => sum + (mark[4] === null && mark[3] !== null ? mark[3] : 1), 0);
+  const amount = (one) => one.marks.reduce((sum, mark) => sum + (ofPixels() ? mark[3] : 1), 0);
   const orders = {
     worst: (a, b) => a.entry.q - b.entry.q,
     best: (a, b) => b.entry.q - a.entry.q,
@@ -60,8 +63,8 @@ function select(entries, wanted) {
     .sort(orders[wanted.order]);
 }
 
-function wordsOf([kind, truth, found, weight, box]) {
-  const score = weight === null ? "" : `, ${percent(weight)}${box === null && kind < 1 ? " of the pixels" : ""}`;
+function wordsOf([kind, truth, found, weight]) {
+  const score = weight === null ? "" : `, ${percent(weight)}${ofPixels() ? " of the pixels" : ""}`;
   if (truth === found) return `${nameOf(truth)}: correct${score}`;
   const pair = truth === NOTHING ? nameOf(found) : found === NOTHING ? nameOf(truth) : `${nameOf(truth)} taken for ${nameOf(found)}`;
   const what = kind > -1 ? album.kinds[kind] : found === NOTHING ? "not matched" : "confused";
@@ -100,15 +103,25 @@ function more() {
   document.getElementById("album-more").hidden = cards >= chosen.length;
 }
 
+// Say why images that were counted may not be found here.
+function whyNone(task) {
+  const { entries, seen } = album.tasks[task], reasons = [];
+  if (entries.length < seen) reasons.push(`${seen - entries.length} of the ${seen} images evaluated are not on this page`);
+  if (ofPixels() && entries.some((entry) => entry.m.length >= album.pairs)) {
+    reasons.push(`of each image's pixels only the ${album.pairs} most frequent pairs of classes are listed`);
+  }
+  return reasons.length ? `. What is counted above may be elsewhere: ${reasons.join("; ")}.` : "";
+}
+
 function refresh() {
   const wanted = asked(), entries = album.tasks[wanted.task].entries;
   chosen = select(entries, wanted);
   cards = 0;
   document.getElementById("album-shots").replaceChildren();
   const count = chosen.reduce((sum, one) => sum + one.marks.length, 0);
-  const boxed = wanted.task === "semantic" ? "" : `, with ${count} such segment${count === 1 ? "" : "s"}`;
+  const boxed = ofPixels() ? "" : `, with ${count} such segment${count === 1 ? "" : "s"}`;
   document.getElementById("album-count").textContent =
-    `${chosen.length} of ${entries.length} images${isNarrow(wanted) ? boxed : ""}`;
+    `${chosen.length} of ${entries.length} images${isNarrow(wanted) ? boxed : ""}${chosen.length ? "" : whyNone(wanted.task)}`;
   more();
 }
 
@@ -144,7 +157,7 @@ function fill() {
     select.value = kept[name];
     if (select.selectedIndex < 0) select.value = "";
   }
-  filters.elements.score.closest("label").hidden = !marks.some((mark) => mark[3] !== null && mark[4] !== null);
+  filters.elements.score.closest("label").hidden = ofPixels() || !marks.some((mark) => mark[3] !== null);
 }
 
 filters.addEventListener("input", (event) => { if (event.target.name === "task") fill(); refresh(); });
