@@ -1,4 +1,4 @@
-"""Backbones learn classes of whole images, by train_net.py as everything else, and then begin a segmentation."""
+"""Backbones learn classes of whole images, by the trainer of everything else, and then begin a segmentation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mask2former.data.datasets.class_folders import read_class_folders, register
 from mask2former.data.images.limits import ImageError
 from mask2former.data.mapper import build_mapper
 from mask2former.data.mapper.whole_images import ClassMapper
+from mask2former.engine.trainer import Trainer
 from mask2former.evaluation.classification import ClassificationEvaluator
 from mask2former.predictor.weights import tasks_of
 from mask2former_cli import run_command
@@ -77,9 +78,10 @@ def small(**changes: object):
 
 def test_an_encoder_learns_and_begins_a_segmentation(registered, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ["--config-file", str(CONFIG), "--quiet", *(str(word) for word in SMALL)]
-    words += ["DATASETS.TRAIN", "('colours_train',)", "DATASETS.TEST", "('colours_val',)", "OUTPUT_DIR", str(out)]
-    assert not run_command("train", words, prog="train_net.py")
+    names = ["DATASETS.TRAIN", ("colours_train",), "DATASETS.TEST", ("colours_val",), "OUTPUT_DIR", str(out)]
+    trainer = Trainer(load_config(CONFIG, [*SMALL, *names]))
+    trainer.resume_or_load(resume=False)
+    trainer.train()
     values = {}
     for line in (out / "metrics.json").read_text().splitlines():
         values |= json.loads(line)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("input_keys", "solver_keys", "model_keys", "evaluation_keys", "kmax", "max_deeplab", "pq")
+FILES = ("input_keys", "solver_keys", "model_keys", "evaluation_keys", "kmax", "max_deeplab", "pq", "classifier")
 SOURCES = [ROOT / "mask2former" / "config" / f"{name}.py" for name in FILES]
 PAGE = ROOT / "docs" / "configs.md"
 INTRODUCTION = """# Configuration keys
@@ -35,6 +35,7 @@ TITLES = {
     "add_backbone_keys": "Backbones",
     "add_kmax_config": "kMaX-DeepLab",
     "add_max_deeplab_config": "MaX-DeepLab",
+    "add_classifier_keys": "Classes of whole images",
     "add_pq_config": "Losses of masks that are a softmax over slots",
     "add_guided_keys": "Teachers and masks that guide",
     "add_evaluation_keys": "Evaluation",

@@ -65,9 +65,10 @@ def test_no_configuration_raises_a_false_alarm(path: Path, tmp_path: Path, monke
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         fake_files(MetadataCatalog.get(name).as_dict())
         if classes := MetadataCatalog.get(name).get("class_root"):
-            assert "found no folders" in " ".join(found(cfg))
+            if not any(one.is_dir() for one in Path(classes).iterdir()):
+                assert "found no folders" in " ".join(found(cfg))
             for number in range(1000):
-                Path(classes, f"n{number:08}").mkdir(parents=True, exist_ok=True)
+                Path(classes, f"n{number:08}").mkdir(exist_ok=True)
     if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS:
         Path(cfg.MODEL.WEIGHTS).write_bytes(b"\x80")
     if cfg.MODEL.DISTILLATION.ENABLED:
