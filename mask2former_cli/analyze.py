@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mask2former_cli.arguments import add_options, add_trust
+from mask2former_cli.arguments import add_config_file, add_options, add_trust
 
 EXAMPLES = """
 One FLOP is one multiplication with its addition, as fvcore counts and as papers on detection report. Published numbers
@@ -30,12 +30,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="configuration: a YAML file, or the name of one of this project's",
-    )
+    add_config_file(result)
     result.add_argument(
         "--size", type=int, nargs=2, default=(800, 1067), metavar=("H", "W"), help="image size in pixels [800 1067]"
     )

@@ -28,6 +28,16 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_config_file(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config-file``, which has to be given."""
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="configuration: a YAML file, or the name of one of this project's",
+    )
+
+
 def add_launch(parser: argparse.ArgumentParser) -> None:
     """Add how many GPUs and machines take part, by the names that Detectron2's commands use."""
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine [%(default)s]")

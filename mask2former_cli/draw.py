@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mask2former_cli.arguments import add_options, add_trust
+from mask2former_cli.arguments import add_config_file, add_options, add_trust
 from mask2former_cli.choices import INSTANCE_THRESHOLD, TASKS
 
 EXAMPLES = """
@@ -21,12 +21,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="configuration: a YAML file, or the name of one of this project's",
-    )
+    add_config_file(result)
     result.add_argument("--dataset", metavar="NAME", help="registered data set [the first of DATASETS.TEST]")
     result.add_argument(
         "--number",

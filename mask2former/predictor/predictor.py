@@ -18,7 +18,7 @@ from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.predictor.arguments import at_least_one, check_threshold
 from mask2former.predictor.batches import Entry, of_one_size
 from mask2former.predictor.following import choose_tracker, linked
-from mask2former.predictor.lazy_outputs import LazyOutputs, TiledOutputs
+from mask2former.predictor.lazy_outputs import LazyOutputs
 from mask2former.predictor.load_image import LoadedImage, find_images, is_many, load_image
 from mask2former.predictor.model_input import marked_image, model_input
 from mask2former.predictor.outline import outline_of
@@ -26,7 +26,7 @@ from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.predictor.video import Frames, is_film
 from mask2former.predictor.weights import load_trained, tasks_of, trained_weights
-from mask2former.predictor.whole_outputs import whole_outputs
+from mask2former.predictor.whole_outputs import outputs_of
 from mask2former.predictor.windows import Windows, in_windows, sees_clips
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
 from mask2former.tracking import Tracker
@@ -297,7 +297,4 @@ class Predictor:
 
     def _outputs(self, inputs: list[dict[str, Any]]) -> list[LazyOutputs]:
         """Return the outputs of images of one size."""
-        height, width = inputs[0]["height"], inputs[0]["width"]
-        if self.tile is not None and max(height, width) > self.tile:
-            return [TiledOutputs(self.model, one, self.tasks, self.tile, self.overlap) for one in inputs]
-        return whole_outputs(self.model, inputs, self.tasks, self.tile_if_needed)
+        return outputs_of(self.model, inputs, self.tasks, self.tile, self.overlap, self.tile_if_needed)

@@ -1,4 +1,4 @@
-"""Run a model on whole images, and do what can be done if one does not fit into memory."""
+"""Run a model on images, whole or in tiles, and do what can be done if one does not fit into memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,25 @@ from typing import Any
 from torch import nn
 
 from mask2former.out_of_memory import is_out_of_memory, release
-from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, run
+from mask2former.predictor.lazy_outputs import FittingOutputs, LazyOutputs, TiledOutputs, run
+
+
+def outputs_of(
+    model: nn.Module,
+    inputs: list[dict[str, Any]],
+    tasks: Sequence[str],
+    tile: int | None,
+    overlap: int,
+    tile_if_needed: bool,
+) -> list[LazyOutputs]:
+    """Return the outputs of images of one size: in tiles where a side is longer than ``tile``, or else whole.
+
+    Raises:
+        MemoryError: see :func:`whole_outputs`.
+    """
+    if tile is not None and max(inputs[0]["height"], inputs[0]["width"]) > tile:
+        return [TiledOutputs(model, one, tasks, tile, overlap) for one in inputs]
+    return whole_outputs(model, inputs, tasks, tile_if_needed)
 
 
 def whole_outputs(

@@ -129,7 +129,7 @@ def test_errors_show_their_images(browser, report):
 
 
 def test_instances_without_a_box_keep_their_scores(browser, report):
-    """As those whose mask has no pixel left in the small copy."""
+    """Tell scores by the task: an instance whose mask has no pixel left in the small copy has no box either."""
     file = report("instance", "semantic")
     start, data, end = re.split(
         r'(?<=id="album-data">)(.*?)(?=</script>)', file.read_text(), maxsplit=1, flags=re.DOTALL
