@@ -76,8 +76,8 @@ def add_mask_former_keys(cfg: CN) -> None:
     node.DEC_LAYERS = 6
     # Not read by PerPixelBaselinePlusHead, whose queries are the classes.
     node.NUM_OBJECT_QUERIES = 100
-    # LocatedQueryDecoder: queries that start from places in the image, in addition. Its places are learnt by the loss
-    # term PlaceLoss, which has this weight.
+    # LocatedQueryDecoder, LocatedkMaXDecoder: queries that start from places in the image, in addition. The loss term
+    # PlaceLoss teaches the places, with this weight.
     node.NUM_LOCATED_QUERIES = 0
     node.PLACE_WEIGHT = 2.0
     # Project the input by a 1x1 convolution even if it has HIDDEN_DIM channels.

@@ -2,7 +2,13 @@
 
 from mask2former.modeling.backbone import D2AxialResNet, D2ConvNeXt, D2SwinTransformer, PlainViT, TimmBackbone
 from mask2former.modeling.eomt import EoMT
-from mask2former.modeling.kmax import kMaXDeepLab, kMaXDeepLabHead, kMaXPixelDecoder, kMaXTransformerDecoder
+from mask2former.modeling.kmax import (
+    LocatedkMaXDecoder,
+    kMaXDeepLab,
+    kMaXDeepLabHead,
+    kMaXPixelDecoder,
+    kMaXTransformerDecoder,
+)
 from mask2former.modeling.losses.insdis import InsDisLoss, PairwiseInsDisLoss
 from mask2former.modeling.losses.places import PlaceLoss
 from mask2former.modeling.losses.pq_terms import MaskIDLoss, PQClassLoss, PQMaskLoss
@@ -51,6 +57,7 @@ __all__ = [
     "ImageClassifier",
     "InsDisLoss",
     "LocatedQueryDecoder",
+    "LocatedkMaXDecoder",
     "MSDeformAttnPixelDecoder",
     "MaXDeepLab",
     "MaXDeepLabHead",

@@ -2,7 +2,8 @@
 
 from mask2former.modeling.kmax.decoder import kMaXTransformerDecoder
 from mask2former.modeling.kmax.head import kMaXDeepLabHead
+from mask2former.modeling.kmax.located import LocatedkMaXDecoder
 from mask2former.modeling.kmax.model import kMaXDeepLab
 from mask2former.modeling.kmax.pixel_decoder import kMaXPixelDecoder
 
-__all__ = ["kMaXDeepLab", "kMaXDeepLabHead", "kMaXPixelDecoder", "kMaXTransformerDecoder"]
+__all__ = ["LocatedkMaXDecoder", "kMaXDeepLab", "kMaXDeepLabHead", "kMaXPixelDecoder", "kMaXTransformerDecoder"]

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from mask2former.modeling.kmax.layer import KMeansLayer
+from mask2former.modeling.kmax.layer import KMeansLayer, ShapeMasks, as_they_are
 from mask2former.modeling.kmax.predictor import Predictor, start_mask_logits
 from mask2former.modeling.kmax.semantic import CoarseSemanticHead, SemanticDecoder
 from mask2former.modeling.layers.batch_norm import truncated_normal_
 from mask2former.modeling.layers.conv_bn import ConvBN
 from mask2former.modeling.transformer_decoder import TRANSFORMER_DECODER_REGISTRY
 from mask2former.structures import SEMANTIC, FactoredMasks, MaskPrediction
+
+
+class Start(NamedTuple):
+    """What the first layer begins with.
+
+    Attributes:
+        slots: [B, C, N].
+        shape: changes the masks that slots predict, in every layer.
+        extras: outputs of the choice, for loss terms.
+    """
+
+    slots: Tensor
+    shape: ShapeMasks
+    extras: dict[str, Tensor]
 
 
 @TRANSFORMER_DECODER_REGISTRY.register()
@@ -122,16 +136,21 @@ class kMaXTransformerDecoder(nn.Module):
             features: the backbone's, where losses are wanted: then the layers' predictions and the semantic branch's
                 logits are given too.
         """
-        slots = self._cluster_centers.weight.expand(last.shape[0], -1, -1)
+        slots, shape, extras = self._start(levels, last)
         earlier = []
         for level, layer in zip(self.levels, self._kmax_transformer_layers, strict=True):
             assert isinstance(layer, KMeansLayer)
-            slots, embed, pixels, embedding = layer(levels[level], slots)
+            slots, embed, pixels, embedding = layer(levels[level], slots, shape)
             if features is not None:
                 masks = FactoredMasks(embed, pixels, activation="softmax", align_corners=True)
                 earlier.append(layer.predictor.predict(masks, embedding))
-        masks = self._predcitor.masks(last, self._mask_embedding_projection(slots))
+        masks = shape(self._predcitor.masks(last, self._mask_embedding_projection(slots)), slots)
         prediction = replace(self._predcitor.predict(masks, self._class_embedding_projection(slots)), aux=earlier)
+        prediction.extras.update(extras)
         if features is not None:
             prediction.extras[SEMANTIC] = self._auxiliary_semantic_predictor(features)
         return prediction
+
+    def _start(self, levels: Sequence[Tensor], last: Tensor) -> Start:
+        """Make what the first layer begins with; a decoder whose slots depend on the image has its own."""
+        return Start(self._cluster_centers.weight.expand(last.shape[0], -1, -1), as_they_are, {})

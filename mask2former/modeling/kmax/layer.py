@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +15,14 @@ from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.layers.normed_attention import NormedAttention
 from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import FactoredMasks
+
+ShapeMasks = Callable[[FactoredMasks, Tensor], FactoredMasks]
+"""Function from the masks that slots [B, C, N] predict, and these slots, to the masks that count."""
+
+
+def as_they_are(masks: FactoredMasks, slots: Tensor) -> FactoredMasks:
+    """Leave the masks as they are."""
+    return masks
 
 
 class KMeansLayer(nn.Module):
@@ -62,12 +72,15 @@ class KMeansLayer(nn.Module):
         """Return what predicts from slots and pixels, under a readable name."""
         return self._predcitor
 
-    def forward(self, pixels: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, pixels: Tensor, slots: Tensor, shape: ShapeMasks = as_they_are
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Update the slots.
 
         Args:
             pixels: a level of the pixel decoder, [B, c, h, w].
             slots: [B, C, N].
+            shape: changes the masks that the slots predict.
 
         Returns:
             The new slots; masks of the old ones as their two factors (:class:`FactoredMasks`); and the embedding [B, C,
@@ -75,7 +88,7 @@ class KMeansLayer(nn.Module):
         """
         pixels = self._pixel_conv1_bn_act(F.gelu(pixels))
         embedding = self._query_conv1_bn_act(slots)
-        masks = self._predcitor.masks(pixels, embedding)
+        masks = shape(self._predcitor.masks(pixels, embedding), slots)
 
         sums = sum_of_pixels(masks, self._pixel_v_conv_bn(pixels)).to(slots.dtype)
         moved = self._kmeans_query_conv3_bn(self._kmeans_query_batch_norm_retrieved_value(sums))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mask2former.modeling.layers.batch_norm import BatchNorm
 from mask2former.modeling.layers.conv_bn import ConvBN
 from mask2former.modeling.layers.precision import at_least_float32, without_autocast
-from mask2former.structures import FactoredMasks, MaskPrediction
+from mask2former.structures import PIXEL_EMBEDDING, FactoredMasks, MaskPrediction
 
 _VOID_PRIOR = 0.9  # probability of "no object" at the beginning of a training
 _SCALE = 0.1  # of mask logits, at its beginning
@@ -93,6 +93,7 @@ class Predictor(nn.Module):
             slot_channels, num_classes + 1, bias=True, norm=None, std=0.01, lines=True
         )
         self._pixel_space_mask_batch_norm = MaskNorm()
+        self.mask_dim = mask_dim
         self._no_object = math.log(num_classes * _VOID_PRIOR / (1 - _VOID_PRIOR))
 
     def masks(self, pixels: Tensor, slots: Tensor) -> FactoredMasks:
@@ -117,7 +118,8 @@ class Predictor(nn.Module):
 
     def predict(self, masks: FactoredMasks, slots: Tensor) -> MaskPrediction:
         """Join masks with the classes of slots [B, C, N]; the masks' features are pixel embeddings too."""
-        return MaskPrediction(self.classes(slots), masks, extras={"pixel_embedding": masks.mask_features[:, :, 0]})
+        pixels = masks.mask_features[:, : self.mask_dim, 0]  # masks may have been given further factors
+        return MaskPrediction(self.classes(slots), masks, extras={PIXEL_EMBEDDING: pixels})
 
 
 def start_mask_logits(network: nn.Module, scale: float) -> None:

@@ -56,18 +56,18 @@ class PairwiseInsDisLoss(LossTerm):
         self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
     ) -> dict[str, Tensor]:
         require_slots(layers, type(self).__name__)
-        losses = [self._of_layer(layer.masks, index, targets, matchings) for index, layer in enumerate(layers)]
+        losses = [self._of_layer(layer, index, targets, matchings) for index, layer in enumerate(layers)]
         return {"loss_pixel_insdis": self.weight * torch.stack(losses)}
 
     def _of_layer(
-        self, masks: Any, index: int, targets: Sequence[MaskTargets], matchings: Sequence[Matching]
+        self, layer: MaskPrediction, index: int, targets: Sequence[MaskTargets], matchings: Sequence[Matching]
     ) -> Tensor:
-        dtype = torch.promote_types(masks.features.dtype, torch.float32)
+        dtype = torch.promote_types(layer.masks.features.dtype, torch.float32)
         truths = [matched_truth(*pair, index, dtype) for pair in zip(targets, matchings, strict=True)]
         where = torch.stack(
             [draw_pixels(area_of_pixels(one), ~one.inside, self.count, self.draw_temperature) for one in truths]
         )
-        features = pixel_features(masks, where, targets[0].masks.shape[-2:])
+        features = pixel_features(layer, where, targets[0].masks.shape[-2:])
         drawn = [truth.shares[:, chosen] for truth, chosen in zip(truths, where, strict=True)]
         pairs = zip(features.unbind(), drawn, strict=True)
         return torch.stack([pairwise_discrimination(*pair, self.temperature) for pair in pairs]).mean()
@@ -129,7 +129,7 @@ class InsDisLoss(LossTerm):
         for layer in layers:
             size = targets[0].masks.shape[-2:]
             everywhere = torch.arange(size.numel(), device=layer.masks.features.device)
-            features = pixel_features(layer.masks, everywhere.expand(len(targets), -1), size).unbind()
+            features = pixel_features(layer, everywhere.expand(len(targets), -1), size).unbind()
             of_images = [self._of_image(*pair) for pair in zip(features, targets, strict=True)]
             losses.append(torch.stack(of_images).mean())
         return {"loss_pixel_insdis": self.weight * torch.stack(losses)}

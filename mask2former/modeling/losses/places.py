@@ -42,7 +42,8 @@ class PlaceLoss(LossTerm):
         if PLACES not in layers[-1].extras:
             raise ValueError(
                 "MODEL.MASK_FORMER.LOSS_TERMS names PlaceLoss, but the decoder predicts no places; set "
-                "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME to LocatedQueryDecoder, or leave the term out."
+                "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME to LocatedQueryDecoder (kMaX-DeepLab: "
+                "MODEL.KMAX_DEEPLAB.TRANS_DEC.NAME to LocatedkMaXDecoder), or leave the term out."
             )
         logits = layers[-1].extras[PLACES].float()
         wanted = torch.stack([_right_places(*pair) for pair in zip(logits.detach(), targets, strict=True)])

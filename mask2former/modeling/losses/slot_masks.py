@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mask2former.modeling.layers.precision import at_least_float32
-from mask2former.structures import MaskPrediction, Masks, resize_frames
+from mask2former.structures import PIXEL_EMBEDDING, MaskPrediction, Masks, resize_frames
 
 _EPS = 1e-5
 _FEW = 2**18  # numbers (1 MB) that are rather kept for the backward pass than computed twice
@@ -50,18 +50,19 @@ def slot_logits(masks: Masks, image: int, features: Tensor, size: Sequence[int])
     return resize_frames(logits, size, _aligned(masks)).flatten(1)
 
 
-def pixel_features(masks: Masks, where: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the masks' features at pixels of a grid, without resizing them all.
+def pixel_features(prediction: MaskPrediction, where: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the features that tell masks apart at pixels of a grid, without resizing them all.
 
     Args:
-        masks: of a batch.
+        prediction: of a batch.
         where: [B, k] int64, indices of pixels row by row.
         size: (H, W) of the grid.
 
     Returns:
         [B, C, k], float32 or wider.
     """
-    features = at_least_float32(masks.features[:, :, 0])
+    masks = prediction.masks
+    features = at_least_float32(prediction.extras.get(PIXEL_EMBEDDING, masks.features[:, :, 0]))
     if tuple(features.shape[-2:]) == tuple(size):
         return features.flatten(2).gather(2, where[:, None].expand(-1, features.shape[1], -1))
     width = size[1]

@@ -13,7 +13,7 @@ from mask2former.modeling.kmax.layer import KMeansLayer, sum_of_pixels
 from mask2former.modeling.kmax.pixel_decoder import Block, ResizedFuse
 from mask2former.modeling.kmax.predictor import MaskNorm, Predictor
 from mask2former.modeling.layers.batch_norm import BatchNorm
-from mask2former.structures import FactoredMasks
+from mask2former.structures import PIXEL_EMBEDDING, FactoredMasks
 
 HEADS, CLASSES = 2, 5
 
@@ -136,7 +136,7 @@ def test_predictor_equals_its_formulas(training: bool) -> None:
     masks = module.masks(pixels, slots)
     prediction = module.predict(masks, slots)
     torch.testing.assert_close(prediction.class_logits, classes)
-    torch.testing.assert_close(prediction.extras["pixel_embedding"], g)
+    torch.testing.assert_close(prediction.extras[PIXEL_EMBEDDING], g)
     assert masks.activation == "softmax" and masks.align_corners
     torch.testing.assert_close(masks.logits()[:, :, 0].softmax(1), z.softmax(1))
 

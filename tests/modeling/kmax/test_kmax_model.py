@@ -14,7 +14,7 @@ from torch import Tensor
 from mask2former.engine.optimizer import parameter_groups
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.kmax import kMaXDeepLab
-from mask2former.structures import MaskPrediction
+from mask2former.structures import PIXEL_EMBEDDING, MaskPrediction
 
 
 def network(cfg: CfgNode) -> kMaXDeepLab:
@@ -37,7 +37,7 @@ def test_training_predicts_after_every_layer(decoder: bool) -> None:
     assert prediction.masks.size == (25, 17)
     for layer in (*prediction.aux, prediction):
         assert layer.class_logits.shape == (2, 12, 8)
-        embedding = layer.extras["pixel_embedding"]
+        embedding = layer.extras[PIXEL_EMBEDDING]
         torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2, *layer.masks.size))
         torch.testing.assert_close(embedding, layer.masks.features[:, :, 0])
     semantic = prediction.extras["semantic_logits"]

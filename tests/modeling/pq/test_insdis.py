@@ -45,7 +45,7 @@ def test_drawn_pairs_equal_the_formula() -> None:
     one, layer = case(generator, 4, SIZE), prediction(generator, 1, 6, (3, 4))
     scene = dataclasses.replace(one.scene, matched=[(0, 0), (1, 1), (2, 2), (3, 3)])
     drawn = [3, 30, 12, 8, 0, 34, 21]
-    features = pixel_features(layer.masks, torch.tensor([drawn]), SIZE)[0]
+    features = pixel_features(layer, torch.tensor([drawn]), SIZE)[0]
     truth = one.target.masks.flatten(1)[:, drawn].double()
     expected = pairwise_loss(scene, dense(layer, 0, SIZE)[1], drawn)
     torch.testing.assert_close(pairwise_discrimination(features, truth, 0.3), expected, atol=1e-9, rtol=1e-6)
