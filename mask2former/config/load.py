@@ -94,8 +94,17 @@ def _merge_options(cfg: CfgNode, opts: list[str]) -> None:
         raise ConfigError(f"Options {' '.join(map(str, opts))!r}: {_explain(error, cfg)}") from error
 
 
+_KINDS = {"list": "a list", "tuple": "a list", "int": "a whole number", "float": "a number", "bool": "True or False"}
+_KINDS |= {"str": "text", "CfgNode": "a group of keys", "dict": "a group of keys", "NoneType": "nothing"}
+_WRONG_KIND = r"Type mismatch \(<class '([\w.]+)'> vs\. <class '([\w.]+)'>\).* for config key: (\S+)"  # yacs's words
+
+
 def _explain(error: Exception, cfg: CfgNode) -> str:
     text = str(error.args[0]) if error.args else repr(error)
+    if wrong := re.match(_WRONG_KIND, text, re.DOTALL):
+        wanted, found = (_KINDS.get(name.rpartition(".")[2], name) for name in wrong.groups()[:2])
+        quotes = " Names in a list have quotes: \"['A', 'B']\"." if (wanted, found) == ("a list", "text") else ""
+        return f"{wrong[3]} is {wanted}; found {found}.{quotes}"
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", text)
     if not unknown:
         return text

@@ -44,9 +44,21 @@ def test_unknown_option_names_it_and_the_closest():
         load_config(None, ["SOLVER.BASE_LT", "1"])
 
 
-def test_wrong_type_names_the_key():
-    with pytest.raises(ConfigError, match=r"SOLVER\.MAX_ITER"):
-        load_config(None, ["SOLVER.MAX_ITER", "many"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "MODEL.MASK_FORMER.LOSS_TERMS",
+            "[ClassLoss]",
+            r"LOSS_TERMS is a list; found text\. Names in a list have quotes",
+        ),
+        ("SOLVER.MAX_ITER", "many", r"SOLVER\.MAX_ITER is a whole number; found text\.$"),
+        ("MODEL.MASK_FORMER", "5", r"MODEL\.MASK_FORMER is a group of keys; found a whole number\.$"),
+    ],
+)
+def test_value_of_another_kind_says_which_is_wanted(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [key, value])
 
 
 def test_flag_after_the_options_is_explained():
