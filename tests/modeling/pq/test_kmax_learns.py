@@ -49,7 +49,7 @@ def test_the_loss_falls() -> None:
         assert all(torch.isfinite(loss) for loss in losses.values())
     names = ("loss_ce", "loss_dice", "loss_mask", "loss_pixel_insdis")
     expected = {f"{name}{suffix}" for name in names for suffix in ("", *(f"_{layer}" for layer in range(6)))}
-    assert set(history[0]) == expected | {"loss_aux_semantic"}
+    assert set(history[0]) == expected | {"loss_aux_semantic", "loss_place"}
     assert sum(history[-1].values()) < 0.95 * sum(history[0].values())
     assert history[-1]["loss_aux_semantic"] < 0.5 * history[0]["loss_aux_semantic"]
     assert history[-1]["loss_mask"] < history[0]["loss_mask"]
