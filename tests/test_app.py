@@ -282,7 +282,7 @@ def test_old_files_go_while_the_page_runs_and_examples_stay(
     client = pytest.importorskip("gradio_client")
     monkeypatch.setenv(app.GRADIO_FOLDER, str(tmp_path))
     monkeypatch.setattr(app, "SWEEP", 1)
-    monkeypatch.setattr(app, "KEPT", 1)
+    monkeypatch.setattr(app, "KEPT", 15)  # longer than the film takes to be opened
     page = app.build_page(Predictor(small_training, device="cpu"), [str(image)], tmp_path, "words")
     before = {file for file in tmp_path.rglob("*") if file.is_file()}
     assert [file.name for file in before] == [image.name]

@@ -124,9 +124,14 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, words: s
     """
     import gradio as gr
 
+    def require(file: str) -> None:
+        if not Path(file).is_file():
+            raise gr.Error(f"{Path(file).name} is no longer on the server. Choose it again.", print_exception=False)
+
     def predict(sent: dict[str, Any] | None) -> Result | None:
         if not sent or not sent.get("path"):
             return None
+        require(sent["path"])
         with errors_on_page(sent["path"]):
             return predictor(sent["path"])
 
@@ -148,6 +153,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, words: s
     def draw(file: str | None, task: str, mode: str) -> Iterator[tuple[Any, str, Any]]:
         if file is None:
             raise gr.Error("Choose a film first.", print_exception=False)
+        require(file)
         with errors_on_page(file):
             for said, drawn, tracks in draw_upload(predictor, file, task, mode, folder):
                 yield drawn, said, gr.File(tracks, visible=tracks is not None)
@@ -205,7 +211,7 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, words: s
 
         controls = [state, task, mode, threshold, legend]
         results = [drawn, found, ask]
-        # Without gradio's preprocessing, whose errors name its folder: the predictor reads the file, and says what is wrong.
+        # Not preprocessed by gradio, whose errors name its folder: the predictor reads the file and says what is wrong.
         image.change(predict, image, state, preprocess=False).then(show, controls, results)
         for control in (task, mode, legend):
             control.change(show, controls, results)
