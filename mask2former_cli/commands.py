@@ -42,6 +42,7 @@ COMMANDS = {
     "app": _command("app", "serve a web page that draws a model's results"),
     "zoo": _command("zoo", "list the published models, or fetch some"),
     "analyze": _command("analyze", "count parameters, FLOPs and time of a model, part by part"),
+    "benchmark": _command("benchmark", "measure a model's speed and memory on this machine"),
     "ops": _command("ops", "say which operators are compiled here"),
     "doctor": Command("say what is installed, what is missing, and how to get it", *["mask2former_cli.doctor"] * 2),
 }

@@ -217,9 +217,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"files", "structures", "ops", "modeling", "modeling.meta_arch", "modeling.postprocess"},
     "backends": {"structures", "modeling.meta_arch", "checkpoint", "export"},
     "bulk": {"data.datasets", "data.images", "data.rle", "files", "predictor"},
+    "measure": set(),
     "analysis": {"ops", "modeling.meta_arch"},
     "cli": {
         "analysis",
+        "files",
+        "measure",
+        "out_of_memory",
         "modeling.meta_arch",
         "",  # the version
         "backends",

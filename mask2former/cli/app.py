@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
+from mask2former.cli.app_errors import errors_on_page
 from mask2former.config import ConfigError
 from mask2former.data import data_root
 from mask2former.predictor import Predictor, Result
@@ -27,8 +32,12 @@ from mask2former.visualization import INSTANCE_THRESHOLD, MODES
 SHOWN_EXAMPLES = 5
 WORDS = """# Mask2Former
 One network for every kind of segmentation. Drop an image or a film here: it does not leave {place}."""
+GRADIO_FOLDER = "GRADIO_TEMP_DIR"  # variable of the environment
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_UPLOADED = "200mb"  # in one file, where others than this machine's user can send some
+MOST_SESSIONS = 100  # whose last result is kept
+KEPT = 3600  # seconds for which files of the page are kept: what was sent, drawn and written
+SWEEP = 300  # seconds between two looks for older ones
 
 SAVE = """(file) => {
     const link = document.createElement("a");
@@ -46,6 +55,12 @@ footer {display: none !important}
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
+    with tempfile.TemporaryDirectory(prefix="mask2former-", dir=os.environ.get(GRADIO_FOLDER) or None) as folder:
+        os.environ[GRADIO_FOLDER] = folder  # gradio's own is one for all users, and outlives the page
+        return _serve(args, Path(folder))
+
+
+def _serve(args: argparse.Namespace, folder: Path) -> int:
     try:
         import gradio
     except ImportError:
@@ -58,26 +73,26 @@ def run(args: argparse.Namespace) -> int:
         sys.exit("error: " + " ".join(str(error).split()))
     if note:
         print(f"note: {note}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="mask2former-") as folder:
-        name = args.model or (str(QUICKSTART) if note else DEFAULT_MODEL)
-        words = page_words(predictor, name, note, local=args.host in LOCAL)
-        page = build_page(predictor, examples[:SHOWN_EXAMPLES], Path(folder), words)
-        _, url, _ = page.launch(
-            server_name=args.host,
-            server_port=args.port,
-            inbrowser=args.open,
-            theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
-            css=STYLE,
-            allowed_paths=examples,
-            prevent_thread_lock=True,
-            show_error=True,  # on the page
-            max_file_size=None if args.host in LOCAL else MOST_UPLOADED,
-            quiet=True,
-        )
-        if args.host not in LOCAL:
-            print("note: whoever reaches this machine can use the page; it asks for no password.", file=sys.stderr)
-        print(f"page: {url} (Ctrl-C ends it)", flush=True)
-        page.block_thread()
+    name = args.model or (str(QUICKSTART) if note else DEFAULT_MODEL)
+    local = args.host in LOCAL
+    page = build_page(predictor, examples[:SHOWN_EXAMPLES], folder, page_words(predictor, name, note, local=local))
+    _, url, _ = page.launch(
+        server_name=args.host,
+        server_port=args.port,
+        inbrowser=args.open,
+        theme=gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+        css=STYLE,
+        prevent_thread_lock=True,
+        show_error=False,  # of gradio's own, which name the server's folders; ours are shown
+        max_file_size=None if local else MOST_UPLOADED,
+        state_session_capacity=MOST_SESSIONS,
+        quiet=True,
+    )
+    if not local:
+        print("note: whoever reaches this machine can use the page; it asks for no password.", file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does, and removes its files
+    print(f"page: {url} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
     return 0
 
 
@@ -88,8 +103,10 @@ def page_words(predictor: Predictor, name: str, note: str | None = None, *, loca
         predictor: predictor of the model.
         name: name of the model, folder or file.
         note: text to show below.
-        local: only this machine reaches the page.
+        local: only this machine reaches the page; others are not told in which folder the model is.
     """
+    if not local and Path(name).exists():
+        name = Path(name).resolve().name
     model = name.replace("`", "'")
     facts = [f"Model: `{model}`", ", ".join(predictor.tasks), f"{len(predictor.names)} classes"]
     words = WORDS.format(place="this machine" if local else "the machine that serves this page")
@@ -102,40 +119,47 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, words: s
     Args:
         predictor: predictor of the model to show.
         examples: image files to try.
-        folder: where files offered for download are written.
+        folder: where files offered for download are written: gradio's, which removes what is older than :data:`KEPT`.
         words: Markdown shown at the top.
     """
     import gradio as gr
 
-    def predict(file: str | None) -> Result | None:
-        if file is None:
+    def require(file: str) -> None:
+        if not Path(file).is_file():
+            raise gr.Error(f"{Path(file).name} is no longer on the server. Choose it again.", print_exception=False)
+
+    def predict(sent: dict[str, Any] | None) -> Result | None:
+        if not sent or not sent.get("path"):
             return None
-        try:
-            return predictor(file)
-        except (OSError, ValueError) as error:
-            raise gr.Error(str(error)) from error
+        require(sent["path"])
+        with errors_on_page(sent["path"]):
+            return predictor(sent["path"])
 
     def show(result: Result | None, task: str, mode: str, threshold: float, legend: bool) -> tuple[Any, str, Any]:
         if result is None:
             return None, "", gr.Button(interactive=False)
-        chosen = result.at_threshold(threshold)
-        return chosen.draw(task, mode, legend=legend), table(chosen, task), gr.Button(interactive=True)
+        with errors_on_page():
+            chosen = result.at_threshold(threshold)
+            return chosen.draw(task, mode, legend=legend), table(chosen, task), gr.Button(interactive=True)
 
-    def write(result: Result, task: str, threshold: float) -> str:
-        file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'image').stem}_{task}.json")
-        file.write_text(json.dumps(result.at_threshold(threshold).to_coco(task)), encoding="utf-8")
-        return str(file)
+    def write(result: Result | None, task: str, threshold: float) -> str:
+        if result is None:
+            raise gr.Error("Choose an image first.", print_exception=False)
+        with errors_on_page():
+            file = Path(tempfile.mkdtemp(dir=folder), f"{Path(result.file_name or 'image').stem}_{task}.json")
+            file.write_text(json.dumps(result.at_threshold(threshold).to_coco(task)), encoding="utf-8")
+            return str(file)
 
     def draw(file: str | None, task: str, mode: str) -> Iterator[tuple[Any, str, Any]]:
         if file is None:
-            raise gr.Error("Choose a film first.")
-        try:
+            raise gr.Error("Choose a film first.", print_exception=False)
+        require(file)
+        with errors_on_page(file):
             for said, drawn, tracks in draw_upload(predictor, file, task, mode, folder):
                 yield drawn, said, gr.File(tracks, visible=tracks is not None)
-        except (OSError, ValueError) as error:
-            raise gr.Error(str(error)) from error
 
-    with gr.Blocks(title="Mask2Former", analytics_enabled=False, fill_width=True) as page:
+    look = {"title": "Mask2Former", "fill_width": True}
+    with gr.Blocks(analytics_enabled=False, delete_cache=(SWEEP, KEPT), **look) as page:
         gr.Markdown(words)
         state = gr.State(None)
         with gr.Tab("Image"), gr.Row():
@@ -187,7 +211,8 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, words: s
 
         controls = [state, task, mode, threshold, legend]
         results = [drawn, found, ask]
-        image.change(predict, image, state).then(show, controls, results)
+        # Not preprocessed by gradio, whose errors name its folder: the predictor reads the file and says what is wrong.
+        image.change(predict, image, state, preprocess=False).then(show, controls, results)
         for control in (task, mode, legend):
             control.change(show, controls, results)
         threshold.release(show, controls, results)
@@ -216,17 +241,23 @@ def draw_upload(
     Raises:
         OSError: the film cannot be decoded.
     """
-    output = Path(tempfile.mkdtemp(dir=folder))
     frames = Frames(file)
+    output = Path(tempfile.mkdtemp(dir=folder))
     tracks = output / f"{frames.name}_tracks.json" if task != "semantic" else None
     writer = ResultWriter(output, [task], mode)
-    told, count = 0.0, 0
-    for _ in draw_film(predictor, writer, frames, tracks=tracks, track=tracks is not None):
-        count += 1
-        if time.monotonic() - told > 1:
-            told = time.monotonic()
-            yield f"frame {count}" + (f" of {len(frames)}" if len(frames) else ""), None, None
-    writer.close()
+    told, count, done = 0.0, 0, False
+    try:
+        with closing(draw_film(predictor, writer, frames, tracks=tracks, track=tracks is not None)) as drawing:
+            for _ in drawing:
+                count += 1
+                if time.monotonic() - told > 1:
+                    told = time.monotonic()
+                    yield f"frame {count}" + (f" of {len(frames)}" if len(frames) else ""), None, None
+        writer.close()
+        done = True
+    finally:
+        if not done:  # an error, or the visitor stopped it
+            shutil.rmtree(output)
     number = 0 if tracks is None else len(json.loads(tracks.read_text(encoding="utf-8"))["annotations"])
     words = f"{count} frames" + (f", {number} tracks" if tracks else "")
     yield words, str(writer.drawn[0]), None if tracks is None else str(tracks)

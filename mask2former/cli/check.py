@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog
 from tabulate import tabulate
 
 from mask2former.custom.folders import check_folder
@@ -34,12 +35,13 @@ def run(args: argparse.Namespace) -> int:
             else:
                 reports = check_dataset(args.name, args.decode)
         except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
+            where = "" if args.name in DatasetCatalog.list() else f"{args.name}: no such folder. "
+            print(f"error: {where}{error}", file=sys.stderr)
             return 2
     for task, report in reports.items():
         _print(task, report, args.show)
     faults = sum(len(report.faults) for report in reports.values())
-    print(f"{faults} faults" if faults else "no faults")
+    print("no faults" if not faults else f"{faults} fault{'s' * (faults > 1)}")
     return 1 if faults else 0
 
 

@@ -15,6 +15,11 @@ from mask2former.config.kmax import in_house_keys, with_aliases
 from mask2former.config.names import config_names, find_config
 from mask2former.config.safe_yaml import ConfigError, read_with_bases
 
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+# What yacs says of a value of the wrong type.
+_MISMATCH = re.compile(
+    r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)", re.S
+)
 logger = logging.getLogger(__name__)
 
 
@@ -37,8 +42,8 @@ def load_config(config_file: str | None = None, opts: Sequence[str] = (), allow_
     add_maskformer2_config(cfg)
     if config_file:
         _merge_file(cfg, config_file, allow_unsafe)
-    _merge_options(cfg, list(opts))
-    _choose_device(cfg)
+    merge_options(cfg, list(opts))
+    choose_device(cfg)
     return cfg
 
 
@@ -81,10 +86,20 @@ def _merge_version(cfg: CfgNode, loaded: CfgNode, config_file: str) -> None:
     cfg.update(new)
 
 
-def _merge_options(cfg: CfgNode, opts: list[str]) -> None:
+def merge_options(cfg: CfgNode, opts: list[str]) -> None:
+    """Merge ``["KEY", "value", ...]`` into ``cfg``, which is changed.
+
+    Raises:
+        ConfigError: they are no pairs, or a key or a value's type is not the configuration's.
+    """
     if len(opts) % 2:
         flags = [option for option in map(str, opts) if option.startswith("--")]
         hint = f" Flags such as {flags[0]} go before the first KEY." if flags else ""
+        if alone := [word for word in map(str, opts) if not _KEY.fullmatch(word)][:1]:
+            hint = (
+                hint
+                or f" {alone[0]} is no KEY: if it is a model or a configuration, it follows --model or --config-file."
+            )
         raise ConfigError(
             f"Options after the flags are pairs, KEY value KEY value; found {' '.join(map(str, opts))!r}.{hint}"
         )
@@ -106,6 +121,9 @@ def _explain(error: Exception, cfg: CfgNode) -> str:
         quotes = " Names in a list have quotes: \"['A', 'B']\"." if (wanted, found) == ("a list", "text") else ""
         return f"{wrong[3]} is {wanted}; found {found}.{quotes}"
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", text)
+    if mismatch := _MISMATCH.match(text):
+        old, new, was, value, key = mismatch.groups()
+        return f"{key} is {value}, of the type {new}; it takes the type {old}, such as {was or repr(was)}."
     if not unknown:
         return text
     close = difflib.get_close_matches(unknown[1], list(_keys(cfg)), n=1, cutoff=0.5)
@@ -125,7 +143,19 @@ def _like_named(path: Path) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def _choose_device(cfg: CfgNode) -> None:
+def choose_device(cfg: CfgNode) -> None:
+    """Make ``MODEL.DEVICE`` ``cpu``, with a logged line, if it is a GPU and PyTorch sees none. Changes ``cfg``.
+
+    Raises:
+        ConfigError: it is no device, or a GPU beyond those that there are.
+    """
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ConfigError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; give cpu, cuda, or a GPU such as cuda:1.") from error
+    if device.type == "cuda" and 0 < torch.cuda.device_count() <= (device.index or 0):
+        count = torch.cuda.device_count()
+        raise ConfigError(f"MODEL.DEVICE is {device}, but PyTorch sees {count}, the last of which is cuda:{count - 1}.")
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %s but PyTorch sees no GPU: running on the CPU.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"

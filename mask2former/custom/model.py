@@ -48,7 +48,9 @@ def configuration(
             raise ConfigError(NO_WEIGHTS.format(error=error)) from error
     else:
         _from_scratch(cfg)
-    cfg.merge_from_list(list(opts))  # again: the user's settings override those made above
+    # Again, because the user's settings override those made above; the device was chosen by what there is.
+    again = {key: value for key, value in fixed.items() if key != "MODEL.DEVICE"}
+    cfg.merge_from_list([word for pair in again.items() for word in pair])
     return cfg, fixed
 
 

@@ -25,7 +25,7 @@ from mask2former.ops.library import plain_pytorch
 FORMATS = (".pt2", ".onnx")
 METADATA = "mask2former.json"  # the file inside a .pt2; an .onnx has the property "mask2former"
 OPSET = 20  # the first whose GridSample PyTorch's exporter writes
-_AGAIN = "Copy it again, or export the model again: tools/export.py MODEL OUT."
+_AGAIN = "Copy it again, or export the model again: `mask2former export MODEL OUT`."
 MOST_IMAGES = 1024  # of a batch
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 

@@ -16,19 +16,50 @@ SHOWN = {
     "segm": {"AP": "mask AP", "AP50": "mask AP50"},
     "sem_seg": {"mIoU": "mIoU"},
 }
-CODE = """from PIL import Image
+CODE = """import torch
+from PIL import Image
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
 processor = AutoImageProcessor.from_pretrained("{name}")
 model = Mask2FormerForUniversalSegmentation.from_pretrained("{name}")
 image = Image.open("image.jpg").convert("RGB")
-outputs = model(**processor(image, return_tensors="pt"))
-result = processor.post_process_{task}_segmentation(outputs, target_sizes=[image.size[::-1]])[0]
+with torch.no_grad():
+    outputs = model(**processor(image, return_tensors="pt"))
+{read}"""
+SEGMENTS = """for segment in result["segments_info"]:
+    print(model.config.id2label[segment["label_id"]], segment["score"])
 """
+READ = {
+    "panoptic": """result = processor.post_process_panoptic_segmentation(
+    outputs,
+    threshold={threshold:g},
+    overlap_mask_area_threshold={overlap:g},
+    label_ids_to_fuse={{{stuff}}},  # without single objects
+    target_sizes=[image.size[::-1]],
+)[0]
+"""
+    + SEGMENTS,
+    "instance": """result = processor.post_process_instance_segmentation(outputs, target_sizes=[image.size[::-1]])[0]
+"""
+    + SEGMENTS,
+    "semantic": """labels = processor.post_process_semantic_segmentation(outputs, target_sizes=[image.size[::-1]])[0]
+print({model.config.id2label[number] for number in labels.unique().tolist()})
+""",
+}
+AS_IT_IS = (
+    "The model saw images as they are, not resized; its sides have to be multiples of 32, as `image.crop` makes them."
+)
 
 
 def model_card(
-    cfg: CfgNode, names: Sequence[str], scores: Mapping[str, Any], *, name: str, dataset: str, license: str | None
+    cfg: CfgNode,
+    names: Sequence[str],
+    scores: Mapping[str, Any],
+    *,
+    stuff: Sequence[int],
+    name: str,
+    dataset: str,
+    license: str | None,
 ) -> str:
     """Return the text of a card.
 
@@ -36,6 +67,7 @@ def model_card(
         cfg: the model's configuration.
         names: names of its classes.
         scores: content of ``scores.json``; empty if it was not evaluated.
+        stuff: numbers of the classes without single objects.
         name: the model's, such as ``org/name``.
         dataset: the data set that the scores are of.
         license: identifier of the weights' licence, such as "cc-by-nc-4.0"; None: the card names none.
@@ -68,7 +100,7 @@ def model_card(
         ("queries", former.NUM_OBJECT_QUERIES),
         ("iterations, images in each", f"{solver.MAX_ITER}, {solver.IMS_PER_BATCH}"),
         ("optimizer, learning rate", f"{solver.OPTIMIZER}, {solver.BASE_LR:g}"),
-        ("shortest, longest side in the test", f"{cfg.INPUT.MIN_SIZE_TEST or 'as it is'}, {cfg.INPUT.MAX_SIZE_TEST}"),
+        ("shortest, longest side in the test", _sides(cfg)),
     ]
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n# {name.split('/')[-1]}",
@@ -80,7 +112,8 @@ def model_card(
             else "It was not evaluated."
         ),
         f"## Training\n\n{tabulate(facts, ['', ''], tablefmt='github')}",
-        f"## Use\n\n```python\n{CODE.format(name=name, task=tasks[0])}```",
+        f"## Use\n\n```python\n{CODE.format(name=name, read=_read(cfg, tasks[0], stuff))}```",
+        *([] if cfg.INPUT.MIN_SIZE_TEST else [AS_IT_IS]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -88,6 +121,19 @@ def model_card(
 def _tasks(cfg: CfgNode) -> list[str]:
     test = cfg.MODEL.MASK_FORMER.TEST
     return [task for task in ("panoptic", "instance", "semantic") if test[f"{task.upper()}_ON"]] or ["semantic"]
+
+
+def _sides(cfg: CfgNode) -> str:
+    return f"{cfg.INPUT.MIN_SIZE_TEST}, {cfg.INPUT.MAX_SIZE_TEST}" if cfg.INPUT.MIN_SIZE_TEST else "as they are"
+
+
+def _read(cfg: CfgNode, task: str, stuff: Sequence[int]) -> str:
+    """Return code that reads the results, with the settings by which the model was scored."""
+    if task != "panoptic":
+        return READ[task]
+    test = cfg.MODEL.MASK_FORMER.TEST
+    numbers = ", ".join(map(str, stuff))
+    return READ[task].format(threshold=test.OBJECT_MASK_THRESHOLD, overlap=test.OVERLAP_THRESHOLD, stuff=numbers)
 
 
 def _backbone(cfg: CfgNode) -> str:

@@ -60,7 +60,16 @@ def write_folder(
     dataset = str(metadata.name)
     if Path(dataset).is_absolute():  # known by the path of its file
         dataset = Path(dataset).parent.name
-    card = model_card(cfg, names, _scores(model), name=name or folder.resolve().name, dataset=dataset, license=license)
+    of_things = set(metadata.get("thing_dataset_id_to_contiguous_id", {}).values())
+    card = model_card(
+        cfg,
+        names,
+        _scores(model),
+        stuff=[number for number in range(len(names)) if number not in of_things],
+        name=name or folder.resolve().name,
+        dataset=dataset,
+        license=license,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for file_name, content in (("config.json", described), ("preprocessor_config.json", processor_config(cfg))):
         write_text(folder / file_name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

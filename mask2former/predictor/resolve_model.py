@@ -14,6 +14,7 @@ from detectron2.data.catalog import Metadata
 from mask2former.checkpoint.whole import TAG as LAST
 from mask2former.checkpoint.whole import damage, newest_whole
 from mask2former.config import load_config
+from mask2former.config.load import choose_device, merge_options
 from mask2former.data.coco.rules import join_below
 from mask2former.data.datasets.metadata_file import FILE_NAME, read_metadata
 from mask2former.zoo import find_model, models
@@ -41,7 +42,8 @@ def model_config(
     if isinstance(model, CfgNode):
         cfg = model.clone()
         cfg.defrost()
-        cfg.merge_from_list(list(opts))
+        merge_options(cfg, list(opts))
+        choose_device(cfg)
         own = None
     else:
         file, own = _find(str(model), wants_weights=weights is None)

@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from PIL import Image
 
-from mask2former.predictor.arguments import check_threshold
+from mask2former.predictor.arguments import check_task, check_threshold
 from mask2former.predictor.arrays import InstanceArrays
 from mask2former.predictor.coco import category_ids, coco_file
 from mask2former.predictor.label_map import label_map
@@ -148,7 +148,7 @@ class Result:
 
     def parts(self, task: str | None = None) -> list[Part]:
         """Return objects, segments or classes of pixels, each with its mask, of a task, the first of :attr:`tasks`."""
-        return read_parts(self, task or self.tasks[0])
+        return read_parts(self, self._task(task))
 
     def __iter__(self) -> Iterator[Part]:
         return iter(self.parts())
@@ -165,7 +165,7 @@ class Result:
 
     def regions(self, task: str | None = None) -> list[Region]:
         """Return the regions to draw for a task, the first of :attr:`tasks` if None."""
-        return regions_of(self, task or self.tasks[0])
+        return regions_of(self, self._task(task))
 
     def draw(
         self,
@@ -206,7 +206,7 @@ class Result:
         for the next and so on, 0 for none; the better of overlapping objects. Outside of a region of interest the
         semantic number is the greatest of the type.
         """
-        return label_map(self, task or self.tasks[0])
+        return label_map(self, self._task(task))
 
     def show(
         self, task: str | None = None, mode: str = "overlay", *, legend: bool = True, **drawing: Any
@@ -251,11 +251,11 @@ class Result:
         panoptic result has one annotation with its segments, and names a png of their ids, which
         :func:`mask2former.data.images.read.panoptic_png` makes. Category ids are the data set's.
         """
-        return coco_file([self], task or self.tasks[0], [image_id])
+        return coco_file([self], self._task(task), [image_id])
 
     def to_supervision(self, task: str | None = None) -> Any:
         """Return a ``supervision.Detections``: see :func:`mask2former.predictor.to_supervision.to_supervision`."""
-        return to_supervision(self, task)
+        return to_supervision(self, task and check_task(task))
 
     def summary(self) -> str:
         """List the contents of the image in words: "3 person, dog, grass"."""
@@ -276,6 +276,9 @@ class Result:
     def class_name(self, number: int) -> str:
         """Return the name of a class; its number as text if the data set has no name for it."""
         return self.names[number] if number < len(self.names) else str(number)
+
+    def _task(self, task: str | None) -> str:
+        return check_task(task or self.tasks[0])
 
     def _get(self, task: str) -> Any:
         if task not in self.tasks:

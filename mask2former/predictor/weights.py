@@ -8,6 +8,7 @@ import torch
 from detectron2.config import CfgNode
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
+from mask2former.predictor.arguments import check_task
 from mask2former.visualization import RESULTS
 from mask2former.zoo import weights_file
 
@@ -26,9 +27,7 @@ def tasks_of(cfg: CfgNode, wanted: Sequence[str] | None) -> tuple[str, ...]:
             f"for it, switch it on: one of MODEL.MASK_FORMER.TEST.{{{switches}}} True"
         )
     for task in wanted or ():
-        if task not in RESULTS:
-            raise ValueError(f"{task!r} is not a task; choose one of {', '.join(RESULTS)}.")
-        if task not in given:
+        if check_task(task) not in given:
             raise ValueError(
                 f"this configuration gives {', '.join(given)}, not {task}. Where the model was trained for it, switch "
                 f"it on: MODEL.MASK_FORMER.TEST.{task.upper()}_ON True"

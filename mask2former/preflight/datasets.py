@@ -56,7 +56,7 @@ def _of_set(cfg: CfgNode, name: str, tasks: list[str]) -> Iterator[Problem]:
         close = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)
         yield problem(
             f"{name}: no data set of that name is registered{'; similar: ' + ', '.join(close) if close else ''}.",
-            "Correct DATASETS, or train on files of your own with tools/train_custom.py.",
+            "Correct DATASETS, or train on files of your own with `mask2former train-custom`.",
         )
         return
     meta = MetadataCatalog.get(name)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from PIL import Image
 
 from mask2former import Predictor
 from mask2former.data.datasets.metadata_file import FILE_NAME
@@ -128,6 +129,50 @@ def test_the_processor_makes_our_input(any_training: Path, tmp_path: Path) -> No
         expected = ResizeShortestEdge(64, 128).get_transform(blank).apply_image(blank).shape[:2]
         found = unnormalised(processor(blank, return_tensors="pt")).shape[1:]
         assert found == tuple(-(-side // 32) * 32 for side in expected)
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+def test_the_code_in_the_card_runs(
+    task: str, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a reader would copy it, beside an image; with the thresholds and classes that the model was scored with."""
+    from mask2former.config import load_config
+
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)).save("image.jpg")
+    weights, test = str(training / "model_final.pth"), "MODEL.MASK_FORMER.TEST."
+    options = [
+        item
+        for name in ("PANOPTIC", "INSTANCE", "SEMANTIC")
+        for item in (f"{test}{name}_ON", str(name.lower() == task))
+    ]
+    options += [
+        f"{test}OBJECT_MASK_THRESHOLD",
+        "0.0625",
+        f"{test}OVERLAP_THRESHOLD",
+        "0.375",
+        "INPUT.MIN_SIZE_TEST",
+        "0",
+    ]
+    cfg = load_config(str(training / "config.yaml"), ["MODEL.WEIGHTS", weights, *options])
+    (tmp_path / FILE_NAME).write_text((training / FILE_NAME).read_text())
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    (tmp_path / "model_final.pth").symlink_to(weights)
+    write_folder(tmp_path, tmp_path / "pets")
+    card = (tmp_path / "pets" / "README.md").read_text()
+    assert "| as they are" in card and "multiples of 32" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    if task == "panoptic":
+        for words in ("threshold=0.0625,", "overlap_mask_area_threshold=0.375,", "label_ids_to_fuse={3, 4, 5, 6},"):
+            assert words in code
+    found: dict[str, Any] = {}
+    exec(compile(code, "card", "exec"), found)
+    said = capsys.readouterr().out
+    if task == "semantic":
+        assert found["labels"].shape == (70, 100) and any(name in said for name in NAMES)
+    else:
+        assert found["result"]["segmentation"].shape == (70, 100)
+        assert len(said.splitlines()) == len(found["result"]["segments_info"])
 
 
 def test_card(training: Path, tmp_path: Path) -> None:

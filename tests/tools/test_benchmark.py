@@ -14,13 +14,15 @@ import torch
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from benchmarks import memory, models, operator, precision  # noqa: E402
+from benchmarks import models, operator, precision  # noqa: E402
 from benchmarks.cases import LOCATIONS, Case, parse_size  # noqa: E402
 from benchmarks.contestants import CONTESTANTS, load, locations, weights  # noqa: E402
 from benchmarks.machine import Limits, measure_limits  # noqa: E402
 from benchmarks.products import Recorder, multiply_adds, replay  # noqa: E402
 from benchmarks.table import draw, scaling, tables  # noqa: E402
-from benchmarks.timing import Patience, Statistics, take_turns  # noqa: E402
+
+from mask2former.measure import memory  # noqa: E402
+from mask2former.measure.timing import Patience, Statistics, take_turns  # noqa: E402
 
 CPU = torch.device("cpu")
 

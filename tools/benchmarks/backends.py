@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.cases import parse_size
 from benchmarks.command import sub_command, write_numbers
-from benchmarks.machine import describe
-from benchmarks.timing import Patience, by_processor_time, take_turns
+from mask2former.measure.machine import describe
+from mask2former.measure.timing import Patience, by_processor_time, take_turns
 
 ABOUT = """The network of a trained model on one image, in every engine that is installed: taking turns, in one process.
 Times are the processor's, not the clock's: other programs on the machine disturb them less. Alone on one thread they

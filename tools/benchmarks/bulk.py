@@ -18,7 +18,7 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.command import sub_command, write_numbers
-from benchmarks.machine import describe
+from mask2former.measure.machine import describe
 
 ABOUT = """Whole runs of `mask2former predict --engine ray`, with numbers of workers in turns. Measured is the time
 between two moments of a run, the end of the first shard of each worker and the end of the last one: Ray's start and

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.cases import parse_size
 from benchmarks.command import hand_out, save_chart, sub_command
-from benchmarks.machine import describe
-from benchmarks.timing import Patience
+from mask2former.measure.machine import describe
+from mask2former.measure.timing import Patience
 
 if TYPE_CHECKING:
     from benchmarks.mappers import Row

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from benchmarks.cases import parse_size
 from benchmarks.command import sub_command, write_numbers
-from benchmarks.machine import describe
-from benchmarks.timing import Patience, by_processor_time, take_turns
 from mask2former.checkpoint.eomt import to_hf
 from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
+from mask2former.measure.machine import describe
+from mask2former.measure.timing import Patience, by_processor_time, take_turns
 from mask2former.modeling.eomt import EoMT
 
 ABOUT = """EoMT with random weights, ours and transformers' EomtForUniversalSegmentation with the same weights, taking

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.cases import parse_size
 from benchmarks.command import hand_out, save_chart, sub_command
-from benchmarks.machine import describe
+from mask2former.measure.machine import describe
 
 if TYPE_CHECKING:
     from benchmarks.evaluators import Row

@@ -23,11 +23,11 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from benchmarks.timing import Statistics
 from mask2former.evaluation import average_precision
 from mask2former.evaluation.instance import InstanceEvaluator
 from mask2former.evaluation.panoptic import PanopticEvaluator
 from mask2former.evaluation.semantic import SemanticEvaluator
+from mask2former.measure.timing import Statistics
 from mask2former.modeling.postprocess import ResizedMasks, SemanticLabels, SemanticScores, stream_masks
 from mask2former.structures import FactoredMasks
 

@@ -16,12 +16,12 @@ from detectron2.structures import BitMasks, Instances
 
 from benchmarks.command import hand_out, sub_command
 from benchmarks.families_table import crossings, draw, table
-from benchmarks.machine import describe
-from benchmarks.memory import apart, is_measurable, peak_of
 from benchmarks.products import Recorder, multiply_adds
-from benchmarks.timing import Patience, by_processor_time, take_turns
 from mask2former.config import load_config
 from mask2former.data import register_all
+from mask2former.measure.machine import describe
+from mask2former.measure.memory import apart, is_measurable, peak_of
+from mask2former.measure.timing import Patience, by_processor_time, take_turns
 from mask2former.modeling.meta_arch import SegmentationModel
 
 ABOUT = """Networks of every family with random weights, taking turns: from uint8 images to class logits and mask

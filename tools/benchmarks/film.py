@@ -13,7 +13,7 @@ import torch
 from benchmarks.cases import parse_size
 from benchmarks.command import sub_command, write_numbers
 from benchmarks.films import PLAIN, TRACKED, WINDOWS, Film, Row, measure, ways_of, write_film
-from benchmarks.machine import describe
+from mask2former.measure.machine import describe
 
 ABOUT = """A film through a predictor: frames a second and memory, of single frames, of tracked ones, and in windows if
 the model sees clips. Each way has a process of its own.

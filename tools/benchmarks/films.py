@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.memory import resident
+from mask2former.measure.memory import resident
 
 PLAIN, TRACKED, WINDOWS = "frames", "tracked", "windows"
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.cases import CHANNELS, HEADS, POINTS, STRIDES, Case
-from benchmarks.timing import Patience, take_turns
+from mask2former.measure.timing import Patience, take_turns
 
 CORNERS = 4
 

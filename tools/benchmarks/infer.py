@@ -14,10 +14,10 @@ from benchmarks.cases import parse_size
 from benchmarks.command import hand_out, sub_command
 from benchmarks.infer_table import draw, draw_growth, table
 from benchmarks.inference import measure
-from benchmarks.machine import describe
 from benchmarks.models import IMPLEMENTATIONS, MODELS, TASKS, Setting
 from benchmarks.precision import agreement
-from benchmarks.timing import Patience
+from mask2former.measure.machine import describe
+from mask2former.measure.timing import Patience
 
 ABOUT = """Whole models on random images: ours and Hugging Face's Mask2Former with the same random weights, in one
 run and taking turns, from uint8 images to results.

@@ -12,10 +12,10 @@ from unittest import mock
 
 import torch
 
-from benchmarks.memory import apart, is_measurable, peak_of
 from benchmarks.models import IMPLEMENTATIONS, Implementation, Part, Setting, other, our_model
 from benchmarks.products import Recorder, multiply_adds, replay
-from benchmarks.timing import Patience, take_turns
+from mask2former.measure.memory import apart, is_measurable, peak_of
+from mask2former.measure.timing import Patience, take_turns
 
 FLOOR = "floor"
 DEFAULT_FLOOR = "floor, default layout"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from benchmarks.timing import Patience, take_turns
+from mask2former.measure.timing import Patience, take_turns
 
 COPY_BYTES = 512 * 2**20  # far beyond most caches
 MATRIX = {"cpu": 1024, "cuda": 8192}
@@ -52,24 +49,3 @@ def measure_limits(
         )
         for count in threads
     }
-
-
-def describe(device: torch.device) -> dict[str, str | int | float]:
-    facts: dict[str, str | int | float] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "cores": os.cpu_count() or 1,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(terse=True),
-    }
-    if hasattr(os, "getloadavg"):  # shows whether other programs were running
-        facts["load"] = round(os.getloadavg()[0], 2)
-    return facts
-
-
-def _processor() -> str:
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()} ({torch.backends.cpu.get_cpu_capability()})"
-    return platform.processor() or platform.machine()

@@ -21,12 +21,12 @@ from detectron2.data import DatasetCatalog
 
 from benchmarks import drawn_data, plain_mapper
 from benchmarks.plain_mapper import PlainMapper
-from benchmarks.timing import Patience, Statistics, take_turns
 from mask2former.config import add_maskformer2_config
 from mask2former.data import Mapper, register_all
 from mask2former.data.datasets.readers import read_coco_instances
 from mask2former.data.mapper import mapper
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
+from mask2former.measure.timing import Patience, Statistics, take_turns
 
 Record = dict[str, Any]
 JITTER = 1024

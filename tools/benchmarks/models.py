@@ -18,12 +18,13 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from benchmarks.hugging_face import backbone_config
-from benchmarks.timing import Seconds
 from mask2former.checkpoint import MaskFormerCheckpointer
 from mask2former.checkpoint.hf import to_hf
 from mask2former.config import load_config
 from mask2former.data import register_all
 from mask2former.engine.precision import AmpSettings
+from mask2former.measure.images import block_image
+from mask2former.measure.timing import Seconds
 from mask2former.modeling.meta_arch import MaskFormer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -71,8 +72,7 @@ class Setting:
         for index in range(self.batch):
             shrink = 1 - 0.4 * index / self.batch if self.mixed else 1
             size = [max(32, round(length * shrink)) for length in self.size]
-            blocks = torch.rand(1, 3, size[0] // 32 + 1, size[1] // 32 + 1, generator=generator) * 255
-            images.append(nn.functional.interpolate(blocks, size=size, mode="bicubic")[0].clamp(0, 255).byte())
+            images.append(block_image((size[0], size[1]), generator))
         return images
 
 

@@ -11,10 +11,11 @@ import torch
 from benchmarks.cases import LOCATIONS, Case, parse_size
 from benchmarks.command import hand_out, sub_command
 from benchmarks.contestants import CONTESTANTS, load
-from benchmarks.machine import describe, measure_limits
+from benchmarks.machine import measure_limits
 from benchmarks.operator import measure_layer, measure_operator
 from benchmarks.table import draw, scaling, sentences, tables
-from benchmarks.timing import Patience
+from mask2former.measure.machine import describe
+from mask2former.measure.timing import Patience
 
 ABOUT = """The deformable attention operator, side by side with others, in one run and taking turns.
 

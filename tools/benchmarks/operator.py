@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.cases import CHANNELS, HEADS, POINTS, Case, Inputs
 from benchmarks.contestants import CONTESTANTS, Operator, load
 from benchmarks.machine import Limits
-from benchmarks.memory import apart, is_measurable, peak_of
-from benchmarks.timing import Patience, take_turns
+from mask2former.measure.memory import apart, is_measurable, peak_of
+from mask2former.measure.timing import Patience, take_turns
 
 MODES = ("forward", "training")  # training: forward and backward
 LAYERS = {"layer": "layer, ours", "layer_plain": "layer, plain PyTorch"}

@@ -17,8 +17,8 @@ from tabulate import tabulate
 
 from benchmarks.cases import parse_size
 from benchmarks.command import hand_out, save_chart, sub_command
-from benchmarks.machine import describe
 from benchmarks.peak_stages import Stages
+from mask2former.measure.machine import describe
 
 ABOUT = """Resident memory, each case in a fresh process: imports, loading a model, an image, a training step.
 

@@ -11,9 +11,9 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.command import hand_out, save_chart, sub_command
-from benchmarks.machine import describe
-from benchmarks.timing import Patience
 from benchmarks.training import CONTESTANTS, PARTS, Row, Setting, measure
+from mask2former.measure.machine import describe
+from mask2former.measure.timing import Patience
 
 ABOUT = """A training step (forward, losses, backward, AdamW), side by side with others, in one run and taking turns.
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from benchmarks.cases import parse_size
 from benchmarks.hugging_face import build_theirs
-from benchmarks.memory import apart, is_measurable, peak_of
 from benchmarks.steps import Setting, Step, read_config
-from benchmarks.timing import Patience, take_turns
+from mask2former.measure.memory import apart, is_measurable, peak_of
+from mask2former.measure.timing import Patience, take_turns
 
 PARTS = ("backbone", "pixel decoder", "decoder", "matching", "losses", "backward", "optimiser", "other")
 CONTESTANTS = {

@@ -14,7 +14,8 @@ PACKAGES = ("torch", "numpy", "transformers", "timm", "triton", "pb1-detectron2"
 
 def collect(device: str) -> dict[str, Any]:
     import torch
-    from benchmarks.machine import describe
+
+    from mask2former.measure.machine import describe
 
     facts: dict[str, Any] = dict(describe(torch.device(device)))
     facts["packages"] = {name: version for name in PACKAGES if (version := _version(name))}

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from benchmarks.inference import parts_of
-from benchmarks.memory import peak_of
 from benchmarks.models import Implementation, Setting, hugging_face, our_model, ours, their_model
-from benchmarks.timing import Patience, take_turns
 from torch import nn
 
 from gpu_steps.record import Context, Record
+from mask2former.measure.memory import peak_of
+from mask2former.measure.timing import Patience, take_turns
 from mask2former.modeling.meta_arch import MaskFormer
 
 MODELS = ("swin_large", "r50")

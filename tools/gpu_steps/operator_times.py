@@ -12,9 +12,9 @@ from benchmarks.contestants import CONTESTANTS, load
 from benchmarks.gather import gathered, measure_gather
 from benchmarks.machine import Limits, measure_limits
 from benchmarks.operator import measure_operator
-from benchmarks.timing import Patience
 
 from gpu_steps.record import Context, Record
+from mask2former.measure.timing import Patience
 
 SIZES, DTYPES, LOCATIONS = ("2x1024x1024", "800x1067"), ("bfloat16", "float32", "float16"), ("near", "anywhere")
 TINY = (("48x64",), ("float32", "bfloat16"), ("near",))

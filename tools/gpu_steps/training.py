@@ -11,13 +11,13 @@ import mask2former  # noqa: F401  (mends Detectron2, so it comes first)
 
 # isort: split
 import torch
-from benchmarks.memory import peak_of
-from benchmarks.timing import Patience, take_turns
 from benchmarks.training import Setting, Step, breakdown, build
 from benchmarks.waits import waits_of
 
 from gpu_steps.pytest_outcomes import ROOT
 from gpu_steps.record import Context, Record
+from mask2former.measure.memory import peak_of
+from mask2former.measure.timing import Patience, take_turns
 
 CONFIGS = {"r50": "coco/panoptic/r50.yaml", "swin_large": "coco/panoptic/swin_large_in21k.yaml"}
 CONTESTANTS = ("ours", "huggingface")

@@ -46,14 +46,15 @@ class FirstFault:
     """
 
     error: type[Exception] = ValueError
-    remedy: str = "tools/check_dataset.py lists all faults."
+    remedy: str = "`mask2former check` lists all faults."
     counts: Counter[str] = field(default_factory=Counter)
     doubts: int = 0
     first_doubt: str = ""
 
     def fault(self, file: str, text: str, survived: bool = False) -> None:
         if not survived:
-            raise self.error(f"{file}: {text}. {self.remedy}".rstrip())
+            end = "" if text.endswith((".", "?", "!")) else "."
+            raise self.error(f"{file}: {text}{end} {self.remedy}".rstrip())
         self.doubts += 1
         self.first_doubt = self.first_doubt or text
 
