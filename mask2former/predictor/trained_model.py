@@ -12,21 +12,21 @@ from torch.overrides import TorchFunctionMode
 
 from mask2former.predictor.weights import load_trained
 
-# Other initialisers are not asked about, but their steps are; the last four are those of truncated normals.
-_INITIALISERS = (nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_)
-_STEPS = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_)
+# Other initialisers are not asked about, but the steps that they take are.
+_DRAWN_BY = (nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_)
 
 
 class Undrawn(TorchFunctionMode):
-    """Leave parameters as memory has them where a module would draw them at random, inside the ``with`` block.
+    """Fill parameters with 0 where a module would draw them at random, inside the ``with`` block.
 
-    Large models draw for seconds. Constants are filled in as always, and so are random buffers, which files may lack.
+    Large models draw for seconds. Other constants are as always, and so are random buffers, which files may lack.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         filled = args[0] if args else kwargs.get("tensor")  # of an initialiser
-        if func in _INITIALISERS + _STEPS and isinstance(filled, nn.Parameter):
+        if func in _DRAWN_BY and isinstance(filled, nn.Parameter):
+            filled.detach().zero_()
             return filled
         return func(*args, **kwargs)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from detectron2.modeling import build_model
 
 from mask2former.config import load_config
 from mask2former.predictor.trained_model import Undrawn, build_trained
@@ -27,12 +26,14 @@ def test_what_the_file_lacks_is_drawn(folder: Path, tmp_path: Path) -> None:
     content = torch.load(folder / "model_final.pth", weights_only=True)["model"]
     stored = content.pop(KERNEL)
     torch.save({"model": content}, tmp_path / "lacks.pth")
-    torch.manual_seed(0)
-    expected = build_model(cfg).state_dict()[KERNEL]
-    torch.manual_seed(0)
-    found = build_trained(cfg, str(tmp_path / "lacks.pth")).state_dict()
-    assert torch.equal(found.pop(KERNEL), expected) and expected.std() > 0.3 * stored.std() > 0
-    assert all(torch.equal(value, content[name]) for name, value in found.items())
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found = build_trained(cfg, str(tmp_path / "lacks.pth")).state_dict()
+        drawn.append(found.pop(KERNEL))
+        assert all(torch.equal(value, content[name]) for name, value in found.items())
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert 0.8 < drawn[0].std() / stored.std() < 1.25
 
 
 class Part(torch.nn.Module):
