@@ -16,6 +16,8 @@ examples:
   %(prog)s coco/panoptic/r50 r50.pth --to ours
   %(prog)s hf://org/name model.pkl --to published
   %(prog)s eomt_dinov3_difference.bin eomt.pth --base dinov3_from_timm.safetensors --to ours
+  %(prog)s output/eomt/model_final.pth vit.safetensors --to timm
+With --to timm the plain ViT alone is written, and the call of timm.create_model that loads it is printed.
 With --to hf and an OUT without a suffix, a folder is written that Hugging Face's from_pretrained opens (configuration,
 image processor, weights and a card with the scores); IN is then the output folder of a training, or a published model:
   %(prog)s output/mine hf_model --to hf

@@ -17,12 +17,13 @@ from mask2former.checkpoint.hf import from_hf, is_hf, to_hf
 from mask2former.checkpoint.published import from_published, is_published, to_published
 from mask2former.checkpoint.swin import from_swin, is_swin
 from mask2former.checkpoint.timm import from_timm
-from mask2former.checkpoint.timm_vit import from_timm_vit, is_timm_vit
+from mask2former.checkpoint.timm_vit import from_timm_vit, is_timm_vit, to_timm_vit
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 
 Targets = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]
-TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf}
-# Of models that are told by our names; all others are of Mask2Former's family.
+TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf, "timm": to_timm_vit}
+# Of models that are told by our names; all others are of Mask2Former's family. timm's form is of a backbone, whatever
+# the model.
 OTHER_TARGETS: list[tuple[Callable[[Mapping[str, object]], bool], Targets]] = [
     (eomt.is_ours, {"ours": dict, "published": eomt.to_published, "hf": eomt.to_hf}),
     (segvit.is_ours, {"ours": dict, "published": segvit.to_published, "hf": segvit.to_hf}),
@@ -120,7 +121,7 @@ def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
 
     Args:
         state: tensors or arrays by name.
-        target: "ours", "published" or "hf".
+        target: "ours", "published", "hf" or "timm".
 
     Raises:
         ValueError: the format is not known, or the target has no place for such a model.
@@ -129,7 +130,7 @@ def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
     if format == UNKNOWN and not any(name.startswith((_OURS, "backbone.")) for name in ours):
         raise ValueError(f"the parameter names match no known format: {', '.join(list(ours)[:3])}, ...")
     targets = next((targets for recognises, targets in OTHER_TARGETS if recognises(ours)), TARGETS)
-    converted = targets[target](ours)
+    converted = targets.get(target, TARGETS[target])(ours)
     left = [name for name in converted if target == "hf" and name.startswith(("sem_seg_head.", "backbone."))]
     if left:
         raise ValueError(f"Hugging Face's Mask2Former has no such parts: {', '.join(left[:3])}, ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -19,7 +20,11 @@ def rename(name: str, rules: Sequence[Rule], *, reverse: bool = False) -> str | 
     """
     for theirs, ours in rules:
         source, target = (ours, theirs) if reverse else (theirs, ours)
-        pattern = re.escape(source).replace(r"\{\}", r"(\d+)")
-        if match := re.match(pattern, name):
+        if match := _pattern(source).match(name):
             return target.format(*match.groups()) + name[match.end() :]
     return None
+
+
+@functools.cache  # a model has hundreds of names, each compared with every rule
+def _pattern(spelling: str) -> re.Pattern[str]:
+    return re.compile(re.escape(spelling).replace(r"\{\}", r"(\d+)"))

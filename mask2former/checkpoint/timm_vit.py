@@ -1,4 +1,4 @@
-"""Weights of timm's plain ViTs (AugReg, DINOv2, DINOv3) as those of a PlainViT, whatever its patch and grid."""
+"""Weights of timm's plain ViTs (AugReg, DINOv2, DINOv3) as those of a PlainViT of any patch and grid; and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def from_timm_vit(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | Non
     model = model or {}
     converted = {
         _BACKBONE + re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name): value  # DINOv3's spelling
-        for name, value in state.items()
+        for name, value in _gates_joined(state).items()
         if not name.startswith(("head.", "fc_norm.", "rope.", "mask_token")) and not name.endswith(".k_bias")
     }
     # timm leaves out biases that are 0 in DINOv3's weights; ours learn on.
@@ -57,6 +57,61 @@ def from_timm_vit(state: Mapping[str, Tensor], model: Mapping[str, Tensor] | Non
         converted[_BACKBONE + _PATCHES] = resized_patches(converted[_BACKBONE + _PATCHES], wanted.shape[-1])
     unused = [_BACKBONE + name for name in (*_TOKENS, "norm.weight", "norm.bias")]
     return {name: value for name, value in converted.items() if not (ours and name in unused and name not in ours)}
+
+
+def to_timm_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the plain ViT of a model to timm's names, the inverse of :func:`from_timm_vit`; other parts are left out.
+
+    A class token without registers gets a row of zeros in the position table, as timm's files have a row for it. Biases
+    of DINOv3's queries and values are left out where all are 0: timm has networks with them and without.
+
+    Raises:
+        ValueError: the backbone is no plain ViT, or one of a form that timm lacks.
+    """
+    ours = {name.removeprefix(_BACKBONE): value for name, value in state.items() if name.startswith(_BACKBONE)}
+    if not is_timm_vit(ours):
+        found = f"its backbone has {', '.join(list(ours)[:3])}, ..." if ours else "there is no backbone in it"
+        raise ValueError(f"timm's form is written of plain ViTs (MODEL.BACKBONE.NAME PlainViT), but {found}")
+    rotary = _TABLE not in ours
+    biases = [name for name in ours if name.endswith((".attn.q_bias", ".attn.v_bias"))]
+    if rotary and any(name.endswith(".attn.qkv.bias") for name in ours):
+        raise ValueError("timm has no ViT with rotary positions and a bias of keys (MODEL.VIT.KEY_BIAS True).")
+    if rotary and "blocks.0.ls1.gamma" not in ours:
+        raise ValueError("timm has no ViT with rotary positions and without scales (MODEL.VIT.LAYER_SCALE 0).")
+    if not rotary and biases:
+        raise ValueError("timm has no ViT with a position table and without a bias of keys (MODEL.VIT.KEY_BIAS False).")
+    if not any(bool(ours[name].any()) for name in biases):
+        ours = {name: value for name, value in ours.items() if name not in biases}
+    if rotary:
+        ours = _gates_parted({re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name): value for name, value in ours.items()})
+    elif _TOKENS[0] in ours and _TOKENS[1] not in ours:
+        table = ours[_TABLE]
+        ours[_TABLE] = torch.cat([table.new_zeros(1, 1, table.shape[2]), table], dim=1)
+    return ours
+
+
+def _gates_joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join the two halves of gated networks, which timm's DINOv3 has apart, gate first."""
+    joined = {}
+    for name, value in state.items():
+        if ".fc1_g." in name:
+            joined[name.replace("fc1_g", "fc1")] = torch.cat([value, state[name.replace("fc1_g", "fc1_x")]])
+        elif ".fc1_x." not in name:
+            joined[name] = value
+    return joined
+
+
+def _gates_parted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Part what :func:`_gates_joined` joins; a gated network's first layer has twice the channels of its second."""
+    parted = {}
+    for name, value in state.items():
+        block, is_first, kind = name.partition(".mlp.fc1.")
+        if is_first and len(value) == 2 * state[f"{block}.mlp.fc2.weight"].shape[1]:
+            for half, piece in zip("gx", value.chunk(2), strict=True):
+                parted[f"{block}.mlp.fc1_{half}.{kind}"] = piece
+        else:
+            parted[name] = value
+    return parted
 
 
 def _has_rows(table: Tensor) -> bool:

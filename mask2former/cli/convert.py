@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mask2former.checkpoint.differences import add_differences
 from mask2former.checkpoint.formats import convert
+from mask2former.checkpoint.timm_form import call_of
 from mask2former.checkpoint.weights_io import read, write
 from mask2former.huggingface import push_to_hub, write_folder
 from mask2former.zoo import weights_file
@@ -31,10 +32,12 @@ def run(args: argparse.Namespace) -> int:
             if alone:
                 print(f"{args.base} lacks these, so that they are as in {args.input}: {', '.join(alone)}")
         state = convert(weights, args.to)
-        write(state, args.output, nested=args.to != "hf")
+        write(state, args.output, nested=args.to not in ("hf", "timm"))
     except (OSError, ValueError, NotImplementedError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     numbers = sum(value.numel() for value in state.values())
     print(f"{args.output}: {len(state)} tensors, {numbers / 1e6:.1f} million numbers")
+    if args.to == "timm":
+        print(f"loads by load_state_dict in {call_of(state)}")
     return 0

@@ -10,7 +10,6 @@ from typing import Any, overload
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 
 from mask2former.backends import require_backend, use_backend
 from mask2former.data.images.limits import set_max_pixels
@@ -24,8 +23,9 @@ from mask2former.predictor.model_input import marked_image, model_input
 from mask2former.predictor.outline import outline_of
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
+from mask2former.predictor.trained_model import build_trained
 from mask2former.predictor.video import Frames, is_film
-from mask2former.predictor.weights import load_trained, tasks_of, trained_weights
+from mask2former.predictor.weights import tasks_of, trained_weights
 from mask2former.predictor.whole_outputs import outputs_of
 from mask2former.predictor.windows import Windows, in_windows, sees_clips
 from mask2former.tiling import TiledInference, check_tiles, on_cpu
@@ -102,8 +102,7 @@ class Predictor:
         self.tasks = tasks_of(cfg, tasks)
         self.metadata = model_metadata(cfg)
         file = trained_weights(cfg.MODEL.WEIGHTS)  # before the model, which takes a while to build
-        self.model = build_model(cfg).eval()
-        load_trained(self.model, file)
+        self.model = build_trained(cfg, file)
         use_backend(self.model, backend, program)
         self._bgr = cfg.INPUT.FORMAT == "BGR"
         self._resize = ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)

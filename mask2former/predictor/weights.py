@@ -45,11 +45,15 @@ def trained_weights(weights: str) -> str:
     return weights_file(weights)
 
 
-def load_trained(model: torch.nn.Module, file: str) -> None:
-    """Load weights, and fail if some of the head are missing, since its results would be noise."""
+def load_trained(model: torch.nn.Module, file: str) -> Sequence[str]:
+    """Load weights, and fail if some of the head are missing, since its results would be noise.
+
+    Return the names of the model's parameters and buffers that the file lacks.
+    """
     checkpointer = MaskFormerCheckpointer(model)
     checkpointer.load(file)
     report = checkpointer.report
     untrained = [name for name in report.missing if name.startswith("sem_seg_head.")] if report else []
     if report and (untrained or report.reshaped):
         raise ValueError(f"{file}: these are not the weights of this model. {' '.join(report.lines()[:3])}")
+    return report.missing if report else list(model.state_dict())

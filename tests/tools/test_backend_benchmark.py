@@ -55,3 +55,7 @@ def test_ratios_and_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert other["difference"] == [0.5, 1.5]  # 3 channels of 0.5 each
     assert found["torch"].seen == {(32, 48, 3)} and other["runs"] == 3
     assert "absent: openvino: not installed" in capsys.readouterr().out
+    assert report["words"] == [
+        f"32x48: fastest in the network is onnxruntime, {other['ratio']:.2f} times PyTorch; in the whole onnxruntime, "
+        f"{other['whole_ratio']:.2f} times."
+    ]

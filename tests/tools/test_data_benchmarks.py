@@ -51,6 +51,10 @@ def test_data_command(tmp_path: Path) -> None:
         assert row["ours"]["median"] > 0 and row["plain"]["median"] > 0
         assert row["ratio"] == pytest.approx(row["plain"]["median"] / row["ours"]["median"])
     assert "straightforward" in printed
+    report = json.loads((tmp_path / "data.json").read_text())
+    assert report["run"]["command"] == "tools/benchmark.py data " + " ".join(options)  # where files went is left out
+    assert [line.partition(":")[0] for line in report["words"]] == ["instance", "panoptic", "semantic"]
+    assert f"{rows[2]['ratio']:.1f} to {rows[2]['ratio']:.1f} times; at least twice in" in report["words"][1]
     assert (tmp_path / "data.png").read_bytes().startswith(b"\x89PNG")
 
 

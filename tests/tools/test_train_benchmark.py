@@ -104,8 +104,19 @@ def test_tables_hold_the_numbers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_command(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "tools/benchmark.py"), "train", "--config-file", CONFIG, "--size", "1x64x64"]
-    words += ["--objects", "1", "2", "--contestants", "ours", "straightforward", "--repeats", "1", "--json"]
-    words += [str(tmp_path / "train.json"), "--opts", *OPTIONS]
+    words += [
+        "--objects",
+        "1",
+        "2",
+        "--contestants",
+        "ours",
+        "straightforward",
+        "--repeats",
+        "1",
+        "--processor",
+        "--json",
+    ]
+    words += ["--json", str(tmp_path / "train.json"), "--opts", *OPTIONS]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "train.json").read_text())["rows"]
@@ -113,3 +124,4 @@ def test_command(tmp_path: Path) -> None:
         (name, objects) for objects in (1, 2) for name in ("ours", "straightforward")
     ]
     assert "peak MiB" in done.stdout
+    assert "Parts of a step" in json.loads((tmp_path / "train.json").read_text())["table"]

@@ -67,14 +67,15 @@ def run(arguments: argparse.Namespace) -> None:
         for size in arguments.size
         for row in measure(arguments.model, predictors, size, arguments.repeats, arguments.threads)
     ]
-    shown = table(rows)
-    print(f"\n{shown}")
+    shown, said = table(rows), words(rows)
+    print(f"\n{shown}\n\n" + "\n".join(said))
     if arguments.json:
         report = {
             "machine": facts,
             "threads": arguments.threads,
             "absent": absent,
             "table": shown,
+            "words": said,
             "rows": [asdict(row) for row in rows],
         }
         write_numbers(report, arguments.json)
@@ -157,7 +158,23 @@ def table(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return tabulate(lines, headers="keys", disable_numparse=True, colalign=("left",) * 3 + ("right",) * 5)
+    align = ("left",) * 3 + ("right",) * 5
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def words(rows: list[Row]) -> list[str]:
+    """Name the fastest engine of each size, in the network and in the whole."""
+    said = []
+    for size in dict.fromkeys(row.size for row in rows):
+        others = [row for row in rows if row.size == size and row.engine != TORCH]
+        if not others:
+            continue
+        network, whole = max(others, key=lambda row: row.ratio), max(others, key=lambda row: row.whole_ratio)
+        said.append(
+            f"{size[0]}x{size[1]}: fastest in the network is {network.engine}, {network.ratio:.2f} times PyTorch; "
+            f"in the whole {whole.engine}, {whole.whole_ratio:.2f} times."
+        )
+    return said
 
 
 def _spread(times: tuple[float, float, float]) -> str:

@@ -44,8 +44,10 @@ def write_numbers(report: dict[str, Any], file: Path) -> None:
     """Write a report and the run that gave it as JSON, create missing folders, and print the file's name."""
     file.parent.mkdir(parents=True, exist_ok=True)
     words = shlex.join(sys.argv[1:]) if Path(sys.argv[0]).name == "benchmark.py" else ""
+    words = re.sub(r" --(json|chart) \S+", "", f" {words}")
+    words = re.sub(r"(?<= )/\S*/", "", words)  # where files are is this machine's affair
     run = {
-        "command": re.sub(r" --(json|chart) \S+", "", f"tools/benchmark.py {words}").strip(),
+        "command": f"tools/benchmark.py{words}".strip(),
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
         "commit": git_commit(Path(__file__)) or "",
     }

@@ -27,7 +27,8 @@ Instances and panoptic segments by large-scale jitter to 1024 pixels, semantic l
 COLUMNS = """
 How to read the tables
   masks          number left in an image, on average
-  images/s     1 / median time of an image, one after the other on one core
+  images/s     1 / median time of an image, one after the other on one core; all times are the processor's, which other
+                 programs on the machine change less than the clock's
   ratio          of both
   parts, ms      where an image's time goes: image (decoding it), annotation (decoding that; in the straightforward
                  mapper part of "masks" or, where it is a png, of "image"), augment (the image), masks, rest
@@ -35,7 +36,7 @@ How to read the tables
 
 Examples
   %(prog)s                                      drawn images, and the real ones of --root where they are
-  %(prog)s --sizes 480x640 --objects 30 --repeats 3
+  %(prog)s --sizes 480x640 --objects 30 --repeats 3          half a minute
   %(prog)s --root /path/to/data --json data.json --chart data.png
 """
 
@@ -55,8 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
         rows += [measure(case, patience) for case in real_cases(arguments.root, arguments.images)]
     sizes = [parse_size(size)[1:] for size in arguments.sizes]
     rows += [measure(case, patience) for case in drawn_cases(sizes, arguments.objects, arguments.images)]
-    print(f"\n{table(rows)}\n\n{parts_table(rows)}")
-    report = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows], "table": table(rows)}
+    said = words(rows)
+    print(f"\n{table(rows)}\n\n{parts_table(rows)}\n\n" + "\n".join(said))
+    numbers = [asdict(row) | {"ratio": row.ratio} for row in rows]
+    report = {"machine": facts, "rows": numbers, "table": table(rows), "words": said}
     hand_out(arguments, report, rows, draw)
 
 
@@ -76,6 +79,18 @@ def table(rows: Sequence[Row]) -> str:
     ]
     align = ("left", "left", *["right"] * 4)
     return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def words(rows: Sequence[Row]) -> list[str]:
+    """Say of each task between which numbers the ratio is, and in how many rows it is at least two."""
+    said = []
+    for task in dict.fromkeys(row.task for row in rows):
+        ratios = sorted(row.ratio for row in rows if row.task == task)
+        twice = sum(ratio >= 2 for ratio in ratios)
+        said.append(
+            f"{task}: {ratios[0]:.1f} to {ratios[-1]:.1f} times; at least twice in {twice} of {len(ratios)} rows."
+        )
+    return said
 
 
 def parts_table(rows: Sequence[Row]) -> str:

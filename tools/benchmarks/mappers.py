@@ -26,7 +26,7 @@ from mask2former.data import Mapper, register_all
 from mask2former.data.datasets.readers import read_coco_instances
 from mask2former.data.mapper import mapper
 from mask2former.data.mapper.mask_annotations import MaskAnnotations
-from mask2former.measure.timing import Patience, Statistics, take_turns
+from mask2former.measure.timing import Patience, Statistics, by_processor_time, take_turns
 
 Record = dict[str, Any]
 JITTER = 1024
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """Both mappers' mean seconds per image.
+    """Both mappers' mean seconds of the processor per image.
 
     Attributes:
         masks: mean number of masks left in an image.
@@ -87,12 +87,17 @@ def measure(case: Case, patience: Patience) -> Row:
         result = call(ours, record, seed)
         assert_same(result, call(plain, record, seed), f"{case.name}, {record['file_name']}")
         masks += len(result["instances"])
-        started = time.perf_counter()
+        started = time.process_time()
         ForkingPickler.dumps(result)  # puts tensors into shared memory, as a worker of a data loader does
-        handed += time.perf_counter() - started
+        handed += time.process_time() - started
     count = len(case.records)
     times = take_turns(
-        {"ours": lambda: all_of(ours, case), "plain": lambda: all_of(plain, case)}, patience, torch.device("cpu")
+        {
+            "ours": by_processor_time(lambda: all_of(ours, case)),
+            "plain": by_processor_time(lambda: all_of(plain, case)),
+        },
+        patience,
+        torch.device("cpu"),
     )
     return Row(
         *(case.name, case.task, count, masks / count),
@@ -141,10 +146,10 @@ def parts_of(one: Mapper | PlainMapper, case: Case, rounds: int = 3) -> dict[str
     """Return the mean seconds per image by part."""
     spent: Counter[str] = Counter()
     with _clocks(one, spent):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(rounds):
             all_of(one, case)
-        total = time.perf_counter() - started
+        total = time.process_time() - started
     spent["rest"] = total - sum(spent.values())
     return {part: spent[part] / rounds / len(case.records) for part in PARTS}
 
@@ -174,11 +179,11 @@ def _clocks(one: Mapper | PlainMapper, spent: Counter[str]) -> Iterator[None]:
 
 def _timed(function: Callable[..., Any], part: str, spent: Counter[str]) -> Callable[..., Any]:
     def run(*arguments: Any, **keywords: Any) -> Any:
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             return function(*arguments, **keywords)
         finally:
-            spent[part] += time.perf_counter() - started
+            spent[part] += time.process_time() - started
 
     return run
 

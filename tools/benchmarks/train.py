@@ -27,7 +27,7 @@ Images are noise, objects ellipses.
 """
 COLUMNS = """
 How to read the tables
-  s            median and half the distance between the quartiles
+  s            median and half the distance between the quartiles; the processor's with --processor
   x straight.  the time of the straightforward step divided by this one
   peak MiB     memory beyond weights and optimiser state, gradients included. CUDA: by PyTorch's allocator. CPU: growth
                of the resident memory of a process of its own with one thread; Linux only.
@@ -44,6 +44,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(arguments: argparse.Namespace) -> None:
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("benchmark: --device cuda: PyTorch sees no GPU here.")
+    if arguments.processor and arguments.device != "cpu":
+        sys.exit("benchmark: --processor times the CPU: leave it out on a GPU.")
     import mask2former  # noqa: F401  (mends Detectron2 before it is imported)
 
     facts = describe(torch.device(arguments.device))
@@ -55,9 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"measuring {arguments.size} with {objects} objects ...", file=sys.stderr, flush=True)
         where = (str(arguments.config_file), tuple(arguments.opts), arguments.size)
         setting = Setting(*where, objects, arguments.dtype, arguments.device)
-        rows += measure(setting, names, arguments.threads, patience, arguments.memory)
+        rows += measure(setting, names, arguments.threads, patience, arguments.memory, arguments.processor)
     print(f"\n{table(rows)}\n\nparts, s\n{parts_table(rows)}")
-    hand_out(arguments, {"machine": facts, "rows": [row.to_json() for row in rows]}, rows, draw)
+    shown = f"{table(rows)}\n\nParts of a step, s by the clock:\n\n{parts_table(rows)}"
+    report = {"machine": facts, "rows": [row.to_json() for row in rows], "table": shown}
+    hand_out(arguments, report, rows, draw)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -73,7 +77,7 @@ def table(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return tabulate(lines, headers="keys", disable_numparse=True)
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def parts_table(rows: Sequence[Row]) -> str:
@@ -83,7 +87,7 @@ def parts_table(rows: Sequence[Row]) -> str:
         for row in rows
         if row.threads == fewest
     ]
-    return tabulate(lines, headers="keys", disable_numparse=True)
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
@@ -130,6 +134,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--threads", nargs="+", type=int, default=[1], help="numbers of CPU threads, compared in the same run")
     add("--repeats", type=int, help="rounds of each measurement, instead of --seconds")
     add("--seconds", type=float, default=30.0, help="time for each contestant (default: %(default)s)")
+    add("--processor", action="store_true", help="time the processor, which programs beside it change less; CPU only")
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--json", type=Path, help="write all numbers to this file")
     add("--chart", type=Path, help="draw times and memory into this image")

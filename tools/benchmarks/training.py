@@ -16,7 +16,7 @@ from benchmarks.cases import parse_size
 from benchmarks.hugging_face import build_theirs
 from benchmarks.steps import Setting, Step, read_config
 from mask2former.measure.memory import apart, is_measurable, peak_of
-from mask2former.measure.timing import Patience, take_turns
+from mask2former.measure.timing import Patience, by_processor_time, take_turns
 
 PARTS = ("backbone", "pixel decoder", "decoder", "matching", "losses", "backward", "optimiser", "other")
 CONTESTANTS = {
@@ -54,13 +54,22 @@ class Row:
 
 
 def measure(
-    setting: Setting, names: Sequence[str], threads: Sequence[int], patience: Patience, memory: bool
+    setting: Setting,
+    names: Sequence[str],
+    threads: Sequence[int],
+    patience: Patience,
+    memory: bool,
+    processor: bool = False,
 ) -> list[Row]:
+    """Time the contestants' steps in turns; ``processor``: by the time of the processor, all threads together."""
     device = torch.device(setting.device)
     peaks = {name: _peak(name, setting) for name in names} if memory and is_measurable(device) else {}
     steps = {name: build(name, setting) for name in names}
     first = {name: _seconds(step, device) for name, step in steps.items()}
-    times = take_turns(steps, patience, device, threads)
+    timed: dict[str, Callable[[], object]] = {
+        name: by_processor_time(step) if processor else step for name, step in steps.items()
+    }
+    times = take_turns(timed, patience, device, threads)
     torch.set_num_threads(min(threads))
     rounds = min(3, patience.rounds or 3)
     parts = {name: breakdown(step, device, rounds) for name, step in steps.items()}
