@@ -139,7 +139,7 @@ def test_what_is_kept_does_not_grow_with_the_film():
         maps[0, 0, :, :, number % 20] = 5.0  # elsewhere, so that it is a new object
         masks = [ResizedMasks(DenseMasks(maps), 0, (H, W), (H, W), None, t) for t in range(3)]
         assert linker.step(torch.tensor([[4.0, 0.0]]), masks, min(number, 1), 1).tracks == [number + 1]
-    assert len(linker._tracks) == 1
+    assert len(linker._known) == 1
 
 
 @pytest.mark.parametrize(("frames", "shared"), [(4, 0), (4, 4), (1, 1)])
