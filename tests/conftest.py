@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,7 +149,10 @@ def _restored_loggers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    """Draw the same numbers whichever tests came before: PyTorch's, NumPy's (augmentations) and Python's."""
     torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)
