@@ -147,7 +147,9 @@ def find_images(place: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_by_numbers)
+        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        # Archives of macOS have a ._1.png beside each 1.png, which is no image. Globs leave such names out themselves.
+        found = sorted((file for file in images if not file.name.startswith(".")), key=_by_numbers)
         problem = f"the folder holds no image ({', '.join(IMAGE_SUFFIXES)})."
     else:
         names = map(Path, glob.glob(str(path), recursive=True))

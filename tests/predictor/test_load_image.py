@@ -227,6 +227,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for name in reversed(wanted):
             (tmp_path / folder / name).touch()
+        (tmp_path / folder / "._frame2.png").touch()  # as archives of macOS have them
     assert [file.name for file in find_images(tmp_path / "2")] == wanted
     both = [file.relative_to(tmp_path) for file in find_images(tmp_path / "*" / "*.jpg")]
     assert both == [Path("2", "frame11.jpg"), Path("10", "frame11.jpg")]
