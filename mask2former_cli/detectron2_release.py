@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mask2former_cli.findings import has_pip
+
 REQUIREMENTS = Path(__file__).with_name("detectron2.txt")  # the pinned archive
 NEEDS = (
     "torchvision",
@@ -49,7 +51,7 @@ def commands() -> list[list[str]]:
     if importlib.util.find_spec("uv") is None:
         if found := shutil.which("uv"):
             uv = [found]
-        elif importlib.util.find_spec("pip"):
+        elif has_pip():
             first = [[sys.executable, "-m", "pip", "install", UV]]
         else:
             raise InstallError(f"neither uv nor pip is here: {sys.executable} -m ensurepip brings pip.")

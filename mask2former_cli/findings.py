@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import json
 import subprocess
@@ -76,9 +77,18 @@ def installed(package: str) -> str | None:
         return None
 
 
+def has_pip() -> bool:
+    """Tell whether this Python has pip.
+
+    ``importlib.util.find_spec`` would ask setuptools too, which before Python 3.12 takes the question for pip itself
+    running, and then cannot be imported any more in this process: nor can PyTorch's builder of extensions.
+    """
+    return importlib.machinery.PathFinder.find_spec("pip") is not None
+
+
 def pip_install(*packages: str) -> str:
     """Return the command that installs packages for this Python."""
-    pip = f"{sys.executable} -m pip" if importlib.util.find_spec("pip") else None
+    pip = f"{sys.executable} -m pip" if has_pip() else None
     install = f"{pip} install" if pip else f"uv pip install --python {sys.executable}"
     quoted = " ".join(f'"{package}"' if set(package) & set("<>=[") else package for package in packages)
     return f"{install} {quoted}"

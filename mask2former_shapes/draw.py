@@ -23,6 +23,7 @@ from mask2former_shapes.annotations import CATALOG, Record, load_categories, sav
 from mask2former_shapes.scene import draw_scene
 
 SPLITS = ("train", "val")
+KINDS = ("images", "panoptic", "semantic")  # folders of one png for each image
 STAMP = "drawn.json"  # says which set the folder holds; written last
 
 
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     counts = {"train": options.train, "val": options.val}
     height, width = options.size
     parameters = {"seed": options.seed, "height": height, "width": width, **counts, "code": _code_digest()}
-    if not options.force and _stamp(folder) == parameters:
+    if not options.force and _stamp(folder) == parameters and _is_whole(folder, counts):
         print(f"quickstart: {folder} already holds this set ({options.train} + {options.val} images).")
         return
 
@@ -91,6 +92,15 @@ def _stamp(folder: Path) -> Record | None:
         return None
 
 
+def _is_whole(folder: Path, counts: dict[str, int]) -> bool:
+    """Tell whether no image has gone since the set was drawn, as in a copy that was cut short."""
+    return all(
+        sum(1 for _ in (folder / kind / split).glob("[0-9]*.png")) == count
+        for kind in KINDS
+        for split, count in counts.items()
+    )
+
+
 def _code_digest() -> str:
     """Return a digest that changes with the code that draws, so that a set of older code is drawn anew."""
     total = hashlib.sha256()
@@ -100,7 +110,7 @@ def _code_digest() -> str:
 
 
 def _draw_split(folder: Path, split: str, count: int, size: tuple[int, int], seed: int, workers: int) -> None:
-    for kind in ("images", "panoptic", "semantic"):
+    for kind in KINDS:
         place = folder / kind / split
         place.mkdir(parents=True, exist_ok=True)
         for old in place.glob("[0-9]*.png"):  # of an earlier, longer set

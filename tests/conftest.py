@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,8 +137,22 @@ def _skip_without_gpu(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _restored_loggers() -> Iterator[None]:
+    """Leave no handler behind: Detectron2's would write to the end of another test's output, and hide from caplog."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "mask2former")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
 def _seed() -> None:
+    """Draw the same numbers whichever tests came before: PyTorch's, NumPy's (augmentations) and Python's."""
     torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

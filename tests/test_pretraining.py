@@ -103,6 +103,7 @@ def test_classes_have_the_training_sets_numbers(folders: Path) -> None:
         for file in (folders / "val" / name).iterdir():
             file.unlink()
         (folders / "val" / name).rmdir()
+    (folders / "val" / "red" / "._0.png").touch()  # as archives of macOS have them
     (record,) = read_class_folders(str(folders / "val"), str(folders / "train"))
     assert record["class_id"] == 2 and record["image_id"] == "red/0.png"
     assert read_class_folders(str(folders / "val"))[0]["class_id"] == 0
@@ -137,6 +138,22 @@ def test_images_are_cut_to_squares(registered, folders: Path) -> None:
     cfg.INPUT.CLASSES.AUTO_AUGMENT = "mnist"
     with pytest.raises(ValueError, match="AUTO_AUGMENT is 'mnist'"):
         ClassMapper(cfg, True)
+
+
+@pytest.mark.parametrize("size", [(8, 401), (400, 7), (2, 20_000)])
+def test_a_line_takes_no_more_memory_than_its_middle(folders: Path, size: tuple[int, int]) -> None:
+    """The square is that of the whole image, which is resized here at once where that is small enough."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    image = np.stack([127 + 120 * np.sin(rows / 3), 127 + 120 * np.cos(columns / 9), 0 * rows], 2).astype(np.uint8)
+    Image.fromarray(image).save(folders / "line.png")
+    mapper = ClassMapper(small(), False)
+    sides, steps = [], mapper.steps
+    mapper.steps = lambda given: sides.extend(given.shape[1:]) or steps(given)
+    found = mapper({"file_name": str(folders / "line.png"), "class_id": 0})["image"]
+    assert max(sides) == 16 * min(size) and min(sides) == min(size)
+    if max(size) < 1000:
+        whole = steps(torch.from_numpy(image).permute(2, 0, 1))
+        assert (found.float() - whole.float()).abs().max() <= 8  # the scale differs by a pixel at the ends
 
 
 def test_scores_count_the_greatest() -> None:

@@ -180,6 +180,9 @@ def test_draws_only_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixt
     (root / "quickstart" / draw_quickstart.STAMP).unlink()
     marked.write_bytes(b"mark")
     assert draw(root) == before
+    # So it is where images have gone since, as from a copy that was cut short.
+    marked.unlink()
+    assert draw(root) == before
 
 
 @pytest.mark.parametrize("options", [["--size", "8", "8"], ["--val", "-1"], ["--workers", "0"]])

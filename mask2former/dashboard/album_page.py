@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from mask2former.dashboard.overlay import png_uri
 from mask2former.dashboard.pages import jpeg_uri
 from mask2former.data.images.read import read_image
 
+logger = logging.getLogger(__name__)
 ALBUM_BYTES = 10_000_000  # limit of all that the album adds to a page; the images beyond it are left out
 LONGEST_SIDE = 360  # pixels, of an image in the album
 QUALITY = 72  # of its JPEG
@@ -66,18 +68,23 @@ def album_context(albums: Mapping[str, Album], classes: Sequence[str]) -> dict[s
 
 
 def _photos(albums: Mapping[str, Album]) -> Iterator[tuple[str, Entry, str]]:
-    """Yield (task, entry, small copy of its image as a data URI), the tasks in turn."""
+    """Yield (task, entry, small copy of its image as a data URI), the tasks in turn; no images that have gone."""
     rows = itertools.zip_longest(*([(task, entry) for entry in album.entries] for task, album in albums.items()))
     pairs = (pair for row in rows for pair in row if pair is not None)
     with ThreadPoolExecutor(_THREADS) as pool:
         while block := list(itertools.islice(pairs, _AT_ONCE)):
             files = list(dict.fromkeys(entry.file_name for _, entry in block))
             photos = dict(zip(files, pool.map(_photo, files), strict=True))
-            yield from ((task, entry, photos[entry.file_name]) for task, entry in block)
+            yield from ((task, entry, photo) for task, entry in block if (photo := photos[entry.file_name]))
 
 
 def _photo(file_name: str) -> str:
-    image = read_image(file_name, "RGB")
+    """Return the copy; "" if the image cannot be read any more."""
+    try:
+        image = read_image(file_name, "RGB")
+    except (OSError, ValueError) as error:
+        logger.warning("The report's album lacks %s: %s", file_name, error)
+        return ""
     rows, columns = shrunk((image.shape[0], image.shape[1]), LONGEST_SIDE)
     return jpeg_uri(cv2.resize(image, (len(columns), len(rows)), interpolation=cv2.INTER_AREA), QUALITY)
 

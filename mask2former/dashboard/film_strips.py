@@ -42,12 +42,13 @@ def strips(clip: Clip, files: Sequence[str], classes: ClassList, metadata: Metad
         {"truth", "found"}: [H, W, 3] uint8, RGB.
 
     Raises:
-        OSError, ValueError: a frame cannot be read.
+        OSError, ValueError: a frame cannot be read, or has another size than a mask in it.
     """
     own = list(range(1, len(clip.followed.objects) + 1))
     rows: dict[str, list[np.ndarray]] = {"truth": [], "found": []}
     for frame in chosen_frames(len(files)):
         image = read_image(files[frame], "RGB")
+        _require_size(image, files[frame], [*clip.followed.objects, *clip.followed.tracks], frame)
         ys, xs = shrunk((image.shape[0], image.shape[1]), SIDE)
         small = cv2.resize(image, (len(xs), len(ys)), interpolation=cv2.INTER_AREA)
         for key, tracks, shown in (
@@ -83,6 +84,14 @@ def _regions(
             colour = np.array(COLOURS[(numbers[place] - 1) % len(COLOURS)], np.uint8)
             regions.append(dataclasses.replace(region, colour=colour))
     return regions
+
+
+def _require_size(image: np.ndarray, file: str, tracks: Sequence[ScoredTrack], frame: int) -> None:
+    for track in tracks:
+        mask = track.masks[frame]
+        if mask is not None and tuple(mask["size"]) != image.shape[:2]:
+            found, wanted = (f"{width} x {height}" for height, width in (image.shape[:2], mask["size"]))
+            raise ValueError(f"{file} has {found} pixels, but a mask in it {wanted}.")
 
 
 def _side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -41,7 +41,9 @@ def write_page(file: Path, template: str, context: Mapping[str, Any]) -> Path:
         template: name of a file in ``templates``.
         context: values of the template's names; texts are escaped.
     """
-    return write_text(file, _templates().get_template(template).render(context))
+    text = _templates().get_template(template).render(context)
+    # Names of files may hold bytes that are no UTF-8, which Python keeps as halves of characters.
+    return write_text(file, text.encode(errors="replace").decode())
 
 
 def as_data(value: Any) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from mask2former.evaluation.handover import CONFIDENT
 from mask2former.evaluation.scores import summarize
 from mask2former.visualization import draw_regions
 
+logger = logging.getLogger(__name__)
 IMAGE_BYTES = 6_000_000  # limit of all encoded images in a page together
 
 MEANINGS = {
@@ -89,6 +91,7 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
     rows = np.flatnonzero(present(table)).tolist()
     tallies = {"panoptic": findings.panoptic, "instance": findings.instance}
     segments = {task: tally for task, tally in tallies.items() if tally is not None}
+    galleries, unread = _galleries(findings)
     return write_page(
         file,
         "report.html",
@@ -109,7 +112,8 @@ def write_report(file: Path, evaluated: EvaluationRecord) -> Path:
             "errors": [(task, tally, error_rows(tally, names)) for task, tally in segments.items()],
             "matrices": list(_matrices(findings, names)),
             "charts": [{"id": f"chart-{i}", **c} for i, c in enumerate(_charts(evaluated.masks, segments))],
-            "galleries": _galleries(findings),
+            "galleries": galleries,
+            "unread": unread,
             "album": album_context(findings.albums, names),
             "album_bytes": ALBUM_BYTES,
             "facts": evaluated.facts,
@@ -180,21 +184,29 @@ def _charts(masks: Any, segments: Mapping[str, SegmentTally]) -> Iterator[dict[s
         }
 
 
-def _galleries(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Return ("worst" or "best", images), up to ``IMAGE_BYTES`` together."""
-    result = []
+def _galleries(findings: Findings) -> tuple[list[tuple[str, list[dict[str, Any]]]], str]:
+    """Return ("worst" or "best", images), up to ``IMAGE_BYTES`` together, and why an image is not shown, if one isn't.
+
+    An image was read when it was evaluated, but may have gone since; scores and the other images are worth a page.
+    """
+    result, unread = [], ""
     left = IMAGE_BYTES
     for name, examples in (("worst", findings.gallery.worst()), ("best", findings.gallery.best())):
         shown = []
         for example in examples:
-            drawn = _drawn(example)
+            try:
+                drawn = _drawn(example)
+            except (OSError, ValueError) as error:
+                logger.warning("The report does not show %s: %s", example.file_name, error)
+                unread = unread or str(error)
+                continue
             size = sum(map(len, drawn.values()))
             if size > left:
                 break
             left -= size
             shown.append({"name": Path(example.file_name).name, "quality": example.quality, **drawn})
         result.append((name, shown))
-    return [(name, shown) for name, shown in result if shown]
+    return [(name, shown) for name, shown in result if shown], unread
 
 
 def _drawn(example: Example) -> dict[str, str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from mask2former.predictor.coco import categories
 from mask2former.predictor.predictor import Predictor
 from mask2former.predictor.result import Result
 from mask2former.predictor.video import Frames
+from mask2former.predictor.video_file import fitted
 from mask2former.predictor.windows import Windows
 from mask2former.predictor.writer import ResultWriter
 from mask2former.tracking import TracksFile
@@ -54,33 +56,39 @@ def draw_film(
                 add_tracks(kept, result, writer.tasks[0])
             yield result
     finally:
-        writer.end_video()
-        if kept is not None:
-            kept.write()
+        try:
+            writer.end_video()
+        finally:
+            if kept is not None:
+                kept.write()
 
 
 def add_tracks(file: TracksFile, result: Result, task: str) -> None:
-    """Add a frame's objects to a file of tracks, from its instances or the things of its panoptic result."""
+    """Add a frame's objects to a file of tracks, from its instances or the things of its panoptic result.
+
+    Masks and boxes of a frame of another size than the first are fitted into that one's, as the drawn film's are.
+    """
     if task == "instance":
         found = result.instances
         assert found.tracks is not None
-        shown = found.masks.any((1, 2))
-        tracks, classes, scores = (x[shown].tolist() for x in (found.tracks, found.classes, found.scores))
-        file.add(tracks, found.masks[shown], found.boxes[shown], classes, scores, result.seconds)
-        return
-    things = [segment for segment in result.segments if "track_id" in segment]
-    ids = result.panoptic
-    masks = np.stack([ids == segment["id"] for segment in things]) if things else np.zeros((0, *ids.shape), bool)
-    boxes = np.array([mask_box(mask) for mask in masks], np.float32).reshape(-1, 4)
-    of_things = [(segment["track_id"], segment["class_id"]) for segment in things]
-    file.add(
-        [track for track, _ in of_things],
-        masks,
-        boxes,
-        [number for _, number in of_things],
-        [1.0] * len(things),  # panoptic segments have no scores
-        result.seconds,
-    )
+        masks, boxes = found.masks, found.boxes
+        tracks, classes, scores = (x.tolist() for x in (found.tracks, found.classes, found.scores))
+    else:
+        things = [segment for segment in result.segments if "track_id" in segment]
+        ids = result.panoptic
+        masks = np.stack([ids == segment["id"] for segment in things]) if things else np.zeros((0, *ids.shape), bool)
+        boxes = None
+        tracks = [segment["track_id"] for segment in things]
+        classes = [segment["class_id"] for segment in things]
+        scores = [1.0] * len(things)  # panoptic segments have no scores
+    if file.size not in (None, masks.shape[1:]):
+        resized = [fitted(mask.astype(np.uint8), file.size, cv2.INTER_NEAREST) for mask in masks]
+        masks, boxes = np.array(resized, bool).reshape(-1, *file.size), None
+    shown = np.flatnonzero(masks.any((1, 2)))
+    chosen = [[values[row] for row in shown] for values in (tracks, classes, scores)]
+    masks = masks[shown]
+    of_masks = boxes[shown] if boxes is not None else np.array(list(map(mask_box, masks)), np.float32).reshape(-1, 4)
+    file.add(chosen[0], masks, of_masks, chosen[1], chosen[2], result.seconds)
 
 
 def _tracks_file(file: Path, name: str, result: Result) -> TracksFile:

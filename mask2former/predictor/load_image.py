@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,8 @@ def load_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
 def find_images(place: str | Path) -> list[Path]:
     """Return the image files of a folder (by suffix, without subfolders) or a glob; or the file itself.
 
+    They come in the order of their names, numbers in these by their value: 2.png before 10.png, as frames are numbered.
+
     Raises:
         FileNotFoundError: there is none.
     """
@@ -144,14 +147,23 @@ def find_images(place: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        # Archives of macOS have a ._1.png beside each 1.png, which is no image. Globs leave such names out themselves.
+        found = sorted((file for file in images if not file.name.startswith(".")), key=_by_numbers)
         problem = f"the folder holds no image ({', '.join(IMAGE_SUFFIXES)})."
     else:
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        names = map(Path, glob.glob(str(path), recursive=True))
+        found = sorted((file for file in names if file.is_file()), key=_by_numbers)
         problem = "no such file; give an image, a folder or a quoted glob."
     if not found:
         raise FileNotFoundError(f"{place}: {problem}")
     return found
+
+
+def _by_numbers(file: Path) -> tuple[list[list[str | int]], Path]:
+    """Return what sorts a path by its parts, with the numbers in them as numbers."""
+    parts = [re.split(r"(\d+)", part) for part in file.parts]  # text, number, text, ...
+    return [[int(x) if place % 2 else x for place, x in enumerate(part)] for part in parts], file
 
 
 def is_many(source: Any) -> bool:

@@ -26,7 +26,8 @@ class Frames:
     """The frames of a film, a camera or a folder of images; they can be iterated over once.
 
     Args:
-        source: a file; a folder or a glob of images, in the order of their names; or the number of a camera.
+        source: a file; a folder or a glob of images, in the order of their names, numbers in these by
+            their value; or the number of a camera.
         start, stop, step: the frames wanted, counted from 0, as for a ``range``; stop None: until the end.
 
     Attributes:

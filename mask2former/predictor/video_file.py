@@ -31,6 +31,7 @@ class VideoFile:
     def __init__(self, file: Path, rate: float, sound: Path | None = None) -> None:
         self.file = file
         self._size: tuple[int, int] | None = None
+        self._told = False  # that sizes change
         self._writer: _H264 | _MPEG4
         if find_spec("av"):
             self._writer = _H264(file, rate, sound)
@@ -54,28 +55,43 @@ class VideoFile:
 
         Raises:
             OSError: the file cannot be written.
+            ValueError: the first frame is less than two pixels high or wide.
         """
         if self._size is None:
             self._size = (frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2)
+            if not min(self._size):
+                raise ValueError(
+                    f"{self.file}: a film has at least 2 x 2 pixels, and this one's first frame "
+                    f"{frame.shape[1]} x {frame.shape[0]}; write images instead."
+                )
         height, width = self._size
         if frame.shape[0] // 2 * 2 != height or frame.shape[1] // 2 * 2 != width:
-            logging.getLogger(__name__).warning(
-                "%s: a frame of %d x %d pixels is fitted into the first one's %d x %d.",
-                self.file, frame.shape[1], frame.shape[0], width, height,
-            )  # fmt: skip
-            frame = _fitted(frame, height, width)
+            if not self._told:
+                logging.getLogger(__name__).warning(
+                    "%s: a frame of %d x %d pixels, and any other of another size, is fitted into the first one's "
+                    "%d x %d.", self.file, frame.shape[1], frame.shape[0], width, height,
+                )  # fmt: skip
+                self._told = True
+            frame = fitted(frame, (height, width), cv2.INTER_AREA)
         self._writer.write(np.ascontiguousarray(frame[:height, :width]), seconds)
 
     def close(self) -> None:
         self._writer.close()
 
 
-def _fitted(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    factor = min(height / frame.shape[0], width / frame.shape[1])
-    size = max(1, round(frame.shape[0] * factor)), max(1, round(frame.shape[1] * factor))
-    result = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    result[top : top + size[0], left : left + size[1]] = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
+def fitted(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """Return an image [h, w] or [h, w, C] uint8 resized to fit into (H, W), in the middle of zeros.
+
+    Args:
+        image: of at least one pixel.
+        size: (H, W).
+        interpolation: one of OpenCV's.
+    """
+    factor = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    result = np.zeros((*size, *image.shape[2:]), np.uint8)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    result[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=interpolation)
     return result
 
 
@@ -119,31 +135,45 @@ class _H264:
             for packet in self._stream.encode(picture):
                 self._output.mux(packet)
         except av.FFmpegError as error:
-            raise OSError(f"{self._file}: the video cannot be written ({error}). Is the folder writable?") from error
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: Exception) -> OSError:
+        return OSError(f"{self._file}: the video cannot be written ({error}). Is the folder writable?")
 
     def _begin(self, width: int, height: int) -> None:
         import av
 
-        self._output = av.open(str(self._file), "w", options={"movflags": "faststart"})
-        self._stream = self._output.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, _TICKS)
         if self._sound is not None:
             self._input = av.open(str(self._sound))
             if not self._input.streams.audio:
                 raise ValueError(f"{self._sound}: it has no sound to keep; leave that out.")
+        self._output = av.open(str(self._file), "w", options={"movflags": "faststart"})
+        self._stream = self._output.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        if self._input is not None:
             self._heard = self._output.add_stream_from_template(self._input.streams.audio[0])
 
     def close(self) -> None:
-        if self._output is None:
+        """End the film, once.
+
+        Raises:
+            OSError: its last part cannot be written; the encoder keeps frames back, of a short film all.
+        """
+        import av
+
+        output, self._output = self._output, None
+        if output is None:
             return
-        for packet in self._stream.encode(None):
-            self._output.mux(packet)
-        if self._input is not None:
-            for packet in self._input.demux(self._input.streams.audio[0]):
-                if packet.dts is not None:
-                    packet.stream = self._heard
-                    self._output.mux(packet)
-            self._input.close()
-        self._output.close()
-        self._output = None
+        try:
+            for packet in self._stream.encode(None):
+                output.mux(packet)
+            if self._input is not None:
+                for packet in self._input.demux(self._input.streams.audio[0]):
+                    if packet.dts is not None:
+                        packet.stream = self._heard
+                        output.mux(packet)
+                self._input.close()
+            output.close()
+        except av.FFmpegError as error:
+            raise self._unwritten(error) from error

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from mask2former.modeling.meta_arch import PredictsMasks, require_finite
+from mask2former.predictor.batches import Entry, UntilError
 from mask2former.predictor.lazy_outputs import LazyOutputs
 from mask2former.predictor.load_image import LoadedImage
 from mask2former.tracking import TrackedOutputs, WindowLinker
-
-Entry = tuple[LoadedImage, dict[str, Any]]
-"""A frame, and the model's input for it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def in_windows(
     """Yield each frame of a film, in order, and its outputs, with tracks.
 
     A window is held at a time. A frame that two windows share has the masks of the first. Where frames change their
-    size a new window begins, and shares nothing.
+    size a new window begins, and shares nothing. An error of the frames is raised after the window of those before it.
 
     Args:
         model: sees clips.
@@ -63,7 +60,8 @@ def in_windows(
     linker = WindowLinker(start)
     held: list[Entry] = []
     shared = 0
-    for entry in frames:
+    read = UntilError(frames)
+    for entry in read:
         if held and entry[1]["image"].shape != held[0][1]["image"].shape:
             if len(held) > shared:
                 yield from _window(model, linker, held, shared, 0)
@@ -74,6 +72,7 @@ def in_windows(
             held, shared = held[-windows.shared :], windows.shared
     if len(held) > shared:
         yield from _window(model, linker, held, shared, 0)
+    read.check()
 
 
 @torch.no_grad()

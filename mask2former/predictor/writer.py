@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,10 @@ class ResultWriter:
 
     def end_video(self) -> None:
         """End the current video; the next frame belongs to another one."""
-        for video in self._videos.values():
-            video.close()
-        self._videos = {}
-        self._frames = 0
+        videos, self._videos, self._frames = self._videos, {}, 0
+        with ExitStack() as all_of_them:  # though one fails
+            for video in videos.values():
+                all_of_them.callback(video.close)
 
     def close(self) -> None:
         """Write the files that cover all images."""

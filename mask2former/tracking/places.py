@@ -33,8 +33,13 @@ def coarse_masks(masks: ResizedMasks, queries: Tensor | None = None) -> Tensor:
 
 
 def mask_iou(masks: Tensor, others: Tensor) -> Tensor:
-    """Return the intersection over union of bool masks [n, P] and [m, P]: float32 [n, m], 0 where both are empty."""
-    one, other = masks.float(), others.float()
+    """Return the intersection over union of masks [n, P] and [m, P]: float32 [n, m], 0 where both are empty.
+
+    Args:
+        masks, others: bool, or float32 of 0 and 1, which needs no conversion.
+    """
+    one = masks.float()
+    other = one if others is masks else others.float()
     common = one @ other.T
     union = one.sum(1)[:, None] + other.sum(1)[None] - common
     return common / union.clamp(min=1)

@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mask2former.tracking.known import FrameTracks, KnownTracks
 from mask2former.tracking.places import mask_iou
 
 _RECENT = 0.1  # similarity that a track gains which was in the frame before, over one that comes back
 _SHARE = 0.5  # of the new embedding in a track's
 _STAYS = 5  # frames for which an object that is not seen is looked for where it was
-
-
-class FrameTracks(NamedTuple):
-    """The tracks in one frame.
-
-    Attributes:
-        queries: [n] int64, ascending.
-        tracks: number of each query's track, counted from 1; a number is never used again.
-        class_logits: [n, K + 1] float32, averaged over the frames of each track so far.
-    """
-
-    queries: Tensor
-    tracks: list[int]
-    class_logits: Tensor
-
-    @classmethod
-    def of(
-        cls, queries: Sequence[int], tracks: list[int], means: Sequence[Tensor], class_logits: Tensor
-    ) -> FrameTracks:
-        """Build from lists; ``means`` are each track's logits [K + 1], on the CPU; the rest is as ``class_logits``."""
-        device = class_logits.device
-        averaged = torch.stack(list(means)) if means else class_logits[:0].float()
-        return cls(torch.tensor(queries, dtype=torch.int64, device=device), tracks, averaged.to(device))
-
-
-@dataclass
-class _Track:
-    number: int
-    embedding: np.ndarray  # [C], of length 1
-    class_logits: Tensor  # [K + 1], their sum over frames
-    frames: int
-    last: int  # the last frame with it
-    place: Tensor | None = None  # bool [h, w], its last mask, if overlap counts
 
 
 class Tracker:
@@ -100,9 +66,12 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget everything: the next frame is the first of another film."""
-        self._tracks: list[_Track] = []
+        self._known = KnownTracks()
+        self._embeddings = np.zeros((0, 0), np.float32)  # [tracks, C], of length 1
+        self._last = np.zeros(0, np.int64)  # the last frame with each track,
+        self._row = np.zeros(0, np.int64)  # and its mask's row among those of this frame
+        self._masks: dict[int, Tensor] = {}  # bool [n, h, w] of the last frames' candidates, if overlap counts
         self._frame = -1
-        self._count = 0
 
     @torch.no_grad()
     def step(
@@ -125,86 +94,88 @@ class Tracker:
                 "its frame."
             )
         self._frame += 1
-        self._tracks = [track for track in self._tracks if self._frame - track.last <= self.memory + 1]
-        logits = class_logits.float().cpu()
-        objectness = 1 - logits.softmax(-1)[:, -1]
-        candidates = (objectness >= self.follow).nonzero().flatten()
-        places = None
+        self._forget()
+        objectness = 1 - class_logits.float().cpu().softmax(-1)[:, -1]
+        queries = (objectness >= self.follow).nonzero().flatten()
+        shown = np.arange(len(queries))  # their rows among the masks
+        overlaps = None
         if masks is not None and (self.overlap or self.duplicates < 1):
-            places = masks(candidates).cpu()
+            places = masks(queries).cpu()
+            pixels = places.flatten(1).float()
             if self.duplicates < 1:
-                kept = _without_duplicates(objectness[candidates], places, self.duplicates)
-                candidates, places = candidates[kept], places[kept]
-        vectors = F.normalize(embeddings[candidates.to(embeddings.device)].float().cpu(), dim=-1).numpy()
-        found = self._assign(vectors, places)
-        queries: list[int] = []
-        tracks: list[_Track] = []
-        for row, query in enumerate(candidates.tolist()):
-            track = found.get(row)
-            if track is None:
-                if objectness[query] < self.start:
-                    continue
-                self._count += 1
-                track = _Track(self._count, vectors[row], torch.zeros_like(logits[query]), 0, self._frame)
-                self._tracks.append(track)
-            mixed = (1 - _SHARE) * track.embedding + _SHARE * vectors[row]
-            track.embedding = mixed / max(float(np.linalg.norm(mixed)), 1e-12)
-            track.class_logits = track.class_logits + logits[query]
-            track.frames, track.last = track.frames + 1, self._frame
-            track.place = places[row].clone() if places is not None and self.overlap else None  # a view keeps them all
-            queries.append(query)
-            tracks.append(track)
-        means = [track.class_logits / track.frames for track in tracks]
-        return FrameTracks.of(queries, [track.number for track in tracks], means, class_logits)
+                shown = _without_duplicates(objectness[queries], pixels, self.duplicates)
+            if self.overlap:
+                overlaps = self._overlaps(pixels, places.shape[1:])[shown]
+                self._masks[self._frame] = places
+            queries = queries[torch.from_numpy(shown)]
+        vectors = F.normalize(embeddings[queries.to(embeddings.device)].float().cpu(), dim=-1).numpy()
+        rows = self._assign(vectors, overlaps)
+        begins = (rows < 0) & (objectness[queries] >= self.start).numpy()
+        self._known.begin(rows, begins)
+        self._embeddings = np.concatenate([self._embeddings, vectors[begins]]) if len(self._last) else vectors[begins]
+        self._last, self._row = (np.pad(of_tracks, (0, int(begins.sum()))) for of_tracks in (self._last, self._row))
+        tracked = rows >= 0
+        rows = rows[tracked]
+        mixed = (1 - _SHARE) * self._embeddings[rows] + _SHARE * vectors[tracked]
+        self._embeddings[rows] = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
+        self._last[rows], self._row[rows] = self._frame, shown[tracked]
+        return self._known.add(rows, queries[torch.from_numpy(tracked)], class_logits)
 
-    def _assign(self, vectors: np.ndarray, places: Tensor | None) -> dict[int, _Track]:
-        """Return the track of each row that has one, of unit vectors [n, C] and masks bool [n, h, w]."""
-        if not len(vectors) or not self._tracks:
-            return {}
+    def _forget(self) -> None:
+        """Forget the tracks that were not seen for too long, and masks that are too old."""
+        remembered = self._frame - self._last <= self.memory + 1
+        if not remembered.all():
+            self._known.keep(remembered)
+            self._embeddings = self._embeddings[remembered]
+            self._last, self._row = self._last[remembered], self._row[remembered]
+        self._masks = {frame: masks for frame, masks in self._masks.items() if self._frame - frame <= _STAYS}
+
+    def _assign(self, vectors: np.ndarray, overlaps: np.ndarray | None) -> np.ndarray:
+        """Return the row of each query's track, int64 [n], -1 where it has none.
+
+        Args:
+            vectors: [n, C], of length 1.
+            overlaps: IoU of the masks of queries and tracks, [n, tracks]; None: they do not count.
+        """
+        result = np.full(len(vectors), -1)
+        if not len(vectors) or not len(self._last):
+            return result
         from scipy.optimize import linear_sum_assignment  # takes a second to import
 
-        similar = np.nan_to_num(vectors @ np.stack([track.embedding for track in self._tracks]).T, nan=-1.0)
-        if places is not None and self.overlap:
-            similar = (1 - self.overlap) * similar + self.overlap * self._overlaps(places)
-        recent = np.array([track.last == self._frame - 1 for track in self._tracks])
+        similar = np.nan_to_num(vectors @ self._embeddings.T, nan=-1.0)
+        if overlaps is not None:
+            similar = (1 - self.overlap) * similar + self.overlap * overlaps
+        recent = self._last == self._frame - 1
         # What is too unlike counts as no gain, and not as a loss, so that it never decides between others.
         gain = np.where(similar >= self.similarity, similar - self.similarity + _RECENT * recent + 1e-6, 0.0)
         rows, columns = linear_sum_assignment(gain, maximize=True)
-        return {
-            int(row): self._tracks[column]
-            for row, column in zip(rows, columns, strict=True)
-            if similar[row, column] >= self.similarity
-        }
+        alike = similar[rows, columns] >= self.similarity
+        result[rows[alike]] = columns[alike]
+        return result
 
-    def _overlaps(self, places: Tensor) -> np.ndarray:
-        """Return the IoU of masks bool [n, h, w] and the last ones of tracks: [n, tracks]."""
-        result = np.zeros((len(places), len(self._tracks)), np.float32)
-        for track in self._tracks:
-            if self._frame - track.last > _STAYS:
-                track.place = None
-        # A film's frames may change their size, and then nothing can be compared.
-        near = [
-            (column, track.place)
-            for column, track in enumerate(self._tracks)
-            if track.place is not None and track.place.shape == places.shape[1:]
-        ]
-        if near:
-            last = torch.stack([place for _, place in near]).flatten(1)
-            result[:, [column for column, _ in near]] = mask_iou(places.flatten(1), last).numpy()
+    def _overlaps(self, pixels: Tensor, size: Sequence[int]) -> np.ndarray:
+        """Return the IoU of masks float32 [n, h * w] of a size (h, w) and the last ones of tracks: [n, tracks]."""
+        result = np.zeros((len(pixels), len(self._last)), np.float32)
+        for frame, masks in self._masks.items():
+            columns = np.flatnonzero(self._last == frame)
+            # A film's frames may change their size, and then nothing can be compared.
+            if len(columns) and masks.shape[1:] == size:
+                last = masks.flatten(1)[torch.from_numpy(self._row[columns])]
+                result[:, columns] = mask_iou(pixels, last).numpy()
         return result
 
 
-def _without_duplicates(scores: Tensor, masks: Tensor, most: float) -> Tensor:
+def _without_duplicates(scores: Tensor, masks: Tensor, most: float) -> np.ndarray:
     """Return the rows, ascending, whose masks overlap none of a better row that stays by an IoU above ``most``.
 
     Args:
         scores: [n].
-        masks: bool [n, h, w].
+        masks: [n, P], 0 or 1.
     """
-    order = scores.argsort(descending=True, stable=True)
-    above = (mask_iou(masks[order].flatten(1), masks[order].flatten(1)) > most).numpy()
+    order = scores.argsort(descending=True, stable=True).numpy()
+    above = (mask_iou(masks, masks) > most).numpy()[np.ix_(order, order)]
     stays = np.ones(len(order), bool)
     for place in range(len(order)):
         if stays[place]:
             stays[place + 1 :] &= ~above[place, place + 1 :]
-    return order[torch.from_numpy(stays)].sort().values
+    return np.sort(order[stays])

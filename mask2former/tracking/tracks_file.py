@@ -29,6 +29,9 @@ class TracksFile:
         category_ids: the data set's id of each class.
         names: of the classes.
 
+    Attributes:
+        size: (H, W) of the frames, in pixels; None before the first.
+
     Raises:
         ValueError: another suffix.
     """
@@ -39,7 +42,7 @@ class TracksFile:
         self.file, self._name = file, name
         self._category_ids, self._names = list(category_ids), list(names)
         self._frames = 0
-        self._size: tuple[int, int] | None = None
+        self.size: tuple[int, int] | None = None
         self._rows: list[tuple[Any, ...]] = []
         self._masks: dict[int, dict[int, Any]] = {}  # track -> frame -> run lengths
         self._facts: dict[int, list[tuple[int, float, list[float], int]]] = {}  # class, score, box, area
@@ -53,9 +56,19 @@ class TracksFile:
         scores: Sequence[float],
         seconds: float | None,
     ) -> None:
-        """Add the next frame: numbers of tracks, masks [n, H, W] bool, boxes [n, 4] (x0, y0, x1, y1), and so on."""
+        """Add the next frame: numbers of tracks, masks [n, H, W] bool, boxes [n, 4] (x0, y0, x1, y1), and so on.
+
+        Raises:
+            ValueError: (H, W) is not that of the first frame; both forms of the file know one size of a film.
+        """
+        self.size = self.size or (masks.shape[1], masks.shape[2])
+        if masks.shape[1:] != self.size:
+            height, width = self.size
+            raise ValueError(
+                f"{self.file}: frame {self._frames} has {masks.shape[2]} x {masks.shape[1]} pixels, and those before "
+                f"{width} x {height}; resize its masks."
+            )
         frame, self._frames = self._frames, self._frames + 1
-        self._size = self._size or (masks.shape[1], masks.shape[2])
         areas = masks.sum((1, 2)).tolist()
         runs = encode_masks(masks) if self.file.suffix.lower() == ".json" and len(masks) else [None] * len(masks)
         rows = zip(tracks, runs, boxes.tolist(), classes, scores, areas, strict=True)
@@ -82,7 +95,7 @@ class TracksFile:
         return text.getvalue()
 
     def _json(self) -> dict[str, Any]:
-        height, width = self._size or (0, 0)
+        height, width = self.size or (0, 0)
         video = {"id": 1, "name": self._name, "width": width, "height": height, "length": self._frames}
         annotations = []
         for track, masks in sorted(self._masks.items()):

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mask2former.modeling.postprocess import ResizedMasks
+from mask2former.tracking.known import FrameTracks, KnownTracks
 from mask2former.tracking.places import coarse_masks, mask_iou
-from mask2former.tracking.tracker import FrameTracks
-
-
-@dataclass
-class _Track:
-    number: int
-    class_logits: Tensor  # [K + 1], their sum over frames
-    frames: int
-    places: list[Tensor]  # bool [h, w], in each frame that the next window may share
 
 
 class WindowLinker:
@@ -44,8 +35,8 @@ class WindowLinker:
                 f"WindowLinker: start is {start} and least {least}; both are shares, and least is above 0."
             )
         self.start, self.least = start, least
-        self._tracks: list[_Track] = []
-        self._count = 0
+        self._known = KnownTracks()
+        self._masks: list[Tensor] = []  # bool [tracks, h, w], in each frame that the next window may share
 
     @torch.no_grad()
     def step(self, class_logits: Tensor, frames: Sequence[ResizedMasks], shared: int, keep: int) -> FrameTracks:
@@ -60,42 +51,38 @@ class WindowLinker:
         Returns:
             The tracks in this window; class logits are averaged over the frames of each track so far.
         """
-        logits = class_logits.float().cpu()
-        objectness = 1 - logits.softmax(-1)[:, -1]
-        candidates = (objectness >= self.start / 2).nonzero().flatten()
-        rows = candidates.to(class_logits.device)
-        places = {t: coarse_masks(frames[t], rows).cpu() for t in {*range(shared), *_last(len(frames), keep)}}
-        found = self._assign([places[t] for t in range(shared)])
-        queries: list[int] = []
-        tracks: list[_Track] = []
-        for row, query in enumerate(candidates.tolist()):
-            track = found.get(row)
-            if track is None:
-                if objectness[query] < self.start:
-                    continue
-                self._count += 1
-                track = _Track(self._count, torch.zeros_like(logits[query]), 0, [])
-            new = len(frames) - (shared if track.frames else 0)
-            track.class_logits = track.class_logits + logits[query] * new
-            track.frames += new
-            track.places = [places[t][row].clone() for t in _last(len(frames), keep)]
-            queries.append(query)
-            tracks.append(track)
-        self._tracks = tracks
-        means = [track.class_logits / track.frames for track in tracks]
-        return FrameTracks.of(queries, [track.number for track in tracks], means, class_logits)
+        objectness = 1 - class_logits.float().cpu().softmax(-1)[:, -1]
+        queries = (objectness >= self.start / 2).nonzero().flatten()
+        of_masks = queries.to(class_logits.device)
+        kept = _last(len(frames), keep)
+        masks = {t: coarse_masks(frames[t], of_masks).cpu() for t in {*range(shared), *kept}}
+        rows = self._assign([masks[t] for t in range(shared)], len(queries))
+        goes_on = rows >= 0
+        self._known.begin(rows, ~goes_on & (objectness[queries] >= self.start).numpy())
+        tracked = rows >= 0
+        new = np.where(goes_on, len(frames) - shared, len(frames))[tracked]
+        found = self._known.add(rows[tracked], queries[torch.from_numpy(tracked)], class_logits, new)
+        self._known.keep(rows[tracked])
+        self._masks = [masks[t][torch.from_numpy(tracked)] for t in kept]
+        return found
 
-    def _assign(self, places: list[Tensor]) -> dict[int, _Track]:
-        """Return the track of each row that has one, of masks bool [n, h, w] in each shared frame."""
-        if not places or not self._tracks or not len(places[0]):
-            return {}
+    def _assign(self, masks: list[Tensor], count: int) -> np.ndarray:
+        """Return the row of each query's track, int64 [count], -1 where it has none.
+
+        Args:
+            masks: bool [count, h, w], in each shared frame.
+        """
+        result = np.full(count, -1)
+        if not masks or not len(self._known) or not count:
+            return result
         from scipy.optimize import linear_sum_assignment  # takes a second to import
 
-        known = [torch.cat([place.flatten() for place in track.places[-len(places) :]]) for track in self._tracks]
-        iou = mask_iou(torch.cat([place.flatten(1) for place in places], 1), torch.stack(known)).numpy()
+        known = torch.cat([of_frame.flatten(1) for of_frame in self._masks[-len(masks) :]], 1)
+        iou = mask_iou(torch.cat([of_frame.flatten(1) for of_frame in masks], 1), known).numpy()
         rows, columns = linear_sum_assignment(np.where(iou >= self.least, iou, 0.0), maximize=True)
-        pairs = zip(rows, columns, strict=True)
-        return {int(row): self._tracks[column] for row, column in pairs if iou[row, column] >= self.least}
+        alike = iou[rows, columns] >= self.least
+        result[rows[alike]] = columns[alike]
+        return result
 
 
 def _last(length: int, count: int) -> range:

@@ -106,3 +106,10 @@ def test_tables_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {"torch", *findings.REQUIRED.values()} == {re.split("[>=]", one)[0] for one in project["dependencies"]}
     assert {name: list(packages) for name, (_, packages) in findings.EXTRAS.items()} == project["optional-dependencies"]
+
+
+def test_looking_for_pip_leaves_setuptools_importable() -> None:
+    """Before Python 3.12 setuptools gives way to a pip that is asked for, and PyTorch's extensions fail after that."""
+    looks = "from mask2former_cli import findings; has = findings.has_pip(); findings.pip_install('x')"
+    code = f"{looks}; import setuptools, importlib.metadata as m; assert has == any(m.distributions(name='pip'))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -14,6 +14,7 @@ import pytest
 import video_data as data
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
+from PIL import Image
 from pycocotools import mask as coco_mask
 from test_report_page import Page, all_of
 
@@ -157,3 +158,10 @@ def test_strips_show_objects_in_their_frames(page: Callable[..., Any]) -> None:
     drawn, plain = means
     assert plain == pytest.approx((40, 60, 250), abs=12)  # as it was written
     assert abs(drawn - plain).max() > 40
+
+
+def test_a_frame_of_another_size_is_not_drawn(page: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "images" / "0005" / "000007.png"
+    Image.fromarray(np.zeros((500, 700, 3), np.uint8)).save(file)
+    text, scores = page(found_tracks())
+    assert "000007.png has 700 x 500 pixels, but a mask in it" in text and scores["AP-car"] == pytest.approx(100)

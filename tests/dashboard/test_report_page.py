@@ -1,6 +1,9 @@
 """The report's page: whole, closed in itself, with names that cannot break it; its numbers those of the tallies."""
 
+import html
 import html.parser
+import json
+import os
 import pickle
 import re
 
@@ -226,3 +229,25 @@ def test_the_page_says_what_it_lacks(report):
     )
     page = Page(report().read_text())
     assert "a <run>" in page.texts and "Class by class" not in page.texts
+
+
+def test_an_image_that_has_gone_costs_only_itself(report, images, caplog):
+    records, _, _ = images
+    gone = records[0]["file_name"]  # whose result is the best
+    os.unlink(gone)
+    text = report("panoptic").read_text()
+    page = Page(text)
+    assert "Some images are not shown" in text and html.escape(gone) in text and gone in caplog.text
+    captions = {one["title"] for one in all_of(page, "span") if (one.get("title") or "").endswith(".png")}
+    assert len(captions) == 3 and os.path.basename(gone) not in captions
+    album = json.loads(re.search(r'id="album-data">(.*?)</script>', text)[1])
+    assert len(album["images"]) == len(album["tasks"]["panoptic"]["entries"]) == len(records) - 1
+
+
+def test_names_that_are_no_utf8_have_a_page(report, images):
+    records, _, _ = images
+    old = os.fsencode(records[0]["file_name"])
+    new = os.path.join(os.path.dirname(old), b"gr\xfcn.png")  # Latin-1, as of an old archive
+    os.rename(old, new)
+    records[0]["file_name"] = os.fsdecode(new)
+    assert "gr?n.png" in report("panoptic").read_text(encoding="utf-8")

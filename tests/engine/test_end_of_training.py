@@ -212,17 +212,6 @@ def test_a_new_training_in_the_same_folder_sets_the_earlier_one_aside(tmp_path, 
     assert longer.start_iter == 12
 
 
-@pytest.fixture
-def _restored_loggers():
-    names = ("detectron2", "fvcore", "mask2former")
-    before = {name: (list(logging.getLogger(name).handlers), logging.getLogger(name).propagate) for name in names}
-    yield
-    for name, (handlers, propagate) in before.items():
-        logging.getLogger(name).handlers[:] = handlers
-        logging.getLogger(name).propagate = propagate
-
-
-@pytest.mark.usefixtures("_restored_loggers")
 @pytest.mark.parametrize("flag", ["", "resume", "eval_only", "overwrite"])
 def test_a_command_sets_it_aside_with_its_configuration(tmp_path, flag):
     """The new training may begin with the earlier one's weights, which then stay where they are too."""

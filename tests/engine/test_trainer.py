@@ -14,7 +14,7 @@ from torch import nn
 
 from mask2former.config import load_config
 from mask2former.engine.hooks.progress import ProgressHook
-from mask2former.engine.logs import LOGGERS, NOTICE, setup_run
+from mask2former.engine.logs import NOTICE, setup_run
 from mask2former.engine.trainer import Trainer
 
 DATASET = "trainer_test_set"
@@ -219,16 +219,6 @@ def test_quiet_runs_do_not_say_it_all_the_time(make, caplog):
     ]
 
 
-@pytest.fixture
-def _restored_loggers():
-    before = {name: (list(logging.getLogger(name).handlers), logging.getLogger(name).propagate) for name in LOGGERS}
-    yield
-    for name, (handlers, propagate) in before.items():
-        logging.getLogger(name).handlers[:] = handlers
-        logging.getLogger(name).propagate = propagate
-
-
-@pytest.mark.usefixtures("_restored_loggers")
 @pytest.mark.parametrize("quiet", [False, True])
 def test_terminal_and_log_file(tmp_path, capsys, quiet):
     cfg = load_config(None, ["OUTPUT_DIR", str(tmp_path), "MODEL.DEVICE", "cpu"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
+import pytest
 import torch
 
 from mask2former.predictor.batches import Entry, of_one_size
@@ -32,3 +33,15 @@ def test_a_full_batch_waits_for_no_further_frame() -> None:
     seen: list[int] = []
     next(of_one_size(entries(seen), 2))
     assert seen == WIDTHS[:2]
+
+
+def test_what_was_read_before_an_error_is_not_lost() -> None:
+    def broken() -> Iterator[Entry]:
+        yield from entries([])
+        raise OSError("frame 7 cannot be decoded")
+
+    batches = []
+    with pytest.raises(OSError, match="frame 7"):
+        for batch in of_one_size(broken(), 5):
+            batches.append(len(batch))
+    assert batches == [3, 1, 1, 2]

@@ -218,3 +218,16 @@ def test_tensors(image: np.ndarray) -> None:
 def test_tensors_that_are_no_image(source: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_image(source)
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Some programs number them without zeros; folders of a glob are numbered so, too."""
+    wanted = ["a 9.png", "a 10 b 2.png", "a 10 b 10.png", "frame02.png", "frame2.png", "frame11.jpg"]
+    for folder in ("2", "10"):
+        (tmp_path / folder).mkdir()
+        for name in reversed(wanted):
+            (tmp_path / folder / name).touch()
+        (tmp_path / folder / "._frame2.png").touch()  # as archives of macOS have them
+    assert [file.name for file in find_images(tmp_path / "2")] == wanted
+    both = [file.relative_to(tmp_path) for file in find_images(tmp_path / "*" / "*.jpg")]
+    assert both == [Path("2", "frame11.jpg"), Path("10", "frame11.jpg")]

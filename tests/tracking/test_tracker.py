@@ -93,12 +93,47 @@ def test_doubtful_queries_go_on_with_a_track_but_begin_none():
     assert tracker.step(torch.ones(1, 4), torch.tensor([[-3.0, 0.0]])).tracks == []
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0, 2, 30]), st.sampled_from([0.0, 0.7]), st.sampled_from([0.4, 1.0]))
+def test_films_of_any_kind_have_sound_tracks(seed, memory, overlap, duplicates):
+    """Objects flicker, change their looks and places, and frames their size: books are kept by track number here."""
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=random)
+
+    queries = 9
+    looks, places = draw(queries, 5), draw(queries, 6, 7)
+    tracker = Tracker(0.5, None, 0.4, memory, overlap, duplicates)
+    of_track: dict[int, list[torch.Tensor]] = {}
+    last: dict[int, int] = {}
+    for number in range(25):
+        logits = 3 * draw(queries, 4)
+        if number % 9 == 8:
+            logits[:, -1] = 99.0  # a frame that shows nothing
+        order = torch.randperm(queries, generator=random)
+        shape = (6, 7) if number % 7 else (5, 7)
+        seen = ((places + 0.3 * draw(queries, 6, 7)) > 0.3)[order, : shape[0]]
+        found = tracker.step((looks + 0.4 * draw(queries, 5))[order], logits, lambda rows, masks=seen: masks[rows])
+        assert len(set(found.tracks)) == len(found.tracks) == len(found.queries)
+        assert found.queries.tolist() == sorted(set(found.queries.tolist()))
+        new = [track for track in found.tracks if track not in of_track]
+        assert new == [len(of_track) + 1 + place for place in range(len(new))]
+        for query, track, mean in zip(found.queries.tolist(), found.tracks, found.class_logits, strict=True):
+            objectness = 1 - logits[query].softmax(-1)[-1]
+            assert objectness >= (0.5 if track in new else 0.25)
+            assert number - last.get(track, number) <= memory + 1
+            of_track.setdefault(track, []).append(logits[query])
+            last[track] = number
+            assert torch.allclose(mean, torch.stack(of_track[track]).mean(0), atol=1e-4)
+
+
 def test_what_is_kept_does_not_grow_with_the_film():
     tracker = Tracker(memory=5)
     for number in range(300):  # a new object in each frame
         torch.manual_seed(number)
         tracker.step(torch.randn(3, 64), torch.tensor([[SURE, EMPTY]] * 3))
-        assert len(tracker._tracks) <= 3 * 7
+        assert len(tracker._known) <= 3 * 7
 
 
 def test_a_film_without_objects():

@@ -121,6 +121,21 @@ def test_another_size_begins_a_window():
     assert len(results) == 9 and model.lengths == [4, 2, 4]
 
 
+@pytest.mark.parametrize(("length", "windows"), [(3, [3]), (5, [4, 2]), (4, [4])])
+def test_frames_before_an_error_are_followed(length, windows):
+    """A film that breaks off has the frames that came before, also those that waited for a window to be full."""
+
+    def broken():
+        yield from film(length)
+        raise OSError("cannot be decoded")
+
+    model, count = ClipModel(3), 0
+    with pytest.raises(OSError, match="cannot be decoded"):
+        for _ in in_windows(model, broken(), Windows(4, 1), 0.5):
+            count += 1
+    assert count == length and model.lengths == windows
+
+
 def test_classes_are_averaged_over_frames():
     """Windows of 3 and then 2 new frames, of class logits a and b: (3 a + 2 b) / 5."""
     maps = torch.full((1, 1, 4, H, W), 5.0)
@@ -139,7 +154,7 @@ def test_what_is_kept_does_not_grow_with_the_film():
         maps[0, 0, :, :, number % 20] = 5.0  # elsewhere, so that it is a new object
         masks = [ResizedMasks(DenseMasks(maps), 0, (H, W), (H, W), None, t) for t in range(3)]
         assert linker.step(torch.tensor([[4.0, 0.0]]), masks, min(number, 1), 1).tracks == [number + 1]
-    assert len(linker._tracks) == 1
+    assert len(linker._known) == 1
 
 
 @pytest.mark.parametrize(("frames", "shared"), [(4, 0), (4, 4), (1, 1)])

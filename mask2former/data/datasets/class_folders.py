@@ -57,6 +57,7 @@ def read_class_folders(image_root: str, class_root: str | None = None) -> list[R
     return [
         {"file_name": path, "image_id": os.path.relpath(path, image_root), "class_id": number}
         for path, number in images
+        if not os.path.basename(path).startswith(".")  # ._0.png of macOS's archives is no image
     ]
 
 

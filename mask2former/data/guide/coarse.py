@@ -43,14 +43,14 @@ def _box(mask: Mask, rng: np.random.Generator) -> Mask:
 
 def _dilated(mask: Mask, rng: np.random.Generator) -> Mask:
     """Grow by a random number of pixels."""
-    return _by_disc(cv2.dilate, mask, rng.uniform(*GROWTH) * _size(mask))
+    return _distance(~mask) <= _at_least_one(rng.uniform(*GROWTH) * _size(mask))
 
 
 def _eroded(mask: Mask, rng: np.random.Generator) -> Mask:
     """Shrink by a random number of pixels, or by less where nothing would be left."""
     radius = rng.uniform(*LOSS) * _size(mask)
     while radius >= 1:
-        coarse = _by_disc(cv2.erode, mask, radius)
+        coarse = _distance(mask) > _at_least_one(radius)
         if coarse.any():
             return coarse
         radius /= 2
@@ -93,9 +93,17 @@ def _span(occupied: Any) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
-def _by_disc(change: Callable, mask: Mask, radius: float) -> Mask:
-    """Grow or shrink by a disc of a radius of at least one pixel; what lies outside of the image counts as background
-    for growing and as object for shrinking."""
-    side = 2 * max(1, round(radius)) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return change(mask.astype(np.uint8), disc) != 0
+def _at_least_one(radius: float) -> int:
+    return max(1, round(radius))
+
+
+def _distance(mask: Mask) -> np.ndarray:
+    """Return each pixel's distance to the nearest one outside of a mask, float32 [H, W]; what lies outside of the image
+    is no such pixel.
+
+    A disc about every pixel, as of a morphological operation, takes the fourth power of a side: a quarter of a second
+    for an image of 1024 x 1024, 4 s for one of twice that.
+    """
+    if mask.all():
+        return np.full(mask.shape, np.inf, np.float32)
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

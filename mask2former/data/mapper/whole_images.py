@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
@@ -12,6 +13,7 @@ from mask2former.data.images.limits import ImageError
 from mask2former.data.images.read import read_image
 
 POLICIES = ("imagenet", "cifar10", "svhn")
+LONGEST = 16  # times the shorter side; more of an image is cut off before it is resized for a test
 
 
 class ClassMapper:
@@ -60,6 +62,7 @@ class ClassMapper:
             if auto_augment:
                 steps.append(v2.AutoAugment(v2.AutoAugmentPolicy(auto_augment)))
         self.steps = v2.Compose(steps)
+        self.is_train = is_train
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict[str, Any]:
@@ -92,5 +95,18 @@ class ClassMapper:
             image = read_image(name, "RGB", self.max_pixels)  # AutoAugment's colours are those of RGB
         except FileNotFoundError as error:
             raise ImageError(f"{name}: there is no such file.") from error
-        square: Tensor = self.steps(torch.from_numpy(image).permute(2, 0, 1))
+        square: Tensor = self.steps(torch.from_numpy(image if self.is_train else _middle(image)).permute(2, 0, 1))
         return {**record, "image": (square if self.image_format == "RGB" else square.flip(0)).contiguous()}
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """Cut the ends of a very long image off, which no central square sees, and which resizing would blow up.
+
+    A line of 2 x 20,000 pixels would take 2 GB when its shorter side is resized to 256.
+
+    Args:
+        image: [H, W, 3].
+    """
+    most = LONGEST * min(image.shape[:2])
+    rows, columns = (slice((side - most) // 2 if side > most else 0, None) for side in image.shape[:2])
+    return image[rows, columns][:most, :most]

@@ -77,7 +77,8 @@ class Teacher:
             device: the student's.
         """
         if self._model is None:
-            with torch.random.fork_rng():
+            # Without a list, it warns of every GPU of the machine, though one process uses one.
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 model: Any = self._build().eval().requires_grad_(False)
             model.keeps_features = True
             self._model = model.to(device)

@@ -130,6 +130,31 @@ def test_the_order_of_queries_changes_nothing() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0]["pred_masks"], results[1]["pred_masks"], strict=True))
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.8])
+@pytest.mark.parametrize("way", ["minvis", "tracker"])
+def test_located_queries_that_look_alike_keep_their_places(way: str, overlap: float) -> None:
+    """The decoder's places are in what makes its masks: they tell apart what the looks, made equal here, cannot."""
+    network = model("VideoMaskFormer", "LocatedQueryDecoder", way)
+    with torch.no_grad():
+        ((_, masks),) = network.predict([{"image": clip_input()["image"][0]}])
+    located, looks = 6, 32
+    embed = masks.masks.mask_embed[:, -located:].clone()
+    embed[..., :looks] = embed[:, :1, :looks]
+    orders = torch.stack([torch.randperm(located) for _ in range(5)])
+    sure = torch.tensor([[6.0] + [0.0] * 7] * located)
+
+    def predict(images: list[dict[str, Any]]) -> list[tuple[Tensor, ResizedMasks]]:
+        order = orders[int(images[0]["image"][0, 0, 0])]
+        return [(sure, replace(masks, masks=FactoredMasks(embed[:, order], masks.masks.features)))]
+
+    clip = {"image": [torch.full((3, 50, 70), t) for t in range(len(orders))]}
+    found = link_clip(predict, clip, ClipSettings(way=way, frames=1, tracks=located, overlap=overlap))["pred_masks"]
+    assert len(found) == located
+    for number, track in enumerate(found):
+        assert track.any() and all(torch.equal(frame, track[0]) for frame in track)
+        assert all(not torch.equal(track[0], other[0]) for other in found[:number])
+
+
 @pytest.mark.parametrize("way", ["minvis", "tracker"])
 def test_masks_that_are_a_softmax(way: str) -> None:
     """kMaX-DeepLab: a clip of one frame has the masks of the image."""
