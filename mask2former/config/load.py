@@ -20,6 +20,8 @@ _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 _MISMATCH = re.compile(
     r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)", re.S
 )
+_KINDS = {"list": "a list", "tuple": "a list", "int": "a whole number", "float": "a number", "bool": "True or False"}
+_KINDS |= {"str": "text", "CfgNode": "a group of keys", "dict": "a group of keys", "NoneType": "nothing"}
 logger = logging.getLogger(__name__)
 
 
@@ -109,21 +111,15 @@ def merge_options(cfg: CfgNode, opts: list[str]) -> None:
         raise ConfigError(f"Options {' '.join(map(str, opts))!r}: {_explain(error, cfg)}") from error
 
 
-_KINDS = {"list": "a list", "tuple": "a list", "int": "a whole number", "float": "a number", "bool": "True or False"}
-_KINDS |= {"str": "text", "CfgNode": "a group of keys", "dict": "a group of keys", "NoneType": "nothing"}
-_WRONG_KIND = r"Type mismatch \(<class '([\w.]+)'> vs\. <class '([\w.]+)'>\).* for config key: (\S+)"  # yacs's words
-
-
 def _explain(error: Exception, cfg: CfgNode) -> str:
     text = str(error.args[0]) if error.args else repr(error)
-    if wrong := re.match(_WRONG_KIND, text, re.DOTALL):
-        wanted, found = (_KINDS.get(name.rpartition(".")[2], name) for name in wrong.groups()[:2])
+    if wrong := _MISMATCH.match(text):
+        *kinds, was, value, key = wrong.groups()
+        wanted, found = (_KINDS.get(name.rpartition(".")[2], name) for name in kinds)
+        such = f", such as {was or repr(was)}" if wanted != "a group of keys" else ""
         quotes = " Names in a list have quotes: \"['A', 'B']\"." if (wanted, found) == ("a list", "text") else ""
-        return f"{wrong[3]} is {wanted}; found {found}.{quotes}"
+        return f"{key} is {wanted}{such}; found {found}, {value or repr(value)}.{quotes}"
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", text)
-    if mismatch := _MISMATCH.match(text):
-        old, new, was, value, key = mismatch.groups()
-        return f"{key} is {value}, of the type {new}; it takes the type {old}, such as {was or repr(was)}."
     if not unknown:
         return text
     close = difflib.get_close_matches(unknown[1], list(_keys(cfg)), n=1, cutoff=0.5)

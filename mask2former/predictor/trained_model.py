@@ -32,10 +32,13 @@ class Undrawn(TorchFunctionMode):
 
 
 @torch.no_grad()
-def build_trained(cfg: CfgNode, file: str) -> nn.Module:
+def build_trained(cfg: CfgNode, file: str) -> Any:
     """Build the model of a configuration, in evaluation mode, with the weights of a file.
 
     What the file lacks is initialised as :func:`build_model` does it.
+
+    Returns:
+        What :func:`build_model` returns.
 
     Raises:
         ValueError: these are not the weights of this model.
