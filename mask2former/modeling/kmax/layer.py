@@ -119,8 +119,11 @@ def sum_of_pixels(masks: FactoredMasks, values: Tensor) -> Tensor:
     """
     with without_autocast(values):
         owner = masks.logits().detach()[:, :, 0].argmax(1).flatten(1)  # [B, h w]
-        values = at_least_float32(values.flatten(2).transpose(1, 2))
-        batch, count = values.shape[0], masks.num_queries
+        values, count = at_least_float32(values.flatten(2)), masks.num_queries
+        if torch.compiler.is_exporting():
+            # ONNX Runtime adds to one slot from several threads at a time, and loses pixels (its ScatterND).
+            return values @ (owner[:, :, None] == torch.arange(count, device=owner.device)).to(values.dtype)
+        values, batch = values.transpose(1, 2), values.shape[0]
         place = owner + torch.arange(batch, device=owner.device)[:, None] * count
         total = values.new_zeros(batch * count, values.shape[-1])
         total = total.index_add(0, place.flatten(), values.flatten(0, 1))

@@ -78,7 +78,8 @@ class LocatedkMaXDecoder(kMaXTransformerDecoder):
             predicted = self.bump(slots[:, :, -chosen.shape[1] :].transpose(1, 2))
             bumps = bump(predicted.to(at_places.dtype), at_places)
             bumps = F.pad(bumps, (0, 0, slots.shape[2] - chosen.shape[1], 0))
-            waves = waves_of_grid(*_positions(masks.mask_features, last))[:, None].expand(len(bumps), -1, -1, -1, -1)
+            waves = waves_of_grid(*_positions(masks.mask_features, last))[:, None]
+            waves = waves.expand(bumps.shape[0], -1, -1, -1, -1)
             return replace(
                 masks,
                 mask_embed=torch.cat([masks.mask_embed, bumps.to(masks.mask_embed.dtype)], -1),
