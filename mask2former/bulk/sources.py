@@ -92,6 +92,8 @@ def _of_place(fs: AbstractFileSystem, path: str) -> Iterator[Source]:
         root = os.path.commonpath([str(PurePosixPath(file).parent) for file in files]) if files else path
     for file in sorted(files):
         name = str(PurePosixPath(file).relative_to(root))
+        if PurePosixPath(file).name.startswith("._"):  # no image: archives of macOS have one beside each file
+            continue
         if file.lower().endswith(IMAGE_SUFFIXES):
             yield Source(fs.unstrip_protocol(file), name, 0)
         elif file.lower().endswith(".tar"):
@@ -105,7 +107,8 @@ def _of_tar(fs: AbstractFileSystem, file: str, name: str) -> Iterator[Source]:
         try:
             with tarfile.open(fileobj=opened, mode="r:") as archive:
                 for member in archive:
-                    if member.isreg() and member.name.lower().endswith(IMAGE_SUFFIXES):
+                    hidden = PurePosixPath(member.name).name.startswith("._")
+                    if member.isreg() and not hidden and member.name.lower().endswith(IMAGE_SUFFIXES):
                         url = fs.unstrip_protocol(file)
                         yield Source(url, f"{name}/{member.name}", 0, member.offset_data, member.size)
         except tarfile.TarError as error:

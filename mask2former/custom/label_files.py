@@ -10,7 +10,7 @@ from PIL import Image
 
 from mask2former.custom.source import DataError, DataSource, with_colours
 from mask2former.data.datasets.categories import Category
-from mask2former.data.datasets.readers import LABEL_SUFFIXES
+from mask2former.data.datasets.readers import LABEL_SUFFIXES, with_suffix
 from mask2former.data.datasets.spec import IGNORE_LABEL
 from mask2former.data.images.read import read_labels
 
@@ -37,7 +37,7 @@ def label_values(sources: Sequence[DataSource]) -> set[int]:
 
 def label_files(source: DataSource) -> list[Path]:
     assert source.pngs is not None
-    return sorted(path for path in Path(source.pngs).iterdir() if path.suffix.lower() in LABEL_SUFFIXES)
+    return sorted(with_suffix(Path(source.pngs).iterdir(), LABEL_SUFFIXES))
 
 
 def label_categories(values: set[int], ignore_label: int, names: Sequence[str]) -> list[Category]:

@@ -13,7 +13,7 @@ from mask2former.data.coco.faults import FirstFault
 from mask2former.data.coco.file import load_json
 from mask2former.data.coco.videos import lists_videos
 from mask2former.data.datasets.categories import Category
-from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES, LABEL_SUFFIXES, with_suffix
 from mask2former.data.video_forms import has_video_ids, mots_form
 
 FORMS = (
@@ -146,4 +146,4 @@ def _is_colour(value: Any) -> bool:
 
 
 def _holds(folder: str, suffixes: tuple[str, ...]) -> bool:
-    return any(path.suffix.lower() in suffixes for path in Path(folder).iterdir())
+    return any(True for _ in with_suffix(Path(folder).iterdir(), suffixes))

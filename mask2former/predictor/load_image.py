@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mask2former.data.datasets.readers import IMAGE_SUFFIXES
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES, with_suffix
 from mask2former.data.images.read import image_from_bytes, read_image, read_labels, require_8_bits
 from mask2former.download import read_url
 
@@ -147,9 +147,7 @@ def find_images(place: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        # Archives of macOS have a ._1.png beside each 1.png, which is no image. Globs leave such names out themselves.
-        found = sorted((file for file in images if not file.name.startswith(".")), key=_by_numbers)
+        found = sorted(with_suffix(path.iterdir(), IMAGE_SUFFIXES), key=_by_numbers)
         problem = f"the folder holds no image ({', '.join(IMAGE_SUFFIXES)})."
     else:
         names = map(Path, glob.glob(str(path), recursive=True))

@@ -18,6 +18,7 @@ def names(sources):
 
 
 def test_folders_and_globs(images):
+    (images / "._0.png").write_bytes(b"")  # as archives of macOS have them
     found = find_sources([str(images)])
     assert names(found) == NAMES and [source.image_id for source in found] == list(range(1, 8))
     assert [read_bytes(source) for source in found] == [(images / name).read_bytes() for name in NAMES]
@@ -30,6 +31,7 @@ def test_tar_files(images, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name in ["more/1.jpg", "notes.txt", "3.png"]:
             archive.add(images / name, name)
+        archive.add(images / "3.png", "._3.png")
     found = find_sources([str(tmp_path / "a.tar")])
     assert names(found) == ["a.tar/more/1.jpg", "a.tar/3.png"]
     assert [read_bytes(source) for source in found] == [

@@ -57,11 +57,21 @@ OBJECTS: dict[Callable[[Path], None], tuple[int | None, set[str], str]] = {
 }
 
 
+def as_from_a_mac(root: Path) -> None:
+    """Add what an archive of macOS has beside each file, and that no program of other systems knows."""
+    for file in [*root.rglob("*")]:
+        if file.is_file():
+            file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+
+
+@pytest.mark.parametrize("mac", [False, True])
 @pytest.mark.parametrize("layout", OBJECTS, ids=lambda layout: layout.__name__)
-def test_objects(layout: Callable[[Path], None], tmp_path: Path) -> None:
+def test_objects(layout: Callable[[Path], None], mac: bool, tmp_path: Path) -> None:
     """Three images, four objects and the classes; each mask covers its rectangle."""
     root = tmp_path / "data"
     layout(root)
+    if mac:
+        as_from_a_mac(root)
     val, others, words = OBJECTS[layout]
     data = build(root, tmp_path / "out")
     assert data.kind == "instance"
@@ -88,6 +98,7 @@ def rectangle(box: tuple[int, ...]) -> np.ndarray:
 
 def test_pascal_voc(tmp_path: Path) -> None:
     layouts.voc(tmp_path / "VOCdevkit")
+    as_from_a_mac(tmp_path / "VOCdevkit")
     data = build(tmp_path / "VOCdevkit", tmp_path / "out")
     found = {name: number for name, number in counts(data).items() if number}
     assert found == {"cat": 3, "car": 1} and len(data.categories) == 20
@@ -114,6 +125,7 @@ def test_palette_of_pascal_voc() -> None:
 def test_colour_masks(tmp_path: Path, explicit: bool) -> None:
     root = tmp_path / "data"
     layouts.colour_masks(root)
+    as_from_a_mac(root)
     if explicit:
         opened = open_data([str(root / "images"), str(root / "masks")], None, tmp_path)
     else:
@@ -139,6 +151,7 @@ def test_class_numbers_in_one_folder(tmp_path: Path) -> None:
         (tmp_path / "labels" / split).mkdir(parents=True)
         for name in "ab":
             Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(tmp_path / "labels" / split / f"{name}.png")
+    as_from_a_mac(tmp_path)
     data = build(tmp_path, tmp_path / "out")
     assert data.kind == "semantic" and data.val.num_images == 2 and counts(data) == {"class 0": 2, "class 1": 2}
 

@@ -12,6 +12,7 @@ from typing import Any
 from mask2former.custom.folders.folder import TRAIN, FolderData, from_splits, split_of_file, split_of_folder, subfolders
 from mask2former.custom.folders.image_files import find_listed
 from mask2former.custom.source import DataError, DataSource, detect_format
+from mask2former.data.datasets.readers import with_suffix
 from mask2former.files import write_text
 
 MOST_JSON = 50  # files looked into, a folder and its subfolders; others hold one for each image
@@ -22,7 +23,7 @@ def coco_files(root: Path) -> list[Path]:
     """Return the files in a folder and in its subfolders that have COCO's keys."""
     found = []
     for folder in (root, *subfolders(root)):
-        files = sorted(folder.glob("*.json"))
+        files = sorted(with_suffix(folder.iterdir(), (".json",)))
         found += [file for file in files if _has_keys(file)] if len(files) <= MOST_JSON else []
     return found
 

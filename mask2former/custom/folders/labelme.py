@@ -16,6 +16,7 @@ from mask2former.custom.folders.coco_writer import CocoWriter
 from mask2former.custom.folders.folder import TRAIN, FolderData, from_splits, read_small, split_of_folder, subfolders
 from mask2former.custom.folders.image_files import ImageFiles, name_parts
 from mask2former.custom.source import DataError
+from mask2former.data.datasets.readers import with_suffix
 from mask2former.data.images.read import file_size, image_from_bytes
 from mask2former.data.rle.encode import encode_masks
 
@@ -27,7 +28,7 @@ Json = dict[str, Any]
 
 def labelme_files(root: Path) -> list[Path]:
     """Return labelme's files in a folder and in its subfolders; none if the first json is not one."""
-    files = [file for folder in (root, *subfolders(root)) for file in sorted(folder.glob("*.json"))]
+    files = [file for folder in (root, *subfolders(root)) for file in sorted(with_suffix(folder.iterdir(), (".json",)))]
     return files if files and "shapes" in _read(files[0]) else []
 
 

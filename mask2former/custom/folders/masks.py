@@ -31,7 +31,7 @@ from mask2former.custom.folders.label_colours import (
 )
 from mask2former.custom.label_files import ignored, save_labels, suffix
 from mask2former.custom.source import DataError, DataSource, detect_format
-from mask2former.data.datasets.readers import IMAGE_SUFFIXES
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES, with_suffix
 from mask2former.data.rle.encode import encode_masks
 
 CLASSES, OBJECTS = "SegmentationClass", "SegmentationObject"
@@ -111,7 +111,7 @@ def read_label_folders(root: Path) -> FolderData | None:
     inner = {split: folder for folder in subfolders(labels) if (split := split_of_folder(folder.name))} or {
         TRAIN: labels
     }
-    folders = {split: folder for split, folder in inner.items() if any(folder.glob("*.png"))}
+    folders = {split: folder for split, folder in inner.items() if any(with_suffix(folder.iterdir(), (".png",)))}
     if not folders:
         return None
     parts = {
@@ -151,8 +151,8 @@ def pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         DataError: a mask without an image, or no mask.
     """
-    by_stem = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    found = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() in MASK_SUFFIXES}
+    by_stem = {path.stem: path for path in sorted(with_suffix(images.iterdir(), IMAGE_SUFFIXES))}
+    found = {path.stem: path for path in sorted(with_suffix(masks.iterdir(), MASK_SUFFIXES))}
     if alone := sorted(found.keys() - by_stem.keys()):
         raise DataError(f"{masks}: {len(alone)} masks have no image in {images}, the first {found[alone[0]].name}.")
     if not found:
@@ -171,7 +171,8 @@ def _splits(found: MaskFolder) -> dict[str, dict[str, tuple[Path, Path]]]:
         }
     all_pairs = pairs(found.images, found.classes)
     lists = found.root / "ImageSets" / "Segmentation"
-    files = {split: file for file in sorted(lists.glob("*.txt")) if (split := split_of_file(file.stem))}
+    listed = sorted(with_suffix(lists.iterdir(), (".txt",))) if lists.is_dir() else []
+    files = {split: file for file in listed if (split := split_of_file(file.stem))}
     if TRAIN not in files:
         return {TRAIN: all_pairs}
     splits = {}
@@ -187,7 +188,7 @@ def _splits(found: MaskFolder) -> dict[str, dict[str, tuple[Path, Path]]]:
 def without_masks(images: Path, splits: Mapping[str, Mapping[str, tuple[Path, Path]]]) -> list[str]:
     """Return a line for the user if a folder has images that are in no split."""
     used = {image for stems in splits.values() for image, _ in stems.values()}
-    number = sum(path.suffix.lower() in IMAGE_SUFFIXES and path not in used for path in images.iterdir())
+    number = sum(path not in used for path in with_suffix(images.iterdir(), IMAGE_SUFFIXES))
     return [f"{number} images of {images} are left out: they have no mask, or are in no list."] if number else []
 
 

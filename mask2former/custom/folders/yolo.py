@@ -13,7 +13,7 @@ from mask2former.custom.folders.coco_writer import CocoWriter
 from mask2former.custom.folders.folder import FolderData, from_splits, read_small
 from mask2former.custom.folders.image_files import ImageFiles, name_parts
 from mask2former.custom.source import DataError, DataSource
-from mask2former.data.datasets.readers import IMAGE_SUFFIXES
+from mask2former.data.datasets.readers import IMAGE_SUFFIXES, with_suffix
 from mask2former.data.images.read import file_size
 
 MOST_YAML, MOST_TEXT = 1 << 20, 64 << 20  # bytes of a file
@@ -87,7 +87,7 @@ def _images(root: Path, content: Mapping[str, Any], key: str, file: Path) -> lis
         if place is None:
             raise DataError(f"{file}: {key!r} is {one!r:.200}, which is not in {root}. Correct the file.")
         if place.is_dir():
-            files = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            files = sorted(with_suffix(place.rglob("*"), IMAGE_SUFFIXES))
             found += [path.relative_to(root).as_posix() for path in files]
         else:
             found += _listed(root, place, key)

@@ -7,7 +7,8 @@ annotations are kept: a model must learn from empty scenes too.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from detectron2.structures import BoxMode
@@ -22,6 +23,14 @@ from mask2former.data.coco.rules import join_below
 Record = dict[str, Any]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".png", ".tif")  # tif: 16 bits, for more than 255 classes
+
+
+def with_suffix(files: Iterable[Path], suffixes: Collection[str]) -> Iterator[Path]:
+    """Yield the files of a kind, by their suffix in small letters.
+
+    Hidden ones are none: archives of macOS have a ``._1.png``, which is no image, beside each ``1.png``.
+    """
+    return (file for file in files if file.suffix.lower() in suffixes and not file.name.startswith("."))
 
 
 def read_coco_panoptic(
