@@ -51,8 +51,8 @@ class Statistics:
 
     def scaled(self, factor: float) -> Statistics:
         """Multiply all times by a factor, such as 1 / number of images that were measured together."""
-        times = (self.median, self.lower_quartile, self.upper_quartile, self.fastest)
-        return Statistics(*(time * factor for time in times), self.runs)
+        quartiles = self.lower_quartile * factor, self.upper_quartile * factor
+        return Statistics(self.median * factor, *quartiles, self.fastest * factor, self.runs)
 
 
 @dataclass(frozen=True)

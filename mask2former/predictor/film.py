@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ def draw_film(
     tracks: Path | None = None,
     sound: bool = False,
     windows: Windows | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Draw a film frame by frame; yield the result of each once it is written.
 
     Args:
