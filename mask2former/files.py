@@ -178,6 +178,9 @@ class _NotingFile:
             self._file.close()
 
 
+io.IOBase.register(_NotingFile)  # torch.export.save asks whether it is a file
+
+
 def _settle(temporary: Path, final: Path, sync: bool) -> None:
     """Rename the file; if ``sync``, first flush its content to the disk, and then the folder, which holds the name."""
     if sync:

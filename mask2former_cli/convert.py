@@ -33,7 +33,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("input", metavar="IN", help="file, URL, hf://org/name, or name of a published model")
+    result.add_argument(
+        "input",
+        metavar="IN",
+        help="file, URL, hf://org/name, name of a published model, or output folder of a training (its best weights)",
+    )
     result.add_argument("output", metavar="OUT", help="file to write; with --to hf a folder too")
     result.add_argument("--to", choices=WEIGHT_FORMATS, required=True, help="format of the parameter names")
     result.add_argument("--base", metavar="FILE", help="backbone's weights, to which those of IN are differences")

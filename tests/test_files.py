@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import resource
 import signal
@@ -248,3 +249,11 @@ def test_killed_writers_leave_whole_files(tmp_path, kills):
     remove_leftovers(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} <= {"model_final.pth", "scores.json", "last_checkpoint"}
     assert (tmp_path / "model_final.pth").is_file()
+
+
+def test_what_is_written_into_is_a_file_to_others(tmp_path):
+    """torch.export.save warns of anything else, and says that it will refuse it."""
+    with whole_file(tmp_path / "a", "wb") as file:
+        assert isinstance(file, io.IOBase) and file.writable() and file.seekable()
+        file.write(b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"

@@ -132,8 +132,11 @@ def facts_of(
     """Return what is measured and where, as ``--json`` has it."""
     model = predictor.model
     threads = {"threads": torch.get_num_threads()}
-    facts: dict[str, Any] = {"machine": {**describe(model.device), **threads}, "model": name}
-    facts["task"] = " ".join(predictor.tasks)
+    facts: dict[str, Any] = {
+        "machine": {**describe(model.device), **threads},
+        "model": name,
+        "task": " ".join(predictor.tasks),
+    }
     facts["images"] = args.images or "random"
     facts["number"] = len(images)
     facts["sizes"] = sorted({image.pixels.shape[:2] for image in images})

@@ -11,6 +11,7 @@ from mask2former.checkpoint.formats import convert
 from mask2former.checkpoint.timm_form import call_of
 from mask2former.checkpoint.weights_io import read, write
 from mask2former.huggingface import push_to_hub, write_folder
+from mask2former.predictor.resolve_model import weights_of
 from mask2former.zoo import weights_file
 
 
@@ -26,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
             if args.push:
                 print(push_to_hub(args.input, args.push, license=args.license))
             return 0
-        weights = read(weights_file(args.input))["model"]
+        folder = Path(args.input).expanduser()
+        weights = read(weights_of(folder) if folder.is_dir() else weights_file(args.input))["model"]
         if args.base:
             weights, alone = add_differences(weights, read(weights_file(args.base))["model"])
             if alone:

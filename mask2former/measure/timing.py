@@ -51,13 +51,8 @@ class Statistics:
 
     def scaled(self, factor: float) -> Statistics:
         """Multiply all times by a factor, such as 1 / number of images that were measured together."""
-        return Statistics(
-            self.median * factor,
-            self.lower_quartile * factor,
-            self.upper_quartile * factor,
-            self.fastest * factor,
-            self.runs,
-        )
+        quartiles = self.lower_quartile * factor, self.upper_quartile * factor
+        return Statistics(self.median * factor, *quartiles, self.fastest * factor, self.runs)
 
 
 @dataclass(frozen=True)

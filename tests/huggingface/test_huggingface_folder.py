@@ -309,3 +309,8 @@ def test_command(training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--push uploads a folder" in capsys.readouterr().err
     file = tmp_path / "names.safetensors"
     assert module.main([str(training / "model_final.pth"), str(file), "--to", "hf"]) == 0 and file.is_file()
+    of_folder = tmp_path / "of_folder.safetensors"
+    assert module.main([str(training), str(of_folder), "--to", "hf"]) == 0
+    assert of_folder.read_bytes() == file.read_bytes()
+    assert module.main([str(tmp_path / "pets"), str(of_folder), "--to", "hf"]) == 2
+    assert str(tmp_path / "pets") in capsys.readouterr().err
