@@ -16,7 +16,7 @@ count.
   latency ms    median time of a call with the row's batch of images
   spread ms     half of the distance between the quartiles
   images/s      images of a call by its median time
-  peak MiB      memory beyond the weights; on a CPU that of a process of its own (Linux only)
+  peak MiB      memory beyond the weights, of a batch of the largest image; on a CPU, of its own process (Linux)
 
 Random images hold few objects, and what follows the network takes longer for many: give images of your own.
 

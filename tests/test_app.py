@@ -236,7 +236,14 @@ def test_visitors_read_nothing_of_the_servers_folders(small_training: Path, imag
     with running_page([*command, "--host", "0.0.0.0"], tmp_path / "page") as (url, log):
         one = client.Client(url, verbose=False)
         sent = client.handle_file(str(bad))
-        outside = [{"path": str(path), "meta": {"_type": "gradio.FileData"}} for path in (log, image, "/etc/passwd")]
+        paths = (log, image, "/etc/passwd", tmp_path / "missing.png")
+        metas: list[dict[str, Any]] = [
+            {"meta": {"_type": "gradio.FileData"}},
+            {"meta": {"_type": "x"}},
+            {"meta": {}},
+            {},
+        ]
+        outside = [{"path": str(path), **meta} for path in paths for meta in metas]
         calls: list[tuple[str, list[Any]]] = [("predict", [sent]), ("draw", [sent, "panoptic", "overlay"])]
         calls += [("write", ["panoptic", 0.5]), ("show", ["panoptic", "overlay", "much", True])]
         answers = []

@@ -21,7 +21,7 @@ from mask2former.checkpoint.timm_vit import from_timm_vit, is_timm_vit, to_timm_
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 
 Targets = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]
-TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf, "timm": to_timm_vit}
+TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf}
 # Of models that are told by our names; all others are of Mask2Former's family. timm's form is of a backbone, whatever
 # the model.
 OTHER_TARGETS: list[tuple[Callable[[Mapping[str, object]], bool], Targets]] = [
@@ -130,7 +130,7 @@ def convert(state: Mapping[str, Any], target: str) -> dict[str, Tensor]:
     if format == UNKNOWN and not any(name.startswith((_OURS, "backbone.")) for name in ours):
         raise ValueError(f"the parameter names match no known format: {', '.join(list(ours)[:3])}, ...")
     targets = next((targets for recognises, targets in OTHER_TARGETS if recognises(ours)), TARGETS)
-    converted = targets.get(target, TARGETS[target])(ours)
+    converted = {**targets, "timm": to_timm_vit}[target](ours)
     left = [name for name in converted if target == "hf" and name.startswith(("sem_seg_head.", "backbone."))]
     if left:
         raise ValueError(f"Hugging Face's Mask2Former has no such parts: {', '.join(left[:3])}, ...")

@@ -72,6 +72,8 @@ def to_timm_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not is_timm_vit(ours):
         found = f"its backbone has {', '.join(list(ours)[:3])}, ..." if ours else "there is no backbone in it"
         raise ValueError(f"timm's form is written of plain ViTs (MODEL.BACKBONE.NAME PlainViT), but {found}")
+    if other := [name for name in ours if name.startswith(("norm_pre.", "attn_pool."))]:
+        raise ValueError(f"timm's form is written of plain ViTs as PlainViT has them, which have no {other[0]}.")
     rotary = _TABLE not in ours
     biases = [name for name in ours if name.endswith((".attn.q_bias", ".attn.v_bias"))]
     if rotary and any(name.endswith(".attn.qkv.bias") for name in ours):

@@ -55,9 +55,22 @@ footer {display: none !important}
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
-    with tempfile.TemporaryDirectory(prefix="mask2former-", dir=os.environ.get(GRADIO_FOLDER) or None) as folder:
+    place = os.environ.get(GRADIO_FOLDER)
+    try:
+        if place:
+            os.makedirs(place, exist_ok=True)
+        private = tempfile.TemporaryDirectory(prefix="mask2former-", dir=place or None)
+    except OSError as error:
+        sys.exit(f"error: the page needs a folder for its files: {error}. Set {GRADIO_FOLDER} to one.")
+    with private as folder:
         os.environ[GRADIO_FOLDER] = folder  # gradio's own is one for all users, and outlives the page
-        return _serve(args, Path(folder))
+        try:
+            return _serve(args, Path(folder))
+        finally:
+            if place is None:
+                del os.environ[GRADIO_FOLDER]
+            else:
+                os.environ[GRADIO_FOLDER] = place
 
 
 def _serve(args: argparse.Namespace, folder: Path) -> int:
@@ -125,7 +138,8 @@ def build_page(predictor: Predictor, examples: list[str], folder: Path, words: s
     import gradio as gr
 
     def require(file: str) -> None:
-        if not Path(file).is_file():
+        # A visitor can name any path in the place of a file that was sent; gradio asks no questions about images.
+        if not (Path(file).resolve().is_relative_to(folder.resolve()) and Path(file).is_file()):
             raise gr.Error(f"{Path(file).name} is no longer on the server. Choose it again.", print_exception=False)
 
     def predict(sent: dict[str, Any] | None) -> Result | None:
@@ -257,7 +271,7 @@ def draw_upload(
         done = True
     finally:
         if not done:  # an error, or the visitor stopped it
-            shutil.rmtree(output)
+            shutil.rmtree(output, ignore_errors=True)  # what is left goes with the page's folder
     number = 0 if tracks is None else len(json.loads(tracks.read_text(encoding="utf-8"))["annotations"])
     words = f"{count} frames" + (f", {number} tracks" if tracks else "")
     yield words, str(writer.drawn[0]), None if tracks is None else str(tracks)

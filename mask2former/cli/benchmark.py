@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     try:
         settings = settings_of(args)
+        if args.json and not Path(args.json).absolute().parent.is_dir():
+            raise OSError(f"--json {args.json}: there is no folder {Path(args.json).parent}.")
         images = images_of(args)
         name, predictors = open_predictors(args)
         facts = facts_of(args, name, predictors[args.backend[0]], images)
@@ -176,7 +179,7 @@ def measure(
     for one in settings:
         peak = None
         if is_measurable(device) and not args.no_memory:
-            batch = passes[one][: one.batch]
+            batch = images[-1:] * one.batch  # of the largest, whatever the order of sizes in a round
             if device.type == "cuda":
                 peak = peak_of(partial(predict, predictors[one.backend], one, batch), device)
             else:

@@ -18,7 +18,8 @@ from mask2former.config.safe_yaml import ConfigError, read_with_bases
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 # What yacs says of a value of the wrong type.
 _MISMATCH = re.compile(
-    r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)", re.S
+    r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*?) vs\. (.*)\) for config key: (\S+)",
+    re.S,
 )
 _KINDS = {"list": "a list", "tuple": "a list", "int": "a whole number", "float": "a number", "bool": "True or False"}
 _KINDS |= {"str": "text", "CfgNode": "a group of keys", "dict": "a group of keys", "NoneType": "nothing"}

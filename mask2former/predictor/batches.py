@@ -33,8 +33,9 @@ class UntilError(Generic[Item]):
 
     def check(self) -> None:
         """Raise the error that ended the items, if one did."""
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None  # not kept, because its traceback keeps what was read
+        if error is not None:
+            raise error
 
 
 def of_one_size(entries: Iterable[Entry], batch_size: int) -> Iterator[list[Entry]]:

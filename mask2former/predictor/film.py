@@ -66,7 +66,7 @@ def draw_film(
 def add_tracks(file: TracksFile, result: Result, task: str) -> None:
     """Add a frame's objects to a file of tracks, from its instances or the things of its panoptic result.
 
-    Masks and boxes of a frame of another size than the first are fitted into that one's, as the drawn film's are.
+    Masks and boxes of a frame of another size than the first are fitted into that one's.
     """
     if task == "instance":
         found = result.instances

@@ -47,7 +47,10 @@ def build_trained(cfg: CfgNode, file: str) -> Any:
         model = build_model(cfg).eval()
     missing = load_trained(model, file)
     if missing:
-        whole, ours = build_model(cfg).state_dict(), model.state_dict()
+        on_cpu = cfg.clone()
+        on_cpu.defrost()
+        on_cpu.MODEL.DEVICE = "cpu"  # a second model on the GPU could be one too many
+        whole, ours = build_model(on_cpu).state_dict(), model.state_dict()
         for name in missing:
             ours[name].copy_(whole[name])
     return model

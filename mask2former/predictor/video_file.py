@@ -146,6 +146,7 @@ class _H264:
         if self._sound is not None:
             self._input = av.open(str(self._sound))
             if not self._input.streams.audio:
+                self._input.close()
                 raise ValueError(f"{self._sound}: it has no sound to keep; leave that out.")
         self._output = av.open(str(self._file), "w", options={"movflags": "faststart"})
         self._stream = self._output.add_stream("libx264", rate=Fraction(self._rate).limit_denominator(1001))
@@ -173,7 +174,12 @@ class _H264:
                     if packet.dts is not None:
                         packet.stream = self._heard
                         output.mux(packet)
-                self._input.close()
-            output.close()
         except av.FFmpegError as error:
             raise self._unwritten(error) from error
+        finally:
+            if self._input is not None:
+                self._input.close()
+            try:
+                output.close()
+            except av.FFmpegError as error:
+                raise self._unwritten(error) from error
