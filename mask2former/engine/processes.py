@@ -158,6 +158,7 @@ def joined(place: Place, device: str) -> Iterator[None]:
     _form_local_groups(place.machine)
     comm.synchronize()
     yield
+    comm.synchronize()  # gloo aborts now and then where one process leaves while another still works
     distributed.destroy_process_group()  # not after an error, when the others may be gone
     comm._LOCAL_PROCESS_GROUP = None
 

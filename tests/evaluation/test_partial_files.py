@@ -109,6 +109,7 @@ def one_of_two(rank, folder):
         torch.distributed.barrier()
     scores = {"evaluated": evaluated, "share": partial.share, "scored": partial.evaluate()}
     (folder / f"{rank}.json").write_text(json.dumps(scores))
+    torch.distributed.barrier()  # gloo aborts now and then where one process leaves early
     torch.distributed.destroy_process_group()
 
 

@@ -72,6 +72,7 @@ def worker(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.save(evaluate(folder), f"{folder}/rank{rank}.pth")
+    torch.distributed.barrier()  # gloo aborts now and then where one process leaves early
     torch.distributed.destroy_process_group()
 
 

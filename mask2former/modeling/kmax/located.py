@@ -94,9 +94,8 @@ def _positions(level: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     """Return the positions of a level's rows and columns in cells of the last one, whose corners are the same."""
 
     def along(axis: int) -> Tensor:
-        # Not by linspace, which exported programs cannot give a size that they do not know.
-        count, cells = level.shape[axis], last.shape[axis]
-        step = torch.arange(count, device=level.device, dtype=torch.float32)
-        return step.mul((cells - 1) / torch.sym_max(count - 1, 1))
+        # Not by linspace, nor by dividing sizes: exported programs do not know them.
+        index = torch.arange(level.shape[axis], device=level.device, dtype=torch.float32)
+        return index / index.amax().clamp(min=1) * (last.shape[axis] - 1)
 
     return along(-2), along(-1)
