@@ -21,7 +21,7 @@ from mask2former.checkpoint.timm_vit import from_timm_vit, is_timm_vit, to_timm_
 from mask2former.checkpoint.torchvision import from_torchvision, is_torchvision
 
 Targets = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]
-TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf}
+TARGETS: Targets = {"ours": dict, "published": to_published, "hf": to_hf, "timm": to_timm_vit}
 # Of models that are told by our names; all others are of Mask2Former's family. timm's form is of a backbone, whatever
 # the model.
 OTHER_TARGETS: list[tuple[Callable[[Mapping[str, object]], bool], Targets]] = [
