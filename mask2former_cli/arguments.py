@@ -106,3 +106,14 @@ def add_slurm(parser: argparse.ArgumentParser) -> None:
         "each [one for each GPU], cpus of each task [4], memory of each node in GB, hours [24], cluster=local to try "
         "it on this machine, and any option of sbatch, such as partition=gpu",
     )
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return number

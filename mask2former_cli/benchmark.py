@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from mask2former_cli.arguments import add_trust
+from mask2former_cli.arguments import add_trust, positive
 from mask2former_cli.choices import BACKENDS, DEFAULT_MODEL, TASKS
 
 EXAMPLES = """
@@ -48,25 +48,18 @@ def parser(prog: str) -> argparse.ArgumentParser:
     what.add_argument(
         "--size", type=_size, default=(480, 640), metavar="HxW", help="pixels of random images instead [480x640]"
     )
-    add("--batch", type=_positive, nargs="+", default=[1], metavar="N", help="images of a call [1]")
+    add("--batch", type=positive, nargs="+", default=[1], metavar="N", help="images of a call [1]")
     add("--dtype", choices=["float32", "bfloat16", "float16"], nargs="+", default=["float32"], help="[float32]")
     add("--backend", choices=BACKENDS, nargs="+", default=["torch"], help="engines that run the network [torch]")
     add("--task", choices=TASKS, help="results that are made [the model's first task]")
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 [the configuration's, or cpu if there is no GPU]")
-    add("--threads", type=_positive, metavar="N", help="threads of the CPU [PyTorch's choice]")
-    add("--rounds", type=_positive, metavar="N", help="calls of each row [3 at least, and 5 seconds of each]")
+    add("--threads", type=positive, metavar="N", help="threads of the CPU [PyTorch's choice]")
+    add("--rounds", type=positive, metavar="N", help="calls of each row [3 at least, and 5 seconds of each]")
     add("--no-memory", action="store_true", help="leave out peak memory, for which CPUs load the model again")
     add("--json", metavar="FILE", help="write all numbers, in seconds and bytes, and the machine")
     add_trust(result)
     add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="configuration keys to change")
     return result
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mask2former_cli.arguments import add_trust
+from mask2former_cli.arguments import add_trust, positive
 from mask2former_cli.choices import BACKENDS, DEFAULT_MODEL, INSTANCE_THRESHOLD, LABELS, MODES, TASKS
 
 EXAMPLES = f"""
@@ -68,13 +68,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="NUMBER",
         help="number of a camera, drawn until Ctrl-C or --frames [0]",
     )
-    add("--frames", type=_positive, metavar="N", help="draw only N frames of each video or camera")
+    add("--frames", type=positive, metavar="N", help="draw only N frames of each video or camera")
     add("--start", type=int, default=0, metavar="N", help="first frame of each video, counted from 0 [0]")
-    add("--every", type=_positive, default=1, metavar="N", help="draw only every Nth frame of videos [1]")
+    add("--every", type=positive, default=1, metavar="N", help="draw only every Nth frame of videos [1]")
     add("--no-track", action="store_true", help="do not link the objects of a video from frame to frame")
     add(
         "--window",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="with a model of clips: frames that it sees at once, a third of them with those before too [12]",
     )
@@ -118,14 +118,14 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     add(
         "--batch-size",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="images processed at a time; more is faster on a GPU [1]",
     )
     add(
         "--tile",
-        type=_positive,
+        type=positive,
         metavar="PIXELS",
         help="cut larger images into tiles of this size instead of shrinking them",
     )
@@ -157,8 +157,8 @@ def add_large_sets(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=["local", "ray"], help="write results in shards: by this process, or by workers of Ray")
     add("--form", choices=["json", "parquet"], default="json", help="COCO json, or a table for each shard [json]")
     add("--image-root", metavar="FOLDER", help="folder of the images of a COCO json in --input [beside it]")
-    add("--shard-size", type=_positive, default=256, metavar="N", help="images in a file [256]")
-    add("--workers", type=_positive, default=1, metavar="N", help="Ray's workers [1]")
+    add("--shard-size", type=positive, default=256, metavar="N", help="images in a file [256]")
+    add("--workers", type=positive, default=1, metavar="N", help="Ray's workers [1]")
     add("--gpus", type=float, default=0, metavar="SHARE", help="GPUs of each worker, such as 0.5 [0]")
     add("--cpus", type=float, default=1, metavar="N", help="processor cores of each worker [1]")
     add("--address", metavar="HOST", help="a Ray cluster, such as auto or ray://head:10001 [one on this machine]")
@@ -169,10 +169,3 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not within 0 and 1")
     return share
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number

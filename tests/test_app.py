@@ -269,7 +269,7 @@ def test_visitors_read_nothing_of_the_servers_folders(small_training: Path, imag
 
 
 def ask(url: str, handler: str, values: list[Any]) -> str:
-    """What a handler answers to values that the client of gradio would not send."""
+    """Return what a handler answers to values that the client of gradio would not send."""
     request = Request(f"{url}gradio_api/call/{handler}", json.dumps({"data": values}).encode())
     request.add_header("Content-Type", "application/json")
     with urlopen(request, timeout=PATIENCE) as answer:

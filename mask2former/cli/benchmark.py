@@ -32,7 +32,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Setting:
-    """What a row measures: an engine, a number format, and how many images go through the network at a time."""
+    """Say what a row measures: an engine, a number format, and how many images go through the network at a time."""
 
     backend: str
     dtype: str

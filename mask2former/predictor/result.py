@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.data.catalog import Metadata
-from PIL import Image
 
 from mask2former.predictor.arguments import check_task, check_threshold
 from mask2former.predictor.arrays import InstanceArrays
@@ -20,7 +18,7 @@ from mask2former.predictor.lazy_outputs import LazyOutputs
 from mask2former.predictor.parts import Part, read_parts
 from mask2former.predictor.read_outputs import read_instances, read_panoptic, read_semantic
 from mask2former.predictor.regions import regions_of
-from mask2former.predictor.show import show_image
+from mask2former.predictor.show import png_of, show_image
 from mask2former.predictor.to_supervision import to_supervision
 from mask2former.region import VOID
 from mask2former.visualization import (
@@ -269,9 +267,7 @@ class Result:
 
     def _repr_png_(self) -> bytes:
         """Draw the result for notebooks."""
-        file = BytesIO()
-        Image.fromarray(self.draw(legend=True)).save(file, "png")
-        return file.getvalue()
+        return png_of(self.draw(legend=True))
 
     def class_name(self, number: int) -> str:
         """Return the name of a class; its number as text if the data set has no name for it."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageShow
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    """Encode an image [H, W, 3] uint8, RGB, as png, which notebooks show."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
 
 
 def show_image(pixels: np.ndarray, title: str = "result") -> Path | None:

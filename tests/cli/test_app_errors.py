@@ -1,4 +1,4 @@
-"""What a visitor of the web page reads of an error, and what is kept from him. The page itself: tests/test_app.py."""
+"""Errors tell a visitor of the web page what helps, and nothing of the server. The page itself: tests/test_app.py."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ def test_the_table_is_of_one_batch() -> None:
     [
         (["--backend", "onnxruntime", "--dtype", "bfloat16"], "--dtype bfloat16 is for --backend torch"),
         (["--images", "nowhere"], "nowhere: no such file"),
-        (["--batch", "0"], "0 is not at least 1"),
-        (["--batch", "two"], "invalid"),
+        (["--batch", "0"], "0 is no whole number of at least 1"),
+        (["--batch", "two"], "two is no whole number of at least 1"),
         (["--size", "480"], "480 is no size"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What an outsider reads after a mistake: in an installed package as in a checkout, on a machine without a GPU too."""
+"""Mistakes tell an outsider what to do: in an installed package as in a checkout, on a machine without a GPU too."""
 
 from __future__ import annotations
 

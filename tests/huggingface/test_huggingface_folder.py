@@ -135,7 +135,7 @@ def test_the_processor_makes_our_input(any_training: Path, tmp_path: Path) -> No
 def test_the_code_in_the_card_runs(
     task: str, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a reader would copy it, beside an image; with the thresholds and classes that the model was scored with."""
+    """Run it as a reader would copy it, beside an image; it has the thresholds and classes of the model's scores."""
     from mask2former.config import load_config
 
     monkeypatch.chdir(tmp_path)

@@ -169,7 +169,7 @@ def test_frames_that_change_their_size_are_read_in_their_own(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("task", ["instance", "panoptic"])
 def test_tracks_of_a_film_whose_size_changes_are_of_one_size(tmp_path: Path, task: str) -> None:
-    """As in the drawn film: a frame of half the height and of less width lies in the middle."""
+    """Fit a frame of half the height and of less width into the middle, as in the drawn film."""
     file = TracksFile(tmp_path / "tracks.json", "film", [1], ["cat"])
     for shape, box in (((40, 60), (10, 4, 30, 12)), ((20, 20), (5, 2, 15, 6))):  # left, top, right, bottom
         mask = np.zeros((1, *shape), bool)
@@ -214,7 +214,7 @@ def test_too_small_for_a_film(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_a_film_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    """Of a short film the encoder holds all frames until its end, so that the end is what fails."""
+    """Fail at the end of a short film, of which the encoder holds all frames until then."""
     file = VideoFile(tmp_path / "missing" / "film.mp4", 10)
     with pytest.raises(OSError, match=r"missing.film\.mp4: the video cannot be written"):
         for _ in range(2):

@@ -20,7 +20,7 @@ from mask2former.structures import SEMANTIC, FactoredMasks, MaskPrediction
 
 
 class Start(NamedTuple):
-    """What the first layer begins with.
+    """Hold what the first layer begins with.
 
     Attributes:
         slots: [B, C, N].
