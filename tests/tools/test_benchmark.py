@@ -22,7 +22,7 @@ from benchmarks.products import Recorder, multiply_adds, replay  # noqa: E402
 from benchmarks.table import draw, scaling, tables  # noqa: E402
 
 from mask2former.measure import memory  # noqa: E402
-from mask2former.measure.timing import Patience, Statistics, take_turns  # noqa: E402
+from mask2former.measure.timing import Patience, Seconds, Statistics, by_processor_time, take_turns  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -33,6 +33,11 @@ def test_statistics() -> None:
     assert Statistics.of([7.0]) == Statistics(7.0, 7.0, 7.0, 7.0, 1)
     with pytest.raises(ValueError, match="no times were measured"):
         Statistics.of([])
+
+
+def test_a_function_that_measures_itself_is_believed() -> None:
+    assert by_processor_time(lambda: Seconds(7.0))() == 7.0
+    assert isinstance(by_processor_time(lambda: None)(), Seconds)
 
 
 def test_functions_take_turns() -> None:
@@ -242,6 +247,7 @@ def test_infer_command(tmp_path: Path) -> None:
             "infer",
             *options,
             "--no-memory",
+            "--processor",
             "--repeats",
             "1",
             *files,
@@ -261,5 +267,6 @@ def test_infer_command(tmp_path: Path) -> None:
     assert set(rows) == {"ours", "mine", "floor", "floor, default layout"} and rows["mine"]["median"] == 0.64
     assert rows["floor"]["of_floor"] == 1 and rows["ours"]["of_floor"] > 0
     assert set(rows["ours"]["parts"]) == {"backbone", "pixel decoder", "transformer decoder", "post-processing"}
+    assert report["table"] in done.stdout and any("absent: huggingface" in line for line in report["words"])
     assert "absent: huggingface" in done.stdout and "panoptic quality against float32" in done.stdout
     assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")

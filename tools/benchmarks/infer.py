@@ -27,7 +27,7 @@ something to do, the same for everybody. Its results differ: Hugging Face's resi
 """
 COLUMNS = """
 How to read the table
-  seconds     time of a batch: median and half the distance between the quartiles
+  seconds     time of a batch: median and half the distance between the quartiles; the processor's with --processor
   images/s  batch by median
   x HF        the time of Hugging Face's divided by this one
   x floor     this time divided by the floor: the convolutions and matrix products of our network alone, on dense
@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("benchmark: --device cuda: PyTorch sees no GPU here.")
+    if arguments.processor and device.type != "cpu":
+        sys.exit("benchmark: --processor times the CPU: leave it out on a GPU.")
     facts = describe(device)
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     rows, notes = [], {}
@@ -70,16 +72,16 @@ def run(arguments: argparse.Namespace) -> None:
             Patience(arguments.repeats, arguments.seconds),
             arguments.memory,
             floor=not arguments.grow and arguments.floor,
+            processor=arguments.processor,
         )
         rows += found
         if setting.dtype != "float32":
             said |= agreement(setting, device)
         notes[_words(setting)] = said
-    print(f"\n{table(rows)}\n")
-    for words, said in notes.items():
-        for key, value in said.items():
-            print(f"{words}: {key}: {value:.3f}" if isinstance(value, float) else f"{words}: {key}: {value}")
-    report = {"machine": facts, "notes": notes, "rows": [row.to_json() for row in rows]}
+    shown = table(rows)
+    told = [f"{words}: {key}: {_number(value)}" for words, said in notes.items() for key, value in said.items()]
+    print(f"\n{shown}\n\n" + "\n".join(told))
+    report = {"machine": facts, "notes": notes, "rows": [row.to_json() for row in rows], "table": shown, "words": told}
     hand_out(arguments, report, rows, draw_growth if arguments.grow else draw)
 
 
@@ -97,6 +99,10 @@ def settings(arguments: argparse.Namespace) -> list[Setting]:
         return base
     varied = [{**vars(one), **changes} for one in base for steps in GROWTH.values() for changes in steps]
     return list(dict.fromkeys(Setting(**values) for values in varied))
+
+
+def _number(value: Any) -> Any:
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def _words(setting: Setting) -> str:
@@ -162,6 +168,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("--grow", action="store_true", help="time only ours against image size, queries and batch, and draw charts")
     add("--repeats", type=int, default=3, help="number of rounds, after one that is not counted (default: %(default)s)")
     add("--seconds", type=float, default=5.0, help=argparse.SUPPRESS)
+    add("--processor", action="store_true", help="time the processor, which programs beside it change less; CPU only")
     add("--no-memory", dest="memory", action="store_false", help="leave out peak memory")
     add("--no-floor", dest="floor", action="store_false", help="leave out the floor")
     add("--json", type=Path, help="write all numbers to this file")

@@ -32,8 +32,8 @@ def table(rows: Sequence[Row]) -> str:
         lines.append({**line, **{part: f"{seconds:.3f}" for part, seconds in row.parts.items()}})
     keys = list(dict.fromkeys(key for line in lines for key in line))
     cells = [[line.get(key, "") for key in keys] for line in lines]
-    headings = [key.replace(" ", "\n") for key in keys]
-    return tabulate(cells, headers=headings, colalign=("left", "left", *["right"] * (len(keys) - 2)))
+    align = ("left", "left", *["right"] * (len(keys) - 2))
+    return tabulate(cells, headers=keys, tablefmt="github", disable_numparse=True, colalign=align)
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:

@@ -15,11 +15,12 @@ import torch
 from benchmarks.models import IMPLEMENTATIONS, Implementation, Part, Setting, other, our_model
 from benchmarks.products import Recorder, multiply_adds, replay
 from mask2former.measure.memory import apart, is_measurable, peak_of
-from mask2former.measure.timing import Patience, take_turns
+from mask2former.measure.timing import Patience, by_processor_time, take_turns
 
 FLOOR = "floor"
 DEFAULT_FLOOR = "floor, default layout"
 REST = "post-processing"
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,12 @@ def measure(
     patience: Patience,
     memory: bool = True,
     floor: bool = True,
+    processor: bool = False,
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Return rows and notes: what is absent and why, seconds of compiling, multiply-adds of the network."""
+    """Return rows and notes: what is absent and why, seconds of compiling, multiply-adds of the network.
+
+    ``processor`` times the processor, all threads together, instead of the clock.
+    """
     torch.set_num_threads(threads)
     notes: dict[str, Any] = {}
     present: dict[str, Implementation] = {}
@@ -82,8 +87,10 @@ def measure(
     if floor:
         floors, notes["10^9 multiply-adds of the network"] = network_floors(setting, device)
         functions |= floors
-    times = {name: time for (name, _), time in take_turns(functions, patience, device, [threads]).items()}
-    parts = {name: parts_of(one.parts, functions[name], device) for name, one in present.items() if one.parts}
+    timed = {name: by_processor_time(function) for name, function in functions.items()} if processor else functions
+    times = {name: time for (name, _), time in take_turns(timed, patience, device, [threads]).items()}
+    clock = time.process_time if processor else time.perf_counter
+    parts = {name: parts_of(one.parts, functions[name], device, clock) for name, one in present.items() if one.parts}
     rows = []
     for name, taken in times.items():
         ratio = times["huggingface"].median / taken.median if "huggingface" in times else None
@@ -113,33 +120,37 @@ def network_floors(setting: Setting, device: torch.device) -> tuple[dict[str, Ca
     return floors, multiply_adds(recorder.products) / 1e9
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _seconds(function: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    started = clock()
     function()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def parts_of(parts: Sequence[Part], function: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Return the seconds of each part in one run, and of the remainder."""
+def parts_of(
+    parts: Sequence[Part], function: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Return the seconds of each part in one run, by ``clock``, and of the remainder."""
     spent: dict[str, float] = dict.fromkeys([name for _, _, name in parts], 0.0)
     with ExitStack() as stack:
         for owner, method, name in parts:
-            stack.enter_context(_clock(owner, method, name, spent, device))
-        total = _seconds(function)
+            stack.enter_context(_clocked(owner, method, name, spent, device, clock))
+        total = _seconds(function, clock)
         _wait(device)
     return {**spent, REST: total - sum(spent.values())}
 
 
 @contextmanager
-def _clock(owner: object, method: str, name: str, spent: dict[str, float], device: torch.device) -> Iterator[None]:
+def _clocked(
+    owner: object, method: str, name: str, spent: dict[str, float], device: torch.device, clock: Clock
+) -> Iterator[None]:
     original = getattr(owner, method)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         _wait(device)
-        started = time.perf_counter()
+        started = clock()
         result = original(*args, **kwargs)
         _wait(device)
-        spent[name] += time.perf_counter() - started
+        spent[name] += clock() - started
         return result
 
     with mock.patch.object(owner, method, timed):
