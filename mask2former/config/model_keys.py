@@ -217,6 +217,8 @@ def add_guided_keys(cfg: CN) -> None:
     node.ENABLED = False
     node.TEACHER_CONFIG = ""  # its configuration file, or config.yaml in its output folder
     node.TEACHER_WEIGHTS = ""  # as MODEL.WEIGHTS
+    # Begin with the teacher's weights outside of the backbone, as far as their names and shapes are the student's.
+    node.INHERIT = False
     # Weights of the parts; 0 leaves one out.
     node.FEATURES = 1.0
     node.CLASSES = 2.0

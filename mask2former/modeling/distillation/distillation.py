@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from mask2former.modeling.layers.point_sampling import sample_points
 from mask2former.modeling.matcher import build_matcher
 from mask2former.structures import MaskPrediction, MaskTargets, require_sigmoid
 
+logger = logging.getLogger(__name__)
 FEATURES = "features."  # before a feature's name, in a prediction's extras
+_NOT_INHERITED = ("backbone.", "distillation.", "criterion.")
 
 
 class Distillation(nn.Module):
@@ -34,6 +37,7 @@ class Distillation(nn.Module):
         temperature: softens class distributions.
         no_object_weight: weight of a query that the teacher holds for no object, where it holds others for one.
         num_points: points at which masks are compared.
+        inherit: begin with what fits of the teacher's weights; see :meth:`begin`.
 
     Raises:
         ValueError: a temperature that is not above 0, or no stride that both have features of.
@@ -52,6 +56,7 @@ class Distillation(nn.Module):
         temperature: float,
         no_object_weight: float,
         num_points: int,
+        inherit: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -62,6 +67,9 @@ class Distillation(nn.Module):
         self.temperature = temperature
         self.no_object_weight = no_object_weight
         self.num_points = num_points
+        self._to_begin = inherit
+        if inherit:  # in checkpoints, so that a training that goes on does not begin again
+            self.register_buffer("begun", torch.tensor(False))
         self.pairs = _of_one_stride(input_shape, teacher.shapes)
         self.projections = nn.ModuleDict()
         if features > 0:
@@ -82,7 +90,39 @@ class Distillation(nn.Module):
             "temperature": node.TEMPERATURE,
             "no_object_weight": cfg.MODEL.MASK_FORMER.NO_OBJECT_WEIGHT,
             "num_points": cfg.MODEL.MASK_FORMER.TRAIN_NUM_POINTS,
+            "inherit": node.INHERIT,
         }
+
+    def begin(self, student: nn.Module) -> None:
+        """Copy what fits of the teacher into a student that has not been trained yet; call it before each step.
+
+        What fits are parameters and buffers outside of the backbone with the same names and shapes, as detectors inherit
+        their teacher's neck and head (arXiv 2110.12724). A student with fewer layers has the teacher's first ones.
+
+        Raises:
+            ValueError: nothing fits.
+        """
+        if not self._to_begin:
+            return
+        self._to_begin = False
+        if self.begun:
+            return
+        device = self.begun.device
+        theirs = self.teacher.state_dict(device)
+        ours = {name: one for name, one in student.state_dict().items() if not name.startswith(_NOT_INHERITED)}
+        fitting = [name for name, one in ours.items() if name in theirs and theirs[name].shape == one.shape]
+        if not fitting:
+            raise ValueError(
+                "MODEL.DISTILLATION.INHERIT: nothing of the teacher outside of its backbone has a name and shape of "
+                "the student. Give both the same decoders and channels, or set it to False."
+            )
+        with torch.no_grad():
+            for name in fitting:
+                ours[name].copy_(theirs[name])
+            self.begun.fill_(True)
+        logger.info(
+            f"The student begins with {len(fitting)} of the teacher's tensors, of its {len(ours)} beside the backbone."
+        )
 
     def forward(
         self, prediction: MaskPrediction, batched_inputs: list[dict[str, Any]], padded_size: tuple[int, int]

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone, build_model
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
@@ -76,16 +76,24 @@ class Teacher:
             batched_inputs: those of the student; the teacher normalises and pads images in its own way.
             device: the student's.
         """
+        model = self._built(device)
+        images = [self._images_of(one) for one in batched_inputs]
+        with torch.no_grad():
+            prediction, batch = model.predict_raw(images)
+        return prediction, batch.padded_size
+
+    def state_dict(self, device: torch.device) -> dict[str, Tensor]:
+        """Return the trained weights, by name, on the student's device."""
+        return dict(self._built(device).state_dict())
+
+    def _built(self, device: torch.device) -> Any:
         if self._model is None:
             # Without a list, it warns of every GPU of the machine, though one process uses one.
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 model: Any = self._build().eval().requires_grad_(False)
             model.keeps_features = True
             self._model = model.to(device)
-        images = [self._images_of(one) for one in batched_inputs]
-        with torch.no_grad():
-            prediction, batch = self._model.predict_raw(images)
-        return prediction, batch.padded_size
+        return self._model
 
     def _images_of(self, inputs: dict[str, Any]) -> dict[str, Any]:
         image = inputs["image"]

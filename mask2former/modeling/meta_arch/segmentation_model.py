@@ -40,9 +40,9 @@ class SegmentationModel(nn.Module):
         size_divisibility: batches are padded to a multiple of this, in pixels.
         post_processing: results wanted, and their thresholds.
         metadata: metadata of the data set, for drawing results; the model does not read it.
-        distillation: (prediction, batched inputs, padded size) -> weighted losses beside the criterion's; None: no
-            teacher. The network has to put the backbone's features into the prediction's ``extras`` if
-            :attr:`keeps_features`.
+        distillation: (prediction, batched inputs, padded size) -> weighted losses beside the criterion's, and
+            ``begin(model)``, called before each step; None: no teacher. The network has to put the backbone's features
+            into the prediction's ``extras`` if :attr:`keeps_features`.
     """
 
     pixel_mean: Tensor
@@ -156,6 +156,8 @@ class SegmentationModel(nn.Module):
                 f"The model's weights are {self.dtype}, in which small steps of training are lost. Keep them "
                 "in float32 (model.float()) and compute in half precision: SOLVER.AMP.ENABLED True, or torch.autocast."
             )
+        if self.distillation is not None:
+            self.distillation.begin(self)
         prediction, batch = self.predict_raw(batched_inputs)
         losses = self.criterion(prediction, self.prepare_targets(batched_inputs, batch))
         if self.distillation is not None:

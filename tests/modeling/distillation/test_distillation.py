@@ -183,6 +183,45 @@ def test_the_teacher_changes_no_random_number(tmp_path: Path) -> None:
     assert torch.equal(*draws)
 
 
+def test_a_student_inherits_what_fits_once(tmp_path: Path) -> None:
+    cfg = configuration()
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 50, 256
+    cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES = 20
+    options = teacher_files(tmp_path, cfg)
+    theirs = torch.load(tmp_path / "teacher.pth")["model"]
+    student = build_model(student_configuration(options, **{"MODEL.DISTILLATION.INHERIT": True})).train()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    student(batch())
+    after = student.state_dict()
+    inherited = {name for name, value in after.items() if not torch.equal(value, before[name])} - {"distillation.begun"}
+    statistics = {name for name in inherited if "running_" in name or "num_batches" in name}
+    fitting = {name for name, value in theirs.items() if name in after and value.shape == after[name].shape}
+    wanted = {name for name in fitting if not name.startswith(("backbone.", "criterion."))}
+    assert inherited - statistics and all(torch.equal(after[name], theirs[name]) for name in inherited - statistics)
+    assert all(torch.equal(after[name], theirs[name]) for name in wanted - statistics)
+    assert not any("query_feat" in name or "backbone" in name for name in inherited - statistics)  # 12 queries, not 20
+    # Trained further and read again, it stays what it has become.
+    with torch.no_grad():
+        student.sem_seg_head.predictor.class_embed.weight.add_(1)
+    copied = build_model(student_configuration(options, **{"MODEL.DISTILLATION.INHERIT": True})).train()
+    copied.load_state_dict(student.state_dict())
+    copied(batch())
+    weight = student.sem_seg_head.predictor.class_embed.weight
+    assert torch.equal(copied.sem_seg_head.predictor.class_embed.weight, weight)
+    evaluated = build_model(student_configuration(options, **{"MODEL.DISTILLATION.INHERIT": True})).eval()
+    evaluated(batch())
+    assert not evaluated.distillation.begun
+
+
+def test_a_teacher_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
+    student = build_model(
+        student_configuration(teacher_files(tmp_path, larger()), **{"MODEL.DISTILLATION.INHERIT": True})
+    )
+    student.train().distillation.teacher.state_dict = lambda device: {"backbone.stem.conv1.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match="INHERIT"):
+        student(batch())
+
+
 def test_a_teacher_of_timm(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     cfg = configuration()
