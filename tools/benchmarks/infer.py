@@ -14,6 +14,7 @@ from benchmarks.cases import parse_size
 from benchmarks.command import hand_out, sub_command
 from benchmarks.infer_table import draw, draw_growth, table
 from benchmarks.inference import measure
+from benchmarks.machine import limits_in_words
 from benchmarks.models import IMPLEMENTATIONS, MODELS, TASKS, Setting
 from benchmarks.precision import agreement
 from mask2former.measure.machine import describe
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
             said |= agreement(setting, device)
         notes[_words(setting)] = said
     shown = table(rows)
-    told = [f"{words}: {key}: {_number(value)}" for words, said in notes.items() for key, value in said.items()]
+    told = limits_in_words(device, arguments.dtypes, [arguments.threads])
+    told += [f"{words}: {key}: {_number(value)}" for words, said in notes.items() for key, value in said.items()]
     print(f"\n{shown}\n\n" + "\n".join(told))
     report = {"machine": facts, "notes": notes, "rows": [row.to_json() for row in rows], "table": shown, "words": told}
     hand_out(arguments, report, rows, draw_growth if arguments.grow else draw)

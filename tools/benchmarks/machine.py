@@ -49,3 +49,16 @@ def measure_limits(
         )
         for count in threads
     }
+
+
+def limits_in_words(device: torch.device, dtypes: Sequence[str], threads: Sequence[int]) -> list[str]:
+    """Measure the limits, and return a line for each number of threads."""
+    lines = []
+    for count, limits in measure_limits(device, dtypes, threads).items():
+        products = ", ".join(f"{rate / 1e9:.0f} in {name}" for name, rate in limits.multiply_adds.items())
+        with_threads = f" with {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
+        lines.append(
+            f"The machine{with_threads} reads and writes {limits.bandwidth / 1e9:.0f} GB/s in a copy; "
+            f"10^9 multiply-adds/s: {products}."
+        )
+    return lines

@@ -11,6 +11,7 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.command import hand_out, save_chart, sub_command
+from benchmarks.machine import limits_in_words
 from benchmarks.training import CONTESTANTS, PARTS, Row, Setting, measure
 from mask2former.measure.machine import describe
 from mask2former.measure.timing import Patience
@@ -58,9 +59,10 @@ def run(arguments: argparse.Namespace) -> None:
         where = (str(arguments.config_file), tuple(arguments.opts), arguments.size)
         setting = Setting(*where, objects, arguments.dtype, arguments.device)
         rows += measure(setting, names, arguments.threads, patience, arguments.memory, arguments.processor)
-    print(f"\n{table(rows)}\n\nparts, s\n{parts_table(rows)}")
+    told = limits_in_words(torch.device(arguments.device), [arguments.dtype], arguments.threads)
+    print(f"\n{table(rows)}\n\nparts, s\n{parts_table(rows)}\n\n" + "\n".join(told))
     shown = f"{table(rows)}\n\nParts of a step, s by the clock:\n\n{parts_table(rows)}"
-    report = {"machine": facts, "rows": [row.to_json() for row in rows], "table": shown}
+    report = {"machine": facts, "rows": [row.to_json() for row in rows], "table": shown, "words": told}
     hand_out(arguments, report, rows, draw)
 
 

@@ -96,8 +96,8 @@ class Distillation(nn.Module):
     def begin(self, student: nn.Module) -> None:
         """Copy what fits of the teacher into a student that has not been trained yet; call it before each step.
 
-        What fits are parameters and buffers outside of the backbone with the same names and shapes, as detectors inherit
-        their teacher's neck and head (arXiv 2110.12724). A student with fewer layers has the teacher's first ones.
+        What fits are parameters and buffers outside the backbone with the same names and shapes, as detectors inherit
+        their teacher's neck and head (arXiv 2110.12724). A student with fewer layers gets the teacher's first ones.
 
         Raises:
             ValueError: nothing fits.
