@@ -82,9 +82,9 @@ def write_program(file: Path, lines: str) -> None:
 
 def test_a_compiler_that_fails_ends_the_set_up_with_its_words(compiler: Path) -> None:
     write_program(compiler, 'echo "no compiler: $3" >&2; exit 3')
-    with pytest.raises(SystemExit, match=r"no compiler: build_ext[\s\S]*exit status 3"):
-        with setup_env.compiling_operator(wanted=True) as compiled:
-            compiled()
+    ended = pytest.raises(SystemExit, match=r"no compiler: build_ext[\s\S]*exit status 3")
+    with ended, setup_env.compiling_operator(wanted=True) as compiled:
+        compiled()
 
 
 def test_the_compiler_ends_where_another_step_fails(compiler: Path, tmp_path: Path) -> None:
