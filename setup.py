@@ -39,15 +39,24 @@ def find_toolkit() -> None:
             os.environ["CUDA_HOME"] = str(Path(found.group(1).strip()).resolve())
 
 
-find_toolkit()  # before the import of torch, which reads CUDA_HOME
-try:
-    import torch
-    from torch.utils import cpp_extension
-except ImportError:
-    torch = None
+def is_set(name: str) -> bool:
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+# Installers run this file up to three times, to ask for metadata and to build; torch takes seconds to import.
+ASKS_FOR_METADATA = sys.argv[1:2] in (["egg_info"], ["dist_info"], ["sdist"])
+torch = None
+if not ASKS_FOR_METADATA and not is_set("MASK2FORMER_NO_EXT"):
+    find_toolkit()  # before the import of torch, which reads CUDA_HOME
+    try:
+        import torch
+        from torch.utils import cpp_extension
+    except ImportError:
+        pass
 
 CSRC = Path("mask2former/ops/csrc")
 HEADERS = [str(path) for path in sorted(CSRC.glob("*.h"))]
+CPU_SOURCES = ["cpu_avx512", "cpu_avx2", "cpu_baseline", "ms_deform_attn_cpu", "schema"]  # compiled at a time by ninja
 STABLE_ABI = "0x020a000000000000"  # torch 2.10's: the sources use nothing newer
 GPU_GENERATIONS = ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]  # for machines that show no GPU while building
 
@@ -63,10 +72,6 @@ class BuildFailed(SystemExit):
             "  MASK2FORMER_NO_EXT=1  installs without compiled code; the operator then runs in plain PyTorch, several\n"
             "                        times slower"
         )
-
-
-def is_set(name: str) -> bool:
-    return os.environ.get(name, "0") not in ("", "0")
 
 
 def nvcc_version() -> str | None:
@@ -112,7 +117,7 @@ def extensions() -> list[Extension]:
     macros = [("TORCH_TARGET_VERSION", STABLE_ABI)]
     cpu = cpp_extension.CppExtension(
         "mask2former.ops.libmask2former_cpu",
-        [str(CSRC / "schema.cpp"), str(CSRC / "ms_deform_attn_cpu.cpp")],
+        [str(CSRC / f"{name}.cpp") for name in CPU_SOURCES],
         define_macros=macros,
         extra_compile_args=cpu_flags,
         depends=HEADERS,

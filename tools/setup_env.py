@@ -1,7 +1,7 @@
 """Make the .venv that the Makefile's commands run in. Needs nothing but Python, a C++ compiler and a package registry.
 
-Four steps, each done again only when what it depends on has changed: the pinned packages, Detectron2, its mending for
-today's NumPy and Pillow, this package with its compiled operator.
+Four steps, each done again only when what it depends on has changed: the pinned packages; Detectron2, its mending for
+today's NumPy and Pillow, this package. Its operator is compiled meanwhile, from when PyTorch is there.
 
 The packages are those of requirements/lock.txt, or with --for run those of run.txt, a part of it without tests, linters
 and exporting; on a machine without an NVIDIA GPU then without Triton too, which compiles for GPUs alone. An environment
@@ -16,10 +16,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # nothing is installed yet
@@ -59,22 +62,61 @@ def main() -> None:
     package = digest(build_inputs) + pinned + str(ROOT)
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python"]
     with_detectron2 = [*install, *NO_ISOLATION, *UV_OPTIONS, "-r", REQUIREMENTS]
-    steps = [
-        ("packages", pinned + purpose, "pinned packages", [*install, "--no-deps", "-r", requirements]),
-        ("detectron2", detectron2, "Detectron2 0.6", with_detectron2),
-        ("patch", digest(PATCH) + detectron2, "mending it", [BIN / "python", ROOT / "tools/patch_detectron2.py"]),
-        ("package", package, "mask2former and its operator", [*install, *NO_ISOLATION, "-e", ROOT]),
-    ]
+    patch = digest(PATCH) + detectron2
     leave_out = left_out(purpose, backend)
     requirements.write_text(without(PINNED[purpose].read_text(), leave_out))
-    for name, wanted, words, command in steps:
-        if done.get(name) == wanted:
-            continue
+
+    @contextmanager
+    def step(name: str, wanted: str, words: str) -> Iterator[None]:
         print(f"setup: {words} ...", flush=True)
-        run(command)
+        yield
         done[name] = wanted
         DONE.write_text(json.dumps(done))
         print(f"setup: {words}: done, {time.perf_counter() - started:.0f} s so far", flush=True)
+
+    if done.get("packages") != pinned + purpose:
+        with step("packages", pinned + purpose, "pinned packages"):
+            run([*install, "--no-deps", "-r", requirements])
+    with compiling_operator(wanted=done.get("package") != package) as compiled:
+        if done.get("detectron2") != detectron2:
+            with step("detectron2", detectron2, "Detectron2 0.6"):
+                run(with_detectron2)
+        if done.get("patch") != patch:
+            with step("patch", patch, "mending it"):
+                run([BIN / "python", ROOT / "tools/patch_detectron2.py"])
+        if done.get("package") != package:
+            with step("package", package, "mask2former and its operator"):
+                run([*install, *NO_ISOLATION, "-e", ROOT], environment={"MASK2FORMER_NO_EXT": "1"})
+                compiled()
+
+
+@contextmanager
+def compiling_operator(wanted: bool) -> Iterator[Callable[[], None]]:
+    """Compile the operator into the checkout in a process of its own; yield a function that waits for its end.
+
+    What it says is shown where it failed. Left early, by another step's failure, it is ended.
+    """
+    if not wanted or os.environ.get("MASK2FORMER_NO_EXT", "0") not in ("", "0"):
+        yield lambda: None
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [BIN / "python", "setup.py", "-q", "build_ext", "--inplace"]
+        command += ["--build-temp", f"{scratch}/temp", "--build-lib", f"{scratch}/lib"]
+        words = [str(word) for word in command]
+        with Path(scratch, "said.txt").open("w+", encoding="utf-8") as said:
+            process = subprocess.Popen(words, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)
+
+            def wait() -> None:
+                if code := process.wait():
+                    said.seek(0)
+                    sys.exit(f"{said.read()}\nsetup: the operator was not built (exit status {code}); see above.")
+
+            try:
+                yield wait
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
+                    process.wait()
 
 
 def make_venv() -> None:
@@ -116,9 +158,9 @@ def find_python() -> str:
     sys.exit(f"setup: Python {versions} is needed; this is {sys.version.split()[0]} and no other is on the PATH.")
 
 
-def run(command: Iterable[str | Path], hint: str = "") -> None:
+def run(command: Iterable[str | Path], hint: str = "", environment: dict[str, str] | None = None) -> None:
     words = [str(word) for word in command]
-    code = subprocess.run(words, cwd=ROOT).returncode
+    code = subprocess.run(words, cwd=ROOT, env={**os.environ, **(environment or {})}).returncode
     if code:
         sys.exit(
             f"setup: this command failed with exit status {code}; its output is above.\n  {' '.join(words)}\n{hint}"

@@ -13,6 +13,8 @@ from mask2former.out_of_memory import is_out_of_memory
 
 # An absolute path, of Unix or Windows, or one of a home; "and/or" and "1/2" are none.
 _PATH = re.compile(r"(?<![\w.])(~?/|[A-Za-z]:[\\/]|\\\\)\S")
+# What may be a relative path: "output/mine/a.pth", and so "and/or".
+_PARTS = re.compile(r"[\w.~-]+(?:[\\/][\w.~-]+)+")
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +54,13 @@ def words_for_visitors(error: Exception, file: str | None = None) -> str:
         words = str(error)
         if file:
             words = words.replace(file, Path(file).name)
-        if not _PATH.search(words):
+        if not _PATH.search(words) and not any(map(_is_relative_path, _PARTS.findall(words))):
             return words
     return "The server could not do this; its log says why."
+
+
+def _is_relative_path(words: str) -> bool:
+    """Tell whether words with a slash name a file: they end like one, or lead to one from here."""
+    words = words.rstrip(".")
+    suffix = words.replace("\\", "/").rpartition("/")[2].rpartition(".")[2]
+    return words.startswith("..") or ("." in words and suffix[:1].isalpha()) or Path(words).exists()

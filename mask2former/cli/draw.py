@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from mask2former.config import ConfigError, config_path, load_config
+from mask2former.custom.saved import register_validation
 from mask2former.data.images.read import read_image
 from mask2former.predictor import Predictor
 from mask2former.visualization import save_comparisons
@@ -20,7 +21,9 @@ from mask2former.visualization import save_comparisons
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     try:
-        cfg = load_config(config_path(args.config_file), args.opts, args.allow_unsafe_config)
+        file = config_path(args.config_file)
+        register_validation(file)
+        cfg = load_config(file, args.opts, args.allow_unsafe_config)
         name = args.dataset or next(iter(cfg.DATASETS.TEST), "")
         if name not in DatasetCatalog:
             raise ConfigError(f"{name!r}: no data set of that name is registered. --dataset names another one.")

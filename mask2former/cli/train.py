@@ -18,6 +18,7 @@ from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.config import ConfigError, config_path, load_config
 from mask2former.config.batch_size import scale_to_batch
 from mask2former.config.command_line import aliased, set_epochs, set_image_size
+from mask2former.custom.saved import register_validation
 from mask2former.engine.logs import setup_run
 from mask2former.engine.processes import find_place, run_in_processes
 from mask2former.engine.slurm import Allocation, submit
@@ -33,6 +34,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     args.opts = [*short, *args.opts]
     if args.config_file:
         args.config_file = config_path(args.config_file)  # Detectron2's setup logs the file
+        register_validation(args.config_file)
     cfg = load_config(args.config_file, args.opts, args.allow_unsafe_config)
     if args.scale_lr:
         file_batch = load_config(args.config_file, (), args.allow_unsafe_config).SOLVER.IMS_PER_BATCH
@@ -46,6 +48,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 def train(cfg: CfgNode, args: argparse.Namespace) -> dict:
     """Train or evaluate in one process; return {task: {metric: value}}, or {data set: that} for several."""
+    register_validation(args.config_file)  # in a new process, the catalogs do not have them yet
     setup_run(cfg, args, quiet=args.quiet)
     if not args.eval_only:
         trainer = Trainer(cfg)

@@ -23,6 +23,7 @@ from mask2former.config.command_line import aliased
 from mask2former.custom import CustomDataset, DataError, build_dataset, open_data
 from mask2former.custom.model import configuration, settings
 from mask2former.custom.plan import plan_training
+from mask2former.custom.saved import save_validation
 from mask2former.custom.settings import TrainingPlan
 from mask2former.data.images.limits import set_max_pixels
 from mask2former.engine.interruption import signals_to_children
@@ -146,6 +147,7 @@ def _prepared(args: argparse.Namespace) -> tuple[CfgNode, CustomDataset] | int:
     except (DataError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    save_validation(data, Path(args.output))
     cfg.freeze()
     return cfg, data
 

@@ -75,8 +75,9 @@ class CustomDataset:
     report: Report
     notes: list[str]
 
-    def register(self) -> None:
-        for part in (self.train, self.val):
+    def register(self, *parts: Split) -> None:
+        """Register some parts, or both, in the catalogs of this process."""
+        for part in parts or (self.train, self.val):
             MetadataCatalog.get(part.name).set(
                 **self._facts(), image_root=part.source.images, **(self._folders(part) | part.paths)
             )

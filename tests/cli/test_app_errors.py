@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mask2former.cli.app_errors import words_for_visitors
@@ -32,8 +34,13 @@ def test_what_helps_is_said(error: Exception, words: str) -> None:
         ValueError(r"found C:\models\a.pth"),
         ValueError(r"found \\server\share"),
         KeyError("/home/jane"),
+        ValueError("output/mine/model_final.pth: holds no weights"),
+        ValueError("output\\mine\\a.pth: holds no weights."),
+        ValueError("nothing in ../models."),
+        ValueError("the folder tests/cli is empty."),
         RuntimeError("an internal thing"),
     ],
 )
-def test_folders_and_surprises_are_not(error: Exception) -> None:
+def test_folders_and_surprises_are_not(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])  # where tests/cli is
     assert words_for_visitors(error, SENT) == "The server could not do this; its log says why."

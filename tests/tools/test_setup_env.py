@@ -65,3 +65,40 @@ def test_an_image_for_gpus_keeps_what_compiles_for_them(
     if value == "0" and Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU here")
     assert setup_env.left_out("run", "") == left_out
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that stands for the environment's python; a test writes what it does."""
+    monkeypatch.setattr(setup_env, "BIN", tmp_path)
+    monkeypatch.delenv("MASK2FORMER_NO_EXT", raising=False)
+    return tmp_path / "python"
+
+
+def write_program(file: Path, lines: str) -> None:
+    file.write_text(f"#!/bin/sh\n{lines}\n")
+    file.chmod(0o755)
+
+
+def test_a_compiler_that_fails_ends_the_set_up_with_its_words(compiler: Path) -> None:
+    write_program(compiler, 'echo "no compiler: $3" >&2; exit 3')
+    ended = pytest.raises(SystemExit, match=r"no compiler: build_ext[\s\S]*exit status 3")
+    with ended, setup_env.compiling_operator(wanted=True) as compiled:
+        compiled()
+
+
+def test_the_compiler_ends_where_another_step_fails(compiler: Path, tmp_path: Path) -> None:
+    write_program(compiler, f"echo $$ > {tmp_path}/pid; sleep 600")
+    with pytest.raises(SystemExit, match="another"), setup_env.compiling_operator(wanted=True):
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            pass
+        raise SystemExit("another step failed")
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+def test_nothing_is_compiled_where_it_is_there_or_unwanted(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with setup_env.compiling_operator(wanted=False) as compiled:
+        compiled()
+    monkeypatch.setenv("MASK2FORMER_NO_EXT", "1")
+    with setup_env.compiling_operator(wanted=True) as compiled:  # there is no program that could be started
+        compiled()

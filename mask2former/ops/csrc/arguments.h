@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bilinear.h"
+#include "sizes.h"
 
 namespace mask2former {
 
@@ -32,18 +33,6 @@ inline void check(bool holds, const Parts&... parts) {
   (append(message, parts), ...);
   throw std::runtime_error(message);
 }
-
-struct Level {
-  int32_t height;
-  int32_t width;
-  int32_t start;  // index of its first position among the S ones
-};
-
-struct Sizes {
-  int64_t batch, positions, heads, channels, queries, levels, points;
-
-  MASK2FORMER_INLINE int64_t samples() const { return levels * points; }  // of one head of one query
-};
 
 // An operator's names for its [B, Q, heads, L, P, 2] and its [B, Q, heads, L, P] argument.
 struct Names {
@@ -143,11 +132,6 @@ inline void check_fused_dtypes(
       references.scalar_type() == accumulation_type(type),
       "ms_deform_attn: reference_points has to be float64 where value is, else float32");
 }
-
-// Steps from one batch, query, level and coordinate to the next; 0 along an axis that is broadcast.
-struct ReferenceStrides {
-  int64_t step[4];
-};
 
 inline ReferenceStrides checked_references(const Tensor& references, const Sizes& n) {
   check(

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "arguments.h"
+#include "sizes.h"
 
 namespace mask2former {
 

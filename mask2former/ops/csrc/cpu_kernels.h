@@ -1,5 +1,6 @@
-// The CPU kernels. Included once for each instruction set, so there is no include guard: ms_deform_attn_cpu.cpp sets
-// MASK2FORMER_VARIANT (the namespace) and MASK2FORMER_VECTOR_BYTES (0: no vector types) and the compiler's target.
+// The CPU kernels. Included by the file of each instruction set, after cpu_entries.h, with MASK2FORMER_VARIANT (the
+// namespace), MASK2FORMER_VECTOR_BYTES (0: no vector types) and the compiler's target set. Three files are compiled at a
+// time where there are as many cores.
 //
 // Nothing here may call a function template of another header that could be compiled out of line: the linker keeps only
 // one copy, which might use instructions that the machine lacks. Hence raw pointers and memcpy.
@@ -208,28 +209,12 @@ inline void softmax_backward_variant(const FusedJob<T, R>& job, const Scratch<T>
   }
 }
 
-// Functions that call the templates here, so that the compiler instantiates these for the target that is set here.
-#define MASK2FORMER_INSTANCE(...)                                                                               \
-  inline void forward(const __VA_ARGS__& job, const Scratch<__VA_ARGS__::Number>& s, int64_t b, int64_t e) {    \
-    forward_variant(job, s, b, e);                                                                              \
-  }                                                                                                             \
-  inline void backward(const __VA_ARGS__& job, const Scratch<__VA_ARGS__::Number>& s, int64_t b, int64_t e) {   \
-    backward_variant(job, s, b, e);                                                                             \
+#define MASK2FORMER_ENTRY(name, Job)                                                        \
+  void name(const Job& job, const Scratch<Job::Number>& s, int64_t begin, int64_t end) {    \
+    name##_variant(job, s, begin, end);                                                     \
   }
-#define MASK2FORMER_FUSED_INSTANCE(...)                                                                         \
-  MASK2FORMER_INSTANCE(__VA_ARGS__)                                                                             \
-  inline void softmax_backward(                                                                                 \
-      const __VA_ARGS__& job, const Scratch<__VA_ARGS__::Number>& s, int64_t b, int64_t e) {                    \
-    softmax_backward_variant(job, s, b, e);                                                                     \
-  }
-MASK2FORMER_INSTANCE(ClassicJob<float>)
-MASK2FORMER_INSTANCE(ClassicJob<double>)
-MASK2FORMER_FUSED_INSTANCE(FusedJob<float, float>)
-MASK2FORMER_FUSED_INSTANCE(FusedJob<double, double>)
-MASK2FORMER_FUSED_INSTANCE(FusedJob<float, BFloat16Bits>)
-MASK2FORMER_FUSED_INSTANCE(FusedJob<float, Float16Bits>)
-#undef MASK2FORMER_INSTANCE
-#undef MASK2FORMER_FUSED_INSTANCE
+MASK2FORMER_ENTRIES(MASK2FORMER_ENTRY)
+#undef MASK2FORMER_ENTRY
 
 }  // namespace MASK2FORMER_VARIANT
 }  // namespace mask2former

@@ -1,94 +1,24 @@
-// The CPU kernels, compiled for each useful instruction set, and the choice among them. Included once.
+// The CPU kernels of each instruction set, which files of their own compile, and the choice among them. Included once.
 #pragma once
 
 #include <cstdlib>
 #include <cstring>
-#include <type_traits>
 
-#include "cpu_job.h"
+#include "cpu_compiler.h"
+#include "cpu_entries.h"
 
-// One binary serves all x86-64 machines: the kernels are compiled for three instruction sets, and the best one runs.
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define MASK2FORMER_X86 1
-#endif
-
-#if defined(__clang__)
-#define MASK2FORMER_SHUFFLE(T, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#elif defined(__GNUC__)
-#define MASK2FORMER_SHUFFLE(T, a, b, ...) __builtin_shuffle(a, b, mask2former::LanesLike<T, V>{__VA_ARGS__})
-#else
-#define MASK2FORMER_SHUFFLE(T, a, b, ...) (a)  // never expanded, because there are no vectors
-#endif
-
-#if defined(__GNUC__) && !defined(__clang__)
-namespace mask2former {
-// GCC's shuffle takes lane numbers as a vector of integers of the elements' size.
-template <typename T>
-struct IntegerLike;
-template <>
-struct IntegerLike<float> {
-  using type = int32_t;
-};
-template <>
-struct IntegerLike<double> {
-  using type = int64_t;
-};
-template <typename T, typename V>
-struct LanesLikeOf {
-  typedef typename IntegerLike<T>::type type __attribute__((vector_size(sizeof(V))));
-};
-template <typename T, typename V>
-using LanesLike = typename LanesLikeOf<T, V>::type;
-}  // namespace mask2former
-#endif
-
-#if defined(__GNUC__) || defined(__clang__)
-#define MASK2FORMER_VECTOR_BYTES 16  // what every x86-64 (SSE2) and every 64-bit Arm (NEON) has
-#else
-#define MASK2FORMER_VECTOR_BYTES 0
-#endif
 #define MASK2FORMER_VARIANT baseline
-#include "cpu_kernels.h"
+MASK2FORMER_DECLARE_ENTRIES
 #undef MASK2FORMER_VARIANT
-#undef MASK2FORMER_VECTOR_BYTES
 
 #if MASK2FORMER_X86
-
 #define MASK2FORMER_VARIANT avx2
-#define MASK2FORMER_VECTOR_BYTES 32
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#include "cpu_kernels.h"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+MASK2FORMER_DECLARE_ENTRIES
 #undef MASK2FORMER_VARIANT
-#undef MASK2FORMER_VECTOR_BYTES
-
 #define MASK2FORMER_VARIANT avx512
-#define MASK2FORMER_VECTOR_BYTES 64
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
-#endif
-#include "cpu_kernels.h"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+MASK2FORMER_DECLARE_ENTRIES
 #undef MASK2FORMER_VARIANT
-#undef MASK2FORMER_VECTOR_BYTES
-
-#endif  // MASK2FORMER_X86
+#endif
 
 namespace mask2former {
 namespace {
