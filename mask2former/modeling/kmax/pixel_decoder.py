@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mask2former.modeling.backbone.convnext import ChannelsFirstNorm
 from mask2former.modeling.layers.axial_attention import AxialAttention2d
-from mask2former.modeling.layers.conv_bn import ConvBN, resize_aligned
+from mask2former.modeling.layers.conv_bn import ConvBN, channels_last, resize_aligned
 from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.pixel_decoder import PixelDecoderOutput
 
@@ -47,7 +47,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x [B, C, H, W] -> [B, 4 F, H, W]."""
-        x = F.gelu(x)
+        x = F.gelu(channels_last(x))
         inner = self._conv1_bn_act(x)
         inner = F.gelu(self._attention(inner)) if self.axial else self._conv2_bn_act(inner)
         return self.drop_path(self._conv3_bn(inner)) + (x if self._shortcut is None else self._shortcut(x))
@@ -82,7 +82,7 @@ class ResizedFuse(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Add up; low [B, C, h, w], high [B, C', H, W] -> [B, C'', H, W]."""
         if self._conv_bn_low is not None:
-            low = self._conv_bn_low(F.gelu(low))
+            low = self._conv_bn_low(F.gelu(channels_last(low)))
         if self._conv_bn_high is not None:
             high = self._conv_bn_high(F.gelu(high))
         return resize_aligned(low, (high.shape[-2], high.shape[-1])) + high
