@@ -100,6 +100,12 @@ class PlainViT(Backbone):
                 f"MODEL.VIT.SHRINK_BLOCK is {shrink_block}; it has to be -1 (none), or a block below MODEL.VIT.DEPTH "
                 f"({depth}) of a ViT with MODEL.VIT.POSITIONS table, found {positions}."
             )
+        parts = 4 if positions == "rotary" else 1  # of a head: sine and cosine of rows and of columns
+        if num_heads < 1 or embed_dim % (parts * num_heads):
+            raise ValueError(
+                f"MODEL.VIT.EMBED_DIM is {embed_dim}; with MODEL.VIT.NUM_HEADS {num_heads} and MODEL.VIT.POSITIONS "
+                f"{positions} it has to be a multiple of {parts * max(num_heads, 1)}."
+            )
         if image_size % patch_size:
             raise ValueError(
                 f"MODEL.VIT.IMAGE_SIZE is {image_size}; it has to be a multiple of MODEL.VIT.PATCH_SIZE ({patch_size})."

@@ -189,8 +189,14 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
         ({"MODEL__EOMT__NUM_BLOCKS": 0}, "NUM_BLOCKS is 0; queries need at least 1 block"),
         ({"MODEL__EOMT__NUM_BLOCKS": -1}, "NUM_BLOCKS is -1; queries need at least 1 block"),
         ({"MODEL__VIT__FINAL_NORM": False}, "FINAL_NORM is False; EoMT predicts from"),
-        ({"MODEL__MASK_ENCODER__ENABLED": True}, "MASK_ENCODER.ENABLED is True, but MODEL.META_ARCHITECTURE EoMT has no"),
-        ({"MODEL__DISTILLATION__ENABLED": True}, "DISTILLATION.ENABLED is True, but MODEL.META_ARCHITECTURE EoMT has no"),
+        (
+            {"MODEL__MASK_ENCODER__ENABLED": True},
+            "MASK_ENCODER.ENABLED is True, but MODEL.META_ARCHITECTURE EoMT has no",
+        ),
+        (
+            {"MODEL__DISTILLATION__ENABLED": True},
+            "DISTILLATION.ENABLED is True, but MODEL.META_ARCHITECTURE EoMT has no",
+        ),
         ({"MODEL__BACKBONE__NAME": "build_resnet_backbone"}, "needs MODEL.BACKBONE.NAME PlainViT"),
         ({"MODEL__VIT__PATCH_SIZE": 14, "MODEL__VIT__IMAGE_SIZE": 56}, "PATCH_SIZE 8, 16 or 32, found 14"),
         ({"MODEL__EOMT__ANNEAL_START": [1], "MODEL__EOMT__ANNEAL_END": [2]}, "each of the 2 blocks"),
@@ -199,6 +205,9 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
         ({"MODEL__VIT__OUT_BLOCKS": [4]}, "the blocks of MODEL.VIT.DEPTH are 0 to 3"),
         ({"MODEL__VIT__IMAGE_SIZE": 70}, "multiple of MODEL.VIT.PATCH_SIZE"),
         ({"MODEL__VIT__POSITIONS": "sine"}, "choose one of table, rotary"),
+        ({"MODEL__VIT__NUM_HEADS": 5}, "EMBED_DIM is 48; with MODEL.VIT.NUM_HEADS 5 .* multiple of 5"),
+        ({"MODEL__VIT__NUM_HEADS": 0}, "NUM_HEADS 0 .* multiple of 1"),
+        ({"MODEL__VIT__NUM_HEADS": 24, "MODEL__VIT__POSITIONS": "rotary"}, "POSITIONS rotary .* multiple of 96"),
     ],
 )
 def test_faults_of_the_configuration(changes: dict[str, Any], message: str) -> None:
