@@ -19,7 +19,6 @@ from mask2former.modeling.cpu.fused_block import (
 from mask2former.modeling.cpu.laid_out_resnet import can_lay_out, laid_out_resnet
 from mask2former.processor import fuses_convolutions
 
-
 _LEARNT_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter on several GPUs, and kMaX-DeepLab's
 
 

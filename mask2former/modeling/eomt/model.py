@@ -82,9 +82,7 @@ class EoMT(SegmentationModel):
                 f"MODEL.VIT.SHRINK_BLOCK is {backbone.shrink_block}; EoMT keeps all patches, so it has to be -1."
             )
         if isinstance(backbone.norm, nn.Identity):
-            raise ValueError(
-                "MODEL.VIT.FINAL_NORM is False; EoMT predicts from the ViT's last norm, so set it to True."
-            )
+            raise ValueError("MODEL.VIT.FINAL_NORM is False; EoMT predicts from the last norm, so set it to True.")
         if cfg.MODEL.EOMT.NUM_BLOCKS < 1:
             raise ValueError(
                 f"MODEL.EOMT.NUM_BLOCKS is {cfg.MODEL.EOMT.NUM_BLOCKS}; queries need at least 1 block to see the image."

@@ -78,8 +78,8 @@ class D2MaXDeepLab(Backbone):
             )
         if min(pretrained_rounds, new_rounds) < 0 or decoder_blocks < 1:
             raise ValueError(
-                f"MODEL.MAX_DEEPLAB: PRETRAINED_ROUNDS is {pretrained_rounds} and NEW_ROUNDS {new_rounds}, which may not "
-                f"be negative, and DECODER_BLOCKS {decoder_blocks}, which has to be at least 1."
+                f"MODEL.MAX_DEEPLAB: PRETRAINED_ROUNDS is {pretrained_rounds} and NEW_ROUNDS {new_rounds}, which may "
+                f"not be negative, and DECODER_BLOCKS {decoder_blocks}, which has to be at least 1."
             )
         self.layout = layout = layout if "P2P" in attentions else replace(layout, axial_stages=())
         self.stem = Stem(layout.stem)

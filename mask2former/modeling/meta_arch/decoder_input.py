@@ -27,7 +27,8 @@ def pixel_decoder_from_config(
     head = cfg.MODEL.SEM_SEG_HEAD
     if missing := [name for name in head.IN_FEATURES if name not in input_shape]:
         raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {missing}, but the backbone gives {sorted(input_shape)}; {HOW_TO_GIVE}"
+            f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {missing}, but the backbone gives {sorted(input_shape)}; "
+            f"{HOW_TO_GIVE}"
         )
     if not head.IN_FEATURES:
         raise ValueError(
