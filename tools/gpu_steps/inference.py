@@ -166,7 +166,7 @@ def plain_vit(case: Case, models: Models) -> dict[str, Any]:
         prediction = run(images)
         return prediction.class_logits, prediction.masks.logits()
 
-    functions = {"whole": whole, "network": network}
+    functions: dict[str, Callable[[], object]] = {"whole": whole, "network": network}
     if device.type == "cuda":
         functions["network, compiled"] = functools.partial(network, torch.compile(model.network))
     patience = Patience(seconds=0.5) if device.type == "cuda" else Patience(rounds=1)

@@ -57,11 +57,12 @@ class PairwiseInsDisLoss(LossTerm):
     ) -> dict[str, Tensor]:
         require_slots(layers, type(self).__name__)
         truths = batch_truths(targets, matchings, len(layers), wide_type(layers[-1]))
-        losses, area, known = [], torch.empty(0), None
+        losses: list[Tensor] = []
+        areas: dict[int, Tensor] = {}  # by identity: layers of one matching share their truth
         for layer, truth in zip(layers, truths, strict=True):
-            if truth is not known:
-                area, known = area_of_pixels(truth), truth
-            where = draw_pixels(area, ~truth.inside, self.count, self.draw_temperature)
+            if id(truth) not in areas:
+                areas[id(truth)] = area_of_pixels(truth)
+            where = draw_pixels(areas[id(truth)], ~truth.inside, self.count, self.draw_temperature)
             features = pixel_features(layer, where, targets[0].masks.shape[-2:])
             drawn = truth.shares.gather(2, where[:, None].expand(-1, truth.shares.shape[1], -1))
             losses.append(pairwise_discrimination(features, drawn, self.temperature).mean())
