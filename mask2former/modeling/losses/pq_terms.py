@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
+from torch.nn import functional as F
 
 from mask2former.modeling.layers.precision import at_least_float32
 from mask2former.modeling.losses.pq_targets import BatchTruth, batch_truths
@@ -134,9 +135,10 @@ class PQClassLoss(LossTerm):
             else:
                 weights = (1 - self.alpha) * void_share(masks, truth.void).clamp(min=self.floor)
             dice = own_dice(of_slots(masks, truth.slots), truth.shares, (~truth.ignored).to(masks.dtype))
-            rows = torch.arange(len(masks), device=masks.device)[:, None].expand_as(truth.slots)
-            weights[rows[truth.real], truth.slots[truth.real]] = self.alpha * dice[truth.real].clamp(min=self.floor)
-            of_images.append(weights)
+            # Further masks, which are none, go to one more slot: choosing the real ones would wait for a GPU.
+            slots = torch.where(truth.real, truth.slots, weights.shape[1])
+            matched = F.pad(weights, (0, 1)).scatter(1, slots, self.alpha * dice.clamp(min=self.floor))
+            of_images.append(matched[:, :-1])
         return torch.cat(of_images)
 
 
