@@ -185,6 +185,14 @@ def test_a_wrong_number_of_classes_and_feature_are_told(registered, tmp_path: Pa
         build_model(cfg)
 
 
+@pytest.mark.parametrize("part", ["MASK_ENCODER", "DISTILLATION"])
+def test_parts_that_a_classifier_lacks_are_refused(part: str) -> None:
+    cfg = small()
+    cfg.MODEL[part].ENABLED = True
+    with pytest.raises(ValueError, match=rf"MODEL\.{part}\.ENABLED is True, but .* ImageClassifier has no such part"):
+        build_model(cfg)
+
+
 def test_a_predictor_says_that_it_gives_no_segmentation() -> None:
     with pytest.raises(ValueError, match="ImageClassifier gives no segmentation"):
         tasks_of(small(), None)

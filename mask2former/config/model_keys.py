@@ -174,6 +174,7 @@ def add_backbone_keys(cfg: CN) -> None:
     vit.OUT_BLOCKS = []  # blocks whose patches are features
     # Block i of n learns at the backbone's rate times this to the power of n - 1 - i.
     vit.LAYER_DECAY = 1.0
+    vit.FULL_RATE_BLOCKS = 0  # so many of the last blocks learn at the backbone's whole rate all the same
     # Block in which patches of even rows and columns alone are left, so that the rest costs a quarter; -1: none.
     vit.SHRINK_BLOCK = -1
 

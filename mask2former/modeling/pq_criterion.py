@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from mask2former.modeling.criterion import CRITERION_REGISTRY, SetCriterion
 from mask2former.modeling.losses.pq_targets import on_grid
+from mask2former.modeling.losses.slot_masks import on_one_grid
 from mask2former.structures import MaskPrediction, MaskTargets
 
 
@@ -20,4 +22,6 @@ class PQCriterion(SetCriterion):
     """
 
     def forward(self, prediction: MaskPrediction, targets: Sequence[MaskTargets]) -> dict[str, Tensor]:
-        return super().forward(prediction, [on_grid(target) for target in targets])
+        grids = [on_grid(target) for target in targets]
+        layers = [on_one_grid(layer, grids[0].masks.shape[-2:]) for layer in (*prediction.aux, prediction)]
+        return super().forward(replace(layers[-1], aux=layers[:-1]), grids)

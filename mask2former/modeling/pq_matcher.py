@@ -51,9 +51,9 @@ class PQMatcher(CostMatcher):
 
     def similarity(self, prediction: MaskPrediction, image: int, target: MaskTargets) -> Tensor:
         """Compute class probability * dice of every pair of one image: [N, M]."""
-        masks = prediction.masks
+        masks, images = prediction.masks, slice(image, image + 1)
         with without_autocast(masks.features):
-            found = slot_logits(masks, image, masks.features[image], target.masks.shape[-2:]).softmax(0)
+            found = slot_logits(masks, images, masks.features[images], target.masks.shape[-2:])[0].softmax(0)
             counted = (~void_of(target)).to(found.dtype)
             dice = pairwise_dice(found, shares(target, found.dtype), counted)
-        return class_probabilities(prediction, image)[:, target.classes] * dice
+        return class_probabilities(prediction, images)[0, :, target.classes] * dice

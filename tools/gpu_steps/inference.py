@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from benchmarks.eomt import our_model as eomt_model
 from benchmarks.inference import parts_of
 from benchmarks.models import Implementation, Setting, hugging_face, our_model, ours, their_model
 from torch import nn
@@ -19,8 +20,10 @@ from gpu_steps.record import Context, Record
 from mask2former.measure.memory import peak_of
 from mask2former.measure.timing import Patience, take_turns
 from mask2former.modeling.meta_arch import MaskFormer
+from mask2former.structures import MaskPrediction
 
 MODELS = ("swin_large", "r50")
+EOMT = "coco/panoptic/eomt_large_640"  # configuration below `configs`
 SIZES = {"800": (800, 1067), "1024": (1024, 1024)}
 PRECISIONS = {"bfloat16": "bfloat16", "TF32": "float32", "float32": "float32"}  # the name -> autocast's format
 
@@ -41,13 +44,17 @@ class Case:
 def cases(tiny: bool) -> list[Case]:
     """List the cases, most important first, because there may not be time for all."""
     if tiny:
-        return [Case("r50", (64, 96), 2, how) for how in ("bfloat16", "float32", "weights", "graph")]
+        tiny = [Case("r50", (64, 96), 2, how) for how in ("bfloat16", "float32", "weights", "graph")]
+        return [*tiny, Case("quickstart/eomt", (64, 96), 2, "vit")]
     first = [("800", 1), ("1024", 8)]
     others = [("800", 8), ("1024", 1)]
     order = [("bfloat16", first), ("weights", first), ("graph", first[:1]), ("TF32", first), ("compile", first[:1])]
     order += [("bfloat16", others), ("weights", others), ("float32", first), ("compile", first[1:]), ("TF32", others)]
     order += [("float32", others)]
-    return [Case(model, SIZES[size], batch, how) for how, sizes in order for size, batch in sizes for model in MODELS]
+    found = [Case(model, SIZES[size], batch, how) for how, sizes in order for size, batch in sizes for model in MODELS]
+    # After the first case of each way. Known: 128 images a second, compiled, on an H100 (arXiv 2503.19108).
+    found[10:10] = [Case(EOMT, (640, 640), batch, "vit") for batch in (1, 8)]
+    return found
 
 
 class Models:
@@ -142,7 +149,33 @@ def graphed(case: Case, models: Models) -> dict[str, Any]:
     return {"network, seconds": {name: time.median for (name, _), time in times.items()}}
 
 
-FORMS = {"weights": halved, "compile": compiled, "graph": graphed}
+def plain_vit(case: Case, models: Models) -> dict[str, Any]:
+    """Time EoMT with its weights in bfloat16: whole, and its network alone, as it is and compiled."""
+    device = torch.device(models.device)
+    setting = models.setting(case)
+    pixels = setting.images()[0].permute(1, 2, 0).contiguous().numpy()
+    model = eomt_model(case.model, pixels, models.few.get("objects", 20)).to(device, torch.bfloat16)
+    images = torch.stack(setting.images()).to(device, torch.bfloat16)
+
+    @torch.inference_mode()
+    def whole() -> object:
+        return model([{"image": image} for image in setting.images()])
+
+    @torch.inference_mode()
+    def network(run: Callable[[torch.Tensor], MaskPrediction] = model.network) -> object:
+        prediction = run(images)
+        return prediction.class_logits, prediction.masks.logits()
+
+    functions: dict[str, Callable[[], object]] = {"whole": whole, "network": network}
+    if device.type == "cuda":
+        functions["network, compiled"] = functools.partial(network, torch.compile(model.network))
+    patience = Patience(seconds=0.5) if device.type == "cuda" else Patience(rounds=1)
+    times = take_turns(functions, patience, device)
+    taken = {name: time.median for (name, _), time in times.items()}
+    return {"network, seconds": taken, "what": "seconds of a batch"}
+
+
+FORMS = {"weights": halved, "compile": compiled, "graph": graphed, "vit": plain_vit}
 
 
 def rows(case: Case, both: dict[str, Implementation], setting: Setting, device_name: str) -> list[dict[str, Any]]:

@@ -105,7 +105,13 @@ def inference(content: Content) -> str:
     for one in results(content):
         if "network, seconds" in one:
             words = ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in one["network, seconds"].items())
-            lines.append({"case": f"{one['case']}: the network alone", **card(one), "ours, ms by part": words})
+            lines.append(
+                {
+                    "case": f"{one['case']}: {one.get('what', 'the network alone')}",
+                    **card(one),
+                    "ours, ms by part": words,
+                }
+            )
             continue
         rows = {row["name"]: row for row in one["rows"]}
         mine, theirs = rows["ours"], rows.get("huggingface")

@@ -51,6 +51,7 @@ class PlainViT(Backbone):
         drop_path_on: "both" branches, or "mlp" alone.
         out_blocks: blocks whose patches are features.
         layer_decay: block i of n learns at the rate times this to the power of n - 1 - i, embeddings as block 0.
+        full_rate_blocks: the last blocks, which learn at the whole rate all the same.
         shrink_block: block in which patches of even rows and columns alone ask, and alone are left (query
             down-sampling, SegViT, arXiv 2210.05844, section 3.3): from there on the grid is halved. -1: none.
 
@@ -82,6 +83,7 @@ class PlainViT(Backbone):
         drop_path_on: str = "both",
         out_blocks: Sequence[int] = (),
         layer_decay: float = 1.0,
+        full_rate_blocks: int = 0,
         shrink_block: int = -1,
     ) -> None:
         super().__init__()
@@ -98,11 +100,18 @@ class PlainViT(Backbone):
                 f"MODEL.VIT.SHRINK_BLOCK is {shrink_block}; it has to be -1 (none), or a block below MODEL.VIT.DEPTH "
                 f"({depth}) of a ViT with MODEL.VIT.POSITIONS table, found {positions}."
             )
+        parts = 4 if positions == "rotary" else 1  # of a head: sine and cosine of rows and of columns
+        if num_heads < 1 or embed_dim % (parts * num_heads):
+            raise ValueError(
+                f"MODEL.VIT.EMBED_DIM is {embed_dim}; with MODEL.VIT.NUM_HEADS {num_heads} and MODEL.VIT.POSITIONS "
+                f"{positions} it has to be a multiple of {parts * max(num_heads, 1)}."
+            )
         if image_size % patch_size:
             raise ValueError(
                 f"MODEL.VIT.IMAGE_SIZE is {image_size}; it has to be a multiple of MODEL.VIT.PATCH_SIZE ({patch_size})."
             )
-        self.patch_size, self.embed_dim, self.layer_decay = patch_size, embed_dim, layer_decay
+        self.patch_size, self.embed_dim = patch_size, embed_dim
+        self.layer_decay, self.full_rate_blocks = layer_decay, full_rate_blocks
         self.head_dim = embed_dim // num_heads
         self.out_blocks = tuple(out_blocks)
         self.shrink_block = shrink_block
@@ -157,6 +166,7 @@ class PlainViT(Backbone):
             "drop_path_on": node.DROP_PATH_ON,
             "out_blocks": node.OUT_BLOCKS,
             "layer_decay": node.LAYER_DECAY,
+            "full_rate_blocks": node.FULL_RATE_BLOCKS,
             "shrink_block": node.SHRINK_BLOCK,
         }
 
@@ -239,6 +249,8 @@ class PlainViT(Backbone):
         if part == "norm":
             return 1.0
         block = int(rest[0]) if part == "blocks" else 0
+        if part == "blocks" and block >= len(self.blocks) - self.full_rate_blocks:
+            return 1.0
         return float(self.layer_decay ** (len(self.blocks) - 1 - block))
 
 

@@ -19,6 +19,8 @@ from mask2former.modeling.cpu.fused_block import (
 from mask2former.modeling.cpu.laid_out_resnet import can_lay_out, laid_out_resnet
 from mask2former.processor import fuses_convolutions
 
+_LEARNT_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter on several GPUs, and kMaX-DeepLab's
+
 
 class FusedResNet(ResNet):
     """Run :func:`fused_resnet` where :func:`can_fuse` allows it, else in training :func:`laid_out_resnet`.
@@ -67,7 +69,7 @@ def _is_plain(module: nn.Module) -> bool:
     norm = module.norm
     if isinstance(norm, FrozenBatchNorm2d):
         return True
-    fixed = isinstance(norm, nn.BatchNorm2d) and not norm.training and not torch.is_grad_enabled()
+    fixed = isinstance(norm, _LEARNT_NORMS) and not norm.training and not torch.is_grad_enabled()
     return fixed and norm.affine and norm.track_running_stats
 
 

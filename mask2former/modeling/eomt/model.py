@@ -16,7 +16,7 @@ from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.backbone.plain_vit import PlainViT
 from mask2former.modeling.eomt.annealing import MaskAnnealing
 from mask2former.modeling.eomt.head import EoMTHead, may_look
-from mask2former.modeling.meta_arch import SegmentationModel
+from mask2former.modeling.meta_arch import SegmentationModel, refuse_further_parts
 from mask2former.modeling.postprocess import PostProcessing
 from mask2former.structures import MaskPrediction
 
@@ -81,6 +81,13 @@ class EoMT(SegmentationModel):
             raise ValueError(
                 f"MODEL.VIT.SHRINK_BLOCK is {backbone.shrink_block}; EoMT keeps all patches, so it has to be -1."
             )
+        if isinstance(backbone.norm, nn.Identity):
+            raise ValueError("MODEL.VIT.FINAL_NORM is False; EoMT predicts from the last norm, so set it to True.")
+        if cfg.MODEL.EOMT.NUM_BLOCKS < 1:
+            raise ValueError(
+                f"MODEL.EOMT.NUM_BLOCKS is {cfg.MODEL.EOMT.NUM_BLOCKS}; queries need at least 1 block to see the image."
+            )
+        refuse_further_parts(cfg, cls.__name__)
         checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone})
         node, former = cfg.MODEL.EOMT, cfg.MODEL.MASK_FORMER
         head = EoMTHead(

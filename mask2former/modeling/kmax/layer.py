@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mask2former.modeling.kmax.predictor import Predictor
 from mask2former.modeling.layers.batch_norm import BatchNorm
-from mask2former.modeling.layers.conv_bn import ConvBN
+from mask2former.modeling.layers.conv_bn import ConvBN, channels_last
 from mask2former.modeling.layers.drop_path import DropPath
 from mask2former.modeling.layers.normed_attention import NormedAttention
 from mask2former.modeling.layers.precision import at_least_float32, without_autocast
@@ -86,7 +86,7 @@ class KMeansLayer(nn.Module):
             The new slots; masks of the old ones as their two factors (:class:`FactoredMasks`); and the embedding [B, C,
             N] that classifies them. Tensors, so that the layer can be recomputed.
         """
-        pixels = self._pixel_conv1_bn_act(F.gelu(pixels))
+        pixels = self._pixel_conv1_bn_act(F.gelu(channels_last(pixels)))
         embedding = self._query_conv1_bn_act(slots)
         masks = shape(self._predcitor.masks(pixels, embedding), slots)
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from mask2former.modeling.backbone.convnext import ChannelsFirstNorm
 from mask2former.modeling.layers.axial_attention import AxialAttention2d
-from mask2former.modeling.layers.conv_bn import ConvBN, resize_aligned
+from mask2former.modeling.layers.conv_bn import ConvBN, channels_last, resize_aligned
 from mask2former.modeling.layers.drop_path import DropPath
-from mask2former.modeling.pixel_decoder import PixelDecoderOutput
+from mask2former.modeling.pixel_decoder import HOW_TO_GIVE, PixelDecoderOutput
 
 KINDS = ("axial", "bottleneck")
 _EXPANSION = 4  # channels of a block's output, relative to its base
@@ -47,7 +47,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform x [B, C, H, W] -> [B, 4 F, H, W]."""
-        x = F.gelu(x)
+        x = F.gelu(channels_last(x))
         inner = self._conv1_bn_act(x)
         inner = F.gelu(self._attention(inner)) if self.axial else self._conv2_bn_act(inner)
         return self.drop_path(self._conv3_bn(inner)) + (x if self._shortcut is None else self._shortcut(x))
@@ -82,7 +82,7 @@ class ResizedFuse(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Add up; low [B, C, h, w], high [B, C', H, W] -> [B, C'', H, W]."""
         if self._conv_bn_low is not None:
-            low = self._conv_bn_low(F.gelu(low))
+            low = self._conv_bn_low(F.gelu(channels_last(low)))
         if self._conv_bn_high is not None:
             high = self._conv_bn_high(F.gelu(high))
         return resize_aligned(low, (high.shape[-2], high.shape[-1])) + high
@@ -103,7 +103,7 @@ class kMaXPixelDecoder(nn.Module):
         drop_path, num_heads: see :class:`Block`.
 
     Raises:
-        ValueError: not one number or kind for each feature, or an unknown kind.
+        ValueError: not one number or kind for each feature, a stage without blocks, or an unknown kind.
     """
 
     checkpoint_layers = (Block,)
@@ -128,6 +128,8 @@ class kMaXPixelDecoder(nn.Module):
                 f"{key}: IN_FEATURES are {self.in_features}, so DEC_LAYERS {list(depths)}, LAYER_TYPES {list(kinds)} "
                 f"and DEC_CHANNELS {list(bases)} need {len(self.in_features)} entries each."
             )
+        if any(depth < 1 for depth in depths):
+            raise ValueError(f"{key}.DEC_LAYERS is {list(depths)}; each stage needs at least one block.")
         if unknown := sorted(set(kinds) - set(KINDS)):
             raise ValueError(f"{key}.LAYER_TYPES: found {unknown}; choose from {', '.join(KINDS)}.")
         if not 0 < num_levels <= len(bases):
@@ -156,7 +158,7 @@ class kMaXPixelDecoder(nn.Module):
         if missing := [name for name in node.PIXEL_DEC.IN_FEATURES if name not in input_shape]:
             raise ValueError(
                 f"MODEL.KMAX_DEEPLAB.PIXEL_DEC.IN_FEATURES names {missing}, but the backbone gives "
-                f"{sorted(input_shape)}; set its OUT_FEATURES."
+                f"{sorted(input_shape)}; {HOW_TO_GIVE}"
             )
         return {
             "input_shape": {name: of for name, of in input_shape.items() if name in node.PIXEL_DEC.IN_FEATURES},

@@ -11,7 +11,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
 from mask2former.modeling.layers.batch_norm import BatchNorm
-from mask2former.modeling.layers.conv_bn import ConvBN
+from mask2former.modeling.layers.conv_bn import ConvBN, channels_last
 from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import PIXEL_EMBEDDING, FactoredMasks, MaskPrediction
 
@@ -103,7 +103,7 @@ class Predictor(nn.Module):
             pixels: [B, c, h, w].
             slots: [B, C, N].
         """
-        features = self._pixel_space_head_conv1bnact(self._pixel_space_head_conv0bnact(pixels))
+        features = self._pixel_space_head_conv1bnact(self._pixel_space_head_conv0bnact(channels_last(pixels)))
         features = F.normalize(at_least_float32(self._pixel_space_head_last_convbn(features)), dim=1)
         embed = at_least_float32(self._transformer_mask_head(slots)).transpose(1, 2)
         with without_autocast(features):

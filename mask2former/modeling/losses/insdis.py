@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mask2former.modeling.losses.pixel_draw import area_of_pixels, draw_pixels
-from mask2former.modeling.losses.pq_targets import matched_truth, shares
-from mask2former.modeling.losses.slot_masks import mean_of_nonzero, pixel_features, recomputed, require_slots
+from mask2former.modeling.losses.pq_targets import batch_truths, shares
+from mask2former.modeling.losses.slot_masks import mean_of_nonzero, pixel_features, recomputed, require_slots, wide_type
 from mask2former.modeling.losses.terms import LOSS_TERM_REGISTRY, LossTerm
 from mask2former.structures import MaskPrediction, MaskTargets, Matching
 from mask2former.things import things_from_config
 
-_ROWS = 512  # of the pixels' similarities that are in memory at a time
+_ROWS, _NUMBERS = 512, 2**21  # of the pixels' similarities that are in memory at a time, at most
 
 
 @LOSS_TERM_REGISTRY.register()
@@ -56,43 +56,39 @@ class PairwiseInsDisLoss(LossTerm):
         self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
     ) -> dict[str, Tensor]:
         require_slots(layers, type(self).__name__)
-        losses = [self._of_layer(layer, index, targets, matchings) for index, layer in enumerate(layers)]
+        truths = batch_truths(targets, matchings, len(layers), wide_type(layers[-1]))
+        losses: list[Tensor] = []
+        areas: dict[int, Tensor] = {}  # by identity: layers of one matching share their truth
+        for layer, truth in zip(layers, truths, strict=True):
+            if id(truth) not in areas:
+                areas[id(truth)] = area_of_pixels(truth)
+            where = draw_pixels(areas[id(truth)], ~truth.inside, self.count, self.draw_temperature)
+            features = pixel_features(layer, where, targets[0].masks.shape[-2:])
+            drawn = truth.shares.gather(2, where[:, None].expand(-1, truth.shares.shape[1], -1))
+            losses.append(pairwise_discrimination(features, drawn, self.temperature).mean())
         return {"loss_pixel_insdis": self.weight * torch.stack(losses)}
-
-    def _of_layer(
-        self, layer: MaskPrediction, index: int, targets: Sequence[MaskTargets], matchings: Sequence[Matching]
-    ) -> Tensor:
-        dtype = torch.promote_types(layer.masks.features.dtype, torch.float32)
-        truths = [matched_truth(*pair, index, dtype) for pair in zip(targets, matchings, strict=True)]
-        where = torch.stack(
-            [draw_pixels(area_of_pixels(one), ~one.inside, self.count, self.draw_temperature) for one in truths]
-        )
-        features = pixel_features(layer, where, targets[0].masks.shape[-2:])
-        drawn = [truth.shares[:, chosen] for truth, chosen in zip(truths, where, strict=True)]
-        pairs = zip(features.unbind(), drawn, strict=True)
-        return torch.stack([pairwise_discrimination(*pair, self.temperature) for pair in pairs]).mean()
 
 
 def pairwise_discrimination(features: Tensor, truth: Tensor, temperature: float) -> Tensor:
-    """Compute the loss of an image's drawn pixels.
+    """Compute the losses of images' drawn pixels, [B].
 
     Args:
-        features: [C, k].
-        truth: [M, k], share of each mask in each pixel; pixels in none count as others' opposites alone.
+        features: [B, C, k].
+        truth: [B, M, k], share of each mask in each pixel; pixels in none count as others' opposites alone.
         temperature: of the softmax.
     """
     # The mean similarity to the pixels of one's mask is the similarity to the sum of their features.
-    sums = truth.T @ (truth @ features.T)  # [k, C]
-    counts = truth.T @ truth.sum(1)  # [k]
-    own = (features.T * sums).sum(1) / (temperature * counts.clamp(min=torch.finfo(counts.dtype).tiny))
-    scaled = features.T / temperature
-    pieces = scaled.split(_ROWS)
-    against = torch.cat([recomputed(len(rows) * features.shape[1], _log_sum, rows, features) for rows in pieces])
+    sums = truth.mT @ (truth @ features.mT)  # [B, k, C]
+    counts = (truth * truth.sum(-1, keepdim=True)).sum(-2)  # [B, k]
+    own = (features.mT * sums).sum(-1) / (temperature * counts.clamp(min=torch.finfo(counts.dtype).tiny))
+    scaled, across = features.mT / temperature, features.shape[0] * features.shape[2]
+    pieces = scaled.split(max(min(_ROWS, _NUMBERS // across), 1), 1)
+    against = torch.cat([recomputed(rows.shape[1] * across, _log_sum, rows, features) for rows in pieces], 1)
     return mean_of_nonzero(torch.where(counts > 0, against - own, torch.zeros_like(own)))
 
 
 def _log_sum(rows: Tensor, features: Tensor) -> Tensor:
-    return (rows @ features).logsumexp(1)
+    return (rows @ features).logsumexp(-1)
 
 
 @LOSS_TERM_REGISTRY.register()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mask2former.modeling.losses.pq_targets import MatchedTruth
+from mask2former.modeling.losses.pq_targets import BatchTruth, MatchedTruth
 
 _NEVER_BEFORE_OTHERS = 99999.0
 
 
-def area_of_pixels(truth: MatchedTruth) -> Tensor:
-    """Return the area of each pixel's mask in pixels, [P]; 1 where there is none."""
-    area = truth.shares.sum(1) @ truth.shares
+def area_of_pixels(truth: MatchedTruth | BatchTruth) -> Tensor:
+    """Return the area of each pixel's mask in pixels, [P], or [B, P] of a batch; 1 where there is none."""
+    area = (truth.shares.sum(-1, keepdim=True) * truth.shares).sum(-2)
     return torch.where(truth.inside, area, torch.ones_like(area))
 
 
@@ -23,14 +23,15 @@ def draw_pixels(area: Tensor, last: Tensor, count: int, temperature: float) -> T
     These are the greatest values of temperature * log(1 / area) + Gumbel noise.
 
     Args:
-        area: [P], of each pixel's mask.
-        last: [P] bool, pixels that are drawn after all others alone.
+        area: [..., P], of each pixel's mask.
+        last: [..., P] bool, pixels that are drawn after all others alone.
         count: number of pixels; no more than P are drawn.
         temperature: see above.
 
     Returns:
-        [min(count, P)] int64.
+        [..., min(count, P)] int64.
     """
-    score = temperature * (area.numel() / area).log() - torch.empty_like(area).exponential_().log()
+    pixels = area.shape[-1]
+    score = temperature * (pixels / area).log() - torch.empty_like(area).exponential_().log()
     score = torch.where(last, score - _NEVER_BEFORE_OTHERS, score)
-    return score.topk(min(count, area.numel())).indices
+    return score.topk(min(count, pixels)).indices

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mask2former.structures import MaskTargets, Matching
 
@@ -98,3 +100,57 @@ def matched_truth(target: MaskTargets, matching: Matching, layer: int, dtype: to
     inside = masks[chosen].any(0)
     dropped = masks.any(0) & ~inside
     return MatchedTruth(slots, target.classes[chosen], shares(target, dtype)[chosen], inside, void_of(target) | dropped)
+
+
+class BatchTruth(NamedTuple):
+    """:class:`MatchedTruth` of all images of a batch, each with the same number M of masks; further ones are empty.
+
+    Attributes:
+        real: [B, M] bool, masks that are none of the further ones.
+        slots: [B, M] int64.
+        classes: [B, M] int64.
+        shares: [B, M, P].
+        inside: [B, P] bool.
+        void: [B, P] bool.
+        ignored: [B, P] bool, see :func:`void_of`: void pixels without those of dropped masks.
+    """
+
+    real: Tensor
+    slots: Tensor
+    classes: Tensor
+    shares: Tensor
+    inside: Tensor
+    void: Tensor
+    ignored: Tensor
+
+    def of(self, images: slice) -> BatchTruth:
+        """Return some images' part."""
+        return BatchTruth(*(part[images] for part in self))
+
+
+def batch_truths(
+    targets: Sequence[MaskTargets], matchings: Sequence[Matching], layers: int, dtype: torch.dtype
+) -> list[BatchTruth]:
+    """Return the matched masks of each layer; the same object where layers have one matching."""
+    if all(layers == 1 or indices.stride(0) == 0 for pair in matchings for indices in pair):  # one, expanded
+        return [_batch_truth(targets, matchings, 0, dtype)] * layers
+    return [_batch_truth(targets, matchings, layer, dtype) for layer in range(layers)]
+
+
+def _batch_truth(
+    targets: Sequence[MaskTargets], matchings: Sequence[Matching], layer: int, dtype: torch.dtype
+) -> BatchTruth:
+    truths = [matched_truth(*pair, layer, dtype) for pair in zip(targets, matchings, strict=True)]
+
+    def padded(parts: Sequence[Tensor]) -> Tensor:
+        return pad_sequence(list(parts), batch_first=True)
+
+    return BatchTruth(
+        padded([torch.ones_like(truth.slots, dtype=torch.bool) for truth in truths]),
+        padded([truth.slots for truth in truths]),
+        padded([truth.classes for truth in truths]),
+        padded([truth.shares for truth in truths]),
+        torch.stack([truth.inside for truth in truths]),
+        torch.stack([truth.void for truth in truths]),
+        torch.stack([void_of(target) for target in targets]),
+    )

@@ -8,17 +8,21 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
+from torch.nn import functional as F
 
 from mask2former.modeling.layers.precision import at_least_float32
-from mask2former.modeling.losses.pq_targets import MatchedTruth, matched_truth, void_of
+from mask2former.modeling.losses.pq_targets import BatchTruth, batch_truths
 from mask2former.modeling.losses.slot_masks import (
     class_probabilities,
     mean_of_nonzero,
-    pairwise_dice,
+    of_slots,
+    own_dice,
+    pieces,
     recomputed,
     require_slots,
     slot_logits,
     void_share,
+    wide_type,
 )
 from mask2former.modeling.losses.terms import LOSS_TERM_REGISTRY, LossTerm
 from mask2former.structures import MaskPrediction, Masks, MaskTargets, Matching
@@ -36,27 +40,26 @@ class SlotMaskLoss(LossTerm):
         self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
     ) -> dict[str, Tensor]:
         require_slots(layers, type(self).__name__)
-        losses = []
-        for index, layer in enumerate(layers):
-            dtype = torch.promote_types(layer.masks.features.dtype, torch.float32)
-            features = layer.masks.features.unbind()  # once: each indexing would add a gradient of full size
+        truths = batch_truths(targets, matchings, len(layers), wide_type(layers[-1]))
+        size, losses = targets[0].masks.shape[-2:], []
+        for index, (layer, truth) in enumerate(zip(layers, truths, strict=True)):
             of_images = [
-                self.of_image(layers, index, image, features[image], target, matched_truth(target, pairs, index, dtype))
-                for image, (target, pairs) in enumerate(zip(targets, matchings, strict=True))
+                self.of_images(layers, index, images, features, size, truth.of(images))
+                for images, features in pieces(layer.masks)
             ]
-            losses.append(torch.stack(of_images).mean())
+            losses.append(torch.cat(of_images).mean())
         return {self.loss_name: self.weight * torch.stack(losses)}
 
-    def of_image(
+    def of_images(
         self,
         layers: Sequence[MaskPrediction],
         index: int,
-        image: int,
+        images: slice,
         features: Tensor,
-        target: MaskTargets,
-        truth: MatchedTruth,
+        size: Sequence[int],
+        truth: BatchTruth,
     ) -> Tensor:
-        """Compute the loss of an image in the layer ``index``, from its masks' features [C, 1, h, w]."""
+        """Compute losses [b] in the layer ``index``, from masks' features [b, C, 1, h, w] of these images."""
         raise NotImplementedError
 
 
@@ -110,36 +113,33 @@ class PQClassLoss(LossTerm):
         self, layers: Sequence[MaskPrediction], targets: Sequence[MaskTargets], matchings: Sequence[Matching]
     ) -> dict[str, Tensor]:
         require_slots(layers, type(self).__name__)
+        truths = batch_truths(targets, matchings, len(layers), wide_type(layers[-1]))
         chosen = [len(layers) - 1] if self.share_final else range(len(layers))
-        weights = torch.stack([self._weights(layers[index], index, targets, matchings) for index in chosen])
+        size = targets[0].masks.shape[-2:]
+        weights = torch.stack([self._weights(layers[index], truths[index], size) for index in chosen])
         logits = torch.stack([at_least_float32(layer.class_logits) for layer in layers])  # [L, B, N, K + 1]
         wanted = torch.full(logits.shape[:-1], logits.shape[-1] - 1, device=logits.device)
         for image, (target, (slots, indices)) in enumerate(zip(targets, matchings, strict=True)):
             wanted[:, image].scatter_(1, slots, target.classes[indices])
         terms = weights * -logits.log_softmax(-1).gather(-1, wanted[..., None])[..., 0]
-        means = [torch.stack([mean_of_nonzero(of_image) for of_image in layer]).mean() for layer in terms]
-        return {"loss_ce": self.weight * torch.stack(means)}
+        return {"loss_ce": self.weight * mean_of_nonzero(terms).mean(-1)}
 
     @torch.no_grad()
-    def _weights(
-        self, layer: MaskPrediction, index: int, targets: Sequence[MaskTargets], matchings: Sequence[Matching]
-    ) -> Tensor:
-        """Compute the weight of each slot in the layer ``index``, [B, N]."""
+    def _weights(self, layer: MaskPrediction, whole: BatchTruth, size: Sequence[int]) -> Tensor:
+        """Compute the weight of each slot of a layer, [B, N]."""
         of_images = []
-        for image, (target, matching) in enumerate(zip(targets, matchings, strict=True)):
-            features = layer.masks.features[image]
-            masks = slot_logits(layer.masks, image, features, target.masks.shape[-2:]).softmax(0)
-            truth = matched_truth(target, matching, index, masks.dtype)
+        for images, features in pieces(layer.masks):
+            masks, truth = slot_logits(layer.masks, images, features, size).softmax(1), whole.of(images)
             if self.negative_weight == "one":
-                weights = masks.new_full((len(masks),), 1 - self.alpha)
+                weights = masks.new_full(masks.shape[:2], 1 - self.alpha)
             else:
                 weights = (1 - self.alpha) * void_share(masks, truth.void).clamp(min=self.floor)
-            # The same dice as the matcher's; each slot with its own target is the diagonal of all pairs.
-            counted = (~void_of(target)).to(masks.dtype)
-            dice = pairwise_dice(masks[truth.slots], truth.shares, counted).diagonal()
-            weights[truth.slots] = self.alpha * dice.clamp(min=self.floor)
-            of_images.append(weights)
-        return torch.stack(of_images)
+            dice = own_dice(of_slots(masks, truth.slots), truth.shares, (~truth.ignored).to(masks.dtype))
+            # Further masks, which are none, go to one more slot: choosing the real ones would wait for a GPU.
+            slots = torch.where(truth.real, truth.slots, weights.shape[1])
+            matched = F.pad(weights, (0, 1)).scatter(1, slots, self.alpha * dice.clamp(min=self.floor))
+            of_images.append(matched[:, :-1])
+        return torch.cat(of_images)
 
 
 @LOSS_TERM_REGISTRY.register()
@@ -180,31 +180,34 @@ class PQMaskLoss(SlotMaskLoss):
             "share_final": cfg.MODEL.KMAX_DEEPLAB.SHARE_FINAL_MATCHING,
         }
 
-    def of_image(
+    def of_images(
         self,
         layers: Sequence[MaskPrediction],
         index: int,
-        image: int,
+        images: slice,
         features: Tensor,
-        target: MaskTargets,
-        truth: MatchedTruth,
+        size: Sequence[int],
+        truth: BatchTruth,
     ) -> Tensor:
         masks = layers[index].masks
-        probabilities = class_probabilities(layers[-1 if self.share_final else index], image)
-        weights = probabilities[truth.slots, truth.classes].clamp(min=self.floor)
+        of_slot = of_slots(class_probabilities(layers[-1 if self.share_final else index], images), truth.slots)
+        weights = of_slot.gather(2, truth.classes[..., None])[..., 0].clamp(min=self.floor) * truth.real
         counted = truth.inside if self.masking_void else torch.ones_like(truth.inside)
-        size = target.masks.shape[-2:]
-        numbers = masks.num_queries * size.numel()
-        dice = recomputed(numbers, _smooth_dice, masks, image, features, size, truth, counted)
-        return self.alpha / masks.num_queries * (weights * (1 - dice)).sum()
+        dice = recomputed(_numbers(masks, size), _smooth_dice, masks, images, features, size, truth, counted)
+        return self.alpha / masks.num_queries * (weights * (1 - dice)).sum(-1)
+
+
+def _numbers(masks: Masks, size: Sequence[int]) -> int:
+    """Return the number of an image's mask logits on a grid."""
+    return masks.num_queries * size[0] * size[1]
 
 
 def _smooth_dice(
-    masks: Masks, image: int, features: Tensor, size: Sequence[int], truth: MatchedTruth, counted: Tensor
+    masks: Masks, images: slice, features: Tensor, size: Sequence[int], truth: BatchTruth, counted: Tensor
 ) -> Tensor:
-    """Compute the dice of each matched slot, smoothed by one, [M]."""
-    logits = slot_logits(masks, image, features, size)
-    found = (logits[truth.slots] - logits.logsumexp(0)).exp() * counted
+    """Compute the dice of each matched slot, smoothed by one, [b, M]."""
+    logits = slot_logits(masks, images, features, size)
+    found = (of_slots(logits, truth.slots) - logits.logsumexp(1, keepdim=True)).exp() * counted[:, None]
     return (2 * (truth.shares * found).sum(-1) + 1) / (truth.shares.sum(-1) + found.sum(-1) + 1)
 
 
@@ -227,20 +230,20 @@ class MaskIDLoss(SlotMaskLoss):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         return {"weight": cfg.MODEL.MASK_FORMER.MASK_WEIGHT}
 
-    def of_image(
+    def of_images(
         self,
         layers: Sequence[MaskPrediction],
         index: int,
-        image: int,
+        images: slice,
         features: Tensor,
-        target: MaskTargets,
-        truth: MatchedTruth,
+        size: Sequence[int],
+        truth: BatchTruth,
     ) -> Tensor:
-        masks, size = layers[index].masks, target.masks.shape[-2:]
-        return recomputed(masks.num_queries * size.numel(), _mask_id, masks, image, features, size, truth)
+        masks = layers[index].masks
+        return recomputed(_numbers(masks, size), _mask_id, masks, images, features, size, truth)
 
 
-def _mask_id(masks: Masks, image: int, features: Tensor, size: Sequence[int], truth: MatchedTruth) -> Tensor:
-    logits = slot_logits(masks, image, features, size)
-    missed = logits.logsumexp(0) - logits[truth.slots]  # [M, P]
-    return mean_of_nonzero((truth.shares * missed).sum(0))
+def _mask_id(masks: Masks, images: slice, features: Tensor, size: Sequence[int], truth: BatchTruth) -> Tensor:
+    logits = slot_logits(masks, images, features, size)
+    missed = logits.logsumexp(1, keepdim=True) - of_slots(logits, truth.slots)  # [b, M, P]
+    return mean_of_nonzero((truth.shares * missed).sum(1))

@@ -48,7 +48,7 @@ class D2MaXDeepLab(Backbone):
         attentions: names out of :data:`ATTENTIONS`. Without "P2P" axial blocks are convolutions.
 
     Raises:
-        ValueError: an unknown attention.
+        ValueError: an unknown attention or stage, or wrong numbers of rounds or blocks.
     """
 
     checkpoint_layers = (ResidualBlock, DualPathBlock)
@@ -72,6 +72,15 @@ class D2MaXDeepLab(Backbone):
         super().__init__()
         if unknown := sorted(set(attentions) - set(ATTENTIONS)):
             raise ValueError(f"MODEL.MAX_DEEPLAB.ATTENTIONS names {unknown}; choose from {', '.join(ATTENTIONS)}.")
+        if wrong := sorted(set(dual_path_stages) - set(range(1, len(layout.channels) + 1))):
+            raise ValueError(
+                f"MODEL.MAX_DEEPLAB.DUAL_PATH_STAGES names {wrong}; the stages are 1 to {len(layout.channels)}."
+            )
+        if min(pretrained_rounds, new_rounds) < 0 or decoder_blocks < 1:
+            raise ValueError(
+                f"MODEL.MAX_DEEPLAB: PRETRAINED_ROUNDS is {pretrained_rounds} and NEW_ROUNDS {new_rounds}, which may "
+                f"not be negative, and DECODER_BLOCKS {decoder_blocks}, which has to be at least 1."
+            )
         self.layout = layout = layout if "P2P" in attentions else replace(layout, axial_stages=())
         self.stem = Stem(layout.stem)
 

@@ -10,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from mask2former.modeling.pixel_decoder import PixelDecoderOutput
+from mask2former.modeling.pixel_decoder import HOW_TO_GIVE, PixelDecoderOutput
 from mask2former.modeling.transformer_decoder import find_transformer_decoder
 
 MULTI_SCALE, ENCODED, MASK_FEATURES = "multi_scale_pixel_decoder", "transformer_encoder", "pixel_embedding"
@@ -22,13 +22,17 @@ def pixel_decoder_from_config(
     """Build the pixel decoder; return it with the shapes of the backbone features that it reads.
 
     Raises:
-        ValueError: the backbone lacks a feature of ``IN_FEATURES``.
+        ValueError: the backbone lacks a feature of ``IN_FEATURES``, or none is named.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     if missing := [name for name in head.IN_FEATURES if name not in input_shape]:
         raise ValueError(
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {missing}, but the backbone gives {sorted(input_shape)}; "
-            "set its OUT_FEATURES."
+            f"{HOW_TO_GIVE}"
+        )
+    if not head.IN_FEATURES:
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.IN_FEATURES is empty; name some of {sorted(input_shape)}, which the backbone gives."
         )
     shapes = {name: input_shape[name] for name in head.IN_FEATURES}
     return SEM_SEG_HEADS_REGISTRY.get(head.PIXEL_DECODER_NAME)(cfg, shapes), shapes

@@ -2,7 +2,13 @@
 
 from mask2former.modeling.pixel_decoder.fpn import BasePixelDecoder
 from mask2former.modeling.pixel_decoder.msdeformattn import MSDeformAttnPixelDecoder
-from mask2former.modeling.pixel_decoder.output import PixelDecoderOutput
+from mask2former.modeling.pixel_decoder.output import HOW_TO_GIVE, PixelDecoderOutput
 from mask2former.modeling.pixel_decoder.transformer_fpn import TransformerEncoderPixelDecoder
 
-__all__ = ["BasePixelDecoder", "MSDeformAttnPixelDecoder", "PixelDecoderOutput", "TransformerEncoderPixelDecoder"]
+__all__ = [
+    "HOW_TO_GIVE",
+    "BasePixelDecoder",
+    "MSDeformAttnPixelDecoder",
+    "PixelDecoderOutput",
+    "TransformerEncoderPixelDecoder",
+]

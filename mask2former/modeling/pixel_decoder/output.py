@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+HOW_TO_GIVE = "set its OUT_FEATURES (of a PlainViT: MODEL.VIT.OUT_BLOCKS)."
+"""What to do where a backbone lacks a feature."""
+
 
 class PixelDecoderOutput(NamedTuple):
     """Features of B * T images.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.layers import BatchNorm2d, Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock, ResNet
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -36,14 +36,14 @@ def resnet(depth: int, norm: str, **options: object) -> ResNet:
         before = out
     model = ResNet(BasicStem(3, 8, norm=norm), stages, out_features=["stem", "res2", "res3", "res5"]).eval()
     for module in model.modules():
-        if isinstance(module, BatchNorm2d | FrozenBatchNorm2d):
+        if isinstance(module, BatchNorm2d | FrozenBatchNorm2d | nn.SyncBatchNorm):
             for name, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
                 getattr(module, name).data.uniform_(low, low + 1)
     return model
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN", "SyncBN"])
 @torch.no_grad()
 def test_same_features(depth: int, norm: str) -> None:
     model, images = resnet(depth, norm), torch.randn(2, 3, 64, 96)

@@ -178,12 +178,25 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
     scale = model.backbone.lr_scale
     assert [scale(f"blocks.{i}.norm1.weight") for i in range(4)] == [0.125, 0.25, 0.5, 1.0]
     assert scale("patch_embed.proj.weight") == scale("pos_embed") == 0.125 and scale("norm.weight") == 1.0
+    model = build_model(configuration(MODEL__VIT__LAYER_DECAY=0.5, MODEL__VIT__FULL_RATE_BLOCKS=2))
+    assert [model.backbone.lr_scale(f"blocks.{i}.norm1.weight") for i in range(4)] == [0.125, 0.25, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"MODEL__EOMT__NUM_BLOCKS": 5}, "NUM_BLOCKS is 5, but MODEL.VIT.DEPTH 4"),
+        ({"MODEL__EOMT__NUM_BLOCKS": 0}, "NUM_BLOCKS is 0; queries need at least 1 block"),
+        ({"MODEL__EOMT__NUM_BLOCKS": -1}, "NUM_BLOCKS is -1; queries need at least 1 block"),
+        ({"MODEL__VIT__FINAL_NORM": False}, "FINAL_NORM is False; EoMT predicts from"),
+        (
+            {"MODEL__MASK_ENCODER__ENABLED": True},
+            "MASK_ENCODER.ENABLED is True, but .* EoMT has no",
+        ),
+        (
+            {"MODEL__DISTILLATION__ENABLED": True},
+            "DISTILLATION.ENABLED is True, but .* EoMT has no",
+        ),
         ({"MODEL__BACKBONE__NAME": "build_resnet_backbone"}, "needs MODEL.BACKBONE.NAME PlainViT"),
         ({"MODEL__VIT__PATCH_SIZE": 14, "MODEL__VIT__IMAGE_SIZE": 56}, "PATCH_SIZE 8, 16 or 32, found 14"),
         ({"MODEL__EOMT__ANNEAL_START": [1], "MODEL__EOMT__ANNEAL_END": [2]}, "each of the 2 blocks"),
@@ -192,6 +205,9 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
         ({"MODEL__VIT__OUT_BLOCKS": [4]}, "the blocks of MODEL.VIT.DEPTH are 0 to 3"),
         ({"MODEL__VIT__IMAGE_SIZE": 70}, "multiple of MODEL.VIT.PATCH_SIZE"),
         ({"MODEL__VIT__POSITIONS": "sine"}, "choose one of table, rotary"),
+        ({"MODEL__VIT__NUM_HEADS": 5}, "EMBED_DIM is 48; with MODEL.VIT.NUM_HEADS 5 .* multiple of 5"),
+        ({"MODEL__VIT__NUM_HEADS": 0}, "NUM_HEADS 0 .* multiple of 1"),
+        ({"MODEL__VIT__NUM_HEADS": 24, "MODEL__VIT__POSITIONS": "rotary"}, "POSITIONS rotary .* multiple of 96"),
     ],
 )
 def test_faults_of_the_configuration(changes: dict[str, Any], message: str) -> None:

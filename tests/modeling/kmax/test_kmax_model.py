@@ -142,6 +142,7 @@ def test_clips_are_refused() -> None:
     ("key", "value", "message"),
     [
         ("PIXEL_DEC.DEC_LAYERS", [1, 1], "need 4 entries each"),
+        ("PIXEL_DEC.DEC_LAYERS", [1, 1, 0, 1], "each stage needs at least one block"),
         ("PIXEL_DEC.LAYER_TYPES", ["axial", "axial", "plain", "plain"], r"found \['plain'\]; choose from axial"),
         ("PIXEL_DEC.IN_FEATURES", ["res1", "res2", "res3", "res4"], r"names \['res1'\], but the backbone gives"),
         ("TRANS_DEC.DEC_LAYERS", [1, 1, 1, 1, 1], "has 5 entries; the pixel decoder has 4 stages"),

@@ -192,6 +192,9 @@ def test_clips_are_refused() -> None:
     [
         ("MAX_DEEPLAB.ATTENTIONS", ["P2P", "P2Q"], r"ATTENTIONS names \['P2Q'\]; choose from P2P, M2P, M2M, P2M"),
         ("MAX_DEEPLAB.KEY_CHANNELS", 6, "6 key channels among 4 heads"),
+        ("MAX_DEEPLAB.DUAL_PATH_STAGES", [5, 9], r"DUAL_PATH_STAGES names \[9\]; the stages are 1 to 5"),
+        ("MAX_DEEPLAB.NEW_ROUNDS", -1, "NEW_ROUNDS -1, which may not be negative"),
+        ("MAX_DEEPLAB.DECODER_BLOCKS", 0, "DECODER_BLOCKS 0, which has to be at least 1"),
         ("AXIAL_RESNET.DEPTHS", [1, 1, 1], "need 5 numbers each"),
         ("AXIAL_RESNET.CONVOLUTION", "wide", "is 'wide'; choose basic or bottleneck"),
         ("AXIAL_RESNET.AXIAL_STAGES", [3], "only stages 4 and 5"),

@@ -48,7 +48,8 @@ def test_drawn_pairs_equal_the_formula() -> None:
     features = pixel_features(layer, torch.tensor([drawn]), SIZE)[0]
     truth = one.target.masks.flatten(1)[:, drawn].double()
     expected = pairwise_loss(scene, dense(layer, 0, SIZE)[1], drawn)
-    torch.testing.assert_close(pairwise_discrimination(features, truth, 0.3), expected, atol=1e-9, rtol=1e-6)
+    found = pairwise_discrimination(features[None], truth[None], 0.3)
+    torch.testing.assert_close(found, expected[None], atol=1e-9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [4, 0])
@@ -77,12 +78,12 @@ class Largest(TorchDispatchMode):
 
 
 def test_similarities_are_never_whole() -> None:
-    count = 2048
-    features = torch.randn(4, count, requires_grad=True)
-    truth = torch.nn.functional.one_hot(torch.arange(count) % 3).T.float()
+    count, images = 2048, 3
+    features = torch.randn(images, 4, count, requires_grad=True)
+    truth = torch.nn.functional.one_hot(torch.arange(count) % 3).T.float().expand(images, -1, -1)
     with Largest() as largest:
-        pairwise_discrimination(features, truth, 0.3).backward()
-    assert count < largest.elements <= count * count // 4
+        pairwise_discrimination(features, truth, 0.3).sum().backward()
+    assert images * count < largest.elements <= images * count * count // 6
     assert features.grad is not None and features.grad.any()
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from mask2former.modeling.losses.pq_targets import on_grid
 from mask2former.modeling.losses.pq_terms import MaskIDLoss, PQClassLoss, PQMaskLoss
+from mask2former.modeling.losses.slot_masks import on_one_grid
 from mask2former.modeling.matcher import HungarianMatcher
 from mask2former.modeling.pq_criterion import PQCriterion
 from mask2former.modeling.pq_matcher import PQMatcher
-from mask2former.structures import FactoredMasks, MaskPrediction, MaskTargets
+from mask2former.structures import PIXEL_EMBEDDING, DenseMasks, FactoredMasks, MaskPrediction, MaskTargets
 
 SIZE = (5, 7)
 NAMES = ("loss_ce", "loss_dice", "loss_mask")
@@ -55,12 +56,18 @@ def oracle(
 
 @pytest.mark.parametrize(("count", "slots", "empty", "crowd"), KINDS)
 @pytest.mark.parametrize("share", [True, False], ids=["last matching", "own matching"])
-def test_terms_equal_their_formulas(count: int, slots: int, empty: float, crowd: float, share: bool) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["a batch at once", "image by image"])
+def test_terms_equal_their_formulas(
+    count: int, slots: int, empty: float, crowd: float, share: bool, whole: bool
+) -> None:
+    """Compare both ways: small masks are brought to one grid for all terms, large ones stay factors."""
     generator = torch.Generator().manual_seed(count + slots)
     cases = [case(generator, n, SIZE, empty=empty, crowd=crowd) for n in (count, max(count - 1, 0))]
     targets, scenes = [one.target for one in cases], [one.scene for one in cases]
     layers = [prediction(generator, 2, slots, size) for size in ((2, 3), (3, 4), SIZE)]
-    matchings = PQMatcher(share_final=share)(layers, targets)
+    given = [on_one_grid(layer, SIZE) for layer in layers] if whole else layers
+    assert all(isinstance(layer.masks, DenseMasks if whole else FactoredMasks) for layer in given)
+    matchings = PQMatcher(share_final=share)(given, targets)
     masking, void_share = share, count != 3 or crowd > 0
     terms = [
         PQClassLoss(share_final=share, negative_weight="void_share" if void_share else "one"),
@@ -69,7 +76,7 @@ def test_terms_equal_their_formulas(count: int, slots: int, empty: float, crowd:
     ]
     expected = oracle(layers, scenes, matchings, share, masking, void_share)
     for name, term in zip(NAMES, terms, strict=True):
-        found = term(layers, targets, matchings)
+        found = term(given, targets, matchings)
         assert list(found) == [name]
         torch.testing.assert_close(found[name], expected[name], atol=1e-9, rtol=1e-6)
         weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
@@ -120,6 +127,18 @@ def test_masks_that_overlap_share_a_pixel() -> None:
     expected = oracle([layer], [scene], matchings, True, True, True)
     for name, term in zip(NAMES, (PQClassLoss(), PQMaskLoss(), MaskIDLoss()), strict=True):
         torch.testing.assert_close(term([layer], [target], matchings)[name], expected[name])
+
+
+def test_large_masks_and_half_precision_stay_factors() -> None:
+    """Large ones would take memory, and products of half precision would be rounded."""
+    generator = torch.Generator().manual_seed(4)
+    layer = prediction(generator, 2, 6, (3, 4), torch.float32)
+    small = on_one_grid(layer, SIZE)
+    assert isinstance(small.masks, DenseMasks) and small.masks.align_corners and small.masks.activation == "softmax"
+    assert small.extras[PIXEL_EMBEDDING].shape == (2, 4, 3, 4)
+    assert on_one_grid(layer, (400, 400)) is layer
+    half = prediction(generator, 2, 6, (3, 4), torch.bfloat16)
+    assert on_one_grid(half, SIZE) is half
 
 
 def test_crowd_pixels_have_no_gradient_of_mask_identity() -> None:

@@ -266,7 +266,8 @@ def test_checkpointing_keeps_losses_and_gradients() -> None:
         (False, {"MODEL__SEM_SEG_HEAD__CONVS_DIM": 32}, "CONVS_DIM is 32 and MODEL.MASK_FORMER.HIDDEN_DIM 16"),
         (False, {"MODEL__SEGVIT__LAYERS": 0}, "at least one layer"),
         (True, {"MODEL__MASK_FORMER__TEST__INSTANCE_ON": True}, "AttentionToMaskDecoder has one query for each class"),
-        (False, {"MODEL__SEM_SEG_HEAD__IN_FEATURES": ["block1", "block2"]}, "IN_FEATURES names"),
+        (False, {"MODEL__SEM_SEG_HEAD__IN_FEATURES": ["block1", "block2"]}, "IN_FEATURES names .*MODEL.VIT.OUT_BLOCKS"),
+        (False, {"MODEL__SEM_SEG_HEAD__IN_FEATURES": []}, "IN_FEATURES is empty; name some of .'block1'"),
     ],
 )
 def test_faults_of_the_configuration(shrunk: bool, changes: dict[str, Any], message: str) -> None:
