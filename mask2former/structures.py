@@ -31,7 +31,7 @@ Activation = Literal["sigmoid", "softmax"]
 
 
 PLACES = "place_logits"
-"""Name of an extra output: logits of an object of each class at each place of a coarse grid, [B, K, H, W]."""
+"""Name of an extra output: logits of an object of each class at each place of a coarse grid, [B * T, K, H, W]."""
 
 PIXEL_EMBEDDING = "pixel_embedding"
 """Name of an extra output: pixels' features that tell masks apart, [B, C, h, w]; without it, the masks' own are."""

@@ -105,23 +105,25 @@ def add_mask_former_keys(cfg: CN) -> None:
     # it, spread evenly, as EoMT's authors do along the longer side after resizing the shorter one to the window's.
     node.TEST.WINDOW = 0
     node.TEST.WINDOW_STRIDE = 0
-    # Clips. joint: all frames at once, by a decoder of clips. Frame by frame, by any model of images: minvis, in which
-    # each query is linked to one of the next frame (arXiv 2208.02245); tracker, in which objects begin and end.
+    # Clips. By a decoder of clips: joint, all frames at once; windows, those of a window at once, and tracks are joined
+    # on the frames that windows share. Frame by frame, by any model of images: minvis, in which each query is linked to
+    # one of the next frame (arXiv 2208.02245); tracker, in which objects begin and end.
     node.TEST.CLIP = "joint"
     # Tracks of a clip that are returned, the most probable ones.
     node.TEST.TRACKS = 10
     node.TEST.LINK = CN()
-    # Frame by frame: frames that go through the network at a time.
+    # Frames that go through the network at a time; windows: those of a window, of which SHARED are of the one before.
     node.TEST.LINK.FRAMES = 1
+    node.TEST.LINK.SHARED = 1
     # Share of the overlap of masks in what links queries; the rest is the cosine similarity of embeddings. For objects
     # that look alike and move little, 0.8 with a SIMILARITY of 0.6. Films (demo.py) take these keys too, but START.
     node.TEST.LINK.OVERLAP = 0.0
-    # tracker: the probability from which a query begins a track, half of which goes on with one; the least evidence
-    # that links; and the frames for which an object that is not seen is remembered.
+    # tracker, windows: the probability from which a query begins a track, half of which goes on with one. tracker: the
+    # least evidence that links; and the frames for which an object that is not seen is remembered.
     node.TEST.LINK.START = 0.5
     node.TEST.LINK.SIMILARITY = 0.5
     node.TEST.LINK.MEMORY = 150
-    # tracker: a query whose mask and that of a more probable one have a greater IoU takes no part. 1: all do.
+    # tracker, windows: a query whose mask and that of a more probable one have a greater IoU takes no part. 1: all do.
     node.TEST.LINK.DUPLICATES = 1.0
 
 

@@ -188,7 +188,8 @@ class Predictor:
             track: link objects from frame to frame: instances have ``tracks``, panoptic ids stay, and classes are those
                 of the whole track so far. None: in films only. A tracker of your own, to change how it links.
             windows: how a film is cut for a model that sees clips (``VideoMaskFormer``), which then follows by itself,
-                unless a tracker of your own is to. None: :class:`mask2former.predictor.windows.Windows` as it is.
+                unless a tracker of your own is to. None: as its settings say, see
+                :class:`mask2former.modeling.postprocess.ClipSettings`.
             threshold: used in place of the predictor's.
 
         Returns:
@@ -217,7 +218,7 @@ class Predictor:
                 "windows are for models that see all frames of a clip at once; this one sees single frames."
             )
         if tracker is not None and tracker is not track and sees_clips(self.model):
-            return self._clips(sources, windows or Windows(), tracker.start, threshold)
+            return self._clips(sources, windows or self.model.post_processing.clips.windows, tracker.start, threshold)
         return self._stream(sources, size, tracker, threshold)
 
     def _clips(

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mask2former.modeling.meta_arch import PredictsMasks, require_finite
+from mask2former.modeling.postprocess import Windows
 from mask2former.predictor.batches import Entry, UntilError
 from mask2former.predictor.lazy_outputs import LazyOutputs
 from mask2former.predictor.load_image import LoadedImage
 from mask2former.tracking import TrackedOutputs, WindowLinker
 
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of a film that a clip model sees at once.
-
-    Attributes:
-        frames: frames of a window; more of them take more memory, and give more to compare.
-        shared: frames that a window shares with the one before, on which their tracks are joined.
-
-    Raises:
-        ValueError: no frame is shared, or none is new.
-    """
-
-    frames: int = 12
-    shared: int = 4
-
-    def __post_init__(self) -> None:
-        if not 0 < self.shared < self.frames:
-            raise ValueError(
-                f"Windows of {self.frames} frames that share {self.shared}: at least one frame has to be shared, and "
-                "at least one new."
-            )
+__all__ = ["Windows", "in_windows", "sees_clips"]
 
 
 def sees_clips(model: nn.Module) -> bool:
@@ -57,7 +36,7 @@ def in_windows(
         windows: how it is cut.
         start: see :class:`mask2former.tracking.WindowLinker`.
     """
-    linker = WindowLinker(start)
+    linker = WindowLinker(start, duplicates=model.post_processing.clips.duplicates)
     held: list[Entry] = []
     shared = 0
     read = UntilError(frames)

@@ -1,4 +1,4 @@
-"""The tracks of a clip whose frames went through a network of images one by one."""
+"""The tracks of a clip whose frames went through a network one by one, or in windows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mask2former.modeling.postprocess import MINVIS, ClipSettings, ResizedMasks, track_results
+from mask2former.modeling.postprocess import MINVIS, WINDOWS, ClipSettings, ResizedMasks, track_results
 from mask2former.structures import DenseMasks
+from mask2former.tracking.known import FrameTracks
 from mask2former.tracking.outputs import query_embeddings
 from mask2former.tracking.places import coarse_masks
 from mask2former.tracking.query_linker import QueryLinker
 from mask2former.tracking.tracker import Tracker
+from mask2former.tracking.windows import WindowLinker
 
 Predicted = list[tuple[Tensor, ResizedMasks]]
 """Class logits [Q, K + 1] and masks of each image."""
@@ -71,26 +73,27 @@ def link_clip(
     """Return the tracks of a clip, from frames that went through the network ``settings.frames`` at a time.
 
     The class of a track is that of its class logits' mean, over the whole clip (minvis) or the frames that show it
-    (tracker). In the second case its score is multiplied by the square root of the share of the clip's frames that show
-    it, so that fragments come last.
+    (tracker, windows). In the second case its score is multiplied by the square root of the share of the clip's frames
+    that show it, so that fragments come last.
 
     Args:
-        predict: the network; images -> class logits and masks of each.
+        predict: the network; images -> class logits and masks of each; in windows, clips -> those of each frame.
         clip: with ``image``, a list of T frames [3, H, W]; ``height``, ``width`` of the result.
         settings: how frames are linked.
 
     Returns:
         See :func:`~mask2former.modeling.postprocess.tracks.track_results`.
     """
-    frames = _predicted(predict, clip, settings.frames)
-    return (_minvis if settings.way == MINVIS else _tracked)(frames, settings)
+    common: dict[str, Any] = {key: clip[key] for key in ("height", "width", "file_name") if key in clip}
+    if settings.way == WINDOWS:
+        return _tracked(_in_windows(predict, clip["image"], common, settings), settings)
+    frames = _predicted(predict, clip["image"], common, settings.frames)
+    return _minvis(frames, settings) if settings.way == MINVIS else _tracked(_followed(frames, settings), settings)
 
 
 def _predicted(
-    predict: Callable[[list[dict[str, Any]]], Predicted], clip: dict[str, Any], count: int
+    predict: Callable[[list[dict[str, Any]]], Predicted], images: Sequence[Tensor], common: dict[str, Any], count: int
 ) -> Iterator[tuple[Tensor, ResizedMasks]]:
-    images = clip["image"]
-    common: dict[str, Any] = {key: clip[key] for key in ("height", "width", "file_name") if key in clip}
     for first in range(0, len(images), count):
         yield from predict([{**common, "image": image} for image in images[first : first + count]])
 
@@ -108,17 +111,40 @@ def _minvis(frames: Iterator[tuple[Tensor, ResizedMasks]], settings: ClipSetting
     return track_results(total / len(linked), linked, settings.tracks)
 
 
-def _tracked(frames: Iterator[tuple[Tensor, ResizedMasks]], settings: ClipSettings) -> dict[str, Any]:
+def _followed(
+    frames: Iterator[tuple[Tensor, ResizedMasks]], settings: ClipSettings
+) -> Iterator[tuple[FrameTracks, ResizedMasks]]:
     tracker = Tracker(settings.start, None, settings.similarity, settings.memory, settings.overlap, settings.duplicates)
+    for class_logits, masks in frames:
+        yield tracker.step(query_embeddings(masks), class_logits, partial(coarse_masks, masks)), masks
+
+
+def _in_windows(
+    predict: Callable[[list[dict[str, Any]]], Predicted],
+    images: Sequence[Tensor],
+    common: dict[str, Any],
+    settings: ClipSettings,
+) -> Iterator[tuple[FrameTracks, ResizedMasks]]:
+    linker = WindowLinker(settings.start, duplicates=settings.duplicates)
+    shared = 0
+    for first in range(0, max(1, len(images) - settings.shared), settings.frames - settings.shared):
+        predicted = predict([{**common, "image": list(images[first : first + settings.frames])}])
+        masks = [of_frame for _, of_frame in predicted]
+        found = linker.step(predicted[0][0], masks, shared, settings.shared)
+        for of_frame in masks[shared:]:
+            yield found, of_frame
+        shared = settings.shared
+
+
+def _tracked(frames: Iterator[tuple[FrameTracks, ResizedMasks]], settings: ClipSettings) -> dict[str, Any]:
     means: dict[int, Tensor] = {}
     linked = []
     lengths: dict[int, int] = {}
-    for class_logits, masks in frames:
-        found = tracker.step(query_embeddings(masks), class_logits, partial(coarse_masks, masks))
+    for found, masks in frames:
         for track, mean in zip(found.tracks, found.class_logits, strict=True):
             means[track] = mean
             lengths[track] = lengths.get(track, 0) + 1
-        nothing = found.class_logits.new_zeros((0, class_logits.shape[-1]))
+        nothing = found.class_logits[:0]
         linked.append(LinkedMasks(masks, found.queries, [track - 1 for track in found.tracks]))
     numbers = sorted(means)  # 1, 2, ...
     share = torch.tensor([lengths[track] / len(linked) for track in numbers], device=nothing.device)

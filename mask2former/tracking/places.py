@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,3 +44,19 @@ def mask_iou(masks: Tensor, others: Tensor) -> Tensor:
     common = one @ other.T
     union = one.sum(1)[:, None] + other.sum(1)[None] - common
     return common / union.clamp(min=1)
+
+
+def without_duplicates(scores: Tensor, masks: Tensor, most: float) -> np.ndarray:
+    """Return the rows, ascending, whose masks overlap none of a better row that stays by an IoU above ``most``.
+
+    Args:
+        scores: [n].
+        masks: [n, P], 0 or 1.
+    """
+    order = scores.argsort(descending=True, stable=True).numpy()
+    above = (mask_iou(masks, masks) > most).numpy()[np.ix_(order, order)]
+    stays = np.ones(len(order), bool)
+    for place in range(len(order)):
+        if stays[place]:
+            stays[place + 1 :] &= ~above[place, place + 1 :]
+    return np.sort(order[stays])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mask2former.tracking.known import FrameTracks, KnownTracks
-from mask2former.tracking.places import mask_iou
+from mask2former.tracking.places import mask_iou, without_duplicates
 
 _RECENT = 0.1  # similarity that a track gains which was in the frame before, over one that comes back
 _SHARE = 0.5  # of the new embedding in a track's
@@ -103,7 +103,7 @@ class Tracker:
             places = masks(queries).cpu()
             pixels = places.flatten(1).float()
             if self.duplicates < 1:
-                shown = _without_duplicates(objectness[queries], pixels, self.duplicates)
+                shown = without_duplicates(objectness[queries], pixels, self.duplicates)
             if self.overlap:
                 overlaps = self._overlaps(pixels, places.shape[1:])[shown]
                 self._masks[self._frame] = places
@@ -163,19 +163,3 @@ class Tracker:
                 last = masks.flatten(1)[torch.from_numpy(self._row[columns])]
                 result[:, columns] = mask_iou(pixels, last).numpy()
         return result
-
-
-def _without_duplicates(scores: Tensor, masks: Tensor, most: float) -> np.ndarray:
-    """Return the rows, ascending, whose masks overlap none of a better row that stays by an IoU above ``most``.
-
-    Args:
-        scores: [n].
-        masks: [n, P], 0 or 1.
-    """
-    order = scores.argsort(descending=True, stable=True).numpy()
-    above = (mask_iou(masks, masks) > most).numpy()[np.ix_(order, order)]
-    stays = np.ones(len(order), bool)
-    for place in range(len(order)):
-        if stays[place]:
-            stays[place + 1 :] &= ~above[place, place + 1 :]
-    return np.sort(order[stays])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mask2former.modeling.postprocess import ResizedMasks
 from mask2former.tracking.known import FrameTracks, KnownTracks
-from mask2former.tracking.places import coarse_masks, mask_iou
+from mask2former.tracking.places import coarse_masks, mask_iou, without_duplicates
 
 
 class WindowLinker:
@@ -24,17 +24,20 @@ class WindowLinker:
         start: a query without a track begins one if its probability of being an object is at least this; one of less
             than half of it never goes on with a track.
         least: the least IoU of a query and its track, 0 to 1.
+        duplicates: a query whose masks and those of a more probable one have a greater IoU than this, over all frames
+            of the window together, takes no part, 0 to 1; 1: all take part.
 
     Raises:
         ValueError: a value outside of its range.
     """
 
-    def __init__(self, start: float = 0.5, least: float = 0.3) -> None:
-        if not 0 <= start <= 1 or not 0 < least <= 1:
+    def __init__(self, start: float = 0.5, least: float = 0.3, duplicates: float = 1.0) -> None:
+        if not 0 <= start <= 1 or not 0 < least <= 1 or not 0 <= duplicates <= 1:
             raise ValueError(
-                f"WindowLinker: start is {start} and least {least}; both are shares, and least is above 0."
+                f"WindowLinker: start is {start}, least {least} and duplicates {duplicates}; all are shares, and least "
+                "is above 0."
             )
-        self.start, self.least = start, least
+        self.start, self.least, self.duplicates = start, least, duplicates
         self._known = KnownTracks()
         self._masks: list[Tensor] = []  # bool [tracks, h, w], in each frame that the next window may share
 
@@ -55,7 +58,12 @@ class WindowLinker:
         queries = (objectness >= self.start / 2).nonzero().flatten()
         of_masks = queries.to(class_logits.device)
         kept = _last(len(frames), keep)
-        masks = {t: coarse_masks(frames[t], of_masks).cpu() for t in {*range(shared), *kept}}
+        wanted = range(len(frames)) if self.duplicates < 1 else {*range(shared), *kept}
+        masks = {t: coarse_masks(frames[t], of_masks).cpu() for t in wanted}
+        if self.duplicates < 1:
+            pixels = torch.cat([of_frame.flatten(1) for of_frame in masks.values()], 1).float()
+            stays = torch.from_numpy(without_duplicates(objectness[queries], pixels, self.duplicates))
+            queries, masks = queries[stays], {t: of_frame[stays] for t, of_frame in masks.items()}
         rows = self._assign([masks[t] for t in range(shared)], len(queries))
         goes_on = rows >= 0
         self._known.begin(rows, ~goes_on & (objectness[queries] >= self.start).numpy())

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mask2former.modeling.postprocess import PostProcessing, ResizedMasks
+from mask2former.modeling.postprocess import ClipSettings, PostProcessing, ResizedMasks
 from mask2former.predictor.load_image import LoadedImage
 from mask2former.predictor.windows import Windows, in_windows
 from mask2former.structures import DenseMasks
 from mask2former.tracking import WindowLinker
+from mask2former.tracking.clips import link_clip
 
 H, W, OBJECTS = 12, 40, 4
 SETTINGS = PostProcessing(semantic_on=False, instance_on=True, things=frozenset({0, 1}))
@@ -98,6 +99,39 @@ def test_windows_give_what_one_pass_gives(length, size, shared, seed):
     assert sorted(number_of.values()) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("length", "lengths"), [(1, [1]), (5, [5]), (6, [5, 3]), (8, [5, 5]), (15, [5, 5, 5, 5, 3])])
+def test_tracks_of_a_clip_in_windows_are_its_objects(length, lengths):
+    """Object 3 is missing at the end of the longest clip: its score has the square root of the share that shows it."""
+    model = ClipModel(5, lambda name, t: name != 3 or t < 10)
+    clip = {"image": [image["image"] for _, image in film(length)]}
+    settings = ClipSettings(way="windows", frames=5, shared=2, tracks=8)
+    result = link_clip(model.predict, clip, settings)
+    assert model.lengths == lengths and len(result["pred_masks"]) == 8  # each object and its less likely class
+    chances = torch.tensor([4.0, 0.0, 0.0]).softmax(0).tolist()[:1] * OBJECTS
+    if length == 15:  # windows 0-4, 3-7, 6-10, 9-13, 12-14, of which the last does not show it
+        chances[-1] *= (14 / 15) ** 0.5
+    assert result["pred_scores"][:OBJECTS] == pytest.approx(chances)
+    found = result["pred_masks"][:OBJECTS]
+    for name in range(OBJECTS):
+        own = torch.stack([truth(name, t) & (name != 3 or t < 10) for t in range(length)])
+        (place,) = [place for place, mask in enumerate(found) if torch.equal(mask, own)]
+        assert result["pred_labels"][place] == 1 - name % 2
+
+
+def test_duplicates_in_a_window_take_no_part():
+    """Three queries: the second shows what the first does in two of three frames, the third something else."""
+    maps = torch.full((1, 3, 3, H, W), -5.0)
+    for t in range(3):
+        maps[0, 0, t][truth(0, t)] = 5.0
+        maps[0, 1, t][truth(0 if t < 2 else 1, t)] = 5.0
+        maps[0, 2, t][truth(2, t)] = 5.0
+    masks = [ResizedMasks(DenseMasks(maps), 0, (H, W), (H, W), None, t) for t in range(3)]
+    logits = torch.tensor([[3.0, 0.0], [4.0, 0.0], [2.0, 0.0]])
+    # The IoU over the window is 2 squares of the 4 that either shows.
+    assert WindowLinker(duplicates=0.51).step(logits, masks, 0, 1).queries.tolist() == [0, 1, 2]
+    assert WindowLinker(duplicates=0.49).step(logits, masks, 0, 1).queries.tolist() == [1, 2]
+
+
 def test_objects_that_no_shared_frame_shows_are_new():
     def seen(name: int, t: int) -> bool:
         return name != 1 or t < 4 or t > 9  # missing in frames 4 to 9
@@ -163,7 +197,7 @@ def test_windows_that_do_not_overlap_are_refused(frames, shared):
         Windows(frames, shared)
 
 
-@pytest.mark.parametrize("wrong", [{"start": 2}, {"least": 0}])
+@pytest.mark.parametrize("wrong", [{"start": 2}, {"least": 0}, {"duplicates": -0.1}])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="WindowLinker"):
         WindowLinker(**wrong)

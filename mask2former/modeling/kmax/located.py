@@ -96,6 +96,6 @@ def _positions(level: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     def along(axis: int) -> Tensor:
         # Not by linspace, nor by dividing sizes: exported programs do not know them.
         index = torch.arange(level.shape[axis], device=level.device, dtype=torch.float32)
-        return index / index.amax().clamp(min=1) * (last.shape[axis] - 1)
+        return index / index.amax(0).clamp(min=1) * (last.shape[axis] - 1)
 
     return along(-2), along(-1)

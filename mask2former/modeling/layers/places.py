@@ -37,6 +37,22 @@ def best_places(logits: Tensor, count: int) -> Tensor:
     return best.topk(min(count, best.shape[1]), dim=1).indices
 
 
+def best_places_of_clips(logits: Tensor, count: int, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Choose the best places of clips, each at its best over the frames, and the frame where it is.
+
+    Args:
+        logits: [B * T, K, H, W]; the frames of a clip are consecutive.
+        count: see :func:`best_places`.
+        num_frames: T.
+
+    Returns:
+        int64 [B, N] each: the places, and the frame of each.
+    """
+    by_frame = logits.unflatten(0, (-1, num_frames))
+    chosen = best_places(by_frame.amax(1), count)
+    return chosen, by_frame.amax(2).argmax(1).flatten(1).gather(1, chosen)
+
+
 def waves(position: Tensor) -> Tensor:
     """Compute cosines, then sines of each wavelength at positions [...], in cells: [..., 2 F]."""
     # Computed where they are needed: a constant would have to be copied to the device, which waits for it.

@@ -20,7 +20,8 @@ class PlaceLoss(LossTerm):
 
     One place of each object is right: where its share of the cell, times the probability found there, times a Gaussian
     about the object's centre of mass, is the greatest. So one place is in each object, near its centre if it can be.
-    The loss is divided by the number of objects, averaged over all ranks.
+    In a clip, each frame's places are taught by the objects that it shows. The loss is divided by the number of
+    objects, those of each frame of a clip, averaged over all ranks.
 
     Args:
         weight: weight of the term.
@@ -46,25 +47,39 @@ class PlaceLoss(LossTerm):
                 "MODEL.KMAX_DEEPLAB.TRANS_DEC.NAME to LocatedkMaXDecoder), or leave the term out."
             )
         logits = layers[-1].extras[PLACES].float()
-        wanted = torch.stack([_right_places(*pair) for pair in zip(logits.detach(), targets, strict=True)])
-        count = mean_over_ranks(sum(len(target) for target in targets), logits.device)
+        frames = [frame for target in targets for frame in target.masks.unbind(1)]
+        classes = [target.classes for target in targets for _ in range(target.masks.shape[1])]
+        right = [_right_places(*of_frame) for of_frame in zip(logits.detach(), classes, frames, strict=True)]
+        wanted = torch.stack([places for places, _ in right])
+        count = mean_over_ranks(torch.stack([shown.sum() for _, shown in right]).sum(), logits.device)
         loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         missed = (wanted - logits.sigmoid()).abs()
         share = self.alpha * wanted + (1 - self.alpha) * (1 - wanted)
         return {"loss_place": self.weight * (share * missed**self.gamma * loss).sum() / count}
 
 
-def _right_places(logits: Tensor, target: MaskTargets) -> Tensor:
-    """Mark the right place of each object of an image: float32 [K, H, W], from logits of the same shape."""
+def _right_places(logits: Tensor, classes: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Mark the right place of each object that a frame shows.
+
+    Args:
+        logits: of the frame, [K, H, W].
+        classes: [N] int64.
+        masks: bool [N, h, w] of the frame; empty where it does not show the object.
+
+    Returns:
+        float32 [K, H, W], and which objects the frame shows, bool [N].
+    """
     height, width = logits.shape[-2:]
-    share = F.adaptive_avg_pool2d(target.masks[:, 0].float(), (height, width))  # [N, H, W]
+    share = F.adaptive_avg_pool2d(masks.float(), (height, width))  # [N, H, W]
     area = share.sum((1, 2)).clamp(min=1e-6)
     y = torch.arange(height, device=logits.device)[:, None]
     x = torch.arange(width, device=logits.device)
     centre_y, centre_x = (((share * position).sum((1, 2)) / area)[:, None, None] for position in (y, x))
     distance = ((y - centre_y) ** 2 + (x - centre_x) ** 2) / area.clamp(min=1)[:, None, None]
-    quality = share * logits[target.classes].sigmoid() * torch.exp(-4 * distance)
-    best = quality.flatten(1).argmax(1) if len(target) else target.classes
+    quality = share * logits[classes].sigmoid() * torch.exp(-4 * distance)
+    best = quality.flatten(1).argmax(1) if len(classes) else classes
+    shown = masks.flatten(1).any(1)
+    # Added, since an object that is not shown may share the place of one that is.
     wanted = torch.zeros_like(logits)
-    wanted.flatten(1)[target.classes, best] = 1
-    return wanted
+    wanted.flatten(1).index_put_((classes, best), shown.to(wanted.dtype), accumulate=True)
+    return wanted.clamp(max=1), shown

@@ -203,9 +203,13 @@ def _matched(target: MaskTargets, chosen: Tensor, layers: int, labeled: Tensor |
     return MatchedTargets(target.masks.flatten(0, 1), of_frame, layers, labeled)
 
 
-def mean_over_ranks(count: int, device: torch.device) -> Tensor:
+def mean_over_ranks(count: int | Tensor, device: torch.device) -> Tensor:
     """Average the number of targets over all ranks, at least 1, so that every mask weighs the same on every rank."""
-    mean = torch.full((), float(count), device=device)
+    # A count that is on the device stays there: reading it would wait for all that is computed before.
+    if isinstance(count, Tensor):
+        mean = count.to(torch.float32, copy=True)
+    else:
+        mean = torch.full((), float(count), device=device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(mean)
         mean /= torch.distributed.get_world_size()

@@ -4,7 +4,7 @@ Each result first chooses its queries. Masks are then computed in chunks, a few 
 all results together, so that Q masks at full size never exist.
 """
 
-from mask2former.modeling.postprocess.clip_settings import JOINT, MINVIS, TRACKER, ClipSettings
+from mask2former.modeling.postprocess.clip_settings import JOINT, MINVIS, TRACKER, WINDOWS, ClipSettings, Windows
 from mask2former.modeling.postprocess.instance import InstanceAccumulator
 from mask2former.modeling.postprocess.mask_source import MaskSource, ResizedMasks
 from mask2former.modeling.postprocess.maskwise import MaskwiseMerger
@@ -23,6 +23,7 @@ __all__ = [
     "MINVIS",
     "PANOPTIC_RULE_REGISTRY",
     "TRACKER",
+    "WINDOWS",
     "ClipSettings",
     "FrameMasks",
     "InstanceAccumulator",
@@ -37,6 +38,7 @@ __all__ = [
     "SemanticScores",
     "TwoArgmaxMerger",
     "TwoArgmaxThresholds",
+    "Windows",
     "instance_inference",
     "object_results",
     "panoptic_inference",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.layers.places import (
-    best_places,
+    best_places_of_clips,
     bump,
     bump_predictor,
     checked_places,
@@ -39,11 +39,17 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
     little. (Relative coordinates, as of CondInst, arXiv 2003.05664, section 3.1, in the form of a product of two
     factors that a half format can hold.) So objects that look alike have different masks from the first layer on.
 
+    A clip's places are classified in each frame, and the best over its frames become queries, one for an object of all
+    frames that moves by less than its size: its content is that of the frame where the place is surest, and its bump
+    is in all frames. Positions do not tell the frame, so that an image is a clip of one frame.
+
     Args:
         in_channels: channels of the multi-scale features.
         num_located: chosen queries, after the ``num_queries`` learnt ones, which are for stuff and large objects.
         settings: see the base class.
     """
+
+    sees_clips = True
 
     @configurable
     def __init__(self, in_channels: int, *, num_located: int, **settings: Any) -> None:
@@ -62,28 +68,20 @@ class LocatedQueryDecoder(MultiScaleMaskedTransformerDecoder):
         return super().from_config(cfg, in_channels) | {"num_located": located}
 
     def forward(self, multi_scale_features: list[Tensor], mask_features: Tensor, num_frames: int = 1) -> MaskPrediction:
-        """Predict masks, as the base class does; ``extras`` hold the logits of places.
-
-        Raises:
-            ValueError: clips; a place belongs to one image.
-        """
-        if num_frames != 1:
-            raise ValueError(
-                f"LocatedQueryDecoder takes single images, because a place is in one; found clips of {num_frames} "
-                "frames. Train with INPUT.SAMPLING_FRAME_NUM 1, and evaluate with MODEL.MASK_FORMER.TEST.CLIP tracker "
-                "or minvis."
-            )
+        """Predict masks, as the base class does; ``extras`` hold the logits of places in each frame."""
         height, width = mask_features.shape[-2:]
         y, x = (_centres(size, size, mask_features.device) for size in (height, width))
         waves = waves_of_grid(y, x).expand(mask_features.shape[0], -1, -1, -1)
-        return super().forward(multi_scale_features, torch.cat([mask_features, waves.to(mask_features.dtype)], 1))
+        mask_features = torch.cat([mask_features, waves.to(mask_features.dtype)], 1)
+        return super().forward(multi_scale_features, mask_features, num_frames)
 
     def _queries(self, levels: list[Tensor], features: Tensor) -> tuple[Tensor, Tensor, Predict]:
         finest = levels[-1]
-        logits = self.place(finest)
-        chosen = best_places(logits.detach(), self.num_located)  # [B, N]
+        logits = self.place(finest)  # [B * T, K, H, W]
+        chosen, frame = best_places_of_clips(logits.detach(), self.num_located, features.shape[2])  # [B, N] each
         rows = torch.arange(chosen.shape[0], device=chosen.device)[:, None]
-        content = self.content(finest.flatten(2).transpose(1, 2)[rows, chosen])
+        by_frame = finest.flatten(2).transpose(1, 2).unflatten(0, (-1, features.shape[2]))
+        content = self.content(by_frame[rows, frame, chosen])
         encoding = (
             self.position_encoding((finest.shape[-2], finest.shape[-1]), 1, finest.device, content.dtype).flatten(1).T
         )

@@ -58,6 +58,8 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
     """
 
     multi_scale = True
+    sees_clips = False
+    """Tell whether a model of clips (``VideoMaskFormer``) gives it all frames of a film at once."""
     checkpoint_layers = (MaskedDecoderLayer,)
 
     @configurable

@@ -17,6 +17,8 @@ class VideoMultiScaleMaskedTransformerDecoder(MultiScaleMaskedTransformerDecoder
     image models fit; one frame adds the same to the position of every pixel, which the softmax over them cancels.
     """
 
+    sees_clips = True
+
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: int) -> dict[str, Any]:
         return super().from_config(cfg, in_channels) | {"encode_time": True}

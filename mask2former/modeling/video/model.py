@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mask2former.modeling.meta_arch import Batch, MaskFormer
 from mask2former.modeling.meta_arch.batch import are_clips
-from mask2former.modeling.postprocess import JOINT, PostProcessing, track_results
-from mask2former.modeling.video.decoder import VideoMultiScaleMaskedTransformerDecoder
+from mask2former.modeling.postprocess import JOINT, WINDOWS, PostProcessing, track_results
 from mask2former.structures import MaskTargets
 
 
@@ -45,7 +44,7 @@ class VideoMaskFormer(MaskFormer):
     def sees_clips(self) -> bool:
         """Tell whether all frames of a clip go through the network at once."""
         decoder = self.sem_seg_head.get_submodule("predictor")
-        return self.post_processing.clips.way == JOINT and isinstance(decoder, VideoMultiScaleMaskedTransformerDecoder)
+        return self.post_processing.clips.way in (JOINT, WINDOWS) and bool(getattr(decoder, "sees_clips", False))
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Train or infer; see :class:`~mask2former.modeling.meta_arch.SegmentationModel`.

@@ -94,9 +94,56 @@ def test_few_places_give_fewer_queries() -> None:
     assert prediction.class_logits.shape[1] == 2 + 8 * 12
 
 
-def test_clips_are_refused() -> None:
-    with pytest.raises(ValueError, match="single images"):
-        decoder()(*inputs(), 2)
+@torch.no_grad()
+def test_repeated_frames_have_the_masks_of_the_image() -> None:
+    model = decoder()
+    levels, mask_features = inputs()
+    image = model(levels, mask_features)
+    clip = model([x.repeat_interleave(3, 0) for x in levels], mask_features.repeat_interleave(3, 0), 3)
+    assert torch.equal(clip.extras[PLACES], image.extras[PLACES].repeat_interleave(3, 0))
+    for of_clip, of_image in zip([*clip.aux, clip], [*image.aux, image], strict=True):
+        torch.testing.assert_close(of_clip.class_logits, of_image.class_logits)
+        torch.testing.assert_close(of_clip.masks.logits(), of_image.masks.logits().expand(-1, -1, 3, -1, -1))
+
+
+@torch.no_grad()
+def test_a_clips_places_are_the_best_over_its_frames_with_the_content_of_the_surest() -> None:
+    """The first masks of two clips of three frames: looks of the place in its frame, and one bump in all frames."""
+    model = decoder()
+    levels, mask_features = inputs(6)
+    prediction = model(levels, mask_features, 3)
+    first = prediction.aux[0].masks
+    places = prediction.extras[PLACES].view(2, 3, 3, 8, 12)
+    rows, columns = ((torch.arange(n, dtype=torch.float64) + 0.5) for n in MASK_SIZE)
+    frames_used = set()
+    for clip in range(2):
+        best = [place for _, place in local_maxima(places[clip].amax(0))[:5]]
+        for row, place in enumerate(best, start=2):
+            y0, x0 = place // 12, place % 12
+            frame = max(range(3), key=lambda t: float(places[clip, t, :, y0, x0].max()))
+            frames_used.add(frame)
+            x = model.norm(model.content(levels[-1][3 * clip + frame][:, y0, x0]))
+            predicted = model.bump(x)
+            expected = torch.einsum("c,tchw->thw", model.mask_embed(x), mask_features[3 * clip : 3 * clip + 3])
+            for n, weight in zip((16, 32, 64, 128, 256, 512), torch.nn.functional.softplus(predicted[1:]), strict=True):
+                wave_y = torch.cos(2 * math.pi / n * (rows - 2 * (y0 + 0.5)))[:, None]
+                expected += weight * (wave_y + torch.cos(2 * math.pi / n * (columns - 2 * (x0 + 0.5))) - 2)
+            torch.testing.assert_close(first.logits(clip)[row], expected + predicted[0], atol=1e-4, rtol=1e-4)
+    assert len(frames_used) > 1
+
+
+def test_clips_teach_all_parameters() -> None:
+    model = decoder()
+    levels, mask_features = inputs(4)
+    prediction = model(levels, mask_features, 2)
+    masks = torch.zeros(1, 2, 64, 96, dtype=torch.bool)
+    masks[:, :, 8:24, 8:24] = True
+    loss = PlaceLoss(weight=1.0)([prediction], [MaskTargets(torch.zeros(1, dtype=torch.long), masks)] * 2, [])
+    total = loss["loss_place"]
+    for layer in [*prediction.aux, prediction]:
+        total = total + layer.class_logits.square().sum() + layer.masks.logits().square().mean()
+    total.backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -149,6 +196,29 @@ def test_a_sure_place_off_the_centre_stays_right() -> None:
 def test_images_without_objects_teach_that_no_place_has_one() -> None:
     logits = torch.zeros(2, 3, 8, 12)
     assert loss_of(logits, targets_of(), targets_of()) == pytest.approx(576 * 0.75 * 0.25 * math.log(2), rel=1e-5)
+
+
+def test_each_frame_of_a_clip_is_taught_by_the_objects_that_it_shows() -> None:
+    """One of two objects is missing in the second frame, where the other one has moved; cells are 8x8 pixels."""
+    logits = torch.full((2, 3, 8, 12), -1.0)
+    frames = targets_of((1, 8, 16, 32, 40), (2, 41, 51, 44, 53)), targets_of((1, 8, 40, 32, 64), (2, 0, 0, 0, 0))
+    clip = MaskTargets(frames[0].classes, torch.cat([frame.masks for frame in frames], 1))
+    p = 1 / (1 + math.exp(1))
+    negatives = 2 * 3 * 8 * 12 - 3
+    expected = (3 * 0.25 * (1 - p) ** 2 * -math.log(p) + negatives * 0.75 * p**2 * -math.log(1 - p)) / 3
+    assert loss_of(logits, clip) == pytest.approx(expected, rel=1e-5)
+    for place, gain in (((0, 1, 2, 3), True), ((0, 2, 5, 6), True), ((1, 1, 2, 6), True), ((1, 2, 0, 0), False)):
+        better = logits.clone()
+        better[place] += 0.1
+        assert (loss_of(better, clip) < expected) == gain, place
+
+
+def test_an_object_that_is_not_shown_does_not_hide_another_at_the_first_place() -> None:
+    shown = targets_of((1, 0, 0, 8, 8))
+    both = targets_of((1, 0, 0, 8, 8), (1, 0, 0, 0, 0)), targets_of((1, 0, 0, 0, 0), (1, 0, 0, 8, 8))
+    logits = torch.full((1, 3, 8, 12), -1.0)
+    for targets in both:
+        assert loss_of(logits, targets) == pytest.approx(loss_of(logits, shown), rel=1e-6)
 
 
 def test_a_decoder_without_places_is_named() -> None:

@@ -185,13 +185,24 @@ def test_images_and_several_clips() -> None:
         assert len(network.infer([clip_input()], joint)[0]["frames"]) == FRAMES
 
 
-def test_a_decoder_of_images_says_what_to_set() -> None:
+def test_the_decoder_of_places_takes_clips_at_once_and_in_windows() -> None:
     network = model("VideoMaskFormer", "LocatedQueryDecoder", "joint")
-    with pytest.raises(ValueError, match=r"TEST\.CLIP tracker or minvis"):
-        network([clip_input()])
+    clip = clip_input()
+    with torch.no_grad():
+        joint = network([clip])
+        assert network.sees_clips and all(mask.shape == (FRAMES, 33, 40) for mask in joint["pred_masks"])
+        one_window = ClipSettings(way="windows", frames=FRAMES + 1, start=0.0)
+        windows = network.infer([clip], replace(network.post_processing, clips=one_window))[0]
+        assert windows["pred_scores"] == pytest.approx(joint["pred_scores"], abs=1e-5)
+        differ = [(a != b).sum() for a, b in zip(windows["pred_masks"], joint["pred_masks"], strict=True)]
+        assert int(sum(differ)) <= 0.001 * sum(mask.numel() for mask in joint["pred_masks"])  # half precision
+    assert not model("VideoMaskFormer", "LocatedQueryDecoder", "tracker").sees_clips
+    assert not model("VideoMaskFormer", "MultiScaleMaskedTransformerDecoder", "joint").sees_clips
 
 
-@pytest.mark.parametrize("wrong", [{"way": "single"}, {"frames": 0}, {"overlap": 2.0}, {"memory": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"way": "single"}, {"frames": 0}, {"overlap": 2.0}, {"memory": -1}, {"way": "windows"}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"MODEL\.MASK_FORMER\.TEST"):
         ClipSettings(**wrong)
