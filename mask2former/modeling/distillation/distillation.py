@@ -43,6 +43,8 @@ class Distillation(nn.Module):
         ValueError: a temperature that is not above 0, or no stride that both have features of.
     """
 
+    begun: Tensor
+
     @configurable
     def __init__(
         self,

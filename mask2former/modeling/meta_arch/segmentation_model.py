@@ -45,6 +45,7 @@ class SegmentationModel(nn.Module):
             into the prediction's ``extras`` if :attr:`keeps_features`.
     """
 
+    distillation: Any  # a module that has begin()
     pixel_mean: Tensor
     pixel_std: Tensor
     takes_masks: bool = False
