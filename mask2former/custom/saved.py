@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog
 
+from mask2former.config import ConfigError
 from mask2former.custom.dataset import CustomDataset, Split
 from mask2former.custom.source import DataSource
 from mask2former.data.checks import Report
@@ -54,13 +55,26 @@ def register_validation(config_file: str) -> None:
 
     Args:
         config_file: configuration file; nothing happens if there are no such data beside it.
+
+    Raises:
+        ConfigError: the file beside it is not what :func:`save_validation` wrote.
     """
     root = Path(config_file).absolute().parent
     if not config_file or not (root / FILE).is_file():
         return
+    try:
+        data = _read(root)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"{root / FILE} is not what train-custom writes ({type(error).__name__}: {error}). Remove it; without it, "
+            "evaluate and draw need a registered data set in DATASETS.TEST."
+        ) from error
+    if data.val.name not in DatasetCatalog:
+        data.register(data.val)
+
+
+def _read(root: Path) -> CustomDataset:
     content: dict[str, Any] = json.loads((root / FILE).read_text(encoding="utf-8"))
-    if content["name"] in DatasetCatalog:
-        return
 
     def found(path: str | None) -> str | None:
         return path if path is None or "://" in path else str(root / path)
@@ -74,7 +88,6 @@ def register_validation(config_file: str) -> None:
         {key: str(found(path)) for key, path in content["paths"].items()},
         content["num_videos"],
     )
-    data = CustomDataset(
+    return CustomDataset(
         content["kind"], content["categories"], content["ignore_label"], part, part, report=Report(), notes=[]
     )
-    data.register(part)

@@ -11,6 +11,7 @@ import layouts
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from mask2former.config import ConfigError
 from mask2former.custom import build_dataset, open_data
 from mask2former.custom.saved import register_validation, save_validation
 
@@ -24,6 +25,14 @@ def forget() -> Iterator[None]:
         if name in DatasetCatalog:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"source": 3}', '{"source": {"images": 1}, "name": "a"}'])
+def test_a_file_of_something_else_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "validation.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"validation\.json is not what train-custom writes"):
+        register_validation(str(tmp_path / "config.yaml"))
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["in place", "moved"])
