@@ -44,7 +44,9 @@ def is_set(name: str) -> bool:
 
 
 # Installers run this file up to three times, to ask for metadata and to build; torch takes seconds to import.
-ASKS_FOR_METADATA = sys.argv[1:2] in (["egg_info"], ["dist_info"], ["sdist"])
+ASKS_FOR_METADATA = {"egg_info", "dist_info", "sdist"} & set(sys.argv) and not any(
+    word.startswith(("build", "bdist", "install", "develop", "editable_wheel")) for word in sys.argv[1:]
+)
 torch = None
 if not ASKS_FOR_METADATA and not is_set("MASK2FORMER_NO_EXT"):
     find_toolkit()  # before the import of torch, which reads CUDA_HOME

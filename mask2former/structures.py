@@ -190,7 +190,8 @@ class FactoredMasks(_MaskLogits):
         return embed @ sampled if sampled.ndim == 2 else torch.einsum("nc,c...->n...", embed, sampled)
 
     def _all(self) -> Tensor:
-        return torch.einsum("bqc,bcthw->bqthw", self.mask_embed, self.mask_features)
+        embed = self.mask_embed.to(self.mask_features.dtype)
+        return torch.einsum("bqc,bcthw->bqthw", embed, self.mask_features)
 
 
 @dataclass

@@ -115,7 +115,10 @@ def compiling_operator(wanted: bool) -> Iterator[Callable[[], None]]:
                 yield wait
             finally:
                 if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGTERM)
+                    if hasattr(os, "killpg"):
+                        os.killpg(process.pid, signal.SIGTERM)
+                    else:
+                        process.terminate()
                     process.wait()
 
 

@@ -62,5 +62,8 @@ def words_for_visitors(error: Exception, file: str | None = None) -> str:
 def _is_relative_path(words: str) -> bool:
     """Tell whether words with a slash name a file: they end like one, or lead to one from here."""
     words = words.rstrip(".")
-    suffix = words.replace("\\", "/").rpartition("/")[2].rpartition(".")[2]
-    return words.startswith("..") or ("." in words and suffix[:1].isalpha()) or Path(words).exists()
+    _, dot, suffix = words.replace("\\", "/").rpartition("/")[2].rpartition(".")
+    try:
+        return words.startswith("..") or bool(dot and suffix[:1].isalpha()) or Path(words).exists()
+    except OSError:  # a name that is too long, or a folder that may not be read
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ def save_validation(data: CustomDataset, output: Path) -> None:
         data: the data set.
         output: output folder of the training.
     """
-    root = output.absolute()
+    root = Path(os.path.abspath(output))  # without "..", which would look like a folder inside
 
     def kept(path: str | None) -> str | None:
         if path is None or "://" in path:
             return path
-        whole = Path(path).absolute()
+        whole = Path(os.path.abspath(path))
         return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
 
     part = data.val
@@ -64,7 +65,7 @@ def register_validation(config_file: str) -> None:
         return
     try:
         data = _read(root)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"{root / FILE} is not what train-custom writes ({type(error).__name__}: {error}). Remove it; without it, "
             "evaluate and draw need a registered data set in DATASETS.TEST."

@@ -41,7 +41,8 @@ class LinkedMasks:
         self.size = masks.size
         queries = queries.to(masks.masks.features.device)
         together = masks.masks.activation == "softmax"  # over all queries, so that all are kept
-        logits = masks.masks.logits(masks.image, None if together else queries)[:, masks.frame, None]
+        of_frame = masks.masks.features[masks.image][:, masks.frame, None]
+        logits = masks.masks.combine(masks.image, of_frame, None if together else queries)
         self._device = logits.device
         kept = DenseMasks(
             logits.clamp(-_LARGEST, _LARGEST).half().cpu()[None], masks.masks.activation, masks.masks.align_corners
@@ -74,7 +75,7 @@ def link_clip(
 
     The class of a track is that of its class logits' mean, over the whole clip (minvis) or the frames that show it
     (tracker, windows). In the second case its score is multiplied by the square root of the share of the clip's frames
-    that show it, so that fragments come last.
+    that show it (in windows: of the frames of windows that do), so that fragments come last.
 
     Args:
         predict: the network; images -> class logits and masks of each; in windows, clips -> those of each frame.

@@ -18,6 +18,7 @@ SENT = "/tmp/gradio/0a1b/photo of me.png"
         (OSError(f"{SENT}: cannot be decoded ('{SENT}')."), "photo of me.png: cannot be decoded ('photo of me.png')."),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (ValueError("threshold: found 2; give 0 to 1, and/or 1/2."), "threshold: found 2; give 0 to 1, and/or 1/2."),
+        (ValueError("MODEL.A/B is 3"), "MODEL.A/B is 3"),
         (MemoryError(), "This needs more memory than the server has; try a smaller image or film."),
     ],
 )
@@ -38,6 +39,7 @@ def test_what_helps_is_said(error: Exception, words: str) -> None:
         ValueError("output\\mine\\a.pth: holds no weights."),
         ValueError("nothing in ../models."),
         ValueError("the folder tests/cli is empty."),
+        ValueError(f"{'a' * 300}/b is too long a name."),
         RuntimeError("an internal thing"),
     ],
 )

@@ -41,7 +41,7 @@ def test_devices_and_bases() -> None:
 
 
 def test_no_stage_is_named_by_an_argument() -> None:
-    """Podman's and Buildah's builds leave out a stage that only an argument names, and then find no such image."""
+    """Compare the names of stages: Buildah leaves out one that only an argument names, and then finds no such image."""
     stages = re.findall(r"^FROM \S+ AS (\S+)$", FILE, re.MULTILINE)
     named = re.findall(r"^FROM (\S+)", FILE, re.MULTILINE)
     assert stages == ["build"] and set(named) == {"${BUILD_BASE}", "${BASE}"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,7 @@ def test_an_image_for_gpus_keeps_what_compiles_for_them(
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program that stands for the environment's python; a test writes what it does."""
+    """Return the place of a program that stands for the environment's python; a test writes what it does."""
     monkeypatch.setattr(setup_env, "BIN", tmp_path)
     monkeypatch.delenv("MASK2FORMER_NO_EXT", raising=False)
     return tmp_path / "python"
@@ -90,10 +92,13 @@ def test_a_compiler_that_fails_ends_the_set_up_with_its_words(compiler: Path) ->
 def test_the_compiler_ends_where_another_step_fails(compiler: Path, tmp_path: Path) -> None:
     write_program(compiler, f"echo $$ > {tmp_path}/pid; sleep 600")
     with pytest.raises(SystemExit, match="another"), setup_env.compiling_operator(wanted=True):
+        end = time.monotonic() + 60
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-            pass
+            assert time.monotonic() < end, "the program has not started"
+            time.sleep(0.01)
         raise SystemExit("another step failed")
-    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_nothing_is_compiled_where_it_is_there_or_unwanted(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:

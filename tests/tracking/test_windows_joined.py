@@ -101,7 +101,7 @@ def test_windows_give_what_one_pass_gives(length, size, shared, seed):
 
 @pytest.mark.parametrize(("length", "lengths"), [(1, [1]), (5, [5]), (6, [5, 3]), (8, [5, 5]), (15, [5, 5, 5, 5, 3])])
 def test_tracks_of_a_clip_in_windows_are_its_objects(length, lengths):
-    """Object 3 is missing at the end of the longest clip: its score has the square root of the share that shows it."""
+    """Leave object 3 out at the end of the longest clip: its score has the square root of the share that shows it."""
     model = ClipModel(5, lambda name, t: name != 3 or t < 10)
     clip = {"image": [image["image"] for _, image in film(length)]}
     settings = ClipSettings(way="windows", frames=5, shared=2, tracks=8)
@@ -119,7 +119,7 @@ def test_tracks_of_a_clip_in_windows_are_its_objects(length, lengths):
 
 
 def test_duplicates_in_a_window_take_no_part():
-    """Three queries: the second shows what the first does in two of three frames, the third something else."""
+    """Give three queries: the second shows what the first does in two of three frames, the third something else."""
     maps = torch.full((1, 3, 3, H, W), -5.0)
     for t in range(3):
         maps[0, 0, t][truth(0, t)] = 5.0

@@ -110,6 +110,10 @@ class PlainViT(Backbone):
             raise ValueError(
                 f"MODEL.VIT.IMAGE_SIZE is {image_size}; it has to be a multiple of MODEL.VIT.PATCH_SIZE ({patch_size})."
             )
+        if not 0 <= full_rate_blocks <= depth:
+            raise ValueError(
+                f"MODEL.VIT.FULL_RATE_BLOCKS is {full_rate_blocks}; it has to be from 0 to MODEL.VIT.DEPTH ({depth})."
+            )
         self.patch_size, self.embed_dim = patch_size, embed_dim
         self.layer_decay, self.full_rate_blocks = layer_decay, full_rate_blocks
         self.head_dim = embed_dim // num_heads

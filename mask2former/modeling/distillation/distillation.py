@@ -106,8 +106,8 @@ class Distillation(nn.Module):
         """
         if not self._to_begin:
             return
-        self._to_begin = False
         if self.begun:
+            self._to_begin = False
             return
         device = self.begun.device
         theirs = self.teacher.state_dict(device)
@@ -122,9 +122,16 @@ class Distillation(nn.Module):
             for name in fitting:
                 ours[name].copy_(theirs[name])
             self.begun.fill_(True)
+        self._to_begin = False
         logger.info(
             f"The student begins with {len(fitting)} of the teacher's tensors, of its {len(ours)} beside the backbone."
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        # A student that was trained without INHERIT has its own weights by now, and does not begin again.
+        if self._to_begin and f"{prefix}begun" not in state_dict and any(n.startswith(prefix) for n in state_dict):
+            self.begun.fill_(True)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def forward(
         self, prediction: MaskPrediction, batched_inputs: list[dict[str, Any]], padded_size: tuple[int, int]

@@ -12,7 +12,7 @@ _NEVER_BEFORE_OTHERS = 99999.0
 
 def area_of_pixels(truth: MatchedTruth | BatchTruth) -> Tensor:
     """Return the area of each pixel's mask in pixels, [P], or [B, P] of a batch; 1 where there is none."""
-    area = (truth.shares.sum(-1, keepdim=True) * truth.shares).sum(-2)
+    area = (truth.shares.sum(-1).unsqueeze(-2) @ truth.shares).squeeze(-2)
     return torch.where(truth.inside, area, torch.ones_like(area))
 
 

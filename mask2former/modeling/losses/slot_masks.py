@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mask2former.modeling.layers.precision import at_least_float32
+from mask2former.modeling.layers.precision import at_least_float32, without_autocast
 from mask2former.structures import PIXEL_EMBEDDING, DenseMasks, MaskPrediction, Masks, resize_frames
 
 _EPS = 1e-5
@@ -45,7 +45,8 @@ def on_one_grid(prediction: MaskPrediction, size: Sequence[int]) -> MaskPredicti
     numbers = len(masks.features) * masks.num_queries * size[0] * size[1]
     if numbers > _SMALL or masks.features.shape[2] != 1 or masks.features.dtype != wide_type(prediction):
         return prediction
-    logits = _resized(masks.logits(), masks, size)[:, :, None]
+    with without_autocast(masks.features):
+        logits = _resized(masks.logits(), masks, size)[:, :, None]
     extras = {PIXEL_EMBEDDING: masks.features[:, :, 0], **prediction.extras}
     return replace(prediction, masks=DenseMasks(logits, masks.activation, _aligned(masks)), extras=extras)
 

@@ -208,6 +208,12 @@ def test_a_student_inherits_what_fits_once(tmp_path: Path) -> None:
     copied(batch())
     weight = student.sem_seg_head.predictor.class_embed.weight
     assert torch.equal(copied.sem_seg_head.predictor.class_embed.weight, weight)
+    # So does one that was trained without inheriting, and goes on with it.
+    earlier = {key: value for key, value in student.state_dict().items() if key != "distillation.begun"}
+    resumed = build_model(student_configuration(options, **{"MODEL.DISTILLATION.INHERIT": True})).train()
+    resumed.load_state_dict(earlier, strict=False)
+    resumed(batch())
+    assert torch.equal(resumed.sem_seg_head.predictor.class_embed.weight, weight)
     evaluated = build_model(student_configuration(options, **{"MODEL.DISTILLATION.INHERIT": True})).eval()
     evaluated(batch())
     assert not evaluated.distillation.begun

@@ -130,7 +130,7 @@ def test_masks_that_overlap_share_a_pixel() -> None:
 
 
 def test_large_masks_and_half_precision_stay_factors() -> None:
-    """Large ones would take memory, and products of half precision would be rounded."""
+    """Keep them: large ones would take memory, and products of half precision would be rounded."""
     generator = torch.Generator().manual_seed(4)
     layer = prediction(generator, 2, 6, (3, 4), torch.float32)
     small = on_one_grid(layer, SIZE)
@@ -139,6 +139,14 @@ def test_large_masks_and_half_precision_stay_factors() -> None:
     assert on_one_grid(layer, (400, 400)) is layer
     half = prediction(generator, 2, 6, (3, 4), torch.bfloat16)
     assert on_one_grid(half, SIZE) is half
+    with torch.autocast("cpu", torch.bfloat16):  # the criterion switches it off later, for the terms
+        torch.testing.assert_close(on_one_grid(layer, SIZE).masks.features, small.masks.features, rtol=0, atol=0)
+        mixed = dataclasses.replace(
+            layer, masks=dataclasses.replace(layer.masks, mask_embed=layer.masks.mask_embed.bfloat16())
+        )
+        logits = on_one_grid(mixed, SIZE).masks.features
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, small.masks.features, rtol=2e-2, atol=5e-2)
 
 
 def test_crowd_pixels_have_no_gradient_of_mask_identity() -> None:

@@ -108,7 +108,7 @@ def test_repeated_frames_have_the_masks_of_the_image() -> None:
 
 @torch.no_grad()
 def test_a_clips_places_are_the_best_over_its_frames_with_the_content_of_the_surest() -> None:
-    """The first masks of two clips of three frames: looks of the place in its frame, and one bump in all frames."""
+    """Compute first masks of two clips of three frames: looks of the place in its frame, one bump in all frames."""
     model = decoder()
     levels, mask_features = inputs(6)
     prediction = model(levels, mask_features, 3)
@@ -199,7 +199,7 @@ def test_images_without_objects_teach_that_no_place_has_one() -> None:
 
 
 def test_each_frame_of_a_clip_is_taught_by_the_objects_that_it_shows() -> None:
-    """One of two objects is missing in the second frame, where the other one has moved; cells are 8x8 pixels."""
+    """Leave one of two objects out in the second frame, where the other one has moved; cells are 8x8 pixels."""
     logits = torch.full((2, 3, 8, 12), -1.0)
     frames = targets_of((1, 8, 16, 32, 40), (2, 41, 51, 44, 53)), targets_of((1, 8, 40, 32, 64), (2, 0, 0, 0, 0))
     clip = MaskTargets(frames[0].classes, torch.cat([frame.masks for frame in frames], 1))
