@@ -16,7 +16,7 @@ from mask2former.modeling.activation_checkpoint import checkpoint_activations
 from mask2former.modeling.backbone.plain_vit import PlainViT
 from mask2former.modeling.eomt.annealing import MaskAnnealing
 from mask2former.modeling.eomt.head import EoMTHead, may_look
-from mask2former.modeling.meta_arch import SegmentationModel, refuse_further_parts
+from mask2former.modeling.meta_arch import SegmentationModel, refuse_parts_from_config
 from mask2former.modeling.postprocess import PostProcessing
 from mask2former.structures import MaskPrediction
 
@@ -87,7 +87,7 @@ class EoMT(SegmentationModel):
             raise ValueError(
                 f"MODEL.EOMT.NUM_BLOCKS is {cfg.MODEL.EOMT.NUM_BLOCKS}; queries need at least 1 block to see the image."
             )
-        refuse_further_parts(cfg, cls.__name__)
+        refuse_parts_from_config(cfg, cls.__name__)
         checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone})
         node, former = cfg.MODEL.EOMT, cfg.MODEL.MASK_FORMER
         head = EoMTHead(

@@ -1,7 +1,7 @@
 """Meta-architectures and heads, which join backbone, pixel decoder and transformer decoder into one model."""
 
 from mask2former.modeling.meta_arch.batch import Batch
-from mask2former.modeling.meta_arch.further_parts import refuse_further_parts
+from mask2former.modeling.meta_arch.further_parts import refuse_parts_from_config
 from mask2former.modeling.meta_arch.image_classifier import ImageClassifier
 from mask2former.modeling.meta_arch.mask_former import MaskFormer
 from mask2former.modeling.meta_arch.mask_former_head import MaskFormerHead
@@ -19,7 +19,7 @@ __all__ = [
     "PredictsMasks",
     "SegmentationModel",
     "WithSettings",
-    "refuse_further_parts",
+    "refuse_parts_from_config",
     "require_finite",
     "unwrapped",
 ]

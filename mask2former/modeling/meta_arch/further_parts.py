@@ -11,7 +11,7 @@ FURTHER_PARTS = {
 """Names below ``MODEL`` of nodes with a key ``ENABLED``, and what it means to be without such a part."""
 
 
-def refuse_further_parts(cfg: CfgNode, who: str) -> None:
+def refuse_parts_from_config(cfg: CfgNode, who: str) -> None:
     """Check that no part is switched on, for an architecture that would leave it out in silence.
 
     Raises:

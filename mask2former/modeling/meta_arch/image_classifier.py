@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mask2former.modeling.activation_checkpoint import checkpoint_activations
-from mask2former.modeling.meta_arch.further_parts import refuse_further_parts
+from mask2former.modeling.meta_arch.further_parts import refuse_parts_from_config
 
 
 @META_ARCH_REGISTRY.register()
@@ -60,7 +60,7 @@ class ImageClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        refuse_further_parts(cfg, cls.__name__)
+        refuse_parts_from_config(cfg, cls.__name__)
         node, backbone = cfg.MODEL.CLASSIFIER, build_backbone(cfg)
         checkpoint_activations(cfg.MODEL.CHECKPOINT, {"backbone": backbone})
         return {
