@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 HOW_TO_GIVE = "set its OUT_FEATURES (of a PlainViT: MODEL.VIT.OUT_BLOCKS)."
-"""What to do where a backbone lacks a feature."""
+"""Say what to do where a backbone lacks a feature."""
 
 
 class PixelDecoderOutput(NamedTuple):
