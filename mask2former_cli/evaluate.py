@@ -46,5 +46,5 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--program", metavar="FILE", help="ONNX file of the network for --backend, such as one in int8")
     others = {flag: None for flag in (*ALIASES, "epochs", "imgsz") if flag != "device"}
-    result.set_defaults(eval_only=True, overwrite=False, scale_lr=False, **others)
+    result.set_defaults(eval_only=True, slurm=None, overwrite=False, scale_lr=False, **others)
     return result
