@@ -13,8 +13,12 @@ import torch
 
 # What a GPU's driver and libraries say when they find no memory; the error of PyTorch's allocator has its own class.
 _GPU_WORDS = re.compile(r"(CUDA|HIP) error: out of memory|[A-Z]+_STATUS_ALLOC_FAILED")
-# What PyTorch's allocator for CPUs, oneDNN, and OpenCV say.
-_WORDS = re.compile(r"DefaultCPUAllocator|bad_alloc|could not create a memory|Insufficient memory|[Cc]annot allocate")
+# What PyTorch's allocator for CPUs, oneDNN, and OpenCV say. oneDNN finds out whether it supports an operation when it
+# makes the primitive's descriptor; to create the primitive then takes only room for its code.
+_WORDS = re.compile(
+    r"DefaultCPUAllocator|bad_alloc|Insufficient memory|[Cc]annot allocate"
+    r"|could not create a (memory|primitive(?! descriptor))"
+)
 _said: set[str] = set()
 logger = logging.getLogger(__name__)
 Results = TypeVar("Results")

@@ -25,6 +25,7 @@ import torch
 import mask2former
 from detectron2.modeling import build_model
 from mask2former.config import load_config
+from mask2former.out_of_memory import is_out_of_memory
 
 def bytes_now():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -46,7 +47,7 @@ with torch.no_grad():
             found = [x["sem_seg"] for x in model(images)]
             break
         except RuntimeError as error:
-            assert "allocate memory" in str(error), error
+            assert is_out_of_memory(error), error
 print("difference", max((a - b).abs().max().item() for a, b in zip(expected, found)))
 """
 
@@ -165,6 +166,33 @@ def test_errors_of_a_cpu_are_recognised(elements: int) -> None:
         with pytest.raises((RuntimeError, MemoryError)) as caught:
             allocate()
         assert is_out_of_memory(caught.value)
+
+
+PRIMITIVE = """
+import resource
+import torch
+from mask2former.out_of_memory import is_out_of_memory
+
+torch.set_num_threads(1)
+weight = torch.rand(16, 3, 3, 3)
+images = [torch.rand(1, 3, 16 + i, 16 + i) for i in range(60)]  # each size has a primitive of its own
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+try:
+    for image in images:
+        torch.ops.mkldnn._convolution_pointwise(image, weight, None, [0, 0], [1, 1], [1, 1], 1, "relu", [], "")
+except RuntimeError as error:
+    print(is_out_of_memory(error), error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's count of a process's memory")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+def test_onednn_without_room_for_a_primitive_is_recognised() -> None:
+    done = subprocess.run([sys.executable, "-c", PRIMITIVE], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.startswith("True"), done.stdout + done.stderr[-2000:]
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
 
 
 class Narrow(nn.Module):
