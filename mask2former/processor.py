@@ -45,6 +45,11 @@ def _say_once(dtype: torch.dtype) -> None:
     )
 
 
+def has_avx2_alone() -> bool:
+    """Tell whether PyTorch computes with AVX2 here: an x86 processor without AVX-512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
 def computes_bfloat16() -> bool:
     """Tell whether the processor has matrix instructions for bfloat16; False where PyTorch is too old to say.
 

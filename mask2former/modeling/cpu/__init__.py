@@ -6,10 +6,12 @@ back on the plain one where it gains nothing; :func:`optimise_for_cpu` applies t
 
 from __future__ import annotations
 
+from detectron2.layers import Conv2d
 from detectron2.modeling.backbone.resnet import ResNet
 from torch import nn
 
 from mask2former.modeling.backbone.swin_stages import SwinBlock
+from mask2former.modeling.cpu.convolution import LaidOutConv2d
 from mask2former.modeling.cpu.deformable_attention import ChunkedDeformableSelfAttention
 from mask2former.modeling.cpu.feed_forward import ChunkedFeedForward
 from mask2former.modeling.cpu.fused_resnet import FusedResNet
@@ -18,6 +20,7 @@ from mask2former.modeling.layers.deformable_attention import DeformableSelfAtten
 from mask2former.modeling.layers.residual import FeedForward
 
 _FORMS: dict[type[nn.Module], type[nn.Module]] = {
+    Conv2d: LaidOutConv2d,
     ResNet: FusedResNet,
     SwinBlock: ChunkedSwinBlock,
     DeformableSelfAttention: ChunkedDeformableSelfAttention,

@@ -11,6 +11,8 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mask2former.modeling.cpu.convolution import geometry_of, gradients
+
 
 class FusedBlock(torch.autograd.Function):
     """``relu(main path + shortcut)``, with batch normalisation folded into the convolutions.
@@ -47,7 +49,7 @@ class FusedBlock(torch.autograd.Function):
         needs = dict(zip(convs, needs_weights, strict=True))
         of_weights: dict[Conv2d, Tensor | None] = {}
 
-        def gradients(conv: Conv2d, x: Tensor, grad: Tensor, needs_input: bool) -> Any:
+        def backward(conv: Conv2d, x: Tensor, grad: Tensor, needs_input: bool) -> Any:
             of_input, of_weights[conv] = _gradients(conv, weights[conv], x, grad, (needs_input, needs[conv]))
             return of_input
 
@@ -56,11 +58,11 @@ class FusedBlock(torch.autograd.Function):
             grad = torch.ops.aten.threshold_backward(grad, result, 0).contiguous(memory_format=torch.channels_last)
             of_inner = grad
             for index, conv in reversed(list(enumerate(main))):
-                of_inner = gradients(conv, kept[index], of_inner, index > 0 or needs_x)
+                of_inner = backward(conv, kept[index], of_inner, index > 0 or needs_x)
                 if index > 0:
                     torch.ops.aten.threshold_backward.grad_input(of_inner, kept[index], 0, grad_input=of_inner)
             if (shortcut := ctx.block.shortcut) is not None:
-                grad = gradients(shortcut, kept[0], grad, needs_x)
+                grad = backward(shortcut, kept[0], grad, needs_x)
             of_x = of_inner.add_(grad) if needs_x else None
         return None, of_x, *(of_weights[conv] for conv in convs)
 
@@ -121,9 +123,7 @@ def _gradients(conv: Conv2d, own: Tensor, x: Tensor, grad: Tensor, needs: tuple[
     if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1:
         of_x, of_weight = _products(x, weight, grad, needs)
     else:
-        padding, stride, dilation, groups = _geometry(conv)
-        geometry = (stride, padding, dilation, False, [0, 0], groups)
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [*needs, False])
+        of_x, of_weight = gradients(grad, x, weight, geometry_of(conv), needs)
     return of_x, None if of_weight is None else (of_weight * _scale(conv)).to(own)
 
 

@@ -8,6 +8,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, Bottlenec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mask2former.modeling.cpu.convolution import LaidOutConv2d
 from mask2former.modeling.cpu.fused_block import (
     FusedBlock,
     convolutions,
@@ -64,7 +65,7 @@ def _is_plain(module: nn.Module) -> bool:
         return False
     if not isinstance(module, nn.Conv2d):
         return True
-    if type(module) is not Conv2d or module.bias is not None or module.activation is not None:
+    if type(module) not in (Conv2d, LaidOutConv2d) or module.bias is not None or module.activation is not None:
         return False
     norm = module.norm
     if isinstance(norm, FrozenBatchNorm2d):
