@@ -28,11 +28,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config_file(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config-file``, which has to be given."""
+def add_config_file(parser: argparse._ActionsContainer, required: bool = True) -> None:
+    """Add ``--config-file``, which has to be given, or is one of a group."""
     parser.add_argument(
         "--config-file",
-        required=True,
+        required=required,
         metavar="FILE",
         help="configuration: a YAML file, or the name of one of this project's",
     )

@@ -8,7 +8,8 @@ from mask2former_cli.arguments import add_config_file, add_options, add_trust
 from mask2former_cli.choices import INSTANCE_THRESHOLD, TASKS
 
 EXAMPLES = """
-example:
+examples:
+  %(prog)s --model output/mine
   %(prog)s --config-file quickstart/panoptic --number 24 MODEL.WEIGHTS output/quickstart/panoptic/model_final.pth
 """
 
@@ -21,7 +22,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_config_file(result)
+    source = result.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", metavar="MODEL", help="output folder of a training, or name of a published model")
+    add_config_file(source, required=False)
     result.add_argument("--dataset", metavar="NAME", help="registered data set [the first of DATASETS.TEST]")
     result.add_argument(
         "--number",

@@ -22,6 +22,9 @@ examples:
     %(prog)s --train train.json images/ --val val.json images/ --model coco/instance/r50 --output output/cats
   A small network, for a CPU (with ImageNet weights from the package registry; --from-scratch without):
     %(prog)s --train images/ labels/ --classes sky,grass,road --model small
+  A small model that `convert --to hf` takes (learnt queries alone, which need more iterations; docs/export.md):
+    %(prog)s --train train.json images/ --model small_r18 --output output/for_hf \\
+      MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME MultiScaleMaskedTransformerDecoder
   Tracks in clips of your own, which makes a model of clips:
     %(prog)s --train train.json frames/ --val val.json frames/ --model small --output output/clips
   Any setting, as KEY value pairs at the end; the rules that depend on it follow:

@@ -59,6 +59,8 @@ def _print(task: str, report: Report, show: int) -> None:
     ]
     units = ["tracks", "masks"] if of_videos else ["images" if task.startswith("semantic") else "objects"]
     print(tabulate(rows, ["class", *units, "small (< 32^2)", "medium", "large (>= 96^2)", "pixels", "crowds"]))
+    for remark in report.remarks():
+        print(f"note: {remark}")
     lines = report.lines(report.faults)
     for line in lines[:show]:
         print(f"fault: {line}")

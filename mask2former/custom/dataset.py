@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mask2former.custom.ground_truth import write_instances, write_panoptic
 from mask2former.custom.label_files import has_holes, ignored, label_categories, label_values, write_contiguous
-from mask2former.custom.notes import listed_images, shared_images, warnings
+from mask2former.custom.notes import held_out_classes, listed_images, shared_images, warnings
 from mask2former.custom.source import DataError, DataSource, coco_categories
 from mask2former.custom.videos import as_youtube_vis, listed_videos, write_chosen
 from mask2former.data.checks import Report, check_instances, check_panoptic, check_videos
@@ -171,11 +171,13 @@ def build_dataset(
     reports = [_check(source, categories, ignore_label) for source in sources]
     _require_sound(reports)
     for source, report in zip(sources, reports, strict=True):
-        notes += warnings(source, report, categories)
+        notes += warnings(source, report)
     if val is not None:
         notes += shared_images(*sources)
     unit = "videos" if train.kind == "video" else "images"
     held_out, rest = (None, None) if val is not None else _hold_out(_ids(sources[0]), notes, unit)
+    if rest is not None:
+        notes += held_out_classes(reports[0], rest)
     numbers = [_numbers(*part) for part in ((sources[0], reports[0], rest), (sources[-1], reports[-1], held_out))]
     return CustomDataset(
         kind=train.kind,

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
+from typing import Any
 
 from mask2former.custom.source import DataError, DataSource
 from mask2former.custom.videos import listed_videos
 from mask2former.data.checks import Report
+from mask2former.data.checks.report import listed
 from mask2former.data.coco.faults import FirstFault
 from mask2former.data.coco.file import Images, read_images
 from mask2former.data.coco.instances import BOXES_ALONE
-from mask2former.data.datasets.categories import Category
 from mask2former.data.datasets.readers import read_sem_seg
 
-MANY_CROWDS = 0.2  # share of a class's annotations; COCO has a few percent
 MOST_LINES = 20
 
 
-def warnings(source: DataSource, report: Report, categories: Sequence[Category]) -> list[str]:
+def warnings(source: DataSource, report: Report) -> list[str]:
     """Return warnings of faults that training survives, of classes in no image, and of many crowds."""
     lines = report.lines(report.survived)
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more of these in {source}"]
     if alone := report.counts.get(BOXES_ALONE):
         lines.append(f"{source}: {alone} {BOXES_ALONE} are left out.")
-    unseen = [category["name"] for category in categories if not report.classes[category["name"]].objects]
-    if unseen:
-        lines.append(f"no image of {source} shows {', '.join(unseen[:10])}.")
-    shares = {name: tally.crowd_share for name, tally in report.classes.items()}
-    if most := [f"{name} ({share:.0%})" for name, share in shares.items() if share > MANY_CROWDS]:
-        lines.append(
-            f"{source}: a large share of these classes is marked as crowds (iscrowd 1): {', '.join(most[:10])}. Crowds "
-            "are neither learnt nor scored; some tools set the flag on every mask that they write as run lengths."
-        )
+    lines += [f"{source}: {remark}" for remark in report.remarks()]
     return [f"warning: {line}" for line in lines]
+
+
+def held_out_classes(report: Report, rest: Collection[Any]) -> list[str]:
+    """Return a warning if all images, or videos, of a class are held out, so that none is left to learn it from.
+
+    Args:
+        report: result of checking all of them.
+        rest: ids of those that are trained on.
+    """
+    lost = [name for name, shown in report.shown.items() if shown.isdisjoint(rest)]
+    if lost:
+        return [
+            f"warning: what shows {listed(lost)} is held out of the training, which cannot learn it. Choose the images "
+            "for validation yourself, by --val."
+        ]
+    return []
 
 
 def shared_images(train: DataSource, val: DataSource) -> list[str]:

@@ -18,6 +18,11 @@ RESULTS = (TAG, "best.json", "metrics.json", "curves.html", "events.out.tfevents
 DESCRIPTION = ("config.yaml", "metadata.json")
 
 
+def holds_training(folder: Path) -> bool:
+    """Tell whether a training has left weights in a folder."""
+    return any(True for pattern in MODELS for _ in folder.glob(pattern))
+
+
 def set_aside(folder: str | Path, *, whole: bool, weights: str = "", remove: bool = False) -> Path | None:
     """Move an earlier training's files to ``earlier/1`` (2, 3 ...) in its folder; return that, or None if none was.
 
@@ -29,7 +34,7 @@ def set_aside(folder: str | Path, *, whole: bool, weights: str = "", remove: boo
         remove: remove the files in place of moving them, but not ``weights``.
     """
     folder = Path(folder)
-    if not any(True for pattern in MODELS for _ in folder.glob(pattern)):
+    if not holds_training(folder):
         return None
     patterns = (*MODELS, *RESULTS, *(DESCRIPTION if whole else ()))
     files = [file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()]

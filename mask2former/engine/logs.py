@@ -1,6 +1,7 @@
 """Set up logging: a readable terminal, and a log file of everything."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
-from mask2former.engine.earlier_runs import set_aside
+from mask2former.engine.earlier_runs import DESCRIPTION, holds_training, set_aside
+from mask2former.files import write_text
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
 # Loggers whose lines below WARNING the terminal shows: ours, and the checkpoint that is read or written. The rest (the
 # environment, a page of configuration, how data are kept in memory, seconds of an evaluation's parts) is in log.txt.
 FOR_PEOPLE = ("mask2former", "fvcore.common.checkpoint")
+EVALUATED = "config_evaluated.yaml"  # of the last evaluation in a training's folder
 logger = logging.getLogger(__name__)
 
 # Between INFO and WARNING: the few lines that a quiet run still shows.
@@ -32,7 +35,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     An earlier training in the output folder is moved to ``earlier/1`` in it, or removed if ``args.overwrite``, unless
     ``args`` says to resume or to evaluate only. Beside the configuration, the classes of the first test data set (or
     training data set, if there is none) go to the output folder; with the weights, that is all that
-    :class:`mask2former.predictor.Predictor` needs.
+    :class:`mask2former.predictor.Predictor` needs. An evaluation in the folder of a training leaves both as they are,
+    and writes its own configuration to :data:`EVALUATED`.
 
     ``log.txt`` in the output folder always holds everything. The terminal of the main process shows the lines of
     :data:`FOR_PEOPLE` from INFO on, or, if ``quiet``, from NOTICE on; of other loggers, warnings.
@@ -49,10 +53,26 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     logging.getLogger("torch.utils.cpp_extension").addFilter(is_not_about_missing_cuda)
     if new and comm.is_main_process():  # before the configuration of this training replaces that of the other
         set_aside(cfg.OUTPUT_DIR, whole=True, weights=cfg.MODEL.WEIGHTS, remove=getattr(args, "overwrite", False))
-    default_setup(cfg, args)
+    with _kept_description(Path(cfg.OUTPUT_DIR), wanted=getattr(args, "eval_only", False) and comm.is_main_process()):
+        default_setup(cfg, args)
+        if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):
+            write_metadata(names[0], Path(cfg.OUTPUT_DIR, FILE_NAME))
     logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", cfg.OUTPUT_DIR)
-    if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):
-        write_metadata(names[0], Path(cfg.OUTPUT_DIR, FILE_NAME))
+
+
+@contextlib.contextmanager
+def _kept_description(folder: Path, wanted: bool) -> Iterator[None]:
+    """Keep the description of a model that was trained in ``folder``, while an evaluation's is written."""
+    kept: dict[str, str] = {}
+    if wanted and holds_training(folder):
+        kept = {name: (folder / name).read_text(encoding="utf-8") for name in DESCRIPTION if (folder / name).is_file()}
+    try:
+        yield
+    finally:
+        if "config.yaml" in kept and (folder / "config.yaml").is_file():
+            write_text(folder / EVALUATED, (folder / "config.yaml").read_text(encoding="utf-8"))
+        for name, text in kept.items():
+            write_text(folder / name, text)
 
 
 def is_for_people(record: logging.LogRecord) -> bool:

@@ -37,6 +37,14 @@ REQUIRED_OF_RESNETS: dict[str, tuple[Any, ...]] = {
     "MODEL.RESNETS.DEPTH": tuple(BLOCKS),
 }
 
+# Where nothing but these has no place, as in a small model that train-custom makes by its own rules, this does.
+CHOSEN_BY_TRAIN_CUSTOM = {"MODEL.BACKBONE.NAME", "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME"}
+INSTEAD = (
+    "Trained weights cannot become such parts. A small model that has theirs alone: mask2former train-custom --train "
+    "... --model small_r18 MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME MultiScaleMaskedTransformerDecoder. Its queries "
+    "are learnt alone, which takes far more iterations."
+)
+
 
 def model_config(cfg: CfgNode, names: Sequence[str]) -> Json:
     """Return the content of ``config.json``.
@@ -48,7 +56,8 @@ def model_config(cfg: CfgNode, names: Sequence[str]) -> Json:
     Raises:
         ValueError: their model has no place for a value; the message names the key.
     """
-    _require(cfg, REQUIRED)
+    backbone = REQUIRED_OF_SWIN if cfg.MODEL.BACKBONE.NAME == "D2SwinTransformer" else REQUIRED_OF_RESNETS
+    _require(cfg, REQUIRED | (backbone if cfg.MODEL.BACKBONE.NAME in REQUIRED["MODEL.BACKBONE.NAME"] else {}))
     head, former = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     if len(names) != head.NUM_CLASSES:
         raise ValueError(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {head.NUM_CLASSES}, but the metadata name {len(names)}.")
@@ -105,7 +114,6 @@ def processor_config(cfg: CfgNode) -> Json:
 
 
 def _swin(cfg: CfgNode) -> Json:
-    _require(cfg, REQUIRED_OF_SWIN)
     swin = cfg.MODEL.SWIN
     return {
         "model_type": "swin",
@@ -126,7 +134,6 @@ def _swin(cfg: CfgNode) -> Json:
 
 
 def _resnet(cfg: CfgNode) -> Json:
-    _require(cfg, REQUIRED_OF_RESNETS)
     resnets = cfg.MODEL.RESNETS
     first = resnets.RES2_OUT_CHANNELS
     return {
@@ -143,6 +150,7 @@ def _resnet(cfg: CfgNode) -> Json:
 
 
 def _require(cfg: CfgNode, required: dict[str, tuple[Any, ...]]) -> None:
+    faults = {}
     for key, values in required.items():
         found: Any = cfg
         for part in key.split("."):
@@ -150,4 +158,7 @@ def _require(cfg: CfgNode, required: dict[str, tuple[Any, ...]]) -> None:
         found = list(found) if isinstance(found, tuple) else found
         if found not in values:
             allowed = " or ".join(repr(value) for value in values)
-            raise ValueError(f"{key} is {found!r}; Hugging Face's Mask2Former has a place for {allowed} only.")
+            faults[key] = f"{key} is {found!r}; Hugging Face's Mask2Former has a place for {allowed} only."
+    if faults:
+        advice = [] if faults.keys() - CHOSEN_BY_TRAIN_CUSTOM else [INSTEAD]
+        raise ValueError("\n".join([*faults.values(), *advice]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
+import video_data
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from layouts import BOXES, HEIGHT, NAMES, WIDTH, coco, draw, save
 from PIL import Image
@@ -170,12 +172,13 @@ def test_commands_take_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert command("check_dataset")([str(tmp_path / "data")]) == 0
     out = capsys.readouterr().out
     assert "all 3 were found in" in out and "cat" in out and "no faults" in out
+    assert "note: no image shows emu." in out
     output = str(tmp_path / "out")
     words = ["--data", str(tmp_path / "data"), "--model", "small_r18", "--dry-run", "--output", output]
     assert command("train_custom")(words) == 0
     out = capsys.readouterr().out
     assert "2 images for training, 1 for validation, 3 classes" in out and "all 3 were found in" in out
-    assert "no image of" in out and "shows emu" in out
+    assert re.search(r"^warning: .*: no image shows emu\.$", out, flags=re.MULTILINE)
     assert not Path(output).exists()
     assert command("train_custom")(["--data", str(tmp_path), "--dry-run"]) == 2
     error = capsys.readouterr().err
@@ -196,7 +199,47 @@ def command(name: str) -> Any:
 def test_training_images_that_are_validation_images(tmp_path: Path) -> None:
     layouts.yolo(tmp_path)
     save(f"train: train/images\nval: train/images\nnames: {list(NAMES)}\n", tmp_path / "data.yaml")
-    assert any("3 of 3 validation images are also training" in note for note in build(tmp_path, tmp_path / "o").notes)
+    for notes in (build(tmp_path, tmp_path / "o").notes, check_folder(str(tmp_path))[0]):
+        assert any("3 of 3 validation images are also training" in note for note in notes)
+
+
+def test_a_class_that_is_held_out_whole(tmp_path: Path) -> None:
+    """One of seven images alone shows the emu: the warning is there if, and only if, it is chosen for validation."""
+    names = "abcdefg"
+    seen = set()
+    for place, shows in enumerate(names):
+        folder = tmp_path / shows
+        draw(folder, *names)
+        content = coco("a" * len(names))  # objects of a in all of them
+        for image, name in zip(content["images"], names, strict=True):
+            image["file_name"] = f"{name}.png"
+        next(one for one in content["annotations"] if one["image_id"] == place)["category_id"] = 3
+        save(content, folder / "labels.json")
+        data = build(folder, tmp_path / "out")
+        told = any("what shows emu is held out" in note for note in data.notes)
+        assert told == (data.val.only == {place})
+        seen.add(told)
+    assert seen == {True, False}
+
+
+def test_a_class_of_videos_that_is_held_out_whole(tmp_path: Path) -> None:
+    """Pedestrians are in the first of two videos alone."""
+    opened = open_data([video_data.write_frames(tmp_path), video_data.write_mots_png(tmp_path)], None, tmp_path / "o")
+    data = build_dataset(opened.train, None, tmp_path / "o", "folder")
+    (held_out,) = data.val.only or ()
+    (first,) = (id_ for id_, (frames, _) in data.report.of_videos.items() if frames == 4)
+    told = any("what shows pedestrian is held out" in note for note in data.notes)
+    assert told == (held_out == first)
+
+
+def test_numbers_that_no_image_shows_are_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "images", "a", "b")
+    (tmp_path / "labels").mkdir()
+    for name in "ab":
+        Image.fromarray(5 * np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(tmp_path / "labels" / f"{name}.png")
+    assert command("check_dataset")([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "class 5" in out and "no image shows" not in out
 
 
 @pytest.mark.parametrize("split", ["", "train/"])

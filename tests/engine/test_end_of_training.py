@@ -225,6 +225,9 @@ def test_a_command_sets_it_aside_with_its_configuration(tmp_path, flag):
     assert (tmp_path / "model_final.pth").read_bytes() == b"model_final.pth"
     assert (tmp_path / "model_0000009.pth").exists() == (flag in ("resume", "eval_only"))
     assert place.exists() == (flag == "")
+    evaluated = tmp_path / "config_evaluated.yaml"  # an evaluation leaves the model's own configuration alone
+    assert ((tmp_path / "config.yaml").read_text() == "old") == evaluated.exists() == (flag == "eval_only")
+    assert not evaluated.exists() or str(tmp_path / "model_final.pth") in evaluated.read_text()
     if not flag:
         assert (place / "config.yaml").read_text() == "old" and (tmp_path / "config.yaml").read_text() != "old"
         assert {file.name for file in place.iterdir()} == {"config.yaml", "model_final.pth", "model_0000009.pth"}

@@ -6,6 +6,7 @@ import base64
 import http.server
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from mask2former import Predictor
+from mask2former.config import load_config
+from mask2former.custom.model import configuration as configuration_of
 from mask2former.data.datasets.metadata_file import FILE_NAME
 from mask2former.data.mapper.augmentation import ResizeShortestEdge
 from mask2former.huggingface import push_to_hub, write_folder
+from mask2former.huggingface.model_config import model_config
 from mask2former.modeling.cpu import make_plain
+from mask2former_cli.train_custom import parser
 
 pytest.importorskip("transformers")
 import transformers
@@ -136,8 +141,6 @@ def test_the_code_in_the_card_runs(
     task: str, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run it as a reader would copy it, beside an image; it has the thresholds and classes of the model's scores."""
-    from mask2former.config import load_config
-
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)).save("image.jpg")
     weights, test = str(training / "model_final.pth"), "MODEL.MASK_FORMER.TEST."
@@ -296,6 +299,22 @@ def test_models_that_they_have_no_place_for(key: str, value: str, message: str, 
     with pytest.raises(ValueError, match=message):
         write_folder(changed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_all_that_has_no_place_is_named_with_a_command_that_has(training: Path) -> None:
+    cfg = load_config(str(training / "config.yaml"))
+    cfg.MODEL.BACKBONE.NAME, cfg.INPUT.FORMAT = "TimmBackbone", "BGR"
+    with pytest.raises(ValueError, match=r"^MODEL\.BACKBONE\.NAME is .*\nINPUT\.FORMAT is 'BGR'; [^\n]*only\.$"):
+        model_config(cfg, NAMES)
+    cfg.INPUT.FORMAT, cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME = "RGB", "LocatedQueryDecoder"
+    with pytest.raises(ValueError, match="mask2former train-custom") as refusal:
+        model_config(cfg, NAMES)
+    (command,) = re.findall(r"mask2former (train-custom .*?Decoder)\.", str(refusal.value))
+    words = parser("").parse_args(command.split()[1:])
+    own, _ = configuration_of(words.model, None, False, words.opts)
+    own.INPUT.MIN_SIZE_TEST, own.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 320, CLASSES
+    assert words.opts[1] == own.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME
+    assert model_config(own, NAMES)["num_queries"] == 40
 
 
 def test_command(training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

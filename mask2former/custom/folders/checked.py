@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mask2former.custom.folders.opened import open_data
 from mask2former.custom.label_files import label_categories, label_values
+from mask2former.custom.notes import shared_images
 from mask2former.custom.source import DataSource, coco_categories
 from mask2former.data.checks import Report, check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_labels
@@ -36,13 +37,16 @@ def check_folder(folder: str, decode: bool = False) -> tuple[list[str], dict[str
             for split, source in parts.items()
             if source is not None
         }
-    return data.notes, reports
+        shared = shared_images(data.train, data.val) if data.val is not None else []
+    return [*data.notes, *shared], reports
 
 
 def _check(source: DataSource, class_names: Sequence[str], ignore_label: int, decode: bool) -> Report:
     if source.kind == "semantic":
         names = list(class_names) or _numbered(source, ignore_label)
-        return check_labels(source.images, str(source.pngs), names, ignore_label, decode)
+        report = check_labels(source.images, str(source.pngs), names, ignore_label, decode)
+        report.names = tuple(class_names)  # numbers in between are no classes that anybody declared
+        return report
     names_by_id = {category["id"]: category["name"] for category in coco_categories(source)}
     if source.kind == "panoptic":
         return check_panoptic(str(source.annotations), str(source.pngs), source.images, names_by_id, decode)

@@ -46,6 +46,7 @@ def check_instances(
     report = Report(image_root)
     content = load_json(json_file, report) if content is None else content
     names = _names(content, json_file, report, False) if names is None else names
+    report.names = tuple(names.values())
     images = read_images(content, json_file, image_root, report)
     _check_images(report, images, json_file, decode)
     masks: dict[Any, list[tuple[str, Any]]] = defaultdict(list)  # image id -> (name of the annotation, run lengths)
@@ -86,6 +87,7 @@ def check_panoptic(
     report = Report(image_root)
     content = load_json(panoptic_json, report)
     names = _names(content, panoptic_json, report, True) if names is None else names
+    report.names = tuple(names.values())
     images = read_images(content, panoptic_json, image_root, report)
     _check_images(report, images, panoptic_json, decode)
     without = set(images)
@@ -123,7 +125,7 @@ def _check_segments(report: Report, entry: CocoPanoptic, ids: np.ndarray, names:
         elif segment.iscrowd:
             report.crowd(names[segment.category_id])
         else:
-            report.add(names[segment.category_id], entry.png, area)
+            report.add(names[segment.category_id], entry.image_id, area)
         if area and stated not in (None, area):
             text = f"{where}, segment {segment.id}: its area is {area} pixels, not {stated!r:.40}"
             report.fault(entry.png, text, survived=True)

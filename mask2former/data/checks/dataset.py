@@ -85,7 +85,7 @@ def check_labels(
         ignore_label: label of pixels without a class.
         decode: as for :func:`check_dataset`.
     """
-    report = Report(image_root)
+    report = Report(image_root, names=tuple(classes))
     images = _by_stem(report, image_root, IMAGE_SUFFIXES)
     labels = _by_stem(report, sem_seg_root, LABEL_SUFFIXES)
     for stem in sorted(images.keys() - labels.keys()):

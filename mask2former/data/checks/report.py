@@ -17,6 +17,8 @@ MISSING = "the image is missing"
 PNG_MISSING = "the png is missing"
 ALIKE = 3  # up to this many faults that differ only in numbers and names are listed one by one
 MOST_FILES = 100_000  # give up the search for missing images after this many files
+MANY_CROWDS = 0.2  # share of a class's annotations; COCO has a few percent
+MOST_NAMES = 10  # of classes in a line
 
 
 @dataclass
@@ -55,20 +57,24 @@ class Report:
     Attributes:
         image_root: folder of the images.
         faults: all faults.
+        names: names of the classes that the data declare, with objects or without.
         classes: class name -> counts of its objects.
         counts: other counts, by what they count.
         sizes: (H, W) of each readable image.
         objects: image -> areas of its objects, in pixels.
+        shown: class name -> ids of the images, or videos, with an object of it.
         tracks: class name -> number of its tracks in videos, crowds left out.
         of_videos: video -> numbers of its frames and of its tracks, crowds left out.
     """
 
     image_root: str = ""
     faults: list[Fault] = field(default_factory=list)
+    names: tuple[str, ...] = ()
     classes: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sizes: list[tuple[int, int]] = field(default_factory=list)
     objects: dict[Hashable, list[int]] = field(default_factory=lambda: defaultdict(list))
+    shown: dict[str, set[Hashable]] = field(default_factory=lambda: defaultdict(set))
     tracks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     of_videos: dict[Hashable, tuple[int, int]] = field(default_factory=dict)
 
@@ -82,16 +88,32 @@ class Report:
         """The ``faults`` that stop a training."""
         return [fault for fault in self.faults if not fault.survived]
 
+    def remarks(self) -> list[str]:
+        """Return what is no fault but worth a look: classes that nothing shows, and classes of many crowds."""
+        found = []
+        # A class of crowds alone is in the second line.
+        unseen = [name for name in self.names if not (self.classes[name].objects or self.classes[name].crowds)]
+        if unseen and self.sizes:
+            found.append(f"no {'frame' if 'videos' in self.counts else 'image'} shows {listed(unseen)}.")
+        shares = {name: self.classes[name].crowd_share for name in self.names}
+        if most := [f"{name} ({share:.0%})" for name, share in shares.items() if share > MANY_CROWDS]:
+            found.append(
+                f"a large share of these classes is marked as crowds (iscrowd 1): {listed(most)}. Crowds are neither "
+                "learnt nor scored; some tools set the flag on every mask that they write as run lengths."
+            )
+        return found
+
     def fault(self, file: str, text: str, survived: bool = False) -> None:
         self.faults.append(Fault(file, text, survived))
 
     def left_out(self, what: str) -> None:
         self.counts[what] += 1
 
-    def add(self, name: str, image: Hashable, area: int) -> None:
-        """Count one object of class ``name`` and ``area`` pixels."""
+    def add(self, name: str, image: Hashable, area: int, video: Hashable = None) -> None:
+        """Count one object of class ``name`` and ``area`` pixels, in an image or in a frame of a video."""
         self.classes[name].add(area)
         self.objects[image].append(area)
+        self.shown[name].add(image if video is None else video)
 
     def crowd(self, name: str) -> None:
         """Count one crowd of class ``name``."""
@@ -146,3 +168,9 @@ class Report:
                 if names.issubset(files):
                     return folder
         return None
+
+
+def listed(names: list[str]) -> str:
+    """Return names as a part of a sentence, the first ten of many."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

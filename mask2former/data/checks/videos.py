@@ -34,6 +34,8 @@ def check_videos(
     content = load_json(json_file, report) if content is None else content
     if names is None:
         names = {category["id"]: category["name"] for category in read_categories(content, json_file, False, report)}
+    if "annotations" in content:  # some are published without, and say nothing about what the frames show
+        report.names = tuple(names.values())
     videos = read_videos(content, json_file, image_root, report)
     report.counts["videos"] = len(videos)
     for video in videos.values():
@@ -67,5 +69,5 @@ def check_videos(
             elif track.iscrowd:
                 report.crowd(names[track.category_id])
             else:
-                report.add(names[track.category_id], owner.paths[frame], area)
+                report.add(names[track.category_id], owner.paths[frame], area, video=owner.id)
     return report

@@ -76,10 +76,12 @@ def gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Compute the gradients of x and ``weight`` of a convolution; None where ``needs`` says so."""
 
-    def backward(x: Tensor, weight: Tensor, of_x: bool, of_weight: bool) -> tuple[Tensor | None, ...]:
-        return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [of_x, of_weight, False])
+    def backward(x: Tensor, weight: Tensor, of_x: bool, of_weight: bool) -> tuple[Tensor | None, Tensor | None]:
+        of_all = torch.ops.aten.convolution_backward
+        found_x, found_weight, _ = of_all(grad, x, weight, None, *geometry, [of_x, of_weight, False])
+        return found_x, found_weight
 
     if not (needs[1] and prefers_plain_layout(x, weight)):
-        return backward(x, weight, *needs)[:2]
+        return backward(x, weight, *needs)
     of_x = backward(x, weight, True, False)[0] if needs[0] else None
     return of_x, backward(x.contiguous(), weight.contiguous(), False, True)[1]

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import video_data
 from PIL import Image
 
-from mask2former.data.checks import check_dataset, check_instances, check_panoptic
+from mask2former.data.checks import check_annotations, check_dataset, check_instances, check_panoptic
 from mask2former.data.checks.dataset import check_labels
 
 ROOT = Path(__file__).parents[3]
@@ -63,6 +64,42 @@ def test_sound_instances_are_counted(images: Path) -> None:
     assert report.counts == {
         "images": 2, "crowds": 1, "images without objects": 1, "pairs of masks that overlap": 1,
     }  # fmt: skip
+
+
+def test_classes_without_objects_and_of_crowds_are_remarked(images: Path) -> None:
+    content = copy.deepcopy(INSTANCES)
+    content["categories"] += [{"id": 3, "name": "emu"}, {"id": 4, "name": "fog"}]
+    content["annotations"][1].update(category_id=4, iscrowd=1)
+    (images / "i.json").write_text(json.dumps(content))
+    unseen, crowds = check_instances(str(images / "i.json"), str(images)).remarks()
+    assert unseen == "no image shows sky, emu."  # the fog is shown, as a crowd
+    assert crowds.startswith("a large share of these classes is marked as crowds (iscrowd 1): cat (50%), fog (100%).")
+    content["categories"] = [{"id": number, "name": f"c{number}"} for number in range(1, 15)]
+    (images / "i.json").write_text(json.dumps(content))
+    unseen, _ = check_instances(str(images / "i.json"), str(images)).remarks()
+    assert unseen == "no image shows c2, c3, c5, c6, c7, c8, c9, c10, c11, c12 and 2 more."
+    (images / "i.json").write_text("{")
+    assert not check_instances(str(images / "i.json"), str(images)).remarks()
+
+
+def test_remarks_on_segments_labels_and_videos(images: Path) -> None:
+    panoptic(images, lambda content: content["annotations"][0]["segments_info"].pop())
+    assert check_panoptic(str(images / "p.json"), str(images), str(images), NAMES).remarks() == ["no image shows cat."]
+    (images / "labels").mkdir()
+    for name in "ab":
+        Image.fromarray(np.full((20, 120), 1, np.uint8)).save(images / "labels" / f"{name}.png")
+        (images / "images").mkdir(exist_ok=True)
+        (images / f"{name}.png").rename(images / "images" / f"{name}.png")
+    report = check_labels(str(images / "images"), str(images / "labels"), ["road", "sky"], 255)
+    assert report.remarks() == ["no image shows road."]
+    file, frames = video_data.write_youtube_vis(images / "films")
+    content = json.loads(Path(file).read_text())
+    content["categories"].append({"id": 9, "name": "tram"})
+    Path(file).write_text(json.dumps(content))
+    assert check_annotations(file, frames).remarks() == ["no frame shows tram."]
+    del content["annotations"]  # as those for a competition's evaluation
+    Path(file).write_text(json.dumps(content))
+    assert not check_annotations(file, frames).remarks()
 
 
 def annotation(**changes: Any) -> Callable[[dict[str, Any]], None]:
