@@ -76,7 +76,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--window",
         type=positive,
         metavar="N",
-        help="with a model of clips: frames that it sees at once, a third of them with those before too [12]",
+        help="with a model of clips: frames that it sees at once, a third of them with those before too [12, or what "
+        "the configuration says under TEST.CLIP windows]",
     )
     add("--tracks", metavar="FILE", help="write the tracks of a video: .json in YouTube-VIS's form, or .csv")
     add("--keep-sound", action="store_true", help="copy the sound of videos")

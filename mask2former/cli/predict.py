@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         _stop(f"--mask belongs to one image, but there are {len(images) + len(videos)} inputs or a video.")
     if args.tracks and (len(videos) != 1 or images):
         _stop(f"--tracks are those of one film, but there are {len(videos)} films and {len(images)} images.")
+    if args.window and (args.no_track or not videos):
+        _stop("--window follows the objects of films: give a film, and leave out --no-track.")
     if args.mask and (args.tile or args.tile_if_needed):
         _stop("--mask and tiles do not go together: leave out --tile and --tile-if-needed.")
     folder, single = _output(Path(args.output), images, videos)

@@ -72,7 +72,11 @@ class BareNetwork(nn.Module):
         super().__init__()
         self.model = require_mask_network(model).eval()
         if getattr(model, "sees_clips", False):
-            raise ValueError("Engines run single images, but this model sees all frames of a clip at once.")
+            raise ValueError(
+                "This model sees all frames of a clip at once, and a program takes single images. Run it in PyTorch or "
+                "add MODEL.MASK_FORMER.TEST.CLIP tracker to follow objects frame by frame (docs/video.md), best with "
+                "weights that were trained with INPUT.SAMPLING_FRAME_NUM 1."
+            )
         self.results = BARE
         self.form = self._form()
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from mask2former.predictor.lazy_outputs import LazyOutputs, MaskOutputs
 from mask2former.predictor.video import Frames
+from mask2former.predictor.windows import Windows, sees_clips
 from mask2former.tracking import Tracker
 from mask2former.visualization import INSTANCE_THRESHOLD
 
@@ -20,6 +21,7 @@ def choose_tracker(
     tasks: tuple[str, ...],
     threshold: float | None,
     tiled: bool,
+    windows: Windows | None = None,
 ) -> Tracker | None:
     """Return the tracker of a stream of images, or None.
 
@@ -29,10 +31,23 @@ def choose_tracker(
         model: see :func:`tracker_for`.
         tasks, threshold: the predictor's.
         tiled: images are cut into tiles.
+        windows: how a film is cut, which is to be followed then; None: not said.
 
     Raises:
-        ValueError: tracking with tiles.
+        ValueError: tracking with tiles; or windows for a model that does not see clips, or where others, or nobody,
+            follow.
     """
+    if windows is not None:
+        if not sees_clips(model):
+            raise ValueError(
+                "windows are for models that see all frames of a clip at once; this one sees single frames."
+            )
+        if track is False or isinstance(track, Tracker):
+            raise ValueError(
+                "windows (--window) follow objects by themselves: leave them out, or track=False (--no-track), or the "
+                "tracker of your own."
+            )
+        track = True
     if track is None:  # stuff has no tracks
         track = isinstance(sources, Frames) and not tiled and tasks != ("semantic",)
     if track is False:

@@ -197,7 +197,8 @@ class Predictor:
 
         Raises:
             ValueError: batch_size is below 1; a threshold outside of [0, 1]; tracking with tiles, or of a network
-                without query embeddings; or windows for a model that does not see clips.
+                without query embeddings; or windows for a model that does not see clips, with a tracker of your own or
+                with ``track=False``.
             OSError: the film cannot be opened, or not be decoded from some frame on.
         """
         check_threshold(threshold)
@@ -212,11 +213,8 @@ class Predictor:
             tasks=self.tasks,
             threshold=threshold,
             tiled=self.tile is not None,
+            windows=windows,
         )
-        if windows is not None and not sees_clips(self.model):
-            raise ValueError(
-                "windows are for models that see all frames of a clip at once; this one sees single frames."
-            )
         if tracker is not None and tracker is not track and sees_clips(self.model):
             return self._clips(sources, windows or self.model.post_processing.clips.windows, tracker.start, threshold)
         return self._stream(sources, size, tracker, threshold)

@@ -74,8 +74,9 @@ def link_clip(
     """Return the tracks of a clip, from frames that went through the network ``settings.frames`` at a time.
 
     The class of a track is that of its class logits' mean, over the whole clip (minvis) or the frames that show it
-    (tracker, windows). In the second case its score is multiplied by the square root of the share of the clip's frames
-    that show it (in windows: of the frames of windows that do), so that fragments come last.
+    (tracker) or of the windows that do, whose class logits are for all their frames together, as the clip model was
+    trained. In the second case its score is multiplied by the square root of the share of the clip's frames that show
+    it, so that fragments come last; in windows these are the frames in which its mask is not empty.
 
     Args:
         predict: the network; images -> class logits and masks of each; in windows, clips -> those of each frame.
@@ -142,9 +143,12 @@ def _tracked(frames: Iterator[tuple[FrameTracks, ResizedMasks]], settings: ClipS
     linked = []
     lengths: dict[int, int] = {}
     for found, masks in frames:
-        for track, mean in zip(found.tracks, found.class_logits, strict=True):
+        shown = [True] * len(found.tracks)
+        if settings.way == WINDOWS:  # a query is in all frames of a window, also in those that do not show its object
+            shown = coarse_masks(masks, found.queries).flatten(1).any(1).tolist()
+        for track, mean, here in zip(found.tracks, found.class_logits, shown, strict=True):
             means[track] = mean
-            lengths[track] = lengths.get(track, 0) + 1
+            lengths[track] = lengths.get(track, 0) + here
         nothing = found.class_logits[:0]
         linked.append(LinkedMasks(masks, found.queries, [track - 1 for track in found.tracks]))
     numbers = sorted(means)  # 1, 2, ...

@@ -335,6 +335,15 @@ def test_what_cannot_be_is_told(trained: Path, monkeypatch: pytest.MonkeyPatch, 
     cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE = "res5"
     with pytest.raises(BackendError, match="PerPixelBaselineHead, classifies pixels"):
         use_backend(build_model(cfg), "onnxruntime")
+    cfg = configuration()
+    cfg.MODEL.META_ARCHITECTURE = "VideoMaskFormer"
+    cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME = "LocatedQueryDecoder"
+    cfg.MODEL.MASK_FORMER.NUM_LOCATED_QUERIES = 6
+    cfg.MODEL.MASK_FORMER.LOSS_TERMS = ["ClassLoss", "MaskAndDiceLoss", "PlaceLoss"]
+    with pytest.raises(BackendError, match=r"all frames of a clip at once.*TEST\.CLIP tracker"):
+        use_backend(build_model(cfg), "onnxruntime")
+    cfg.MODEL.MASK_FORMER.TEST.CLIP = "tracker"  # as the message says
+    assert BareNetwork(build_model(cfg)).form.activation == "sigmoid"
     with pytest.raises(BackendError, match=r"none\.onnx: no such file"):
         use_backend(small(), "onnxruntime", tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no model")

@@ -106,5 +106,10 @@ def test_a_clip_model_sees_windows(folder: Path, film: Path, predictor: Predicto
         assert any(np.array_equal(mask, other) for other in every)
     by_frame = next(clips.stream(film, track=Tracker(0.0, 0.0)))
     assert by_frame.instances.tracks is not None
+    listed = [frame.pixels for frame in Frames(film)]
+    assert next(clips.stream(listed, windows=Windows(3, 1))).instances.tracks is not None  # no film, but asked for
+    for follows in (False, Tracker()):
+        with pytest.raises(ValueError, match="follow objects by themselves"):
+            clips.stream(film, track=follows, windows=Windows(3, 1))
     with pytest.raises(ValueError, match="windows are for models"):
         predictor.stream(film, windows=Windows())
