@@ -13,9 +13,6 @@ def add_pq_config(cfg: CN) -> None:
     # Weight of a slot without a target in the loss of classes: "void_share", the share of its mask that is void, as in
     # the published code; or "one", as in MaX-DeepLab's paper.
     node.NEGATIVE_WEIGHT = "void_share"
-    # Losses compare every n-th pixel of rows and columns. Masks of small images need a finer grid than the published
-    # one: between its pixels nothing says where a mask ends.
-    node.GRID_STEP = 4
     # Temperature of instance discrimination.
     node.INSDIS_TEMPERATURE = 0.3
     # SemanticLoss: weight of the pixels of things that are smaller than an area, in pixels of the padded image.

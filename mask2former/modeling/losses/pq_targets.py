@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mask2former.structures import MaskTargets, Matching
 
-STEP = 4  # masks are compared on every fourth pixel of rows and columns, the first one included, as published
+STEP = 4  # masks are compared on every fourth pixel of rows and columns, the first one included
 
 
 @dataclass

@@ -16,7 +16,7 @@ from mask2former.structures import PIXEL_EMBEDDING, DenseMasks, MaskPrediction, 
 
 _EPS = 1e-5
 _FEW = 2**18  # numbers (1 MB) that are rather kept for the backward pass than computed twice
-_SMALL = 2**21  # mask logits of a batch (8 MB) that are computed at once, and kept for all terms
+_SMALL = 2**20  # mask logits of a batch (4 MB) that are computed at once, and kept for all terms
 
 
 def require_slots(predictions: Sequence[MaskPrediction], who: str) -> None:
