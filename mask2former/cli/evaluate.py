@@ -52,5 +52,5 @@ def model_files(model: str, wants_weights: bool) -> tuple[str, str]:
 
 def output_settings(model: str, opts: Sequence[str]) -> list[str]:
     """Return the setting by which results go to the model's folder, wherever that is now; none for other models."""
-    folder = Path(model).expanduser()
+    folder = Path(model).expanduser().absolute()  # a name such as "2024" would be read as a number
     return ["OUTPUT_DIR", str(folder)] if folder.is_dir() and "OUTPUT_DIR" not in opts[::2] else []

@@ -29,7 +29,11 @@ IMAGE_FILES, VIDEO_FILE = (".png", ".jpg", ".jpeg"), ".mp4"  # what --output may
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
+    if args.window and args.no_track:
+        _stop("--window follows the objects of films: leave it out, or else --no-track.")
     if args.engine:
+        if args.window:
+            _stop("--window cuts films, and --engine runs over images: leave one out.")
         return predict_large_set(args)
     if args.mode == LABELS and (args.style == "side-by-side" or args.legend):
         _stop("--mode labels writes label numbers: leave out --style side-by-side and --legend.")
@@ -44,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
         _stop(f"--mask belongs to one image, but there are {len(images) + len(videos)} inputs or a video.")
     if args.tracks and (len(videos) != 1 or images):
         _stop(f"--tracks are those of one film, but there are {len(videos)} films and {len(images)} images.")
-    if args.window and (args.no_track or not videos):
-        _stop("--window follows the objects of films: give a film, and leave out --no-track.")
+    if args.window and not videos:
+        _stop("--window cuts films, and there is none among the inputs that can be read.")
     if args.mask and (args.tile or args.tile_if_needed):
         _stop("--mask and tiles do not go together: leave out --tile and --tile-if-needed.")
     folder, single = _output(Path(args.output), images, videos)

@@ -12,6 +12,8 @@ import yaml
 from mask2former.dashboard.series import Metrics
 from mask2former.evaluation.scores import HEADLINES
 
+EVALUATED = "config_evaluated.yaml"  # of the last evaluation, where config.yaml stays that of the model
+
 
 class Run:
     """A training or evaluation, read from its output folder.
@@ -19,7 +21,8 @@ class Run:
     Attributes:
         folder: the output folder.
         metrics: metrics of the training; empty if there was none.
-        config: {dotted key: value}; empty without config.yaml.
+        config: {dotted key: value} of the last evaluation or, if it has none of its own, of the training; empty
+            without config.yaml.
 
     Raises:
         FileNotFoundError: the folder does not exist, or holds neither metrics.json nor scores.json.
@@ -36,7 +39,8 @@ class Run:
             )
         self.metrics = Metrics(files[0])
         self.metrics.refresh()
-        config = folder / "config.yaml"
+        evaluated = folder / EVALUATED
+        config = evaluated if evaluated.exists() else folder / "config.yaml"
         self.config = dict(_flat(_load_yaml(config))) if config.exists() else {}
 
     @property

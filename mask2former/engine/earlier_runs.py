@@ -9,12 +9,14 @@ import shutil
 from pathlib import Path
 
 from mask2former.checkpoint.whole import TAG
+from mask2former.dashboard.runs import EVALUATED
 
 logger = logging.getLogger(__name__)
 FOLDER = "earlier"
 NUMBERED = "model_" + "[0-9]" * 7 + ".pth"
 MODELS = (NUMBERED, "model_final.pth", "model_best.pth", "model_last_good.pth")
-RESULTS = (TAG, "best.json", "metrics.json", "curves.html", "events.out.tfevents.*", "report*.html", "scores*.json")
+_DRAWN = ("curves.html", "report*.html", "events.out.tfevents.*")
+RESULTS = (TAG, "best.json", "metrics.json", "scores*.json", EVALUATED, *_DRAWN)
 DESCRIPTION = ("config.yaml", "metadata.json")
 
 

@@ -1,7 +1,6 @@
 """Set up logging: a readable terminal, and a log file of everything."""
 
 import argparse
-import contextlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,18 +9,20 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
+from mask2former.dashboard.runs import EVALUATED
 from mask2former.data.datasets.metadata_file import FILE_NAME, write_metadata
-from mask2former.engine.earlier_runs import DESCRIPTION, holds_training, set_aside
+from mask2former.engine.earlier_runs import holds_training, set_aside
 from mask2former.files import write_text
 
 LOGGERS = ("detectron2", "fvcore", "mask2former")
 # Loggers whose lines below WARNING the terminal shows: ours, and the checkpoint that is read or written. The rest (the
 # environment, a page of configuration, how data are kept in memory, seconds of an evaluation's parts) is in log.txt.
 FOR_PEOPLE = ("mask2former", "fvcore.common.checkpoint")
-EVALUATED = "config_evaluated.yaml"  # of the last evaluation in a training's folder
 logger = logging.getLogger(__name__)
 
 # Between INFO and WARNING: the few lines that a quiet run still shows.
@@ -35,8 +36,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     An earlier training in the output folder is moved to ``earlier/1`` in it, or removed if ``args.overwrite``, unless
     ``args`` says to resume or to evaluate only. Beside the configuration, the classes of the first test data set (or
     training data set, if there is none) go to the output folder; with the weights, that is all that
-    :class:`mask2former.predictor.Predictor` needs. An evaluation in the folder of a training leaves both as they are,
-    and writes its own configuration to :data:`EVALUATED`.
+    :class:`mask2former.predictor.Predictor` needs. An evaluation leaves both as they are where they describe a model,
+    and writes its own configuration to ``config_evaluated.yaml``.
 
     ``log.txt`` in the output folder always holds everything. The terminal of the main process shows the lines of
     :data:`FOR_PEOPLE` from INFO on, or, if ``quiet``, from NOTICE on; of other loggers, warnings.
@@ -53,26 +54,37 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace, quiet: bool = False) -> No
     logging.getLogger("torch.utils.cpp_extension").addFilter(is_not_about_missing_cuda)
     if new and comm.is_main_process():  # before the configuration of this training replaces that of the other
         set_aside(cfg.OUTPUT_DIR, whole=True, weights=cfg.MODEL.WEIGHTS, remove=getattr(args, "overwrite", False))
-    with _kept_description(Path(cfg.OUTPUT_DIR), wanted=getattr(args, "eval_only", False) and comm.is_main_process()):
-        default_setup(cfg, args)
-        if comm.is_main_process() and (names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)):
-            write_metadata(names[0], Path(cfg.OUTPUT_DIR, FILE_NAME))
-    logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", cfg.OUTPUT_DIR)
+    folder = Path(cfg.OUTPUT_DIR)
+    if getattr(args, "eval_only", False) and _describes_model(folder / "config.yaml", args):
+        _setup_evaluation(cfg, args)
+        logger.info("Everything goes to %s: %s, log.txt (all lines).", folder, EVALUATED)
+        return
+    default_setup(cfg, args)
+    if comm.is_main_process():
+        (folder / EVALUATED).unlink(missing_ok=True)  # of a training that goes on; its evaluations have its own
+        if names := (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+            write_metadata(names[0], folder / FILE_NAME)
+    logger.info("Everything goes to %s: config.yaml, log.txt (all lines), metrics.json.", folder)
 
 
-@contextlib.contextmanager
-def _kept_description(folder: Path, wanted: bool) -> Iterator[None]:
-    """Keep the description of a model that was trained in ``folder``, while an evaluation's is written."""
-    kept: dict[str, str] = {}
-    if wanted and holds_training(folder):
-        kept = {name: (folder / name).read_text(encoding="utf-8") for name in DESCRIPTION if (folder / name).is_file()}
-    try:
-        yield
-    finally:
-        if "config.yaml" in kept and (folder / "config.yaml").is_file():
-            write_text(folder / EVALUATED, (folder / "config.yaml").read_text(encoding="utf-8"))
-        for name, text in kept.items():
-            write_text(folder / name, text)
+def _describes_model(config: Path, args: argparse.Namespace) -> bool:
+    """Tell whether a file is the configuration of weights beside it, or the one that this command reads."""
+    if not config.is_file():
+        return False
+    read = Path(getattr(args, "config_file", "") or "")
+    return holds_training(config.parent) or (read.is_file() and read.samefile(config))
+
+
+def _setup_evaluation(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Do what ``default_setup`` does, which would write over the model's own configuration."""
+    rank, log = comm.get_rank(), logging.getLogger("detectron2.engine.defaults")
+    log.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    log.info("Environment info:\n%s", collect_env_info())
+    log.info("Command line arguments: %s", args)
+    log.info("Running with full config:\n%s", cfg.dump())
+    if comm.is_main_process():
+        write_text(Path(cfg.OUTPUT_DIR, EVALUATED), cfg.dump())
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
 
 
 def is_for_people(record: logging.LogRecord) -> bool:

@@ -37,13 +37,9 @@ REQUIRED_OF_RESNETS: dict[str, tuple[Any, ...]] = {
     "MODEL.RESNETS.DEPTH": tuple(BLOCKS),
 }
 
-# Where nothing but these has no place, as in a small model that train-custom makes by its own rules, this does.
-CHOSEN_BY_TRAIN_CUSTOM = {"MODEL.BACKBONE.NAME", "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME"}
-INSTEAD = (
-    "Trained weights cannot become such parts. A small model that has theirs alone: mask2former train-custom --train "
-    "... --model small_r18 MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME MultiScaleMaskedTransformerDecoder. Its queries "
-    "are learnt alone, which takes far more iterations."
-)
+# Where nothing but these has no place, as in a small model that train-custom makes by its own rules: how to train one.
+BACKBONE, DECODER = "MODEL.BACKBONE.NAME", "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME"
+INSTEAD = {BACKBONE: " --model small_r18", DECODER: f" {DECODER} MultiScaleMaskedTransformerDecoder"}
 
 
 def model_config(cfg: CfgNode, names: Sequence[str]) -> Json:
@@ -160,5 +156,11 @@ def _require(cfg: CfgNode, required: dict[str, tuple[Any, ...]]) -> None:
             allowed = " or ".join(repr(value) for value in values)
             faults[key] = f"{key} is {found!r}; Hugging Face's Mask2Former has a place for {allowed} only."
     if faults:
-        advice = [] if faults.keys() - CHOSEN_BY_TRAIN_CUSTOM else [INSTEAD]
+        advice = []
+        if not faults.keys() - INSTEAD.keys():
+            words = "".join(INSTEAD[key] for key in (BACKBONE, DECODER) if key in faults)
+            command = f"mask2former train-custom --train ...{words}"
+            advice.append(f"Trained weights cannot become such parts. Train anew: {command}.")
+            if DECODER in faults:
+                advice.append("Its queries are learnt alone then, which takes far more iterations.")
         raise ValueError("\n".join([*faults.values(), *advice]))

@@ -40,12 +40,13 @@ def choose_tracker(
     if windows is not None:
         if not sees_clips(model):
             raise ValueError(
-                "windows are for models that see all frames of a clip at once; this one sees single frames."
+                "windows (--window) are for models that see all frames of a clip at once; this one sees single frames: "
+                "leave them out, and its objects are followed from frame to frame."
             )
         if track is False or isinstance(track, Tracker):
             raise ValueError(
-                "windows (--window) follow objects by themselves: leave them out, or track=False (--no-track), or the "
-                "tracker of your own."
+                "windows (--window) follow objects by themselves: leave them out, or else track=False (--no-track) or "
+                "the tracker of your own."
             )
         track = True
     if track is None:  # stuff has no tracks

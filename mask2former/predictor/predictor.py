@@ -186,9 +186,10 @@ class Predictor:
                 :func:`mask2former.predictor.load_image.load_image` takes them, read when needed.
             batch_size: used in place of the predictor's.
             track: link objects from frame to frame: instances have ``tracks``, panoptic ids stay, and classes are those
-                of the whole track so far. None: in films only. A tracker of your own, to change how it links.
-            windows: how a film is cut for a model that sees clips (``VideoMaskFormer``), which then follows by itself,
-                unless a tracker of your own is to. None: as its settings say, see
+                of the whole track so far. None: in films, and with ``windows``. A tracker of your own, to change how it
+                links.
+            windows: how a film is cut for a model that sees clips (``VideoMaskFormer``), which then follows by itself.
+                None: as its settings say, see
                 :class:`mask2former.modeling.postprocess.ClipSettings`.
             threshold: used in place of the predictor's.
 

@@ -25,8 +25,8 @@ def coarse_masks(masks: ResizedMasks, queries: Tensor | None = None) -> Tensor:
         for side, cells, padded in zip(masks.image_size, masks.masks.size, masks.padded_size, strict=True)
     )
     together = masks.masks.activation == "softmax"  # over all queries
-    logits = masks.masks.logits(masks.image, None if together or queries is None else queries, slice(0, height))
-    logits = logits[:, masks.frame, :, :width]
+    of_frame = masks.masks.features[masks.image][:, masks.frame, :height, :width]
+    logits = masks.masks.combine(masks.image, of_frame, None if together else queries)
     if not together:
         return logits > 0
     inside = logits.float().softmax(0) > 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -80,7 +81,8 @@ def test_every_example_can_be_parsed() -> None:
     found = 0
     for name, command in COMMANDS.items():
         parser = import_module(command.grammar).parser(f"mask2former {name}")
-        lines = [line.strip() for line in (parser.epilog or "").splitlines() if line.strip().startswith("%(prog)s")]
+        text = re.sub(r"\\\n\s*", "", parser.epilog or "")  # commands over two lines
+        lines = [line.strip() for line in text.splitlines() if line.strip().startswith("%(prog)s")]
         for line in lines:
             words = line.split("   ")[0].removeprefix("%(prog)s")
             assert parser.parse_args(shlex.split(words))

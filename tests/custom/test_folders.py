@@ -203,6 +203,17 @@ def test_training_images_that_are_validation_images(tmp_path: Path) -> None:
         assert any("3 of 3 validation images are also training" in note for note in notes)
 
 
+def test_faults_of_a_folder_are_listed_where_the_images_cannot_be_compared(tmp_path: Path) -> None:
+    layouts.coco_own(tmp_path)
+    for file in tmp_path.rglob("*.json"):
+        content = json.loads(file.read_text())
+        content["images"] += content["images"][:1]
+        save(content, file)
+    notes, reports = check_folder(str(tmp_path))
+    assert len(reports) == 2 and not any("also training" in note for note in notes)
+    assert all("twice" in " ".join(report.lines(report.faults)) for report in reports.values())
+
+
 def test_a_class_that_is_held_out_whole(tmp_path: Path) -> None:
     """One of seven images alone shows the emu: the warning is there if, and only if, it is chosen for validation."""
     names = "abcdefg"

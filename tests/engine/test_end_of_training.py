@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
 
+from mask2former.dashboard.runs import EVALUATED, Run
 from mask2former.dashboard.series import Metrics
 from mask2former.engine.earlier_runs import set_aside
 from mask2former.engine.hooks.best import score_of
@@ -228,11 +229,35 @@ def test_a_command_sets_it_aside_with_its_configuration(tmp_path, flag):
     evaluated = tmp_path / "config_evaluated.yaml"  # an evaluation leaves the model's own configuration alone
     assert ((tmp_path / "config.yaml").read_text() == "old") == evaluated.exists() == (flag == "eval_only")
     assert not evaluated.exists() or str(tmp_path / "model_final.pth") in evaluated.read_text()
+    if evaluated.exists():
+        (tmp_path / "scores.json").write_text("{}")
+        assert Run(tmp_path).config["MODEL.WEIGHTS"] == str(tmp_path / "model_final.pth")
     if not flag:
         assert (place / "config.yaml").read_text() == "old" and (tmp_path / "config.yaml").read_text() != "old"
         assert {file.name for file in place.iterdir()} == {"config.yaml", "model_final.pth", "model_0000009.pth"}
         assert set_aside(tmp_path, whole=False) is None  # when the weights are loaded, their second name goes
         assert not (tmp_path / "model_final.pth").exists() and (place / "model_final.pth").exists()
+
+
+def test_an_evaluation_leaves_the_configuration_that_it_reads_alone(tmp_path):
+    """Weights may be elsewhere, and the disk may be full: the file is a person's."""
+    file = tmp_path / "config.yaml"
+    file.write_text("# mine")
+    cfg = resuming.configuration(tmp_path, "TEST.DETECTIONS_PER_IMAGE", "77")
+    words = argparse.Namespace(config_file=str(file), eval_only=True, resume=False)
+    setup_run(cfg, words)
+    assert file.read_text() == "# mine" and not (tmp_path / "metadata.json").exists()
+    (tmp_path / "scores.json").write_text("{}")
+    assert Run(tmp_path).config["TEST.DETECTIONS_PER_IMAGE"] == 77
+    other = tmp_path / "other"
+    for number in (77, 78):  # a folder of evaluations alone has the last one's
+        cfg = resuming.configuration(other, "TEST.DETECTIONS_PER_IMAGE", str(number))
+        setup_run(cfg, words)
+        assert f"DETECTIONS_PER_IMAGE: {number}" in (other / "config.yaml").read_text()
+    assert not (other / EVALUATED).exists()
+    words.eval_only, words.resume = False, True  # a training that goes on evaluates with its own
+    setup_run(resuming.configuration(tmp_path), words)
+    assert file.read_text() != "# mine" and not (tmp_path / EVALUATED).exists()
 
 
 def test_folders_without_a_training_are_left_alone(tmp_path):

@@ -315,6 +315,9 @@ def test_all_that_has_no_place_is_named_with_a_command_that_has(training: Path) 
     own.INPUT.MIN_SIZE_TEST, own.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 320, CLASSES
     assert words.opts[1] == own.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME
     assert model_config(own, NAMES)["num_queries"] == 40
+    cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
+    with pytest.raises(ValueError, match=r"train-custom --train \.\.\. --model small_r18\.$"):
+        model_config(cfg, NAMES)
 
 
 def test_command(training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,9 @@ def check_folder(folder: str, decode: bool = False) -> tuple[list[str], dict[str
             for split, source in parts.items()
             if source is not None
         }
-        shared = shared_images(data.train, data.val) if data.val is not None else []
+        # Faults that stop a training would stop reading the lists of images too.
+        sound = not any(report.stopping for report in reports.values())
+        shared = shared_images(data.train, data.val) if data.val is not None and sound else []
     return [*data.notes, *shared], reports
 
 

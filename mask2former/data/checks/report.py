@@ -92,10 +92,11 @@ class Report:
         """Return what is no fault but worth a look: classes that nothing shows, and classes of many crowds."""
         found = []
         # A class of crowds alone is in the second line.
-        unseen = [name for name in self.names if not (self.classes[name].objects or self.classes[name].crowds)]
+        tallies = {name: self.classes[name] for name in self.names}  # tables have classes of no object too
+        unseen = [name for name, tally in tallies.items() if not (tally.objects or tally.crowds)]
         if unseen and self.sizes:
             found.append(f"no {'frame' if 'videos' in self.counts else 'image'} shows {listed(unseen)}.")
-        shares = {name: self.classes[name].crowd_share for name in self.names}
+        shares = {name: tally.crowd_share for name, tally in tallies.items()}
         if most := [f"{name} ({share:.0%})" for name, share in shares.items() if share > MANY_CROWDS]:
             found.append(
                 f"a large share of these classes is marked as crowds (iscrowd 1): {listed(most)}. Crowds are neither "

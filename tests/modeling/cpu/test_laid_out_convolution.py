@@ -86,6 +86,40 @@ def test_it_acts_where_it_gains_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_ours(ours(image(*size))), "with AVX-512"
 
 
+def test_what_the_plain_convolution_takes_is_taken(avx2: None) -> None:
+    """Empty batches, images without a batch, padding by its name, and weights that are computed."""
+    plain, ours = pair()
+    empty = torch.zeros(0, 8, 9, 14).requires_grad_()
+    ours(empty).sum().backward()
+    assert empty.grad is not None and not ours.weight.grad.any()
+    single = image(1, 8, 9, 14)[0]
+    torch.testing.assert_close(ours(single), plain(single))
+    ours(single).sum().backward()
+    _, named = pair(padding="same")
+    x = image(1, 8, 9, 14)
+    named(x).sum().backward()
+    assert x.grad is not None
+    _, computed = pair()
+    nn.utils.parametrizations.spectral_norm(computed)
+    twin = copy.deepcopy(computed)
+    torch.testing.assert_close(computed(x), Conv2d.forward(twin, x), rtol=0, atol=0)
+
+
+def test_second_derivatives_and_functional_gradients(avx2: None) -> None:
+    plain, ours = pair()
+
+    def penalty(conv: Conv2d) -> tuple[Tensor, ...]:
+        x = image(1, 8, 5, 6)
+        first = torch.autograd.grad(conv(x).pow(2).sum(), [x, conv.weight], create_graph=True)
+        return torch.autograd.grad(sum(g.pow(2).sum() for g in first), [x, *conv.parameters()])
+
+    for a, b in zip(penalty(ours), penalty(plain), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    x = image(1, 8, 5, 6).detach()
+    found, expected = (torch.func.grad(lambda x, conv=conv: conv(x).pow(2).sum())(x) for conv in (ours, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_folded_block_has_the_same_gradients_in_both_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     block = BottleneckBlock(8, 16, bottleneck_channels=8, stride=2, norm="FrozenBN")
