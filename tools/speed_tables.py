@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -47,12 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def keep(file: Path, name: str) -> None:
-    """Copy a report into docs/speed.
+    """Copy a report into docs/speed, without the name of this checkout's folder.
 
     Raises:
         ValueError: it lacks what a table needs.
     """
-    report = json.loads(file.read_text())
+    here = json.dumps(f"{ROOT}{os.sep}")[1:-1]  # as JSON writes it
+    report = json.loads(file.read_text().replace(here, ""))
     if missing := [key for key in NEEDED if key not in report]:
         raise ValueError(f"{file} has no {', '.join(missing)}; write it with this version's benchmark.py --json.")
     RECORDS.mkdir(exist_ok=True)

@@ -33,7 +33,8 @@ def test_pages_are_up_to_date() -> None:
 
 def test_a_run_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "page.md").write_text(PAGE)
-    (tmp_path / "mine.json").write_text(json.dumps(REPORT))
+    config = str(speed_tables.ROOT / "configs" / "a.yaml")
+    (tmp_path / "mine.json").write_text(json.dumps(REPORT | {"rows": [{"config": config}]}))
     monkeypatch.setattr(speed_tables, "PAGES", tmp_path)
     monkeypatch.setattr(speed_tables, "RECORDS", tmp_path / "speed")
     assert speed_tables.main(["record", str(tmp_path / "mine.json")]) == 0
@@ -42,6 +43,8 @@ def test_a_run_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     expected = PAGE.replace("old\n", shown + "commit 0123456).\n\n")
     assert (tmp_path / "page.md").read_text() == expected
+    kept = json.loads((tmp_path / "speed" / "mine.json").read_text())
+    assert Path(kept["rows"][0]["config"]) == Path("configs", "a.yaml"), "no folder of a machine"
     assert speed_tables.main(["write"]) == 0 and (tmp_path / "page.md").read_text() == expected
 
 
