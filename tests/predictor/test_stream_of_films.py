@@ -111,5 +111,5 @@ def test_a_clip_model_sees_windows(folder: Path, film: Path, predictor: Predicto
     for follows in (False, Tracker()):
         with pytest.raises(ValueError, match="follow objects by themselves"):
             clips.stream(film, track=follows, windows=Windows(3, 1))
-    with pytest.raises(ValueError, match="windows are for models"):
+    with pytest.raises(ValueError, match=r"windows \(--window\) are for models"):
         predictor.stream(film, windows=Windows())
