@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
-from mask2former.cli.evaluate import model_files, output_settings
+from mask2former.cli.settings import settings_of
 from mask2former.config import ConfigError, config_path, load_config
 from mask2former.custom.saved import register_validation
 from mask2former.data.images.read import read_image
@@ -23,10 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command of the parsed words. Return its exit status."""
     try:
         if args.model:
-            named = "MODEL.WEIGHTS" in args.opts[::2]
-            args.config_file, weights = model_files(args.model, wants_weights=not named)
-            args.opts = [*args.opts, *output_settings(args.model, args.opts)]
-            args.opts += [] if named else ["MODEL.WEIGHTS", weights]
+            args.config_file, args.opts = settings_of(args.model, args.opts)
         file = config_path(args.config_file)
         register_validation(file)
         cfg = load_config(file, args.opts, args.allow_unsafe_config)
