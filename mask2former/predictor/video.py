@@ -172,7 +172,6 @@ class _PyAV:
         return max(0, stated)
 
     def __iter__(self) -> Iterator[LoadedImage]:
-        import av
 
         count, first = 0, None
         with self._container:

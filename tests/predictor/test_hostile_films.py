@@ -34,10 +34,10 @@ def scene(height: int = 64, width: int = 96, channels: int = 3) -> np.ndarray:
 
 
 def write(
-    file: Path, codec: str, pixels: str, images: Sequence[np.ndarray], times: Sequence[int] | None = None
+    file: Path, codec: str, pixels: str, images: Any, times: Sequence[int] | None = None, options: Any = None
 ) -> Path:
     """Write a film by PyAV alone; times are in thousandths of a second."""
-    with av.open(str(file), "w") as output:
+    with av.open(str(file), "w", options=options) as output:
         stream = output.add_stream(codec, rate=10)
         stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], pixels
         if times:
@@ -150,15 +150,8 @@ def test_damage_in_the_middle_says_how_far_it_went(tmp_path: Path) -> None:
 @pytest.mark.parametrize("whole", [1, 3, 6])
 def test_a_film_that_breaks_off_gives_every_frame_before(tmp_path: Path, whole: int) -> None:
     """Cut within a frame's data: all that are whole come, though the decoder holds some back, and then an error."""
-    file = tmp_path / "film.mp4"
-    rng = np.random.default_rng(0)
-    with av.open(str(file), "w", options={"movflags": "faststart"}) as output:
-        stream = output.add_stream("libx264", rate=10)
-        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
-        for _ in range(8):
-            image = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        output.mux(stream.encode(None))
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 96, 3), dtype=np.uint8)
+    file = write(tmp_path / "film.mp4", "libx264", "yuv420p", images, options={"movflags": "faststart"})
     with av.open(str(file)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         cut = packets[whole].pos + packets[whole].size // 2
@@ -277,7 +270,7 @@ def test_one_film_that_fails_leaves_the_others_whole(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_film_begins_at_once_and_keeps_its_own_sound(tmp_path: Path) -> None:
-    """Write frames 4, 6 and 8 of a film of 1.2 seconds: they take 0.6 seconds, and so does the sound, which is theirs."""
+    """Write frames 4, 6 and 8 of a film of 1.2 seconds: they take 0.6 seconds, with the sound of these."""
     loud = tmp_path / "loud.mp4"
     with av.open(str(loud), "w") as output:
         stream = output.add_stream("libx264", rate=10)
