@@ -50,7 +50,7 @@ def draw_film(
     source = Path(frames.source) if sound and not isinstance(frames.source, int) else None
     try:
         for result in predictor.stream(frames, track=None if track else False, windows=windows):
-            writer.add_frame(result, frames.name, frames.rate, source)
+            writer.add_frame(result, frames.name, frames.rate, source, cut=frames.ends_early)
             if tracks is not None:
                 kept = kept or _tracks_file(tracks, frames.name, result)
                 add_tracks(kept, result, writer.tasks[0])

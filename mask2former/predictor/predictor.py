@@ -24,7 +24,7 @@ from mask2former.predictor.outline import outline_of
 from mask2former.predictor.resolve_model import model_config, model_metadata
 from mask2former.predictor.result import Result
 from mask2former.predictor.trained_model import build_trained
-from mask2former.predictor.video import Frames, is_film
+from mask2former.predictor.video import Frames, is_film, load_one
 from mask2former.predictor.weights import tasks_of, trained_weights
 from mask2former.predictor.whole_outputs import outputs_of
 from mask2former.predictor.windows import Windows, in_windows, sees_clips
@@ -223,14 +223,14 @@ class Predictor:
     def _clips(
         self, sources: Iterable[Any], windows: Windows, start: float, threshold: float | None
     ) -> Iterator[Result]:
-        frames = ((image, self._input(image)) for image in map(load_image, sources))
+        frames = ((image, self._input(image)) for image in map(load_one, sources))
         for image, outputs in in_windows(self.model, frames, windows, start):
             yield self._result(image, outputs, threshold)
 
     def _stream(
         self, sources: Iterable[Any], batch_size: int, tracker: Tracker | None, threshold: float | None
     ) -> Iterator[Result]:
-        entries = ((image, self._input(image)) for image in map(load_image, sources))
+        entries = ((image, self._input(image)) for image in map(load_one, sources))
         for batch in of_one_size(entries, batch_size):
             yield from self._results(batch, tracker, threshold)
 

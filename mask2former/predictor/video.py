@@ -7,6 +7,7 @@ with its own decoders.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -51,6 +52,11 @@ class Frames:
         """Name of the film, without folders and suffix."""
         return f"camera{self.source}" if isinstance(self.source, int) else Path(self.source).stem or "film"
 
+    @property
+    def ends_early(self) -> bool:
+        """Tell whether frames are left out at the end."""
+        return self._range[1] is not None
+
     def __len__(self) -> int:
         """Return the number of frames that the source states; 0 if it states none."""
         stated = len(self._reader)
@@ -75,6 +81,19 @@ class Frames:
 def is_film(source: Any) -> bool:
     """Tell whether a source is the file of a film, by its suffix."""
     return isinstance(source, str | Path) and Path(source).suffix.lower() in SUFFIXES
+
+
+def load_one(source: Any) -> LoadedImage:
+    """Load an image of several, as :func:`mask2former.predictor.load_image.load_image` does.
+
+    Raises:
+        ValueError: it is a film.
+    """
+    if is_film(source):
+        raise ValueError(
+            f"{source} is a film among images: give it by itself, as predictor.stream({str(source)!r}), without a list."
+        )
+    return load_image(source)
 
 
 def _open(source: str | Path | int) -> Any:
@@ -143,7 +162,6 @@ class _PyAV:
         if not self._container.streams.video:
             raise OSError(f"{path}: there are no images in it, only {_streams(self._container)}.")
         self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
         rate = float(self._stream.average_rate or 0)
         self.rate = rate if 0 < rate <= 1000 else USUAL_RATE
 
@@ -154,20 +172,44 @@ class _PyAV:
         return max(0, stated)
 
     def __iter__(self) -> Iterator[LoadedImage]:
-        import av
 
         count, first = 0, None
         with self._container:
-            try:
-                for frame in self._container.decode(self._stream):
-                    pixels = frame.to_ndarray(format="rgb24")
-                    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # of a phone's film, anticlockwise
-                    first = frame.time if first is None else first
-                    seconds = None if frame.time is None or first is None else float(frame.time - first)
-                    yield LoadedImage(np.ascontiguousarray(np.rot90(pixels, turns)), seconds=seconds)
-                    count += 1
-            except av.FFmpegError as error:
-                raise OSError(f"{self._path}: frame {count} cannot be decoded ({error}); those before can.") from error
+            for frame in self._decoded():
+                if isinstance(frame, Exception):
+                    raise OSError(
+                        f"{self._path}: frame {count} cannot be decoded ({frame}); those before can."
+                    ) from frame
+                pixels = frame.to_ndarray(format="rgb24")
+                turns = round(getattr(frame, "rotation", 0) / 90) % 4  # of a phone's film, anticlockwise
+                first = frame.time if first is None else first
+                seconds = None if frame.time is None or first is None else float(frame.time - first)
+                yield LoadedImage(np.ascontiguousarray(np.rot90(pixels, turns)), seconds=seconds)
+                count += 1
+
+    def _decoded(self) -> Iterator[Any]:
+        """Yield frames, and last the error that ends them, if one does.
+
+        The decoder holds frames back; on an error it is emptied, so that none before the damage is lost. It decodes a
+        frame at a time, for with several it drops those that it has begun, and may end without a word.
+        """
+        import av
+
+        self._stream.thread_type = "SLICE"
+        error: Exception | None = None
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size and packet.is_corrupt:
+                    error = OSError("the file ends, or has a gap, within it")
+                elif packet.size:
+                    error = None
+                yield from self._stream.decode(packet)
+        except av.FFmpegError as raised:
+            error = raised
+            with suppress(av.FFmpegError):
+                yield from self._stream.decode(None)
+        if error is not None:
+            yield error
 
 
 def _streams(container: Any) -> str:

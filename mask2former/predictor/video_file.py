@@ -22,19 +22,20 @@ class VideoFile:
     Args:
         file: path that ends in .mp4.
         rate: frames a second.
-        sound: a film whose sound is copied; None: none.
+        sound: a film whose sound is copied, from the first frame's time on; None: none.
+        cut: the sound ends with the last frame, as of a part of a film.
 
     Raises:
         ValueError: sound, without PyAV or of a film that has none.
     """
 
-    def __init__(self, file: Path, rate: float, sound: Path | None = None) -> None:
+    def __init__(self, file: Path, rate: float, sound: Path | None = None, cut: bool = False) -> None:
         self.file = file
         self._size: tuple[int, int] | None = None
         self._told = False  # that sizes change
         self._writer: _H264 | _MPEG4
         if find_spec("av"):
-            self._writer = _H264(file, rate, sound)
+            self._writer = _H264(file, rate, sound, cut)
             return
         if sound is not None:
             raise ValueError(f"{sound}: sound is copied by PyAV, which is missing: pip install 'mask2former[video]'")
@@ -51,7 +52,8 @@ class VideoFile:
 
         Args:
             frame: the image.
-            seconds: when it is shown; None: 1 / rate after the one before.
+            seconds: its time in the film that it is of; what is written begins with the first frame. None: 1 / rate
+                after the one before.
 
         Raises:
             OSError: the file cannot be written.
@@ -114,8 +116,9 @@ class _MPEG4:
 
 
 class _H264:
-    def __init__(self, file: Path, rate: float, sound: Path | None) -> None:
-        self._file, self._rate, self._sound = file, rate, sound
+    def __init__(self, file: Path, rate: float, sound: Path | None, cut: bool) -> None:
+        self._file, self._rate, self._sound, self._cut = file, rate, sound, cut
+        self._first = 0.0  # time of the first frame in the film that it is of
         self._output: Any = None
         self._heard: Any = None
         self._input: Any = None
@@ -128,9 +131,12 @@ class _H264:
             if self._output is None:
                 self._begin(frame.shape[1], frame.shape[0])
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            step = round(_TICKS / self._rate)
-            ticks = self._last + step if seconds is None or self._last < 0 else round(seconds * _TICKS)
-            self._last = 0 if self._last < 0 else max(ticks, self._last + 1)
+            if self._last < 0:
+                self._first, self._last = seconds or 0.0, 0
+            else:
+                step = round(_TICKS / self._rate)
+                ticks = self._last + step if seconds is None else round((seconds - self._first) * _TICKS)
+                self._last = max(ticks, self._last + 1)
             picture.pts, picture.time_base = self._last, Fraction(1, _TICKS)
             for packet in self._stream.encode(picture):
                 self._output.mux(packet)
@@ -170,10 +176,7 @@ class _H264:
             for packet in self._stream.encode(None):
                 output.mux(packet)
             if self._input is not None:
-                for packet in self._input.demux(self._input.streams.audio[0]):
-                    if packet.dts is not None:
-                        packet.stream = self._heard
-                        output.mux(packet)
+                self._copy_sound(output)
         except av.FFmpegError as error:
             raise self._unwritten(error) from error
         finally:
@@ -183,3 +186,21 @@ class _H264:
                 output.close()
             except av.FFmpegError as error:
                 raise self._unwritten(error) from error
+
+    def _copy_sound(self, output: Any) -> None:
+        """Copy what is heard from the first frame on, and if asked until the last one's end."""
+        heard = self._input.streams.audio[0]
+        shown = next(iter(self._input.streams.video), None)
+        begin = 0.0 if shown is None else float((shown.start_time or 0) * shown.time_base)  # frames count from there
+        offset = round((begin + self._first) / heard.time_base)
+        end = round((self._last / _TICKS + 1 / self._rate) / heard.time_base)
+        for packet in self._input.demux(heard):
+            if packet.dts is None or packet.dts + (packet.duration or 0) <= offset:
+                continue
+            packet.dts -= offset
+            if packet.pts is not None:
+                packet.pts -= offset
+            if self._cut and packet.dts >= end:
+                return
+            packet.stream = self._heard
+            output.mux(packet)

@@ -67,7 +67,7 @@ class ResultWriter:
             self.drawn.append(result.save(file, task, self.mode, **self._drawing))
         self._add_facts(result, name.stem)
 
-    def add_frame(self, result: Result, video: str, rate: float, sound: Path | None = None) -> None:
+    def add_frame(self, result: Result, video: str, rate: float, sound: Path | None = None, cut: bool = False) -> None:
         """Write the result of the next frame of the video named ``video``, of ``rate`` frames a second.
 
         Frames are numbered from 1 in each video. There is no legend, which would change from frame to frame, and things
@@ -78,15 +78,17 @@ class ResultWriter:
             video: name of the film.
             rate: frames a second.
             sound: a film whose sound is copied.
+            cut: the sound ends with the last frame.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         drawing = {**self._drawing, "shades": False, "legend": False}
         for task in self.tasks:
             if task not in self._videos:
                 file = self._file or free_file(self.folder / f"{video}_{task}.mp4", self.drawn)
-                self._videos[task] = VideoFile(file, rate, sound)
-                self.drawn.append(file)
+                self._videos[task] = VideoFile(file, rate, sound, cut)
             self._videos[task].write(result.draw(task, self.mode, **drawing), result.seconds)
+            if self._videos[task].file not in self.drawn:  # it could be begun
+                self.drawn.append(self._videos[task].file)
         if not self._frames:
             self._films.append(free_file(Path(video), self._films))
         self._frames += 1

@@ -66,6 +66,9 @@ class TrackedOutputs:
         logits, classes = _a_class_each(self._class_logits, self._found.queries, things)
         changes: dict[str, Any] = {} if threshold is None else {"object_mask_threshold": threshold}
         own = frozenset(range(num_classes, num_classes + len(classes)))
+        # No more than there are pairs of a query and a class: the query of one track with another's class is none.
+        pairs = int(logits[:, :-1].isfinite().sum())
+        changes["detections_per_image"] = min(self._settings.detections_per_image, pairs)
         settings = replace(self._settings, instance_on=task == "instance", things=own, **changes)
         outputs = object_results(logits, self._masks, self._masks.size, settings)
         tracks = self._found.tracks

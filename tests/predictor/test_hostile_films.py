@@ -34,10 +34,10 @@ def scene(height: int = 64, width: int = 96, channels: int = 3) -> np.ndarray:
 
 
 def write(
-    file: Path, codec: str, pixels: str, images: Sequence[np.ndarray], times: Sequence[int] | None = None
+    file: Path, codec: str, pixels: str, images: Any, times: Sequence[int] | None = None, options: Any = None
 ) -> Path:
     """Write a film by PyAV alone; times are in thousandths of a second."""
-    with av.open(str(file), "w") as output:
+    with av.open(str(file), "w", options=options) as output:
         stream = output.add_stream(codec, rate=10)
         stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], pixels
         if times:
@@ -147,6 +147,22 @@ def test_damage_in_the_middle_says_how_far_it_went(tmp_path: Path) -> None:
     assert f"frame {count} " in str(raised.value)
 
 
+@pytest.mark.parametrize("whole", [1, 3, 6])
+def test_a_film_that_breaks_off_gives_every_frame_before(tmp_path: Path, whole: int) -> None:
+    """Cut within a frame's data: all that are whole come, though the decoder holds some back, and then an error."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 96, 3), dtype=np.uint8)
+    file = write(tmp_path / "film.mp4", "libx264", "yuv420p", images, options={"movflags": "faststart"})
+    with av.open(str(file)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        cut = packets[whole].pos + packets[whole].size // 2
+    file.write_bytes(file.read_bytes()[:cut])
+    count = 0
+    with pytest.raises(OSError, match=rf"film\.mp4: frame {whole} cannot be decoded .*; those before can"):
+        for _ in Frames(file):
+            count += 1
+    assert count == whole
+
+
 def sizes_change(file: Path) -> Path:
     """Write a film whose frames have two sizes, as of a call over a bad line."""
     with av.open(str(file), "w") as output:
@@ -224,11 +240,18 @@ def test_a_film_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 
 def test_sound_that_is_not_there(tmp_path: Path) -> None:
+    """Refuse it, and list no film as drawn that was not begun."""
     mute = write(tmp_path / "mute.mp4", "libx264", "yuv420p", [scene()])
     file = VideoFile(tmp_path / "film.mp4", 10, sound=mute)
     with pytest.raises(ValueError, match=r"mute\.mp4: it has no sound"):
         file.write(scene())
     file.close()
+    writer = ResultWriter(tmp_path / "drawn", ("instance",))
+    result: Any = SimpleNamespace(draw=lambda *_, **__: scene(), seconds=0.0)
+    with pytest.raises(ValueError, match="it has no sound"):
+        writer.add_frame(result, "mute", 10, sound=mute)
+    writer.close()
+    assert writer.summary() == []
 
 
 def test_one_film_that_fails_leaves_the_others_whole(tmp_path: Path) -> None:
@@ -244,3 +267,31 @@ def test_one_film_that_fails_leaves_the_others_whole(tmp_path: Path) -> None:
         writer.end_video()
     assert len(list(Frames(tmp_path / "b.mp4"))) == 1
     writer.end_video()
+
+
+def test_a_part_of_a_film_begins_at_once_and_keeps_its_own_sound(tmp_path: Path) -> None:
+    """Write frames 4, 6 and 8 of a film of 1.2 seconds: they take 0.6 seconds, with the sound of these."""
+    loud = tmp_path / "loud.mp4"
+    with av.open(str(loud), "w") as output:
+        stream = output.add_stream("libx264", rate=10)
+        heard = output.add_stream("aac", rate=16000)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for _ in range(12):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(scene(), format="rgb24")))
+        output.mux(stream.encode(None))
+        times = np.arange(19200) / 16000
+        tone = np.where(times < 0.4, 0.0, 0.5 * np.sin(times * 2764.6)).astype(np.float32)  # silent for 0.4 seconds
+        for first in range(0, 19200, 1024):
+            frame = av.AudioFrame.from_ndarray(tone[None, first : first + 1024], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, first, Fraction(1, 16000)
+            output.mux(heard.encode(frame))
+        output.mux(heard.encode(None))
+    part = VideoFile(tmp_path / "part.mp4", 5, sound=loud, cut=True)
+    for frame in Frames(loud, 4, 9, 2):
+        part.write(frame.pixels, frame.seconds)
+    part.close()
+    assert [round(frame.seconds or 0, 2) for frame in Frames(tmp_path / "part.mp4")] == [0, 0.2, 0.4]
+    with av.open(str(tmp_path / "part.mp4")) as container:
+        kept = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert 0.55 < len(kept) / 16000 < 0.75
+    assert np.abs(kept[2048:4096]).mean() > 0.2  # and not what was silent

@@ -37,6 +37,10 @@ def test_a_text_is_a_film_and_never_its_letters(predictor: Predictor, film: Path
         predictor(str(film))
     with pytest.raises(FileNotFoundError):
         predictor.stream(str(film.with_name("missing.mp4")))
+    with pytest.raises(ValueError, match=r"is a film among images: .*predictor\.stream\('.*mp4'\), without a list"):
+        predictor([str(film)])
+    with pytest.raises(ValueError, match="is a film among images"):
+        next(iter(predictor.stream([film])))
 
 
 def test_a_film_of_one_image_keeps_its_objects(predictor: Predictor, film: Path) -> None:

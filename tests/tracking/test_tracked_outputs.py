@@ -74,3 +74,14 @@ def test_masks_without_embeddings_are_refused():
     masks.masks = DenseMasks(masks.masks.logits())
     with pytest.raises(ValueError, match="track=False"):
         follow(Tracker(), SETTINGS, logits, masks)
+
+
+def test_each_track_is_one_instance_whatever_the_threshold():
+    """Ask for more instances than there are tracks: none may be made of one track's mask and another's number."""
+    logits, masks = scene([0, 1, 2, 3, 4], 2)
+    one_class = torch.stack([logits[:, :4].amax(1), logits[:, 4]], 1)  # [5, 1 + 1]: the fewest pairs
+    settings = PostProcessing(instance_on=True, things=frozenset({0}), detections_per_image=100)
+    instances = follow(Tracker(0.0), settings, one_class, masks)("instance", 0.0)["instances"]
+    assert sorted(instances.track_ids.tolist()) == [1, 2, 3, 4, 5]
+    left = instances.pred_masks[instances.track_ids.tolist().index(1)]
+    assert left[3, 3] and not left[8, 12]
