@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -85,7 +86,13 @@ class Trainer(ResumableTrainer):
         # Detectron2 takes the process's number on its machine for its GPU's, which is another where a scheduler shows
         # each process one GPU; and DistributedDataParallel refuses a GPU for a model on the CPU.
         gpus = [torch.cuda.current_device()] if cfg.MODEL.DEVICE.startswith("cuda") else None
-        return create_ddp_model(model, broadcast_buffers=False, device_ids=gpus)
+        # After its first step, DistributedDataParallel lays gradients out anew, so that more than two processes sum
+        # them in another order than the first step of a resumed training does. Looking for unused parameters keeps
+        # the first layout; it is a walk over the graph each step, and so is left out on GPUs.
+        fixed = gpus is None
+        if fixed:
+            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return create_ddp_model(model, broadcast_buffers=False, device_ids=gpus, find_unused_parameters=fixed)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
