@@ -20,7 +20,7 @@ from mask2former.config import load_config
 from mask2former.engine.trainer import Trainer
 
 PROCESSES = 4
-ORDER = (3, 1, 0, 4, 2)  # of the layers, unlike that of their registration, which is how gradients lie at first
+ORDER = (3, 1, 0, 7, 6, 2, 5, 4)  # of the layers; that of their registration is how gradients lie at first
 
 
 @META_ARCH_REGISTRY.register()
@@ -28,8 +28,8 @@ class OrderedTestModel(nn.Module):
     def __init__(self, cfg: Any) -> None:
         super().__init__()
         torch.manual_seed(5)
-        self.backbone = nn.ModuleList(nn.Linear(32, 32) for _ in ORDER)
-        self.head = nn.Linear(32, 1)
+        self.backbone = nn.ModuleList(nn.Linear(64, 64) for _ in ORDER)
+        self.head = nn.Linear(64, 1)
 
     def forward(self, batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         values = torch.stack([item["image"] for item in batch])
@@ -44,7 +44,7 @@ class FixedTrainer(Trainer):
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
         generator = torch.Generator().manual_seed(cls.rank)
-        return itertools.repeat([{"image": torch.randn(32, generator=generator)} for _ in range(3)])
+        return itertools.repeat([{"image": torch.randn(64, generator=generator)} for _ in range(3)])
 
 
 def train(folder: Path, resume: bool) -> dict[str, torch.Tensor]:
