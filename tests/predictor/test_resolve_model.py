@@ -70,6 +70,12 @@ def test_home_in_paths(
     assert {file.parent for file in expected.save_masks("~/masks")} == {tmp_path / "masks"}
 
 
+def test_a_folder_of_hugging_face_is_told_from_one_of_a_training(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"Hugging Face's form.*, '.*model\.safetensors'\)"):
+        Predictor(tmp_path)
+
+
 def test_the_last_checkpoint_is_taken_where_training_did_not_end(folder: Path, tmp_path: Path) -> None:
     for name in ("config.yaml", "metadata.json"):
         shutil.copy(folder / name, tmp_path)
