@@ -74,8 +74,8 @@ def _find(model: str, wants_weights: bool) -> tuple[Path, str | None]:
     if path.is_dir():
         if not (path / CONFIG).exists() and (path / "config.json").is_file():
             raise FileNotFoundError(
-                f"{path}: a folder in Hugging Face's form, which has no {CONFIG}. Name the configuration of the network, "
-                f"and the folder's weights beside it: Predictor(CONFIGURATION, {str(path / 'model.safetensors')!r}), or "
+                f"{path}: a folder in Hugging Face's form, which has no {CONFIG}. Name the configuration of the "
+                f"network, and the folder's weights: Predictor(CONFIGURATION, {str(path / 'model.safetensors')!r}), or "
                 "MODEL.WEIGHTS among a command's options."
             )
         return _need(path / CONFIG, "config.yaml, as training writes it"), weights_of(path) if wants_weights else None
