@@ -30,7 +30,14 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
-@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "pickle 2", "pickle 4"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "zip",
+        "safetensors",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("legacy", "pickle 2", "pickle 4")),
+    ],
+)
 def test_reading_takes_at_most_twice_the_file(tmp_path: Path, kind: str) -> None:
     paths = []
     for side in (8, 1024):

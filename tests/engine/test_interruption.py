@@ -66,7 +66,9 @@ def run(arguments):
     return subprocess.run(arguments, env=environment, capture_output=True, text=True, start_new_session=True)
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    "number", [n if n in (signal.SIGTERM, signal.SIGUSR1) else pytest.param(n, marks=pytest.mark.slow) for n in CODES]
+)
 def test_a_signal_stops_and_the_printed_command_goes_on(datasets, tmp_path, number):
     """The weights in the end are those of the uninterrupted run; its own, not this process's, threads computed them."""
     resuming.register(datasets)

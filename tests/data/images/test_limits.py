@@ -140,7 +140,9 @@ def large_files(folder: Path, reader: str) -> list[Path]:
 
 
 @linux
-@pytest.mark.parametrize("reader", ["RGB", "BGR", "labels", "ids"])
+@pytest.mark.parametrize(
+    "reader", ["RGB", *(pytest.param(name, marks=pytest.mark.slow) for name in ("BGR", "labels", "ids"))]
+)
 def test_decoding_takes_at_most_half_more_than_the_result(tmp_path: Path, reader: str) -> None:
     paths = large_files(tmp_path, reader)
     photograph().convert("RGB" if reader != "labels" else "L").save(tmp_path / "small.png")
