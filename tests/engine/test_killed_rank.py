@@ -79,7 +79,7 @@ def run(datasets, folder, meeting, killed=-1, iteration=0, place="before", worke
 
 
 CASES = [
-    (1, 8, "inside", 0),
+    pytest.param(1, 8, "inside", 0, marks=TORTURE),
     (1, 7, "evaluation", 0),  # before which a checkpoint is written
     pytest.param(0, 8, "inside", 2, marks=TORTURE),
     pytest.param(0, 5, "after", 0, marks=TORTURE),  # just before the first checkpoint is written

@@ -103,6 +103,7 @@ def worker(rank, folder):
     Path(folder, f"rank{rank}.json").write_text(json.dumps([*facts, comm.get_world_size()]))
 
 
+@pytest.mark.slow
 def test_machines_have_groups_of_their_own(tmp_path):
     torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=4)
     found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(4)]
@@ -113,6 +114,7 @@ def scores(folder):
     return json.loads((folder / "scores.json").read_text())
 
 
+@pytest.mark.slow
 def test_four_processes_of_torchrun_train_and_score_as_one_does(datasets, small_network, tmp_path):
     """Scores of the same weights by one process are the same."""
 
