@@ -1,9 +1,10 @@
 """Edits of an installed Detectron2 0.6 that import torchvision when it is first used, not at every start.
 
 Detectron2's layers take four names from ``torchvision.ops``: deformable convolution, RoI pooling and alignment, and
-non-maximum suppression. A mask architecture uses none of them, and newer torchvisions import PyTorch's compiler and
-SymPy, which is half of the time that a small model takes from a fresh process to its first result. The names stay
-importable from where they are, and give what they gave.
+non-maximum suppression; and its engine takes the version, for the log. A mask architecture uses none of the four, and
+newer torchvisions import PyTorch's compiler and SymPy, which is half of the time that a small model takes from a fresh
+process to its first result, and two fifths of what an evaluation takes to start. The names stay importable from where
+they are, and give what they gave; the logged version is the package's, without the kind of build ("+cu132").
 """
 
 from __future__ import annotations
@@ -60,6 +61,13 @@ EDITS: dict[str, list[tuple[str, str]]] = {
             "from detectron2.layers import ROIAlign,",
         ),
         ("                RoIPool(output_size", "                torchvision_ops.RoIPool(output_size"),
+    ],
+    "utils/collect_env.py": [  # which every training calls: the version and the place, without importing it
+        ("import torch\nimport torchvision\n", "import torch\nfrom importlib.metadata import version\n"),
+        (
+            'str(torchvision.__version__) + " @" + os.path.dirname(torchvision.__file__),',
+            'version("torchvision") + " @" + os.path.dirname(importlib.util.find_spec("torchvision").origin),',
+        ),
     ],
     "layers/__init__.py": [
         (

@@ -102,6 +102,21 @@ def run(code: str, mended: Path, argument: Path) -> str:
     return done.stdout
 
 
+def test_the_engine_needs_no_compiler_and_logs_the_same_version(mended: Path) -> None:
+    code = """
+import sys, mask2former.engine.trainer
+from detectron2.utils.collect_env import collect_env_info
+line = next(line for line in collect_env_info().splitlines() if line.startswith("torchvision "))
+assert not {"torchvision", "torch._dynamo", "sympy"} & sys.modules.keys()
+import torchvision
+from pathlib import Path
+version = torchvision.__version__.partition("+")[0]  # the log has that of the package, which may lack the build's kind
+_, logged, place = line.split()
+assert (logged.partition("+")[0], place) == (version, f"@{Path(torchvision.__file__).parent}"), line
+"""
+    run(code, mended, Path())
+
+
 def test_the_first_result_needs_no_compiler(mended: Path, small_training: Path) -> None:
     imported = json.loads(run(PREDICTION, mended, small_training))
     assert "mask2former.predictor.predictor" in imported and "detectron2.layers.deform_conv" in imported
