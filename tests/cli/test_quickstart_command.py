@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_python
 
 from mask2former_cli.main import main
 
@@ -27,16 +26,9 @@ SMALL += ["MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.DEVICE", "cpu", "OUTPU
 
 
 def test_from_nothing_to_images(tmp_path: Path) -> None:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "DETECTRON2_DATASETS": "drawn", "PYTHONPATH": path}
+    environment = {**os.environ, "DETECTRON2_DATASETS": "drawn"}
     words = ["quickstart", "--train", "2", "--val", "3", "--workers", "1", "--number", "2", *SMALL]
-    done = subprocess.run(
-        [sys.executable, "-m", "mask2former_cli.main", *words],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python(["-m", "mask2former_cli.main", *words], folder=tmp_path, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((tmp_path / "drawn/quickstart/images/train").iterdir())) == 2
     assert "PQ" in json.loads((tmp_path / "made/scores.json").read_text())["panoptic_seg"]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import layouts
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from forked import run_python
 
 from mask2former.config import load_config
 from mask2former.export import load
@@ -31,9 +29,7 @@ IMAGE = "pets/val2017/b.png"
 def train(folder: Path, output: str, *settings: str) -> None:
     """Train in a process of its own, so that this one knows of the data only what the folder says."""
     words = ["--data", "pets", "--model", "small", "--from-scratch", "--output", output, "--quiet", *settings]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "mask2former_cli.main", "train-custom", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = run_python(["-m", "mask2former_cli.main", "train-custom", *words], folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 import video_data
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from forked import run_python
 
 from mask2former.checkpoint.weights_io import read
 from mask2former.cli.train_custom import _settings_among
@@ -51,9 +49,7 @@ def paths(root: Path, kind: str, split: str) -> list[str]:
 
 
 def train_custom(*arguments: str) -> str:
-    command = [sys.executable, "-W", "ignore", "tools/train_custom.py", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = run_python(["tools/train_custom.py", *arguments], folder=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import SimpleTrainer
 from detectron2.evaluation import DatasetEvaluator
 
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
+from forked import run_forked
 
 from mask2former.config import load_config
 from mask2former.data.worker_signals import leave_signals_to_the_parent
@@ -176,7 +176,7 @@ def worker(rank, root, folder):
 
 
 def test_all_processes_stop_after_the_same_step(datasets, tmp_path):
-    torch.multiprocessing.spawn(worker, (str(datasets), str(tmp_path)), nprocs=2)
+    run_forked(worker, (str(datasets), str(tmp_path)))
     assert [(tmp_path / f"stopped{rank}").read_text() for rank in range(2)] == ["143 4", "143 4"]
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000004.pth"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
+from forked import start_python
 from torture import TORTURE
 
 from mask2former.engine.interruption import LostProcessError, lost_processes_named, signals_to_children
@@ -61,21 +60,21 @@ torch.distributed.destroy_process_group()
 def run(datasets, folder, meeting, killed=-1, iteration=0, place="before", workers=0, resume=False):
     """Train with two processes; return exit code and standard error of each. One that hangs fails the test."""
     (folder.parent / "train.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    started = []
+    started, files = [], [folder.parent / f"{meeting}{rank}.err" for rank in range(2)]
     for rank in range(2):
         words = [datasets, folder, rank, folder.parent / meeting, killed, iteration, place, workers]
-        command = [sys.executable, "-W", "ignore", folder.parent / "train.py", *words, *["--resume"] * resume]
-        started.append(subprocess.Popen([*map(str, command)], env=environment, stderr=subprocess.PIPE, text=True))
+        words = [folder.parent / "train.py", *words, *["--resume"] * resume]
+        started.append(start_python(words, folder.parent / "out", files[rank], folder=folder.parent))
     try:
         if killed >= 0:
-            started[killed].wait()
-        patience = PATIENCE if killed >= 0 else None
-        said = [process.communicate(timeout=patience)[1] for process in started]
+            started[killed].join()
+        for process in started:
+            process.join(PATIENCE if killed >= 0 else None)
+        codes = [process.exitcode for process in started]  # None: it hangs
     finally:
         for process in started:
             process.kill()
-    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+    return [(code, file.read_text()) for code, file in zip(codes, files, strict=True)]
 
 
 CASES = [

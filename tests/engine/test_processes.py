@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from detectron2.utils import comm
+from forked import run_forked
 
 from mask2former.config.load import ConfigError
 from mask2former.engine.processes import Place, find_place, first_host, joined, run_in_processes
@@ -105,7 +105,7 @@ def worker(rank, folder):
 
 @pytest.mark.slow
 def test_machines_have_groups_of_their_own(tmp_path):
-    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=4)
+    run_forked(worker, (str(tmp_path),), count=4)
     found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(4)]
     assert found == [[0, 4, 0, 2, 1], [1, 4, 0, 2, 1], [2, 4, 1, 2, 1], [3, 4, 1, 2, 1]]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 
 import mask2former  # noqa: F401  (the processes have no conftest.py that mends Detectron2 first)
 
@@ -15,6 +14,7 @@ import mask2former  # noqa: F401  (the processes have no conftest.py that mends 
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
+from forked import run_forked
 from PIL import Image
 
 from mask2former.config import load_config
@@ -101,11 +101,16 @@ def evaluate(folder, out, fail=False):
     return results
 
 
-def worker(rank, folder, failing):
+FAILING = (None, 0, 1)  # the process whose report fails
+
+
+def worker(rank, folder):
     torch.set_num_threads(1)
-    logging.basicConfig(filename=f"{folder}/log{rank}", level=logging.WARNING)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save(evaluate(folder, f"{folder}/two", rank == failing), f"{folder}/rank{rank}.pth")
+    for failing in FAILING:
+        logging.basicConfig(filename=f"{folder}/log_{rank}_{failing}", level=logging.WARNING, force=True)
+        found = evaluate(folder, f"{folder}/two_{failing}", rank == failing)
+        torch.save(found, f"{folder}/rank_{rank}_{failing}.pth")
     torch.distributed.destroy_process_group()
 
 
@@ -114,21 +119,32 @@ def tables(page):
     return page.read_text().partition('id="scores"')[2].partition('id="run"')[0].partition("</p>")[2]
 
 
-@pytest.mark.parametrize("failing", [None, 0, 1])
-def test_two_processes_report_all_images_or_say_why_not(tmp_path, failing):
-    write_data(tmp_path)
-    alone = evaluate(tmp_path, tmp_path / "one")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_data(folder)
+    torch.save(evaluate(folder, folder / "one"), folder / "alone.pth")
+    run_forked(worker, (str(folder),))
+    return folder
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_two_processes_report_all_images_or_say_why_not(folder, failing):
+    alone, first, second = (
+        torch.load(folder / name, weights_only=False)
+        for name in ("alone.pth", f"rank_0_{failing}.pth", f"rank_1_{failing}.pth")
+    )
     assert 0 < alone["panoptic_seg"]["PQ"] < 100
-    torch.multiprocessing.spawn(worker, (str(tmp_path), failing), nprocs=2)
-    first, second = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=False) for rank in range(2))
     np.testing.assert_equal(first, alone)
     assert not second
-    assert json.loads((tmp_path / "two" / "scores.json").read_text())["panoptic_seg"] == alone["panoptic_seg"]
+    of_two, said = folder / f"two_{failing}", (folder / f"log_0_{failing}").read_text()
+    assert json.loads((of_two / "scores.json").read_text())["panoptic_seg"] == alone["panoptic_seg"]
     if failing is None:
-        page = tables(tmp_path / "two" / "report.html")
-        assert page == tables(tmp_path / "one" / "report.html")
+        page = tables(of_two / "report.html")
+        assert page == tables(folder / "one" / "report.html")
         assert all(f'<span title="{i}.png">' in page for i in range(1, IMAGES + 1))
+        assert "left out" not in said
     else:
-        assert not (tmp_path / "two" / "report.html").exists()
-        assert "The report on report_of_processes: left out" in (tmp_path / "log0").read_text()
-        assert "the categories [1, 5] are in the annotations" in (tmp_path / "log0").read_text()
+        assert not (of_two / "report.html").exists()
+        assert "The report on report_of_processes: left out" in said
+        assert "the categories [1, 5] are in the annotations" in said

@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset
 
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
+from forked import run_forked
 
 from mask2former.data.loader import build_train_loader
 
@@ -193,7 +194,7 @@ def worker(rank, root, folder):
 
 
 def test_two_processes(datasets, tmp_path):
-    torch.multiprocessing.spawn(worker, (str(datasets), str(tmp_path)), nprocs=2)
+    run_forked(worker, (str(datasets), str(tmp_path)))
     saved = {name: torch.load(tmp_path / f"{name}.pth") for name in ("whole0", "whole1", "parts0", "parts1")}
     for rank in "01":
         expected, found = ({**saved[f"{run}{rank}"][0]} for run in ("whole", "parts"))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from detectron2.modeling import META_ARCH_REGISTRY
+from forked import run_forked
 from torch import nn
 
 from mask2former.config import load_config
@@ -81,7 +81,7 @@ def worker(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted_in_four_processes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=PROCESSES)
+    run_forked(worker, (str(tmp_path),), count=PROCESSES)
     for rank in range(PROCESSES):
         one, other = (torch.load(tmp_path / f"{name}{rank}.pth") for name in ("whole", "parts"))
         assert (int(one.pop("start")), int(other.pop("start"))) == (0, 3)

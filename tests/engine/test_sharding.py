@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 
 import mask2former  # noqa: F401  (spawned processes have no conftest.py that mends Detectron2 first)
 
 # isort: split
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import EventStorage
+from forked import run_forked
 from small_families import FAMILIES, batch, network
 
 from mask2former.config import load_config
@@ -144,14 +144,14 @@ def worker(rank, folder, plain, names, changes):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharding")
-    torch.multiprocessing.spawn(worker, (str(folder), str(folder), *QUICK), nprocs=2)
+    run_forked(worker, (str(folder), str(folder), *QUICK))
     return folder
 
 
 @pytest.fixture(scope="module")
 def more_runs(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("more_sharding")
-    torch.multiprocessing.spawn(worker, (str(folder), str(runs), *SLOW), nprocs=2)
+    run_forked(worker, (str(folder), str(runs), *SLOW))
     return folder
 
 
@@ -217,7 +217,7 @@ def test_each_process_holds_half(folder_of, name):
 @pytest.mark.slow
 def test_every_family_steps(tmp_path):
     """A part of a layer that something else calls would find its weights freed."""
-    torch.multiprocessing.spawn(step_all_families, (str(tmp_path / "meeting"),), nprocs=2)
+    run_forked(step_all_families, (str(tmp_path / "meeting"),))
 
 
 def test_resumed_equals_uninterrupted(runs):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed
-import torch.multiprocessing
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Instances
+from forked import run_forked
 from torch import nn
 
 from mask2former.config import load_config
@@ -65,7 +65,7 @@ def last_scalars(folder):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
+    run_forked(worker, (str(tmp_path),))
     alone = train(tmp_path / "one")
     for rank in range(2):
         weights = torch.load(tmp_path / f"rank{rank}.pth", weights_only=True)
@@ -129,7 +129,7 @@ def network_worker(rank, folder):
 
 def test_losses_of_uneven_and_empty_batches_are_those_of_one_process(tmp_path):
     """Mask losses are divided by the mean number of masks of a process, so that their mean is that of the whole."""
-    torch.multiprocessing.spawn(network_worker, (str(tmp_path),), nprocs=2)
+    run_forked(network_worker, (str(tmp_path),))
     ranks = [torch.load(tmp_path / f"network{rank}.pth", weights_only=True) for rank in range(2)]
     model = network()
     for name, counts in OBJECTS.items():

@@ -17,6 +17,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 import resuming
+from forked import run_forked
 
 from mask2former.checkpoint.checkpointer import MaskFormerCheckpointer
 from mask2former.engine.hooks.weight_average import WeightAverageHook
@@ -235,7 +236,7 @@ def worker(rank, root, folder):
 
 
 def test_two_processes_have_one_average(datasets, tmp_path):
-    torch.multiprocessing.spawn(worker, (str(datasets), str(tmp_path)), nprocs=2)
+    run_forked(worker, (str(datasets), str(tmp_path)))
     (first, expected), (second, others) = (torch.load(tmp_path / f"rank{rank}.pth") for rank in "01")
     assert_close(first, expected)
     assert_close(second, others)  # their running statistics are their own

@@ -9,13 +9,13 @@ import multiprocessing
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 
 import mask2former  # noqa: F401  (spawned processes have no conftest.py that mends Detectron2 first)
 
 # isort: split
 from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import DatasetEvaluator
+from forked import run_forked
 from torch.utils.data import DataLoader
 
 from mask2former.evaluation.partial import PartialEvaluator
@@ -114,7 +114,7 @@ def one_of_two(rank, folder):
 
 
 def test_two_processes_go_on_and_count_each_image_once(tmp_path):
-    torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)
+    run_forked(one_of_two, (tmp_path,))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["evaluated"] + second["evaluated"] == [[2], [4], [5]]
     assert sorted(first["scored"] + second["scored"]) == ALL

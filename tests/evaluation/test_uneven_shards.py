@@ -5,10 +5,10 @@ import json
 import numpy as np
 import torch
 import torch.distributed
-import torch.multiprocessing
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
 from detectron2.structures import Boxes, Instances
+from forked import run_forked
 from PIL import Image
 
 from mask2former.evaluation.instance import InstanceEvaluator
@@ -80,7 +80,7 @@ def test_two_processes_score_one_image(tmp_path):
     write_data(tmp_path)
     alone = evaluate(tmp_path)
     assert alone["panoptic_seg"]["PQ"] > 50 and alone["segm"]["AP"] > 30 and alone["sem_seg"]["mIoU"] == 100
-    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
+    run_forked(worker, (str(tmp_path),))
     first, second = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=False) for rank in range(2))
     np.testing.assert_equal(first, alone)  # NaN where there is nothing of that size
     assert second == {}

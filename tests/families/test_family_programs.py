@@ -32,7 +32,10 @@ def _registered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=[NEEDS_ONNX, pytest.mark.slow])])
-@ALL
+@pytest.mark.parametrize(
+    "family",  # kMaX's takes a minute, and test_located_slots.py exports its network as well
+    [pytest.param(family, id=name, marks=[pytest.mark.slow] * (name == "kmax")) for name, family in FAMILIES.items()],
+)
 def test_a_program_has_the_logits_of_pytorch(family: Family, suffix: str, tmp_path: Path) -> None:
     whole = ExportedNetwork(network(family, *SHALLOW), "logits")
     file = tmp_path / f"program{suffix}"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-import torch.multiprocessing
 import video_data as data
 from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.evaluation import inference_on_dataset
+from forked import run_forked
 from pycocotools import mask as coco_mask
 
 from mask2former import YTVISEvaluator
@@ -68,7 +68,7 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
     write(tmp_path)
     alone = evaluate(tmp_path, tmp_path / "one")
     assert 20 < alone["segm"]["AP"] < 90  # neither all right nor all wrong: some IoUs are reached
-    torch.multiprocessing.spawn(worker, (tmp_path,), nprocs=2)
+    run_forked(worker, (tmp_path,))
     first, second = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=False) for rank in range(2))
     np.testing.assert_equal(first, alone)  # NaN where there is nothing of that size
     assert second == {}
