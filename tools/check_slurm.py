@@ -2,18 +2,21 @@
 """Train under a real Slurm on this machine: by srun, and by a submitted job that is signalled and queued again.
 
 Needs root, and slurmctld, slurmd and munge (on Debian: apt-get install slurmctld slurmd munge). The daemons run from a
-temporary folder, beside no other Slurm, and end with the command. Both trainings have two processes on the CPU and have
-to end with the same weights, bit by bit. The quickstart's images have to be drawn (datasets/draw_quickstart.py).
+temporary folder, beside no other Slurm, and end with the command, as its jobs do, even when a signal ends it. Both
+trainings have two processes on the CPU and have to end with the same weights, bit by bit. The quickstart's images have
+to be drawn (datasets/draw_quickstart.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -64,8 +67,31 @@ def main() -> int:
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         print(f"error: no {', '.join(missing)}: apt-get install slurmctld slurmd munge", file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name, _cluster(Path(name)):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    folder = tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True)
+    with folder as name, _descendants_ended(), _cluster(Path(name)):
         return _check(Path(name), time.monotonic() + args.patience)
+
+
+def _stop(number: int, _frame: object) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM):  # `timeout` sends its signal twice: the end is not to be cut off
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def _descendants_ended() -> Iterator[None]:
+    """Kill in the end every process that descends from this one: the jobs' too, which leave their parents' group."""
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: a process that loses its parent becomes a child of this
+    try:
+        yield
+    finally:
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        while numbers := children.read_text().split():
+            for number in numbers:
+                os.kill(int(number), signal.SIGKILL)
+            os.waitpid(-1, 0)
 
 
 @contextlib.contextmanager

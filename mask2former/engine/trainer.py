@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -89,9 +88,7 @@ class Trainer(ResumableTrainer):
         # After its first step, DistributedDataParallel lays gradients out anew, so that more than two processes sum
         # them in another order than the first step of a resumed training does. Looking for unused parameters keeps
         # the first layout; it is a walk over the graph each step, and so is left out on GPUs.
-        fixed = gpus is None
-        if fixed:
-            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        fixed = gpus is None and comm.get_world_size() > 2
         return create_ddp_model(model, broadcast_buffers=False, device_ids=gpus, find_unused_parameters=fixed)
 
     @classmethod

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.distributed
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
 from forked import run_forked
 from torch import nn
 
@@ -86,3 +87,18 @@ def test_resumed_equals_uninterrupted_in_four_processes(tmp_path: Path) -> None:
         one, other = (torch.load(tmp_path / f"{name}{rank}.pth") for name in ("whole", "parts"))
         assert (int(one.pop("start")), int(other.pop("start"))) == (0, 3)
         assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize(("device", "processes", "fixed"), [("cpu", 2, False), ("cpu", 3, True), ("cuda", 4, False)])
+def test_the_layout_of_gradients_is_kept_where_it_matters(
+    monkeypatch: pytest.MonkeyPatch, device: str, processes: int, fixed: bool
+) -> None:
+    """Expect no walk over the graph of two processes, whose sums have one order; and none on GPUs."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("mask2former.engine.trainer.create_ddp_model", lambda model, **words: given.update(words))
+    monkeypatch.setattr(comm, "get_world_size", lambda: processes)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    cfg = load_config(None, [])
+    cfg.MODEL.DEVICE = device
+    Trainer._distribute(cfg, nn.Linear(1, 1))
+    assert given["find_unused_parameters"] is fixed
