@@ -1,7 +1,8 @@
 """Run functions and commands in processes that a server forks, which has imported everything once.
 
 A process that starts afresh imports PyTorch, Detectron2 and this package anew: ten to twenty seconds of processor time.
-Where that import itself is what is tested, as with scripts that import Detectron2 first, use subprocess instead.
+Use subprocess instead where the import itself is tested, as with scripts that import Detectron2 first, and where it
+reads the environment, as Detectron2 reads DETECTRON2_DATASETS.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from forked import run_python
 
 from mask2former_cli.main import main
 
@@ -26,9 +27,16 @@ SMALL += ["MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.DEVICE", "cpu", "OUTPU
 
 
 def test_from_nothing_to_images(tmp_path: Path) -> None:
-    environment = {**os.environ, "DETECTRON2_DATASETS": "drawn"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "DETECTRON2_DATASETS": "drawn", "PYTHONPATH": path}
     words = ["quickstart", "--train", "2", "--val", "3", "--workers", "1", "--number", "2", *SMALL]
-    done = run_python(["-m", "mask2former_cli.main", *words], folder=tmp_path, environment=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "mask2former_cli.main", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((tmp_path / "drawn/quickstart/images/train").iterdir())) == 2
     assert "PQ" in json.loads((tmp_path / "made/scores.json").read_text())["panoptic_seg"]

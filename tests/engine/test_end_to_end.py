@@ -3,18 +3,19 @@
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from forked import run_python
 
 ROOT = Path(__file__).parents[2]
 
 
 def train_net(datasets, output, *arguments):
-    command = ["train_net.py", "--quiet", *arguments, "OUTPUT_DIR", output]
-    done = run_python(command, folder=ROOT, environment={**os.environ, "DETECTRON2_DATASETS": str(datasets)})
+    command = [sys.executable, "-W", "ignore", "train_net.py", "--quiet", *arguments, "OUTPUT_DIR", str(output)]
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
