@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from torch.utils.data import IterableDataset
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -179,7 +178,6 @@ def test_other_loaders_are_told(tmp_path, caplog, monkeypatch):
 
 def worker(rank, root, folder):
     torch.set_num_threads(1)
-    torch.multiprocessing.set_start_method("fork", force=True)  # of the loaders; a spawned one takes seconds to import
     resuming.register(Path(root))
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, workers in (("whole", 0), ("parts", 2)):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from detectron2.engine import DefaultTrainer, SimpleTrainer
 from detectron2.engine.hooks import EvalHook
 from torch import nn
@@ -223,7 +222,6 @@ def test_detectron2s_trainer_resumes_with_the_hook(tmp_path):
 
 def worker(rank, root, folder):
     torch.set_num_threads(1)
-    torch.multiprocessing.set_start_method("fork", force=True)
     resuming.register(Path(root))
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     history = []
