@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from mask2former.data.images.deflate import verify_stream
 from mask2former.data.images.exif import turn
+from mask2former.data.images.fast_png import decode_png
 from mask2former.data.images.header import Header
 from mask2former.data.images.native import heard
 from mask2former.data.images.opened import pillow
@@ -61,7 +62,10 @@ def decode_colours(file: IO[bytes], header: Header, order: str = "RGB") -> np.nd
         ValueError: the file is damaged; many other errors for what Pillow reads, see
             :func:`mask2former.data.images.opened.named`.
     """
-    if header.plain:
+    fast = decode_png(file, header, 3) if header.kind == "PNG" and header.plain else None
+    if fast is not None:
+        pixels, found = turn(fast, header.orientation), "RGB"
+    elif header.plain:
         flag = _FLAGS.get(order, cv2.IMREAD_COLOR)
         pixels, found = turn(_with_opencv(file, header, flag), header.orientation), order if order in _FLAGS else "BGR"
     else:
@@ -74,6 +78,9 @@ def decode_colours(file: IO[bytes], header: Header, order: str = "RGB") -> np.nd
 def decode_numbers(file: IO[bytes], header: Header) -> np.ndarray:
     """Return the pixels' numbers, not their colours: [H, W] for grey and palette images; turned as EXIF says."""
     if header.kind == "PNG" and header.channels == 1 and header.depth >= 8:
+        fast = decode_png(file, header, 1) if header.depth == 8 else None
+        if fast is not None:
+            return turn(fast, header.orientation)
         stored = file if header.plain else io.BytesIO(as_grey(file))
         return turn(_with_opencv(stored, header, cv2.IMREAD_UNCHANGED), header.orientation)
     return _with_pillow(file, None, header)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mask2former.modeling.cpu.convolution import geometry_of, gradients
+from mask2former.modeling.cpu.few_positions import has_few_positions, product_with_windows
 
 
 class FusedBlock(torch.autograd.Function):
@@ -77,24 +78,29 @@ def convolutions(block: BasicBlock | BottleneckBlock) -> list[Conv2d]:
 
 def folded(conv: Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Fold the normalisation after a convolution into it; return weight and bias."""
-    norm = conv.norm
-    bias = norm.bias - norm.running_mean * _scale(conv).flatten()
-    return _folded_weight(conv, conv.weight, dtype), bias.to(dtype)
+    return _folded_weight(conv, conv.weight, dtype), _shift(conv).to(dtype)
 
 
 def convolve(conv: Conv2d, x: Tensor, activation: str) -> Tensor:
     """Convolve, normalise and apply ``activation``, "relu" or "none", without gradients."""
+    if has_few_positions(conv, x):
+        result = _normalised_product(conv, x)
+        return result.relu_() if activation == "relu" else result
     return torch.ops.mkldnn._convolution_pointwise(x, *folded(conv, x.dtype), *_geometry(conv), activation, [], "")
 
 
 def convolve_and_add(conv: Conv2d, x: Tensor, other: Tensor) -> Tensor:
     """Compute ``relu(conv(x) + other)``, without gradients."""
+    if has_few_positions(conv, x):
+        return _normalised_product(conv, x).add_(other).relu_()
     pointwise = torch.ops.mkldnn._convolution_pointwise.binary
     return pointwise(x, other, *folded(conv, x.dtype), *_geometry(conv), "add", 1.0, "relu", [], "")
 
 
 def convolve_and_add_(conv: Conv2d, x: Tensor, other: Tensor) -> Tensor:
     """Compute ``relu(conv(x) + other)`` into ``other``, without gradients."""
+    if has_few_positions(conv, x):
+        return other.add_(_normalised_product(conv, x)).relu_()
     pointwise = torch.ops.mkldnn._convolution_pointwise_.binary
     return pointwise(other, x, *folded(conv, x.dtype), *_geometry(conv), "add", 1.0, "relu", [], "")
 
@@ -107,6 +113,17 @@ def _scale(conv: Conv2d) -> Tensor:
     """Compute the normalisation's factor on each output channel, [C, 1, 1, 1]."""
     norm = conv.norm
     return (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None, None, None]
+
+
+def _shift(conv: Conv2d) -> Tensor:
+    """Compute what the normalisation adds to each output channel, [C]."""
+    norm = conv.norm
+    return norm.bias - norm.running_mean * _scale(conv).flatten()
+
+
+def _normalised_product(conv: Conv2d, x: Tensor) -> Tensor:
+    product = product_with_windows(conv, x)
+    return torch.addcmul(_shift(conv)[:, None, None], product, _scale(conv)[:, 0])
 
 
 def _folded_weight(conv: Conv2d, weight: Tensor, dtype: torch.dtype) -> Tensor:
