@@ -6,8 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from mask2former.structures import DenseMasks, FactoredMasks, MaskPrediction, MaskTargets, sharing_features
+from mask2former.structures import (
+    DenseMasks,
+    FactoredMasks,
+    MaskPrediction,
+    MaskTargets,
+    resize_frames,
+    sharing_features,
+)
 
 
 @settings(deadline=None, max_examples=25)
@@ -50,3 +58,20 @@ def test_targets_say_what_does_not_go_together() -> None:
         MaskTargets(torch.zeros(3), masks)
     with pytest.raises(ValueError, match=r"`void` \[T, H, W\] of the masks' size \(1, 4, 5\); found \(4, 5\)"):
         MaskTargets(torch.zeros(2), masks, void=masks[0, 0])
+
+
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 12), st.integers(1, 12)),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_resized_planes_are_those_of_pytorch(shape, size, align_corners, channels_last, learns):
+    masks = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    masks = masks.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    found = resize_frames(masks.requires_grad_(learns), size, align_corners)
+
+    expected = F.interpolate(masks, size, mode="bilinear", align_corners=align_corners)
+    assert found.shape == expected.shape and found.requires_grad == learns
+    torch.testing.assert_close(found, expected)
