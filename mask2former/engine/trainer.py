@@ -24,6 +24,7 @@ from mask2former.data.mapper import build_mapper
 from mask2former.data.mapper.bad_images import BadImages, InPlaceOfBad
 from mask2former.data.worker_signals import leave_signals_to_the_parent
 from mask2former.engine.evaluate import evaluate
+from mask2former.engine.freed_memory import keep_freed_memory
 from mask2former.engine.hooks.build import build_training_hooks
 from mask2former.engine.hooks.writers import drop_rows_from
 from mask2former.engine.logs import NOTICE
@@ -205,6 +206,8 @@ class Trainer(ResumableTrainer):
             if type(self).build_evaluator == Trainer.build_evaluator and was_rehearsed(self.cfg, name):
                 continue  # by the checks before this run
             rehearse(self.build_evaluator(self.cfg, name), functools.partial(DatasetCatalog.get, name))
+        if self.cfg.MODEL.DEVICE == "cpu":
+            keep_freed_memory()
         return super().train()
 
 
