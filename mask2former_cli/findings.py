@@ -31,6 +31,7 @@ REQUIRED = {
 # Extra of pyproject.toml -> what it is for, and its packages.
 EXTRAS = {
     "evaluation": ("official scores, several times faster", ("hotcoco==1.3.0",)),
+    "images": ("PNG files of labels, faster", ("kornia-rs>=0.2,<0.3", "zlib-ng>=1")),
     "slurm": ("train --slurm", ("submitit>=1.5.4",)),
     "ray": ("predict --engine ray, Parquet", ("ray[data]>=2.50",)),
     "video": ("times of frames, films in H.264", ("av>=14",)),

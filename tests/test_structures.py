@@ -60,6 +60,7 @@ def test_targets_say_what_does_not_go_together() -> None:
         MaskTargets(torch.zeros(2), masks, void=masks[0, 0])
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 12), st.integers(1, 12)),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),

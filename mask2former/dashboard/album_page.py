@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 ALBUM_BYTES = 10_000_000  # limit of all that the album adds to a page; the images beyond it are left out
 LONGEST_SIDE = 360  # pixels, of an image in the album
 QUALITY = 72  # of its JPEG
-_THREADS = 4  # that read images: decoding is most of the time, and is done without Python's lock
+_THREADS = 4  # that read images: decoding is most of the time, and OpenCV does it without Python's lock
 _AT_ONCE = 32  # images read ahead, so that few wait in memory when the page is full
 
 

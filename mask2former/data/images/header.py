@@ -19,6 +19,7 @@ class Header:
         orientation: EXIF's number; from 5 on, height and width change places.
         elsewhere: the orientation may be in a text or in XMP instead, which Pillow reads.
         plain: OpenCV reads it as Pillow does: 8 bits a channel, no palette, no animation.
+        interlaced: its pixels are stored in several passes (PNG).
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Header:
     orientation: int = 1
     elsewhere: bool = False
     plain: bool = False
+    interlaced: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ _BLOCK = 1 << 20
 _MOST_EXIF = 1 << 16
 _UNUSUAL = (b"tRNS", b"acTL")  # transparent colours, animated
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_CRITICAL = (b"PLTE", b"IDAT", b"IEND")  # after IHDR; an image cannot be read without understanding such chunks
 _ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type")
 
 
@@ -31,7 +32,7 @@ def scan(file: IO[bytes], verify: bool) -> Header:
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(len(SIGNATURE))
-    header, has_pixels, plain, turned, elsewhere = None, False, True, 1, False
+    header, has_pixels, before, plain, turned, elsewhere = None, False, b"", True, 1, False
     while True:
         head = file.read(8)
         if len(head) < 8:
@@ -43,14 +44,19 @@ def scan(file: IO[bytes], verify: bool) -> Header:
         if header is None:
             if kind != b"IHDR" or length != 13:
                 raise ValueError("it does not begin with an IHDR chunk")
-            width, height, depth, colour, *_ = struct.unpack(">IIBBBBB", start)
-            header = Header("PNG", height, width, depth=depth, channels={0: 1, 2: 3, 4: 2, 6: 4}.get(colour, 1))
+            width, height, depth, colour, _, _, passes = struct.unpack(">IIBBBBB", start)
+            channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(colour, 1)
+            header = Header("PNG", height, width, depth=depth, channels=channels, interlaced=passes != 0)
             plain = depth == 8 and colour in (0, 2, 4, 6)
+        elif kind[:1].isupper() and kind not in _CRITICAL:
+            raise ValueError(f"it has a chunk {kind.decode('latin1')!r} after its IHDR chunk")
+        if kind == b"IDAT" and has_pixels and before != b"IDAT":
+            raise ValueError("its IDAT chunks, which hold the pixels, do not follow one another")
         plain = plain and kind not in _UNUSUAL
         elsewhere = elsewhere or (kind in _TEXTS and start.startswith(_ORIENTED))
         if kind == b"eXIf":
             turned = orientation(start)
-        has_pixels = has_pixels or kind == b"IDAT"
+        has_pixels, before = has_pixels or kind == b"IDAT", kind
         if kind == b"IEND":
             break
     if not has_pixels:

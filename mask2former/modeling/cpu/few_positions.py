@@ -1,4 +1,8 @@
-"""Convolutions of so few positions that to lay out the weights would take longer than to multiply by them."""
+"""Convolutions of so few positions that to lay out the weights would take longer than to multiply by them.
+
+At inference, and in training where normalisation is frozen, both through
+:mod:`~mask2former.modeling.cpu.fused_block`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ def has_few_positions(conv: Conv2d, x: Tensor) -> bool:
     """Tell whether :func:`product_with_windows` is the faster way to convolve x [B, C, H, W] in float32."""
     down, across = conv.stride
     positions = x.shape[0] * -(-x.shape[2] // down) * -(-x.shape[3] // across)
-    return positions <= MOST_POSITIONS and x.dtype == torch.float32 and conv.groups == 1
+    return positions <= MOST_POSITIONS and x.dtype == conv.weight.dtype == torch.float32 and conv.groups == 1
 
 
 def product_with_windows(conv: Conv2d, x: Tensor) -> Tensor:
@@ -35,4 +39,4 @@ def product_with_windows(conv: Conv2d, x: Tensor) -> Tensor:
         columns = F.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
         rows = columns.transpose(1, 2).flatten(0, 1)
     product = rows @ conv.weight.flatten(1).T
-    return product.view(len(x), height, width, -1).permute(0, 3, 1, 2)
+    return product.view(len(x), height, width, conv.out_channels).permute(0, 3, 1, 2)

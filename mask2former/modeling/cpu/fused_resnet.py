@@ -79,8 +79,8 @@ def fused_resnet(resnet: ResNet, images: Tensor) -> dict[str, Tensor]:
 
     Batch normalisation is folded into the convolution before it, and all data is in the ``channels_last`` layout. ReLU
     and the sum with the shortcut are done while the convolution writes its result. Weights are folded on every call:
-    that takes 1 % of the pass, and nothing can become stale when they change. Small images, for which it would take
-    half of it, go :mod:`another way <mask2former.modeling.cpu.few_positions>`.
+    that takes 1 % of the pass, and nothing can become stale when they change. For small images it would take half of
+    the pass; their convolutions go :mod:`another way <mask2former.modeling.cpu.few_positions>`.
     """
     if torch.is_autocast_enabled("cpu"):
         images = images.to(torch.get_autocast_dtype("cpu"))
