@@ -78,7 +78,7 @@ def decode_colours(file: IO[bytes], header: Header, order: str = "RGB") -> np.nd
 def decode_numbers(file: IO[bytes], header: Header) -> np.ndarray:
     """Return the pixels' numbers, not their colours: [H, W] for grey and palette images; turned as EXIF says."""
     if header.kind == "PNG" and header.channels == 1 and header.depth >= 8:
-        fast = decode_png(file, header, 1) if header.depth == 8 else None
+        fast = decode_png(file, header, 1)
         if fast is not None:
             return turn(fast, header.orientation)
         stored = file if header.plain else io.BytesIO(as_grey(file))
