@@ -19,8 +19,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
 
     Otherwise the system clears the same pages in each step anew: 11,000 of them in one of 4x128x128 (R18), which takes
     4 to 8 % less CPU time without, at the same peak of memory; 200,000 in one of 2x512x512 (R50), of which 73,000 are
-    left.
-    It lasts as long as the process, so that an evaluation after the training keeps its memory too.
+    left. It lasts as long as the process, so that an evaluation after the training keeps its memory too.
 
     Args:
         environment: settings of glibc's in it (``MALLOC_...``, ``GLIBC_TUNABLES``) are the user's, and stay.

@@ -133,7 +133,7 @@ def test_an_image_may_be_written_to(tmp_path: Path):
 
 
 class PanicException(BaseException):
-    """As Rust's, which is no Exception either."""
+    """Stand for Rust's, which is no Exception either."""
 
 
 @pytest.mark.parametrize("error", [PanicException, ValueError])
